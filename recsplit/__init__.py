@@ -1,0 +1,1 @@
+"""recsplit cuts a trained recommender into embedding and dense sub-models and serves them on Triton."""

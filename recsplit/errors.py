@@ -1,0 +1,36 @@
+"""What goes wrong, in words for the person at the keyboard.
+
+    RecsplitError            exit code 1: the work failed
+        InputError           exit code 2: what the user gave can't be used as it is
+            MissingExtra     exit code 2: an optional package isn't installed
+
+Every error says what failed and what to try next. The command line shows them in one place (cli.py);
+no other module prints or exits.
+"""
+
+
+class RecsplitError(Exception):
+    """Something failed. `str()` is one sentence; `hint` says what to try; `detail` holds a log tail, if any."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.detail = detail
+
+
+class InputError(RecsplitError):
+    """The user's input (a path, a model, an option) can't be used as it is."""
+
+    exit_code = 2
+
+
+class MissingExtra(InputError):
+    """An optional package is absent; the hint holds the pip command that installs it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{package} is not installed, and {purpose} needs it",
+            hint=f"pip install 'recsplit[{extra}]'",
+        )

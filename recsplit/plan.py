@@ -1,0 +1,195 @@
+"""The plan: what one build decided, as frozen values that every later stage reads.
+
+Made once by `build`, stored as plan.json in the ensemble's version folder, never changed. Standard library
+only, so that a client or a controller can read it with nothing else installed. What runs at this moment
+(instances, replicas) is not here.
+
+Dims never hold the batch dimension: it is the first one of every tensor, always, and always dynamic.
+Dtypes are Triton's (FP32, INT64, BOOL, ...).
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from recsplit.errors import InputError
+
+SCHEMA = 1
+
+#: Name of the tensor that marks rows with an id outside its table: INT64 [batch, 2] = (position, id), position -1
+#: where the row is fine. Positions count the lookups' columns in plan order; see Lookup.width.
+UNKNOWN_IDS = "unknown_ids"
+
+Pooling = Literal["none", "sum", "mean", "max", "graph"]
+Runtime = Literal["onnxruntime", "onnxruntime-tensorrt", "tensorrt"]
+Kind = Literal["cpu", "gpu"]
+Role = Literal["embedding", "dense"]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named tensor: Triton dtype, and dims without the batch dimension (-1: may vary)."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """An embedding table of rows x dim, of the dtype in which it is stored."""
+
+    name: str
+    rows: int
+    dim: int
+    dtype: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """One reading of a table.
+
+    `input` and `columns` say which part of which client input holds the ids: columns [first, last) of the
+    input's second dimension, None where that can't be told (hashed or otherwise computed ids) or where the
+    input is one-dimensional. `shift`: row = id + shift. `direct` is true where input, columns and shift
+    tell the whole way from the client's id to the row. `limit`: ids 0 .. limit-1 of the client's input are
+    inside the table (None: every id is, as after a modulo). `width`: positions this lookup takes in
+    `unknown_ids`. Pooling "graph": pooled by the model's own operators, which moved along.
+    """
+
+    name: str
+    table: str
+    pooling: Pooling
+    input: str
+    columns: tuple[int, int] | None
+    shift: int
+    direct: bool
+    limit: int | None
+    width: int
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Ragged inputs, and the form in which Triton can batch them.
+
+    A model that takes (values, offsets) or (values, lengths) has no batch dimension on `values`. Clients of
+    the ensemble send rows instead: `values` [batch, slots], each row's ids for all features one after the
+    other, padded on the right; `lengths` INT64 [batch, features], how many of them belong to each feature;
+    `weights` [batch, slots] where the model has per-sample weights. recsplit.ragged converts both ways.
+
+    The model's own inputs: `source_values` [nnz]; then `source_offsets` [batch] (or [batch + 1] with
+    `include_last_offset`; row `source_row` of a [features, batch] tensor where set) or `source_lengths`
+    ([batch], or [features * batch] key-major as TorchRec has them); `source_weights` [nnz].
+    """
+
+    values: str
+    lengths: str
+    weights: str | None
+    features: tuple[str, ...]
+    source_values: str
+    source_offsets: str | None
+    source_lengths: str | None
+    source_weights: str | None
+    source_row: int | None
+    include_last_offset: bool
+
+
+@dataclass(frozen=True)
+class Submodel:
+    """One of the parts that Triton loads, with the settings its config.pbtxt is rendered from."""
+
+    name: str
+    role: Role
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    runtime: Runtime
+    kind: Kind
+    instances: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the model came from: kind and the text the user gave; weights file, if any."""
+
+    kind: Literal["onnx", "pt2", "factory"]
+    spec: str
+    weights: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything one build decided. `build` is the random id that all parts of this build carry."""
+
+    name: str
+    version: int
+    build: str
+    source: Source
+    max_batch_size: int
+    queue_delay_us: int
+    queue_timeout_us: int
+    unknown_ids: str  # "error", "zero" or "row=N"
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    boundary: tuple[Tensor, ...]
+    tables: tuple[Table, ...]
+    lookups: tuple[Lookup, ...]
+    bags: tuple[Bags, ...]
+    embedding: Submodel
+    dense: Submodel
+    tolerance: float  # largest relative error accepted between source and parts
+    schema: int = SCHEMA
+
+
+def to_json(plan: Plan) -> str:
+    """The plan as indented JSON that ends in a newline."""
+    return json.dumps(dataclasses.asdict(plan), indent=1) + "\n"
+
+
+def from_json(text: str, *, origin: str = "plan.json") -> Plan:
+    """Read a plan strictly. Raises InputError on broken JSON, another schema number, or an unknown, missing or ill-typed key."""
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{origin} is not JSON: {error}", hint="build the model again") from error
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise InputError(
+            f"{origin} has schema {schema}, and this recsplit reads schema {SCHEMA}",
+            hint="build the model again with this version of recsplit",
+        )
+    plan = _read(Plan, data, origin)
+    assert isinstance(plan, Plan)
+    return plan
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """`value` as the annotated type `kind`; only the kinds of types that this module uses."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        if not isinstance(value, dict) or set(value) != set(hints):
+            found = sorted(value) if isinstance(value, dict) else value
+            raise InputError(f"{where}: expected the keys {sorted(hints)}, found {found}", hint="build the model again")
+        return kind(**{key: _read(hint, value[key], f"{where}: {key}") for key, hint in hints.items()})  # type: ignore[operator]
+    if origin is Literal and value in arguments:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (rest,) = [argument for argument in arguments if argument is not type(None)]
+        return _read(rest, value, where)
+    if origin is tuple and isinstance(value, list):
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_read(arguments[0], item, f"{where}[{n}]") for n, item in enumerate(value))
+        if len(arguments) == len(value):
+            return tuple(_read(argument, item, where) for argument, item in zip(arguments, value, strict=True))
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    raise InputError(f"{where}: expected {kind}, found {value!r}", hint="build the model again")

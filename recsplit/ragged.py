@@ -1,0 +1,82 @@
+"""Ragged inputs, from a model's own (values, offsets | lengths) to rows that Triton can batch, and back.
+
+numpy in, numpy out; nothing here knows Triton or ONNX. The two forms are described at plan.Bags.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsplit.errors import InputError
+from recsplit.plan import Bags
+
+Array = NDArray[np.generic]
+
+
+def to_rows(bags: Bags, source: Mapping[str, Array], *, slots_multiple: int = 1) -> dict[str, Array]:
+    """The ensemble's inputs for one ragged group, from the model's own inputs.
+
+    Rows are padded with zeros to the longest row, rounded up to `slots_multiple` so that requests of about
+    the same length share a shape and Triton can batch them. Raises InputError where lengths and values disagree.
+    """
+    values = np.asarray(source[bags.source_values])
+    features = len(bags.features)
+    lengths = _lengths(bags, source, len(values)).reshape(features, -1).T  # [batch, features]
+    if lengths.min(initial=0) < 0 or int(lengths.sum()) != len(values):
+        name = bags.source_offsets or bags.source_lengths
+        raise InputError(
+            f"input {name!r} describes {int(lengths.sum())} ids and input {bags.source_values!r} holds {len(values)}",
+            hint="offsets start at 0, never fall, and end at the number of values; lengths add up to it",
+        )
+    batch, per_row = len(lengths), lengths.sum(axis=1)
+    slots = -(-max(int(per_row.max(initial=0)), 1) // slots_multiple) * slots_multiple
+    # values lie key-major (all rows of feature 0, then of feature 1, ...): where does each id go?
+    flat = lengths.T.reshape(-1)  # key-major lengths
+    row = np.tile(np.arange(batch), features).repeat(flat)
+    start_in_row = (np.cumsum(lengths, axis=1) - lengths).T.reshape(-1).repeat(flat)
+    within = np.arange(len(values)) - (np.cumsum(flat) - flat).repeat(flat)
+    place = row * slots + start_in_row + within
+    rows = {bags.lengths: lengths.astype(np.int64)}
+    for name, origin in ((bags.values, bags.source_values), (bags.weights, bags.source_weights)):
+        if name is not None and origin is not None:
+            padded = np.zeros(batch * slots, dtype=np.asarray(source[origin]).dtype)
+            padded[place] = source[origin]
+            rows[name] = padded.reshape(batch, slots)
+    return rows
+
+
+def from_rows(bags: Bags, rows: Mapping[str, Array]) -> dict[str, Array]:
+    """The model's own inputs from the ensemble's: the inverse of `to_rows`.
+
+    With `source_row` set, the offsets hold that one feature; `stack_offsets` joins them.
+    """
+    lengths = np.asarray(rows[bags.lengths]).astype(np.int64)  # [batch, features]
+    slots = np.asarray(rows[bags.values]).shape[1]
+    flat = lengths.T.reshape(-1)
+    row = np.tile(np.arange(len(lengths)), lengths.shape[1]).repeat(flat)
+    start_in_row = (np.cumsum(lengths, axis=1) - lengths).T.reshape(-1).repeat(flat)
+    within = np.arange(int(flat.sum())) - (np.cumsum(flat) - flat).repeat(flat)
+    place = row * slots + start_in_row + within
+    source: dict[str, Array] = {}
+    for name, origin in ((bags.values, bags.source_values), (bags.weights, bags.source_weights)):
+        if name is not None and origin is not None:
+            source[origin] = np.asarray(rows[name]).reshape(-1)[place]
+    if bags.source_lengths is not None:
+        source[bags.source_lengths] = flat
+    if bags.source_offsets is not None:
+        ends = np.cumsum(flat)
+        source[bags.source_offsets] = np.concatenate([[0], ends if bags.include_last_offset else ends[:-1]])
+    return source
+
+
+def _lengths(bags: Bags, source: Mapping[str, Array], values: int) -> NDArray[np.int64]:
+    """Bag lengths, key-major and flat, whichever way the model has them."""
+    if bags.source_lengths is not None:
+        return np.asarray(source[bags.source_lengths]).astype(np.int64).reshape(-1)
+    assert bags.source_offsets is not None
+    offsets = np.asarray(source[bags.source_offsets]).astype(np.int64)
+    if bags.source_row is not None:
+        offsets = offsets[bags.source_row]
+    ends = offsets if bags.include_last_offset else np.concatenate([offsets, [values]])
+    return np.diff(ends)
