@@ -1,0 +1,7 @@
+"""`python -m recsplit` is `recsplit`."""
+
+import sys
+
+from recsplit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,122 @@
+"""What commands share in showing things: tables and JSON on stdout, progress on stderr.
+
+stdout holds the result and nothing else, so that `--json` can be piped; progress is drawn only on a terminal
+and is plain lines elsewhere.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Cell = str | int | float | None
+
+#: `@json_option` gives a command the flag --json, as the argument `as_json`.
+json_option: Callable[[Function], Function] = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+
+
+def example(*lines: str) -> str:
+    """The epilog of a command: command lines that work in a fresh checkout. Use as `@click.command(epilog=example("recsplit ..."))`."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def show_json(value: object) -> None:
+    """Print a value as indented JSON; dataclasses become objects, paths strings, numpy scalars numbers."""
+    click.echo(json.dumps(value, indent=1, default=_plain))
+
+
+def _plain(value: Any) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    return value.item()  # numpy scalars; anything else is a mistake, and the AttributeError names its type
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, title: str = "") -> None:
+    """Print a table: numbers to the right, None as a dash. Off a terminal it is as wide as its contents, so that nothing is cut off."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, column in enumerate(columns):
+        numbers = any(isinstance(row[index], int | float) for row in rows)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell_text(cell)) for cell in row))  # Text: brackets in a name are not rich's markup
+    console = Console() if sys.stdout.isatty() else Console(width=10_000, color_system=None)
+    console.print(table)
+
+
+def cell_text(cell: Cell) -> str:
+    """A table cell as text: 1,234,567; 0.00123; a dash for None."""
+    if cell is None:
+        return "-"
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, float):
+        return f"{cell:.3g}"
+    return cell
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people: 512 B, 1.5 MB, 10.2 GB (powers of 1000, as disks and Triton count)."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+@contextmanager
+def progress(text: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """One step of work that may take over a second, shown on stderr.
+
+    Yields a function that takes how many more of `total` units are done; without `total` there is nothing to count, and
+    a spinner turns. Off a terminal it prints `text` at the start, a line about every 10 seconds if there is something to
+    count, and the time it took if that was over a second.
+    """
+    if sys.stderr.isatty():
+        with _drawn(text, total) as draw:
+            yield draw
+        return
+    click.echo(text, err=True)
+    start = shown = time.monotonic()
+    done = 0
+
+    def advance(units: int) -> None:
+        nonlocal done, shown
+        done += units
+        if total and time.monotonic() - shown > 10:
+            shown = time.monotonic()
+            click.echo(f"{text}: {100 * done // total} %", err=True)
+
+    yield advance
+    if (took_s := time.monotonic() - start) > 1:
+        click.echo(f"{text}: {took_s:.1f} s", err=True)
+
+
+@contextmanager
+def _drawn(text: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar or spinner on the terminal that leaves a line behind."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    count = (BarColumn(), TaskProgressColumn()) if total else ()
+    columns = (SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"), *count, TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda units: bar.advance(task, units)
+        bar.update(task, total=total or 1, completed=total or 1)
