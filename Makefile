@@ -1,0 +1,83 @@
+# Every target installs what it needs: a virtual environment in .venv from constraints.txt, tools in .tools.
+# `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-input --constraint constraints.txt
+export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/$(BIN):$(PATH)
+
+# torchrec asks for the CUDA build of fbgemm, which overwrites the CPU build's files and then does not import on a CPU
+# torch. So its other needs are installed here, and torchrec itself without any (docs/decisions/0005-torchrec-on-cpu.md).
+TORCHREC_NEEDS := fbgemm-gpu-cpu tensordict torchmetrics pyre-extensions tqdm
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(VENV)/.installed  ## train, build, serve, verify and load a small model
+	@recsplit demo $(ARGS)
+
+test: lint  ## lint, types, import contracts, and every test but the slow ones
+	@echo "==> tests"
+	@pytest -q -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.installed-dev .tools/bin/promtool  ## only the slow tests
+	@echo "==> slow tests"
+	@pytest -q -m slow $(ARGS)
+
+test-all: test test-slow  ## every test
+
+lint: $(VENV)/.installed-dev .tools/bin/promtool  ## ruff, mypy --strict, import contracts
+	@echo "==> ruff"; ruff check --quiet; ruff format --check --quiet || { echo "not formatted: make format"; exit 1; }
+	@echo "==> mypy"; mypy --no-error-summary
+	@echo "==> import contracts"; lint-imports --no-logo > .tools/lint-imports.log || { cat .tools/lint-imports.log; exit 1; }
+
+format: $(VENV)/.installed-dev  ## format, and fix what ruff can
+	@ruff check --fix --quiet; ruff format --quiet
+
+repository: $(VENV)/.installed  ## rewrite the golden model_repository/; fails if what is committed moved
+	@recsplit build recsplit.zoo.tiny:dlrm -o model_repository --name tiny --build-id golden --threads 1
+	@git diff --exit-code --stat -- model_repository || { echo "model_repository/ moved: commit it with the change that moved it"; exit 1; }
+
+docs: $(VENV)/.installed-dev  ## rewrite docs/cli.md from --help
+	@python docs/cli_reference.py
+
+install: $(VENV)/.installed-dev  ## .venv with everything, and nothing else
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is not Python 3.10 or newer: say PYTHON=... "; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || .ci/debian python3-venv
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "==> installing torch"
+	@$(PIP) torch
+	@echo "==> installing recsplit with what a demo needs"
+	@$(PIP) --editable '.[torch,local]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "==> installing what the tests need"
+	@$(PIP) --editable '.[torch,local,dev]' $(TORCHREC_NEEDS)
+	@$(PIP) --no-deps torchrec
+	@touch $@
+
+# promtool checks our metrics page. It comes out of Debian's package without installing that, which would start a server.
+.tools/bin/promtool:
+	@mkdir -p .tools/bin
+	@if command -v promtool > /dev/null; then ln -sf "$$(command -v promtool)" $@; else .ci/debian --unpack prometheus usr/bin/promtool $@; fi
+
+constraints: $(VENV)/.installed-dev  ## rewrite constraints.txt from what .venv holds
+	@{ sed '/^[^#]/d' constraints.txt; python -m pip --disable-pip-version-check freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+cpu$$//'; } > constraints.new
+	@mv constraints.new constraints.txt; touch $(VENV)/.installed $(VENV)/.installed-dev
+
+clean:  ## remove everything that make made
+	@rm -rf $(VENV) .tools .demo dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+.PHONY: help demo test test-slow test-all lint format repository docs install constraints clean
