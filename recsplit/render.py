@@ -1,0 +1,169 @@
+"""Triton's config.pbtxt texts, from a plan: pure, and checked before they are handed out.
+
+Text is rendered and then parsed, not printed from a protobuf: a printed one has no comments, and leaves out zeros
+that Triton wants spelt out.
+"""
+
+import dataclasses
+import json
+import re
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+
+from recsplit.configs import check
+from recsplit.errors import InputError
+from recsplit.plan import Plan, Submodel, Tensor
+
+#: The templates, one a model; a folder given with --templates may replace any of them.
+TEMPLATES = ("ensemble.pbtxt.j2", "embedding.pbtxt.j2", "dense.pbtxt.j2", "macros.pbtxt.j2")
+
+_OURS = Path(__file__).parent / "templates" / "triton"
+
+
+def render(plan: Plan, *, templates: Path | None = None) -> dict[str, str]:
+    """The config.pbtxt texts of the plan's three models, by path relative to the model repository.
+
+    `templates` is a folder whose files replace ours of the same name (TEMPLATES). Raises InputError, with file and
+    line, where one of them can't be rendered; InputError for a runtime that the plan's settings rule out;
+    RecsplitError where the texts don't parse or don't agree (see configs.check).
+    """
+    _refuse_impossible(plan)
+    environment = _environment(templates)
+    context = _context(plan)
+    texts: dict[str, str] = {}
+    texts[f"{plan.name}/config.pbtxt"] = _render_one(environment, "ensemble.pbtxt.j2", context)
+    for model in (plan.embedding, plan.dense):
+        own = {"model": model, "warmup_batch_sizes": warmup_batch_sizes(plan, model)}
+        texts[f"{model.name}/config.pbtxt"] = _render_one(environment, f"{model.role}.pbtxt.j2", {**context, **own})
+    check(plan, texts, templates=templates)
+    return texts
+
+
+def _refuse_impossible(plan: Plan) -> None:
+    dense = plan.dense
+    if plan.embedding.runtime != "onnxruntime":
+        raise InputError(
+            f"the embedding model can't run on {plan.embedding.runtime!r}: its tables stay in files that ONNX Runtime maps",
+            hint="choose another runtime for the dense model only",
+        )
+    if dense.runtime != "onnxruntime" and dense.kind != "gpu":
+        raise InputError(f"the dense runtime {dense.runtime!r} needs a GPU, and the dense model is placed on CPU", hint="place it on gpu")
+    if dense.runtime == "onnxruntime-tensorrt":
+        awkward = [tensor.name for tensor in dense.inputs if re.search("[,:]", tensor.name)]
+        if awkward:
+            raise InputError(
+                f"ONNX Runtime's TensorRT profiles can't name the inputs {awkward}: they hold ',' or ':'",
+                hint="rename them in the model, or choose another dense runtime",
+            )
+
+
+def _context(plan: Plan) -> dict[str, object]:
+    """What every template sees; those of sub-models see their own `model` and `warmup_batch_sizes` as well."""
+    rows = {table.name: table.rows for table in plan.tables}
+    lookups = [
+        {
+            "input": lookup.input,
+            "columns": lookup.columns,
+            "table": lookup.table,
+            "rows": rows[lookup.table],
+            "shift": lookup.shift,
+            "direct": lookup.direct,
+            "width": lookup.width,
+        }
+        for lookup in plan.lookups
+    ]
+    return {
+        "plan": plan,
+        "steps": (plan.embedding, plan.dense),
+        "lookups": lookups,
+        "client": {"bags": [dataclasses.asdict(bags) for bags in plan.bags], "max_batch_size": plan.max_batch_size},
+        "profiles": profiles(plan.dense, plan.max_batch_size),
+        "engine_cache": f"/tmp/recsplit-engines/{plan.dense.name}",
+    }
+
+
+def warmup_batch_sizes(plan: Plan, model: Submodel) -> tuple[int, ...]:
+    """Batch sizes of the warm-up requests, all zeros: the extremes; none where id 0 is outside a table and so an error."""
+    rows = {table.name: table.rows for table in plan.tables}
+    zero_is_unknown = plan.unknown_ids == "error" and any(
+        lookup.limit is not None and (lookup.limit < 1 or (lookup.direct and not 0 <= lookup.shift < rows[lookup.table]))
+        for lookup in plan.lookups
+    )
+    if model.role == "embedding" and zero_is_unknown:
+        return ()
+    return (1, plan.max_batch_size) if plan.max_batch_size > 1 else (1,)
+
+
+def profiles(model: Submodel, max_batch_size: int) -> dict[str, str] | None:
+    """TensorRT's min, opt and max shapes as "input:1x13,other:1x26x16"; None where a dim besides the batch varies.
+
+    `opt` is the largest batch too: it is where time is spent, and smaller ones are fast anyway.
+    """
+    if any(dim < 0 for tensor in model.inputs for dim in tensor.dims):
+        return None
+    return {
+        key: ",".join(f"{tensor.name}:{'x'.join(map(str, (batch, *tensor.dims)))}" for tensor in model.inputs)
+        for key, batch in (("min", 1), ("opt", max_batch_size), ("max", max_batch_size))
+    }
+
+
+def quote(value: object) -> str:
+    """`value` as a string literal of protobuf's text format, in the quotes that need fewer escapes.
+
+    Grammar: https://protobuf.dev/reference/protobuf/textformat-spec/#string. A literal is ASCII here: other
+    characters are written as the octal escapes of their UTF-8 bytes, which every parser reads alike.
+    """
+    text = str(value)
+    mark = "'" if '"' in text and "'" not in text else '"'
+    escapes = {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", ord("\\"): "\\\\", ord(mark): "\\" + mark}
+    body = "".join(escapes.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}") for byte in text.encode())
+    return f"{mark}{body}{mark}"
+
+
+def _warmup_dims(tensor: Tensor) -> Sequence[int]:
+    return [max(dim, 1) for dim in tensor.dims] or [1]
+
+
+def _environment(templates: Path | None) -> jinja2.Environment:
+    folders = [_OURS]
+    if templates is not None:
+        if not any((templates / name).is_file() for name in TEMPLATES):
+            raise InputError(f"{templates} holds no template to replace ours", hint=f"name the files in it {', '.join(TEMPLATES)}")
+        folders.insert(0, templates)
+    # Not HTML: strings are escaped by `string`, for the grammar they stand in.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "string": quote,
+        "json": json.dumps,
+        "data_type": lambda dtype: "TYPE_STRING" if dtype == "BYTES" else f"TYPE_{dtype}",
+        "instance_kind": lambda kind: f"KIND_{kind.upper()}",
+        "warmup_dims": _warmup_dims,
+    }
+    return environment
+
+
+def _render_one(environment: jinja2.Environment, name: str, context: Mapping[str, object]) -> str:
+    try:
+        return environment.get_template(name).render(context)
+    except jinja2.TemplateSyntaxError as error:
+        raise _broken(f"{error.filename or error.name}, line {error.lineno}", error) from error
+    except Exception as error:  # an expression in a user's template may raise anything
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".j2")]
+        raise _broken(f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else name, error) from error
+
+
+def _broken(where: str, error: Exception) -> InputError:
+    return InputError(
+        f"{where}: {error or type(error).__name__}",
+        hint="docs of the template language: https://jinja.palletsprojects.com/templates; start from a copy of recsplit's own template",
+    )
