@@ -1,0 +1,27 @@
+"""What a folder holds that Triton can load: its models, and which of them clients call."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recsplit.errors import InputError
+
+
+def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
+    """The models to name to Triton; it loads the steps of an ensemble with the ensemble.
+
+    `models` where given; else the ensembles that `recsplit build` wrote (plan.json in a version folder); else, in a
+    repository that recsplit did not write, every model. Raises InputError where there is nothing to load.
+    """
+    if not repository.is_dir():
+        raise InputError(f"there is no folder {repository}", hint="recsplit build SOURCE -o DIR writes a model repository")
+    if (repository / "config.pbtxt").is_file():
+        raise InputError(
+            f"{repository} is one model, not a model repository", hint=f"serve the folder around it: {repository.resolve().parent}"
+        )
+    found = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+    if not found:
+        raise InputError(f"{repository} holds no models", hint="a model repository has <model>/config.pbtxt; recsplit build writes one")
+    for model in models:
+        if model not in found:
+            raise InputError(f"{repository} has no model {model!r}", hint=f"it has {', '.join(found)}")
+    return tuple(models) or tuple(sorted({path.parent.parent.name for path in repository.glob("*/[0-9]*/plan.json")})) or tuple(found)

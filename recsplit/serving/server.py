@@ -1,0 +1,256 @@
+"""One tritonserver process: started, waited for, watched, and ended without a trace."""
+
+import contextlib
+import http.client
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from recsplit.errors import RecsplitError
+from recsplit.serving import guard, logs, ports, triton
+from recsplit.serving.repository import models_to_load
+
+#: What bash takes as it is: Triton starts the Python stub through an unquoted bash command line.
+PLAIN_PATH = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+#: Beyond the exit timeout Triton still unloads models and ends their stubs.
+GRACE_S = 10.0
+
+
+@dataclass
+class Running:
+    """What ends a server: its process and guard, and what to sweep up after it."""
+
+    process: subprocess.Popen[bytes]
+    guard: subprocess.Popen[bytes]
+    prefix: str
+    folder: Path
+    exit_timeout_s: int
+    log: logs.Log
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def end(self) -> None:
+        """Ask the server to end, kill it when it doesn't (at once on a second Ctrl-C), and sweep up."""
+        self.stopping.set()
+        try:
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGTERM)
+                self.process.wait(self.exit_timeout_s + GRACE_S)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            guard.sweep(self.prefix, self.folder)
+            if self.guard.stdin is not None:
+                self.guard.stdin.close()
+            self.guard.wait()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running Triton. URLs as tritonclient takes them ("127.0.0.1:8000"); metrics_url with its scheme and path.
+
+    A context manager that stops the server on the way out. A log that the caller did not name is removed when the
+    server ends well.
+    """
+
+    http_url: str
+    grpc_url: str
+    metrics_url: str
+    log: Path
+    pid: int
+    models: tuple[str, ...]
+    running: Running = field(repr=False, compare=False)
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.stop()
+
+    def ready(self) -> bool:
+        """Whether the server answers, and has loaded every model it was asked to load."""
+        return self.running.process.poll() is None and _health(self.http_url)
+
+    def states(self) -> dict[str, str]:
+        """State of every model in the repository, in Triton's words; "" for one that was never loaded."""
+        connection = http.client.HTTPConnection(self.http_url, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("POST", "/v2/repository/index")
+            index = json.loads(connection.getresponse().read())
+        return {entry["name"]: entry.get("state", "") for entry in index}
+
+    def wait(self) -> None:
+        """Block until the server has ended. Raises RecsplitError, with the end of its log, if nobody stopped it."""
+        code = self.running.process.wait()
+        if not self.running.stopping.is_set():
+            self.running.end()
+            raise self.running.log.failure(f"the Triton server ended by itself ({_ending(code)})")
+
+    def stop(self) -> None:
+        """End the server; requests in flight are answered first, for as long as the exit timeout lasts. Safe to repeat."""
+        died = self.running.process.poll() is not None and not self.running.stopping.is_set()
+        self.running.end()
+        if not died:
+            self.running.log.discard()
+
+
+def serve(
+    repository: Path,
+    *,
+    models: Sequence[str] = (),
+    http_port: int | None = None,
+    grpc_port: int | None = None,
+    metrics_port: int | None = None,
+    host: str = "127.0.0.1",
+    log: Path | None = None,
+    ready_timeout_s: float = 120,
+    exit_timeout_s: int = 10,
+    extra_args: Sequence[str] = (),
+) -> Server:
+    """Start Triton on a model repository and return when every model is loaded.
+
+    `models` defaults to the ensembles that recsplit built there (or every model, in a repository of others). A port of
+    None is a free one. `log` is appended to; without it the log is a temporary file. `extra_args` are tritonserver's own.
+
+    Raises MissingExtra without nvidia-pytriton; InputError for a repository, host or port that can't be served, before
+    anything is started; RecsplitError, with the end of the log as its detail, where Triton refuses a model, ends, or is
+    not ready in time. Nothing is left running then, nor after KeyboardInterrupt.
+    """
+    found = triton.find()
+    names = models_to_load(repository, models)
+    chosen = ports.choose(host, {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port})
+    environment = triton.environment(found)
+    triton.check_stub(found, environment)
+    target = logs.Log.open(log)
+    folder = _private_folder()
+    running = None
+    try:
+        prefix = f"recsplit_{uuid.uuid4().hex[:16]}_"
+        arguments = _arguments(found, repository, names, chosen, host, folder, prefix, exit_timeout_s, extra_args)
+        running = _start(arguments, environment, prefix, folder, exit_timeout_s, target)
+        server = Server(
+            http_url=_url(host, chosen["HTTP"]),
+            grpc_url=_url(host, chosen["gRPC"]),
+            metrics_url=f"http://{_url(host, chosen['metrics'])}/metrics",
+            log=target.path,
+            pid=running.process.pid,
+            models=names,
+            running=running,
+        )
+        _await_ready(server, ready_timeout_s)
+    except BaseException as error:
+        if running is not None:
+            running.end()
+        else:
+            guard.sweep(folder.name, folder)
+        if not isinstance(error, RecsplitError):
+            target.discard()
+        raise
+    return server
+
+
+def _start(
+    arguments: list[str], environment: dict[str, str], prefix: str, folder: Path, exit_timeout_s: int, log: logs.Log
+) -> Running:
+    """The server and its guard, in sessions of their own: a Ctrl-C at the terminal reaches only us, who stop them in order."""
+    with log.path.open("ab") as output:
+        process = subprocess.Popen(
+            arguments, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    watching = subprocess.Popen(
+        [sys.executable, "-I", "-S", guard.__file__, str(process.pid), prefix, str(folder), str(exit_timeout_s + GRACE_S)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    return Running(process, watching, prefix, folder, exit_timeout_s, log)
+
+
+def _arguments(
+    found: triton.Triton,
+    repository: Path,
+    models: Sequence[str],
+    chosen: dict[str, int],
+    host: str,
+    folder: Path,
+    prefix: str,
+    exit_timeout_s: int,
+    extra_args: Sequence[str],
+) -> list[str]:
+    """tritonserver's command line."""
+    backends = triton.prepare_backends(found, folder)
+    path = repository.resolve()
+    if not PLAIN_PATH.fullmatch(str(path)):
+        link = folder / "repository"
+        link.symlink_to(path)
+        path = link
+    return [
+        str(found.binary),
+        f"--model-repository={path}",
+        f"--backend-directory={backends}",
+        "--model-control-mode=explicit",
+        *(f"--load-model={model}" for model in models),
+        f"--http-address={host}",
+        f"--http-port={chosen['HTTP']}",
+        f"--grpc-address={host}",
+        f"--grpc-port={chosen['gRPC']}",
+        f"--metrics-address={host}",
+        f"--metrics-port={chosen['metrics']}",
+        "--metrics-config=summary_latencies=true",
+        # Two servers on one machine, or one that was killed before, must not meet in /dev/shm.
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        f"--exit-timeout-secs={exit_timeout_s}",
+        *extra_args,
+    ]
+
+
+def _private_folder() -> Path:
+    """A new temporary folder whose path bash takes as it is."""
+    base = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="recsplit-serve-", dir=base if PLAIN_PATH.fullmatch(base) else "/tmp"))
+
+
+def _await_ready(server: Server, timeout_s: float) -> None:
+    """Raises RecsplitError when the server ends before it is ready, or is not ready in time."""
+    running = server.running
+    deadline = time.monotonic() + timeout_s
+    while not _health(server.http_url):
+        try:
+            code = running.process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() < deadline:
+                continue
+            raise running.log.failure(f"Triton was not ready after {timeout_s:g} s", hint="a large model may need a longer time") from None
+        reason = running.log.refusal() or f"Triton ended before it was ready ({_ending(code)})"
+        raise running.log.failure(reason)
+
+
+def _health(url: str) -> bool:
+    connection = http.client.HTTPConnection(url, timeout=2)
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except OSError:
+            return False
+
+
+def _url(host: str, port: int) -> str:
+    """host:port where a client on this machine reaches the server."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"{reachable}:{port}"
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
