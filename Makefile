@@ -42,7 +42,9 @@ format: $(VENV)/.installed-dev  ## format, and fix what ruff can
 	@ruff check --fix --quiet; ruff format --quiet
 
 repository: $(VENV)/.installed  ## rewrite the golden model_repository/; fails if what is committed moved
-	@recsplit build recsplit.zoo.tiny:dlrm -o model_repository --name tiny --build-id golden --threads 1
+	@rm -rf .demo/golden
+	@recsplit build recsplit.zoo.tiny:dlrm -o .demo/golden --name tiny --build-id golden --threads 1
+	@mkdir -p model_repository; rm -rf model_repository/tiny*; mv .demo/golden/* model_repository/
 	@git diff --exit-code --stat -- model_repository || { echo "model_repository/ moved: commit it with the change that moved it"; exit 1; }
 
 docs: $(VENV)/.installed-dev  ## rewrite docs/cli.md from --help

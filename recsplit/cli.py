@@ -10,11 +10,11 @@ import difflib
 import errno
 import importlib
 import os
+import select
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
@@ -81,9 +81,18 @@ class LazyGroup(click.Group):
         return [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; where asked to, print an error's traceback on its way out."""
+        """Run the command; where asked to, print an error's traceback on its way out.
+
+        Raises RecsplitError for a connection that broke, which click would take for a closed stdout and pass over in silence.
+        """
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError as error:
+            if _reader_is_gone():
+                raise click.exceptions.Exit(1) from error
+            raise RecsplitError("a process that recsplit was talking to went away", hint="recsplit --traceback shows which one") from error
         except Exception as error:
             if ctx.params["traceback"] and not isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
                 traceback.print_exception(error)
@@ -111,7 +120,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on `arguments` (default: the process's) and return its exit code."""
     try:
         code = cli.main(arguments, prog_name="recsplit", standalone_mode=False)
-        sys.stdout.flush()
     except click.UsageError as error:
         return _show(_usage_message(error), hint=_usage_hint(error), code=error.exit_code)
     except click.ClickException as error:
@@ -121,9 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _reader_is_gone():
-            return 1
-        return _show(_os_message(error), hint=_OS_HINTS.get(error.errno or 0, "--traceback shows where it happened"))
+        return _show(_os_message(error), hint=_OS_HINTS.get(error.errno or 0, "recsplit --traceback shows where it happened"))
     except MemoryError:
         return _show("out of memory", hint="use a machine with more memory, or a smaller --max-batch-size")
     except Exception as error:
@@ -181,12 +187,12 @@ def _reader_is_gone() -> bool:
 
     If it is, stdout is pointed elsewhere, so that the interpreter has nothing to complain about at exit.
     """
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+    reader = select.poll()
+    reader.register(sys.stdout, 0)
+    gone = any(event & select.POLLERR for _, event in reader.poll(0))
+    if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return gone
 
 
 def _keep_traceback(error: Exception) -> str:
@@ -198,4 +204,4 @@ def _keep_traceback(error: Exception) -> str:
     except OSError:
         click.echo(text, err=True)
         return "please report it with the traceback above"
-    return f"please report it with the traceback in {Path(file.name)}; RECSPLIT_TRACEBACK=1 shows it at once"
+    return f"please report it with the traceback in {file.name}; RECSPLIT_TRACEBACK=1 shows it at once"

@@ -1,0 +1,76 @@
+"""Tables and JSON go to stdout, progress goes to stderr and knows whether a person is looking."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsplit.commands.output import cell_text, progress, show_json, show_table, size_text
+
+
+@dataclass(frozen=True)
+class Answer:
+    path: Path
+    rows: np.int64
+    parts: tuple[str, ...]
+
+
+def test_json_holds_dataclasses_paths_and_numpy_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json([Answer(Path("a/b"), np.int64(7), ("x", "y"))])
+    assert json.loads(capsys.readouterr().out) == [{"path": "a/b", "rows": 7, "parts": ["x", "y"]}]
+
+
+def test_what_json_cannot_hold_is_a_mistake_of_ours() -> None:
+    with pytest.raises(AttributeError):
+        show_json(object())
+
+
+def test_a_table_off_a_terminal_is_never_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a_table_with_a_very_long_name_" * 10
+    show_table(["table", "rows", "why"], [(name, 1_000_000, None), ("[bold]", 3, "x")])
+    out = capsys.readouterr().out
+    assert name in out
+    assert "1,000,000" in out
+    assert "[bold]" in out
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"), [(None, "-"), (True, "yes"), (1234567, "1,234,567"), (0.00012345, "0.000123"), (2.0, "2"), ("a", "a")]
+)
+def test_cells(cell: str | int | float | None, text: str) -> None:
+    assert cell_text(cell) == text
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (10_240_000_000, "10.2 GB"), (3 * 10**15, "3000.0 TB")]
+)
+def test_sizes(size_bytes: int, text: str) -> None:
+    assert size_text(size_bytes) == text
+
+
+def test_progress_off_a_terminal_is_a_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("Copying tables", total=2) as advance:
+        advance(1)
+        advance(1)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "Copying tables\n")
+
+
+def test_progress_on_a_terminal_is_drawn_on_stderr_only() -> None:
+    script = (
+        "from recsplit.commands.output import progress\nwith progress('Copying tables', total=4) as advance: advance(4)\nprint('result')"
+    )
+    terminal, theirs = pty.openpty()
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=theirs, text=True, check=True, timeout=60)
+    os.close(theirs)
+    drawn = os.read(terminal, 100_000).decode()
+    os.close(terminal)
+    assert done.stdout == "result\n"
+    assert "Copying tables" in drawn
+    assert "100%" in drawn
