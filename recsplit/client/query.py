@@ -1,0 +1,196 @@
+"""A query on its way to the server: check it, bring ragged inputs into rows, split it, join the answers. Pure numpy."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
+
+from recsplit.client.signature import Signature
+from recsplit.errors import InputError
+from recsplit.plan import Bags, Tensor
+from recsplit.ragged import to_rows
+
+Array = NDArray[Any]
+
+#: Rows of ragged ids are padded to a multiple of this many slots: requests of about the same length then share a shape,
+#: and Triton batches only requests that do.
+SLOTS_MULTIPLE = 16
+
+
+def prepare(signature: Signature, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+    """The tensors to send for a query, in the order of the model's inputs; first dimension = rows of the query.
+
+    Takes the inputs that the server knows, or a ragged model's own. Whole numbers are converted between integer types
+    where every value fits; any other dtype must match. Raises InputError that names the input, what was expected and
+    what was found.
+    """
+    found = {name: _array(name, value) for name, value in inputs.items()}
+    for bags in signature.bags:
+        if _is_own_form(bags, found):
+            _check_own_form(bags, found)
+    rows: dict[str, Array] = {}
+    origins: dict[str, str] = {}  # what the user calls a tensor that goes out under another name
+    for bags in signature.bags:
+        if _is_own_form(bags, found):
+            rows |= to_rows(bags, found, slots_multiple=SLOTS_MULTIPLE)
+            origins |= {bags.values: bags.source_values, bags.lengths: bags.source_lengths or bags.source_offsets or bags.lengths}
+            if bags.weights is not None and bags.source_weights is not None:
+                origins[bags.weights] = bags.source_weights
+    given = {name: array for name, array in found.items() if name not in origins.values()} | rows
+    _check_names(signature, given)
+    tensors: dict[str, Array] = {}
+    for tensor in signature.inputs:
+        if tensor.name in given:
+            tensors[tensor.name] = _fit(tensor, given[tensor.name], signature, origins.get(tensor.name, tensor.name))
+    if signature.max_batch_size > 0:
+        _check_batch(tensors)
+    return tensors
+
+
+@dataclass(frozen=True)
+class Part:
+    """A sub-query: some rows of a query, and the number of the first of them."""
+
+    first_row: int
+    tensors: dict[str, Array]
+
+
+def split(tensors: Mapping[str, Array], max_batch_size: int) -> list[Part]:
+    """The query as parts of at most `max_batch_size` rows, as even as can be: views, no copies. 0: the query is one part."""
+    if max_batch_size == 0:
+        return [Part(0, dict(tensors))]
+    batch = len(next(iter(tensors.values())))
+    parts = -(-batch // max_batch_size)
+    bounds = [batch * part // parts for part in range(parts + 1)]
+    return [Part(start, {name: array[start:stop] for name, array in tensors.items()}) for start, stop in itertools.pairwise(bounds)]
+
+
+def join(answers: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """The answers to sub-queries, one after the other, as the answer to the query."""
+    if len(answers) == 1:
+        return dict(answers[0])
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _array(name: str, value: ArrayLike) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"input {name!r} is not an array: {error}", hint="give a numpy array") from error
+
+
+def _own_names(bags: Bags) -> list[str]:
+    """The names of a ragged model's own inputs."""
+    names = (bags.source_values, bags.source_offsets, bags.source_lengths, bags.source_weights)
+    return [name for name in names if name is not None]
+
+
+def _is_own_form(bags: Bags, found: Mapping[str, Array]) -> bool:
+    """Whether the query holds this group as the model has it: then the ids lie flat, else they lie in rows."""
+    return bags.source_values in found and found[bags.source_values].ndim == 1
+
+
+def _check_own_form(bags: Bags, found: Mapping[str, Array]) -> None:
+    """Raise InputError unless to_rows can take this group."""
+    missing = [name for name in _own_names(bags) if name not in found]
+    if missing:
+        raise InputError(
+            f"input {missing[0]!r} is missing: expected {_names(_own_names(bags))}, found {_names(found)}",
+            hint=f"or give rows: {bags.values!r} [batch, slots] and {bags.lengths!r} [batch, {len(bags.features)}]",
+        )
+    for name in (bags.source_offsets, bags.source_lengths):
+        if name is not None and found[name].dtype.kind not in "iu":
+            raise InputError(f"input {name!r}: expected integers, found {_dtype(found[name])}", hint="give an integer array")
+    weights = bags.source_weights
+    if weights is not None and found[weights].shape != found[bags.source_values].shape:
+        raise InputError(
+            f"input {weights!r}: expected {_shape(found[bags.source_values].shape)}, as {bags.source_values!r} has it, "
+            f"found {_shape(found[weights].shape)}",
+            hint="give one weight for each id",
+        )
+    if bags.source_offsets is not None:
+        rank, least = (1 if bags.source_row is None else 2), int(bags.include_last_offset)
+        offsets = found[bags.source_offsets]
+        if offsets.ndim != rank or offsets.shape[-1] <= least or (bags.source_row or 0) >= (len(offsets) if rank == 2 else 1):
+            expected = ["batch + 1" if bags.include_last_offset else "batch"]
+            if bags.source_row is not None:
+                expected.insert(0, "features")
+            raise InputError(
+                f"input {bags.source_offsets!r}: expected {_shape(expected)}, found {_shape(offsets.shape)}",
+                hint="give the start of each bag",
+            )
+    elif bags.source_lengths is not None:
+        size, features = found[bags.source_lengths].size, len(bags.features)
+        if size == 0 or size % features:
+            raise InputError(
+                f"input {bags.source_lengths!r}: expected {features} lengths a row, found {size} lengths",
+                hint=f"give [{features} * batch] lengths, all rows of one feature after the other",
+            )
+
+
+def _check_names(signature: Signature, given: Mapping[str, Array]) -> None:
+    """Raise InputError unless the names are the model's."""
+    expected = [tensor.name for tensor in signature.inputs]
+    own = [f"{_names(_own_names(bags))} in place of {_names([bags.values, bags.lengths])}" for bags in signature.bags]
+    hint = f"model {signature.model!r} takes {_names(expected)}" + (f"; or {'; or '.join(own)}" if own else "")
+    for name in given:
+        if name not in expected:
+            raise InputError(f"input {name!r} is unknown: expected {_names(expected)}, found {_names(given)}", hint=hint)
+    for name in expected:
+        if name not in given and name not in signature.optional:
+            raise InputError(f"input {name!r} is missing: expected {_names(expected)}, found {_names(given)}", hint=hint)
+
+
+def _fit(tensor: Tensor, array: Array, signature: Signature, name: str) -> Array:
+    """The array in the dtype that the model takes. Raises InputError, about input `name`, where dtype, shape or a value doesn't fit."""
+    dims: list[int | str] = [dim if dim >= 0 else "any" for dim in tensor.dims]
+    if signature.max_batch_size > 0:
+        dims.insert(0, "batch")
+    expected = f"input {name!r}: expected {tensor.dtype} {_shape(dims)}, found {_dtype(array)} {_shape(array.shape)}"
+    if len(array.shape) != len(dims) or any(isinstance(dim, int) and dim != size for dim, size in zip(dims, array.shape, strict=True)):
+        one = len(array.shape) == len(dims) - 1 and signature.max_batch_size > 0
+        raise InputError(expected, hint="the first dimension is the batch: one row is array[None]" if one else "check the shape")
+    if 0 in array.shape[:1]:
+        raise InputError(f"input {name!r}: expected at least one row, found {_shape(array.shape)}", hint="leave empty queries out")
+    wanted = np.dtype(triton_to_np_dtype(tensor.dtype))
+    if array.dtype == wanted:
+        return array
+    if tensor.dtype == "BYTES" and array.dtype.kind in "OSU":
+        return array.astype(np.object_)
+    if array.dtype.kind in "iu" and wanted.kind in "iu":
+        limits = np.iinfo(wanted)
+        outside = array[(array < limits.min) | (array > limits.max)]
+        if outside.size:
+            raise InputError(
+                f"input {name!r}: expected {tensor.dtype} ({limits.min} to {limits.max}), found {outside[0]}",
+                hint="the model was built with --ids int32; check the ids" if tensor.dtype == "INT32" else "check the values",
+            )
+        return array.astype(wanted)
+    raise InputError(expected, hint=f"convert it: array.astype(numpy.{wanted})")
+
+
+def _check_batch(tensors: Mapping[str, Array]) -> None:
+    """Raise InputError unless all inputs have the same number of rows."""
+    (first, array), *rest = tensors.items()
+    for name, other in rest:
+        if len(other) != len(array):
+            raise InputError(
+                f"input {name!r}: expected {len(array)} rows, as {first!r} has, found {len(other)}",
+                hint="every input has one row for each row of the query",
+            )
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "nothing"
+
+
+def _dtype(array: Array) -> str:
+    return str(np_to_triton_dtype(array.dtype) or array.dtype)
+
+
+def _shape(dims: Iterable[int | str]) -> str:
+    return "[" + ", ".join(str(dim) for dim in dims) + "]"

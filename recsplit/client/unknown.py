@@ -1,0 +1,85 @@
+"""Ids outside their tables: from what a server says about them to one error with row, position and id.
+
+Two ways lead here. A repository on NVIDIA's onnxruntime backend answers, and marks the rows in the output
+`unknown_ids`; on recsplit's own backend the request fails, and its message names the first such id.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsplit.errors import InputError
+from recsplit.plan import UNKNOWN_IDS
+
+OnUnknown = Literal["error", "mark"]
+
+# What recsplit/backends/onnxruntime/lookups.py writes; Triton puts the names of the models that failed in front.
+_MESSAGE = re.compile(
+    r"(?P<what>input '[^']*'[^:]*: (?:id|row) (?P<id>-?\d+)\b.* is outside table '[^']*' \(-?\d+\.\.-?\d+\))"
+    r", row (?P<row>\d+) of the request"
+)
+
+
+@dataclass(frozen=True)
+class UnknownId:
+    """One id outside its table: the first of its row. `position` counts the lookups' columns (None: the server didn't say)."""
+
+    row: int
+    position: int | None
+    id: int
+    description: str
+
+
+class UnknownIds(InputError):
+    """The query holds ids outside their tables; `found` has one entry for each row that the server named."""
+
+    def __init__(self, found: Sequence[UnknownId]) -> None:
+        more = f" (and {len(found) - 1} more rows with unknown ids)" if len(found) > 1 else ""
+        super().__init__(
+            f"{found[0].description}, row {found[0].row} of the query{more}",
+            hint="send ids that the tables have, or build with --unknown-ids zero or --unknown-ids row=N",
+        )
+        self.found = tuple(found)
+
+
+def check(answer: dict[str, NDArray[Any]], lookups: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    """The answer without its marks, INT64 [batch, 2] = (position or -1, id). Raises UnknownIds where a row is marked."""
+    marks = answer.pop(UNKNOWN_IDS, None)
+    if marks is None:
+        return answer
+    rows = np.flatnonzero(marks[:, 0] >= 0)
+    if len(rows) == 0:
+        return answer
+    found = []
+    for row in rows:
+        position, unknown = (int(value) for value in marks[row])
+        found.append(UnknownId(int(row), position, unknown, describe(position, unknown, lookups)))
+    raise UnknownIds(found)
+
+
+def describe(position: int, unknown: int, lookups: Sequence[dict[str, Any]]) -> str:
+    """Input, column, id and table of a mark, in the words of recsplit's backend; less of it where the server names no lookups."""
+    first = 0
+    for lookup in lookups:
+        width = int(lookup["width"])
+        if position < first + width:
+            column = "" if lookup["columns"] is None else f" column {lookup['columns'][0] + position - first}"
+            shift = lookup["shift"] if lookup["direct"] else 0
+            what = f"id {unknown}" if lookup["direct"] else f"row {unknown}, computed from the input,"
+            return (
+                f"input '{lookup['input']}'{column}: {what} is outside table '{lookup['table']}' ({-shift}..{lookup['rows'] - 1 - shift})"
+            )
+        first += width
+    return f"id {unknown} at position {position} is outside its table"
+
+
+def from_message(message: str, first_row: int) -> UnknownIds | None:
+    """The error that a server's message stands for; None if it is about something else. `first_row`: of the sub-query."""
+    match = _MESSAGE.search(message)
+    if match is None:
+        return None
+    return UnknownIds([UnknownId(first_row + int(match["row"]), None, int(match["id"]), match["what"])])

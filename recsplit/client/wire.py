@@ -1,0 +1,124 @@
+"""tritonclient, so that all its four clients look alike: ask for a config, send tensors, get arrays.
+
+The modules of tritonclient are imported by name, because each brings a stack of its own (grpc, gevent, aiohttp) and a
+client needs one of them.
+"""
+
+import asyncio
+import importlib
+import threading
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.utils import np_to_triton_dtype
+
+from recsplit.errors import InputError
+
+Array = NDArray[Any]
+Protocol = Literal["grpc", "http"]
+
+#: How many sub-queries of one query are on their way at once.
+CONCURRENT_SUBQUERIES = 8
+
+
+def address(url: str, protocol: str) -> str:
+    """host:port, as tritonclient wants it. Raises InputError for another protocol or scheme."""
+    if protocol not in ("grpc", "http"):
+        raise InputError(f"the protocol is {protocol!r}", hint='choose "grpc" or "http"')
+    scheme, _, rest = url.rpartition("://")
+    if scheme not in ("", protocol):
+        raise InputError(f"{url} is not an address for {protocol}", hint="give host:port; TLS is left to a proxy")
+    return rest.rstrip("/")
+
+
+class GrpcConnection:
+    """A blocking gRPC connection, for any number of threads."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._tritonclient = importlib.import_module("tritonclient.grpc")
+        self._client = self._tritonclient.InferenceServerClient(url)
+        self._timeout_s = timeout_s
+
+    def config(self, model: str) -> dict[str, Any]:
+        """The model's config."""
+        config: dict[str, Any] = self._client.get_model_config(model, as_json=True, client_timeout=self._timeout_s)["config"]
+        return config
+
+    def infer(self, model: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Send one request, wait for the answer."""
+        return _arrays(self._client.infer(model, _inputs(self._tritonclient, tensors), client_timeout=self._timeout_s))
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._client.close()
+
+
+class HttpConnection:
+    """Blocking HTTP connections: one a thread, because tritonclient's belong to the thread that made them."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._tritonclient = importlib.import_module("tritonclient.http")
+        self._url, self._timeout_s = url, timeout_s
+        self._local = threading.local()
+
+    def config(self, model: str) -> dict[str, Any]:
+        """The model's config."""
+        config: dict[str, Any] = self._here().get_model_config(model)
+        return config
+
+    def infer(self, model: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Send one request, wait for the answer."""
+        return _arrays(self._here().infer(model, _inputs(self._tritonclient, tensors)))
+
+    def close(self) -> None:
+        """Close this thread's connection; those of other threads close with the threads."""
+        self._here().close()
+        self._local = threading.local()
+
+    def _here(self) -> Any:
+        if not hasattr(self._local, "client"):
+            self._local.client = self._tritonclient.InferenceServerClient(
+                self._url, connection_timeout=self._timeout_s, network_timeout=self._timeout_s
+            )
+        return self._local.client
+
+
+class AsyncConnection:
+    """A gRPC or HTTP connection of the running event loop."""
+
+    def __init__(self, url: str, protocol: Protocol, timeout_s: float) -> None:
+        self._tritonclient = importlib.import_module(f"tritonclient.{protocol}.aio")
+        self._client = self._tritonclient.InferenceServerClient(url)
+        self._as_json = {"as_json": True} if protocol == "grpc" else {}
+        self._timeout_s = timeout_s
+
+    async def config(self, model: str) -> dict[str, Any]:
+        """The model's config."""
+        config: dict[str, Any] = await asyncio.wait_for(self._client.get_model_config(model, **self._as_json), self._timeout_s)
+        return config["config"] if self._as_json else config
+
+    async def infer(self, model: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Send one request, wait for the answer."""
+        return _arrays(await asyncio.wait_for(self._client.infer(model, _inputs(self._tritonclient, tensors)), self._timeout_s))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
+
+
+def _inputs(tritonclient: Any, tensors: Mapping[str, Array]) -> list[Any]:
+    inputs = []
+    for name, array in tensors.items():
+        tensor = tritonclient.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(np.ascontiguousarray(array))
+        inputs.append(tensor)
+    return inputs
+
+
+def _arrays(result: Any) -> dict[str, Array]:
+    """The answer's arrays by name; they are read-only views of the message."""
+    response = result.get_response()
+    names = [output["name"] for output in response["outputs"]] if isinstance(response, dict) else [o.name for o in response.outputs]
+    return {name: result.as_numpy(name) for name in names}
