@@ -44,6 +44,7 @@ def end(process: int, seconds: float) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    """Wait for the owner's end, then see to the server's."""
     pid, prefix, folder, seconds = int(arguments[0]), arguments[1], Path(arguments[2]), float(arguments[3])
     try:
         process = os.pidfd_open(pid)

@@ -32,7 +32,9 @@ class Log:
             with path.open("ab") as file:
                 return cls(path.resolve(), file.tell(), temporary=False)
         except OSError as error:
-            raise InputError(f"can't write the log {path}: {error.strerror}", hint="choose a file in a folder that you can write to") from error
+            raise InputError(
+                f"can't write the log {path}: {error.strerror}", hint="choose a file in a folder that you can write to"
+            ) from error
 
     def text(self) -> str:
         """What this server has written."""

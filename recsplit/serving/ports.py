@@ -30,5 +30,7 @@ def _bind(held: contextlib.ExitStack, host: str, port: int | None, name: str) ->
         raise InputError(f"host {host!r} has no address: {error.strerror}", hint="use 127.0.0.1, or 0.0.0.0 for every interface") from error
     except OSError as error:
         wish = f"{name} port {port}" if port else "a free port"
-        raise InputError(f"can't listen on {host}, {wish}: {error.strerror}", hint="choose another port, or leave the choice to recsplit") from error
+        raise InputError(
+            f"can't listen on {host}, {wish}: {error.strerror}", hint="choose another port, or leave the choice to recsplit"
+        ) from error
     return int(listener.getsockname()[1])

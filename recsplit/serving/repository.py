@@ -1,5 +1,6 @@
 """What a folder holds that Triton can load: its models, and which of them clients call."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,3 +26,9 @@ def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
         if model not in found:
             raise InputError(f"{repository} has no model {model!r}", hint=f"it has {', '.join(found)}")
     return tuple(models) or tuple(sorted({path.parent.parent.name for path in repository.glob("*/[0-9]*/plan.json")})) or tuple(found)
+
+
+def auto_complete_needed(repository: Path) -> bool:
+    """Whether any model's config leaves its inputs or outputs to Triton."""
+    configs = [path.read_text(errors="replace") for path in repository.glob("*/config.pbtxt")]
+    return not all(re.search(rf"^\s*{key}\s*:?\s*[\[{{]", config, re.MULTILINE) for config in configs for key in ("input", "output"))

@@ -1,8 +1,5 @@
 """One tritonserver process: started, waited for, watched, and ended without a trace."""
 
-import contextlib
-import http.client
-import json
 import re
 import signal
 import subprocess
@@ -18,12 +15,15 @@ from types import TracebackType
 
 from recsplit.errors import RecsplitError
 from recsplit.serving import guard, logs, ports, triton
-from recsplit.serving.repository import models_to_load
+from recsplit.serving.endpoint import Endpoint
+from recsplit.serving.repository import auto_complete_needed, models_to_load
 
 #: What bash takes as it is: Triton starts the Python stub through an unquoted bash command line.
 PLAIN_PATH = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 #: Beyond the exit timeout Triton still unloads models and ends their stubs.
 GRACE_S = 10.0
+#: With nothing loaded and nothing in flight, what is left is to hand the last answers to the network.
+FLUSH_S = 0.5
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Running:
     folder: Path
     exit_timeout_s: int
     log: logs.Log
+    endpoint: Endpoint
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def end(self) -> None:
@@ -43,8 +44,9 @@ class Running:
         self.stopping.set()
         try:
             if self.process.poll() is None:
+                drained = self.endpoint.drain(self.exit_timeout_s)
                 self.process.send_signal(signal.SIGTERM)
-                self.process.wait(self.exit_timeout_s + GRACE_S)
+                self.process.wait(FLUSH_S if drained else self.exit_timeout_s + GRACE_S)
         except subprocess.TimeoutExpired:
             pass
         finally:
@@ -81,15 +83,11 @@ class Server:
 
     def ready(self) -> bool:
         """Whether the server answers, and has loaded every model it was asked to load."""
-        return self.running.process.poll() is None and _health(self.http_url)
+        return self.running.process.poll() is None and self.running.endpoint.ready()
 
     def states(self) -> dict[str, str]:
         """State of every model in the repository, in Triton's words; "" for one that was never loaded."""
-        connection = http.client.HTTPConnection(self.http_url, timeout=10)
-        with contextlib.closing(connection):
-            connection.request("POST", "/v2/repository/index")
-            index = json.loads(connection.getresponse().read())
-        return {entry["name"]: entry.get("state", "") for entry in index}
+        return self.running.endpoint.states()
 
     def wait(self) -> None:
         """Block until the server has ended. Raises RecsplitError, with the end of its log, if nobody stopped it."""
@@ -139,9 +137,10 @@ def serve(
     try:
         prefix = f"recsplit_{uuid.uuid4().hex[:16]}_"
         arguments = _arguments(found, repository, names, chosen, host, folder, prefix, exit_timeout_s, extra_args)
-        running = _start(arguments, environment, prefix, folder, exit_timeout_s, target)
+        endpoint = Endpoint(_url(host, chosen["HTTP"]))
+        running = _start(arguments, environment, prefix, folder, exit_timeout_s, target, endpoint)
         server = Server(
-            http_url=_url(host, chosen["HTTP"]),
+            http_url=endpoint.url,
             grpc_url=_url(host, chosen["gRPC"]),
             metrics_url=f"http://{_url(host, chosen['metrics'])}/metrics",
             log=target.path,
@@ -162,7 +161,13 @@ def serve(
 
 
 def _start(
-    arguments: list[str], environment: dict[str, str], prefix: str, folder: Path, exit_timeout_s: int, log: logs.Log
+    arguments: list[str],
+    environment: dict[str, str],
+    prefix: str,
+    folder: Path,
+    exit_timeout_s: int,
+    log: logs.Log,
+    endpoint: Endpoint,
 ) -> Running:
     """The server and its guard, in sessions of their own: a Ctrl-C at the terminal reaches only us, who stop them in order."""
     with log.path.open("ab") as output:
@@ -174,7 +179,7 @@ def _start(
         stdin=subprocess.PIPE,
         start_new_session=True,
     )
-    return Running(process, watching, prefix, folder, exit_timeout_s, log)
+    return Running(process, watching, prefix, folder, exit_timeout_s, log, endpoint)
 
 
 def _arguments(
@@ -201,6 +206,8 @@ def _arguments(
         f"--backend-directory={backends}",
         "--model-control-mode=explicit",
         *(f"--load-model={model}" for model in models),
+        # Auto-complete starts a stub for every model and waits a second for it; a config that has it all needs none.
+        *([] if auto_complete_needed(repository) else ["--disable-auto-complete-config"]),
         f"--http-address={host}",
         f"--http-port={chosen['HTTP']}",
         f"--grpc-address={host}",
@@ -225,7 +232,7 @@ def _await_ready(server: Server, timeout_s: float) -> None:
     """Raises RecsplitError when the server ends before it is ready, or is not ready in time."""
     running = server.running
     deadline = time.monotonic() + timeout_s
-    while not _health(server.http_url):
+    while not running.endpoint.ready():
         try:
             code = running.process.wait(0.05)
         except subprocess.TimeoutExpired:
@@ -234,16 +241,6 @@ def _await_ready(server: Server, timeout_s: float) -> None:
             raise running.log.failure(f"Triton was not ready after {timeout_s:g} s", hint="a large model may need a longer time") from None
         reason = running.log.refusal() or f"Triton ended before it was ready ({_ending(code)})"
         raise running.log.failure(reason)
-
-
-def _health(url: str) -> bool:
-    connection = http.client.HTTPConnection(url, timeout=2)
-    with contextlib.closing(connection):
-        try:
-            connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except OSError:
-            return False
 
 
 def _url(host: str, port: int) -> str:

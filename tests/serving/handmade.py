@@ -152,5 +152,7 @@ def write(repository: Path, *, delay_us: int = 0) -> Path:
     (repository / f"{NAME}_embedding/config.pbtxt").write_text(
         config(f"{NAME}_embedding", [SPARSE], [VECTORS, UNKNOWN], delay_us=delay_us, parameters={"recsplit.lookups": lookups()})
     )
-    (repository / f"{NAME}_dense/config.pbtxt").write_text(config(f"{NAME}_dense", [tensor("vectors", "FP32", [COLUMNS * DIM]), DENSE], [SCORE]))
+    (repository / f"{NAME}_dense/config.pbtxt").write_text(
+        config(f"{NAME}_dense", [tensor("vectors", "FP32", [COLUMNS * DIM]), DENSE], [SCORE])
+    )
     return repository

@@ -102,9 +102,9 @@ class TritonPythonModel:
         responses, start = [], 0
         for request, size in zip(requests, sizes, strict=True):
             stop = start + size
-            message = self.lookups.explain(unknown[start:stop]) if self.lookups is not None and unknown is not None else None
-            if message is not None:
-                responses.append(_failure(message, "INVALID_ARG"))
+            refusal = None if unknown is None else self.lookups.explain(unknown[start:stop])
+            if refusal is not None:
+                responses.append(_failure(refusal, "INVALID_ARG"))
             else:
                 responses.append(self._response(request, [answer[start:stop] for answer in answers]))
             start = stop

@@ -93,7 +93,9 @@ def validate(config: dict[str, Any], session: ort.InferenceSession) -> None:
                 f"unable to load model '{name}', optional input '{tensor['name']}' is not supported for models that support batching"
             )
         if tensor.get("allow_ragged_batch"):
-            raise RefusedError(f"input '{tensor['name']}' of model '{name}' allows ragged batches, which recsplit's stand-in does not support")
+            raise RefusedError(
+                f"input '{tensor['name']}' of model '{name}' allows ragged batches, which recsplit's stand-in does not support"
+            )
         _compare("input", tensor, inputs, name, batch)
     outputs = {node.name: node for node in session.get_outputs()}
     for tensor in config["output"]:

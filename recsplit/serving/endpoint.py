@@ -1,0 +1,51 @@
+"""The few calls that a running Triton's HTTP endpoint is asked here: is it ready, what is loaded, unload."""
+
+import contextlib
+import http.client
+import json
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A Triton HTTP endpoint at "host:port". Standard library only: it must answer while nothing else is installed or works."""
+
+    url: str
+
+    def ready(self) -> bool:
+        """Whether the server answers, and every model it was asked to load at its start is loaded."""
+        try:
+            return self._call("GET", "/v2/health/ready")[0] == http.HTTPStatus.OK
+        except OSError:
+            return False
+
+    def states(self) -> dict[str, str]:
+        """State of every model in the repository in Triton's words (READY, LOADING, UNAVAILABLE, ...); "" for one never loaded."""
+        index = json.loads(self._call("POST", "/v2/repository/index")[1])
+        return {entry["name"]: entry.get("state", "") for entry in index}
+
+    def drain(self, timeout_s: float) -> bool:
+        """Unload every model: new requests are refused, those in flight are answered. True once nothing is loaded.
+
+        Triton's own exit is no drain: it waits for idle keep-alive connections until the timeout, serves new requests on
+        them meanwhile, and then has no time left for those in flight.
+        """
+        deadline = time.monotonic() + timeout_s
+        try:
+            for model, state in self.states().items():
+                if state:
+                    self._call("POST", f"/v2/repository/models/{model}/unload")
+            while any(state not in ("", "UNAVAILABLE") for state in self.states().values()):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.05)
+        except (OSError, http.client.HTTPException, ValueError):  # it is ending already
+            return False
+        return True
+
+    def _call(self, method: str, path: str) -> tuple[int, bytes]:
+        with contextlib.closing(http.client.HTTPConnection(self.url, timeout=2)) as connection:
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, response.read()
