@@ -1,0 +1,280 @@
+"""The cut: lower every lookup, pack what crosses, and take the graph apart at the boundary."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from recsplit.errors import InputError, RecsplitError
+from recsplit.graph import lower, measure, readings, rows
+from recsplit.graph.bags import choose_form, ragged
+from recsplit.graph.emit import Emit
+from recsplit.graph.find import Candidate, find, tables_of
+from recsplit.graph.flow import CONTROL, SEQUENCE, Array, table_shape
+from recsplit.graph.fused import FusedTable, fuse, policy
+from recsplit.plan import UNKNOWN_IDS, Bags, Lookup
+
+#: Opset and IR version bounds within which sub-models are written; onnxruntime 1.17 and newer read them.
+_IR_VERSION = 10
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A model taken apart: embedding and dense sub-models, and `whole`, the same operators in one graph.
+
+    Inputs and outputs of all three have measured shapes. `fused` tables are not yet on disk: their initializers
+    point into fused.TABLES_FILE. `marks`: whether `unknown_ids` is among the embedding model's outputs.
+    """
+
+    whole: ir.Model
+    embedding: ir.Model
+    dense: ir.Model
+    boundary: tuple[str, ...]
+    fused: tuple[FusedTable, ...]
+    lookups: tuple[Lookup, ...]
+    bags: tuple[Bags, ...]
+    candidates: tuple[Candidate, ...]
+    marks: bool
+
+
+def cut(
+    model: ir.Model,
+    *,
+    unknown_ids: str = "error",
+    int32_ids: bool = False,
+    bag_lengths: Mapping[str, Array] | None = None,
+    loops: Mapping[str, str] | None = None,
+) -> Cut:
+    """Cut the IR, which is used up by it.
+
+    Args:
+        model: the IR; loops already collapsed where they are bags.
+        unknown_ids: "error", "zero" or "row=N".
+        int32_ids: ask clients for INT32 ids where the model has INT64, which halves their bytes.
+        bag_lengths: measured bag lengths by ragged input name; they choose between padded and cumulative bags.
+        loops: why each Loop left in the graph isn't a bag.
+
+    Raises:
+        InputError: no lookup can be cut out, or an operator is left that the parts can't have.
+    """
+    unknown = policy(unknown_ids)
+    candidates = find(model, loops=loops)
+    found, refused = readings.read(model, candidates)
+    nodes = [candidate.node for candidate in candidates if candidate.is_lookup and readings.is_ragged(candidate.node)]
+    groups, ragged_refused = rows.group(model, nodes)
+    refused.update(ragged_refused)
+    candidates = tuple(
+        Candidate(item.node, item.kind, item.table, item.rows, item.dim, item.reason or refused.get(item.node, "")) for item in candidates
+    )
+    if not found and not groups:
+        raise InputError("the model has no lookup that can be cut out", hint="recsplit inspect tells why for every candidate", detail=told(candidates))
+    _refuse_leftovers(model, refused)
+    emit = Emit(model)
+    if int32_ids:
+        _narrow_inputs(emit, found)
+    tables = [reading.table for reading in found] + [table for group in groups for node in group.nodes for table in tables_of(node)]
+    lowering = lower.Lowering(emit, fuse(model.graph, tables, unknown), unknown)
+    lower.fixed(lowering, [reading for reading in found if reading.width is not None])
+    for reading in found:
+        if reading.width is None:
+            lower.varying(lowering, reading)
+    for group in groups:
+        ragged(lowering, group, choose_form((bag_lengths or {}).get(group.values.name or "")))
+    marks = lower.marks(lowering)
+    if marks is not None:
+        model.graph.outputs.append(marks)  # first of all, so that nothing takes it for dead code
+    boundary = _pack(lowering)
+    _tidy(model)
+    problem = rows.drop_old_inputs(model, groups)
+    if problem:
+        raise InputError(f"the model can't be batched: {problem}", hint="make the batch size follow another input, or use fixed-length bags")
+    _measure_interface(model, boundary)
+    if marks is not None:
+        _poison(Emit(model, "recsplit/poison"), marks)
+        _tidy(model)
+    embedding = _part(model, model.graph.inputs, [*boundary, *([marks] if marks is not None else [])], "embedding")
+    outputs = [value for value in model.graph.outputs if value is not marks]
+    dense = _part(model, [*model.graph.inputs, *boundary, *([marks] if marks is not None else [])], outputs, "dense")
+    return Cut(
+        whole=model,
+        embedding=embedding,
+        dense=dense,
+        boundary=tuple(value.name or "" for value in boundary),
+        fused=tuple({id(item): item for item in lowering.fused.values()}.values()),
+        lookups=tuple(lowering.lookups),
+        bags=tuple(group.bags for group in groups),
+        candidates=candidates,
+        marks=marks is not None,
+    )
+
+
+def told(candidates: Sequence[Candidate]) -> str:
+    """One line a candidate that isn't cut out: node, table and reason."""
+    return "\n".join(f"{item.kind} {item.node.name!r} on {item.table!r}: {item.reason}" for item in candidates if item.reason)
+
+
+def _pack(lowering: lower.Lowering) -> list[ir.Value]:
+    """Few tensors cross: vectors of one dtype and dim as one [batch, n, dim]; the dense side takes them apart again."""
+    emit = lowering.emit
+    own = emit.made - lowering.dense_nodes  # nodes on the embedding side, which keep reading what they read
+    groups: dict[tuple[ir.DataType, int], list[lower.Part]] = {}
+    for part in lowering.parts:
+        dtype = part.outs[0][0].dtype or part.value.dtype or ir.DataType.FLOAT
+        groups.setdefault((dtype, part.dim), []).append(part)
+    boundary: list[ir.Value] = []
+    for (dtype, dim), parts in groups.items():
+        uses = {out: [(use.node, use.idx) for use in out.uses() if use.node not in own] for part in parts for out, _, _ in part.outs}
+        packed = emit.concat([part.value for part in parts], axis=1)
+        if packed.is_graph_input():
+            packed = emit.op("Identity", packed)
+        name = f"embeddings_{dim}" if dtype == ir.DataType.FLOAT else f"embeddings_{dtype.name.lower()}_{dim}"
+        packed.name, packed.dtype = name, dtype
+        outs = [item for part in parts for item in part.outs]
+        taken = emit.split(packed, [count for _, count, _ in outs], axis=1)
+        for (out, count, dims), piece in zip(outs, taken, strict=True):
+            restored = _restore(emit, piece, count, dims, dim)
+            _redirect(lowering, out, restored, uses[out])
+        boundary.append(packed)
+    for number, value in enumerate(lowering.alone):
+        if value.is_graph_output():
+            value = _split_output(emit, value)
+        value.name = f"vectors_{number}"
+        boundary.append(value)
+    return boundary
+
+
+def _restore(emit: Emit, piece: ir.Value, count: int, dims: tuple[int, ...] | None, dim: int) -> ir.Value:
+    """A piece [batch, count, dim] in the shape the dense model expects."""
+    if dims is None:
+        return emit.reshape(piece, [-1, dim])
+    if dims == (dim,) and count == 1:
+        return emit.op("Squeeze", piece, emit.const([1]))
+    if dims == (count, dim):
+        return piece
+    return emit.reshape(piece, [-1, *dims])
+
+
+def _redirect(lowering: lower.Lowering, out: ir.Value, restored: ir.Value, uses: Sequence[tuple[ir.Node, int]]) -> None:
+    """Let the dense side read `restored` where it read `out`."""
+    restored_dtype = restored.dtype or out.dtype
+    if out.is_graph_output():
+        if restored.producer() is None or restored.name in {UNKNOWN_IDS} or restored.name.startswith("embeddings_"):  # type: ignore[union-attr]
+            restored = lowering.emit.op("Identity", restored)
+        graph = lowering.emit.graph
+        name = out.name
+        out.name, restored.name = f"{name}/lookup", name
+        restored.shape = out.shape
+        for index, value in enumerate(tuple(graph.outputs)):
+            if value is out:
+                graph.outputs[index] = restored
+    restored.dtype = restored_dtype
+    for node, index in uses:
+        node.replace_input_with(index, restored)
+
+
+def _split_output(emit: Emit, value: ir.Value) -> ir.Value:
+    """A boundary value that is also a model output: give the output its own value, so that both can have a name."""
+    copy = emit.op("Identity", value)
+    name, copy.dtype, copy.shape = value.name, value.dtype, value.shape
+    for index, output in enumerate(tuple(emit.graph.outputs)):
+        if output is value:
+            emit.graph.outputs[index] = copy
+    value.name, copy.name = f"{name}/lookup", name
+    return value
+
+
+def _narrow_inputs(emit: Emit, found: Sequence[readings.Reading]) -> None:
+    """INT64 inputs that carry ids become INT32; what else reads them gets a cast."""
+    for value in tuple(emit.graph.inputs):
+        if value.dtype != ir.DataType.INT64 or not any(_reaches(value, reading.ids) for reading in found):
+            continue
+        uses = list(value.uses())
+        value.dtype = ir.DataType.INT32
+        wide = emit.cast(value, ir.DataType.INT64)
+        wide.dtype, wide.shape = ir.DataType.INT64, value.shape
+        for use in uses:
+            use.node.replace_input_with(use.idx, wide)
+
+
+def _reaches(source: ir.Value, target: ir.Value) -> bool:
+    stack, seen = [target], set()
+    while stack:
+        value = stack.pop()
+        if value is source:
+            return True
+        if value in seen:
+            continue
+        seen.add(value)
+        producer = value.producer()
+        stack.extend(item for item in (producer.inputs if producer is not None else ()) if item is not None)
+    return False
+
+
+def _tidy(model: ir.Model) -> None:
+    """Order the nodes, drop what nothing reads."""
+    passes.TopologicalSortPass()(model)
+    passes.RemoveUnusedNodesPass()(model)
+
+
+def _refuse_leftovers(model: ir.Model, refused: Mapping[ir.Node, str]) -> None:
+    """Loops and sequences have no place in the parts: TensorRT rejects them, and they are what makes exports slow."""
+    for node in model.graph:
+        if node.op_type in CONTROL - {"Scan"} | SEQUENCE:
+            raise InputError(
+                f"the model still has {node.op_type} {node.name!r}, which neither sub-model may have",
+                hint="recsplit inspect tells why it isn't read as a bag; build from the .pt2 or the factory instead of the .onnx",
+            )
+        if node.domain == "recsplit" and node in refused:
+            raise InputError(f"{node.op_type} {node.name!r} can't be cut out: {refused[node]}", hint="build from the factory, or use fixed-length bags")
+
+
+def _measure_interface(model: ir.Model, boundary: Sequence[ir.Value]) -> None:
+    """Write measured shapes on the boundary and the outputs. Raises RecsplitError where one has no batch dimension."""
+    values = [*boundary, *model.graph.outputs]
+    for value, shape in zip(values, measure.shapes(model, values), strict=True):
+        if not shape or shape[0] != "batch":
+            raise RecsplitError(
+                f"{value.name!r} has no leading batch dimension (its shape is {shape}), so Triton could not batch requests",
+                hint="make every output's first dimension the batch",
+            )
+        value.shape = ir.Shape(["batch", *(None if size == -1 else size for size in shape[1:])])
+
+
+def _poison(emit: Emit, marks: ir.Value) -> None:
+    """NaN in the float outputs of marked rows, so that nobody mistakes a clamped id's score for an answer."""
+    bad = emit.op("GreaterOrEqual", emit.op("Gather", marks, emit.const([0]), axis=1), emit.const(0))
+    for index, output in enumerate(tuple(emit.graph.outputs)):
+        if output is marks or output.dtype is None or not output.dtype.is_floating_point() or output.shape is None:
+            continue
+        rank = len(output.shape)
+        flag = bad if rank == 2 else emit.reshape(bad, [-1] + [1] * (rank - 1))
+        nan = emit.const(np.array(np.nan), output.dtype.numpy(), name="nan")
+        name = output.name
+        output.name = f"{name}/unmarked"
+        poisoned = emit.op("Where", flag, nan, output)
+        poisoned.name, poisoned.dtype, poisoned.shape = name, output.dtype, output.shape
+        emit.graph.outputs[index] = poisoned
+
+
+def _part(model: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], role: str) -> ir.Model:
+    """The sub-model between inputs and outputs; inputs that it doesn't read are left out."""
+    graph = ir.convenience.extract(model.graph, tuple(inputs), tuple(outputs))
+    used = {value for node in ir.traversal.RecursiveGraphIterator(graph) for value in node.inputs} | set(graph.outputs)
+    for value in tuple(graph.inputs):
+        if value not in used:
+            graph.inputs.remove(value)
+    for name, value in tuple(graph.initializers.items()):
+        if value not in used:
+            del graph.initializers[name]
+    graph.name = role
+    graph.opset_imports.pop("recsplit", None)
+    return ir.Model(graph, ir_version=min(model.ir_version, _IR_VERSION), producer_name="recsplit")
+
+
+def size_bytes(table: ir.Value) -> int:
+    """Bytes of a table."""
+    shape = table_shape(table) or (0, 0)
+    assert table.const_value is not None
+    return int(shape[0] * shape[1] * table.const_value.dtype.itemsize)

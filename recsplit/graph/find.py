@@ -1,0 +1,141 @@
+"""Finding tables and lookups: every candidate in a graph, and why it is a lookup or not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from recsplit.graph.flow import CONTROL, Flow, axis_of, ints_of, is_lookup_shaped, table_shape
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A node that reads, or seems to read, rows of a table.
+
+    `reason` is empty for a lookup and says why not otherwise. `table`, `rows`, `dim` are those of the (first) table.
+    """
+
+    node: ir.Node
+    kind: str
+    table: str
+    rows: int
+    dim: int
+    reason: str
+
+    @property
+    def is_lookup(self) -> bool:
+        """Whether the node is cut out to the embedding side."""
+        return not self.reason
+
+
+def find(model: ir.Model, *, loops: Mapping[str, str] | None = None) -> tuple[Candidate, ...]:
+    """Every candidate of the main graph, in order.
+
+    Args:
+        model: the IR, loops already collapsed.
+        loops: for each Loop left in the graph, why it wasn't read as a bag.
+    """
+    flow = Flow(model.graph)
+    found = (_judge(node, flow, loops or {}) for node in model.graph)
+    return tuple(candidate for candidate in found if candidate is not None)
+
+
+def table_name(value: ir.Value) -> str:
+    """The table's name as the model's author knows it: the parameter's name without a final '.weight'."""
+    return (value.name or "table").removesuffix(".weight")
+
+
+def tables_of(node: ir.Node) -> tuple[ir.Value, ...]:
+    """The table initializers that a lookup node reads."""
+    values = node.inputs[3:] if node.op_type == "JaggedBags" else node.inputs[:1]
+    return tuple(value for value in values if value is not None)
+
+
+def ids_of(node: ir.Node) -> ir.Value:
+    """The ids that a lookup node reads rows by."""
+    value = node.inputs[0 if node.op_type == "JaggedBags" else 1]
+    assert value is not None
+    return value
+
+
+def _judge(node: ir.Node, flow: Flow, loops: Mapping[str, str]) -> Candidate | None:
+    if is_lookup_shaped(node):
+        return _judge_lookup(node, flow)
+    if node.op_type in CONTROL and _reads_table(node):
+        why = loops.get(node.name or "", "its body isn't one of the forms that exporters make of an EmbeddingBag")
+        return Candidate(node, node.op_type, "?", 0, 0, why)
+    if node.op_type != "Gather" or node.domain not in ("", "ai.onnx"):
+        return None
+    data = node.inputs[0]
+    shape = table_shape(data)
+    if shape is not None and data is not None:
+        return Candidate(node, "Gather", table_name(data), *shape, f"it picks along axis {axis_of(node)}: columns of the table, not rows")
+    if data is not None and not data.is_initializer() and _made_of_weights(data, flow):
+        maker = data.producer()
+        assert maker is not None
+        return Candidate(
+            node, "Gather", table_name(data), 0, 0, f"its table isn't stored but computed by {maker.op_type} {maker.name!r}: export it as a constant"
+        )
+    return None
+
+
+def _judge_lookup(node: ir.Node, flow: Flow) -> Candidate:
+    tables = tables_of(node)
+    shapes = [table_shape(value) for value in tables]
+    kind = node.op_type
+    if None in shapes:
+        return Candidate(node, kind, table_name(tables[0]), 0, 0, "its table isn't a stored rank-2 float tensor")
+    rows, dim = shapes[0] or (0, 0)
+    return Candidate(node, kind, table_name(tables[0]), rows, dim, _why_not(node, flow))
+
+
+def _why_not(node: ir.Node, flow: Flow) -> str:
+    """Empty if the ids can be made on the embedding side, else what prevents it."""
+    ids = ids_of(node)
+    operands = [value for value in node.inputs if value is not None and value not in tables_of(node)]
+    for value in operands:
+        blocker = flow.blocker(value)
+        if blocker is None:
+            continue
+        if is_lookup_shaped(blocker):
+            return f"its ids come out of another lookup ({blocker.op_type} {blocker.name!r}), so it stays in the dense model"
+        what = "ids" if value is ids else "bags"
+        return f"its {what} depend on floating-point layers ({blocker.op_type} {blocker.name!r} comes before them), so it stays in the dense model"
+    if not flow.sources(ids):
+        shaped = not ids.is_initializer() and ids.producer() is not None
+        told = "tell positions only (made from shapes, not from data)" if shaped else "are a constant of the model"
+        return f"its ids {told}, so it stays in the dense model"
+    return ""
+
+
+def _reads_table(node: ir.Node) -> bool:
+    """Whether a Loop or If reads rows of a table somewhere in its bodies (implicit captures included)."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            for inner in ir.traversal.RecursiveGraphIterator(attribute.as_graph()):
+                if inner.op_type == "Gather" and table_shape(inner.inputs[0]) is not None:
+                    return True
+    return False
+
+
+def _made_of_weights(value: ir.Value, flow: Flow) -> bool:
+    """Whether a computed value holds no request data and comes from a rank-2 float initializer."""
+    if flow.sources(value):
+        return False
+    seen: set[ir.Value] = set()
+    stack = [value]
+    while stack:
+        current = stack.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if table_shape(current) is not None:
+            return True
+        producer = current.producer()
+        stack.extend(item for item in (producer.inputs if producer is not None else ()) if item is not None)
+    return False
+
+
+def reduce_axes(node: ir.Node) -> list[int] | None:
+    """The axes of a Reduce node, None if not constant."""
+    return ints_of(node, "axes", 1)

@@ -1,0 +1,85 @@
+"""Fused tables: all tables of one dtype and dim lie one after the other and are read as a single tensor.
+
+One Gather then serves any number of lookups, which is what makes a split with hundreds of tables fast; a table
+that several lookups share is stored once; and one zero row at the end serves padding and unknown ids.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from recsplit.errors import InputError
+from recsplit.graph.flow import table_shape
+
+#: Name of the file of tables beside the embedding model, and the alignment of tensors in it.
+TABLES_FILE = "tables.bin"
+PAGE = 4096
+
+
+@dataclass(frozen=True)
+class FusedTable:
+    """`value` is the initializer [rows + 1, dim] that stands for `sources` laid end to end, and a zero row."""
+
+    value: ir.Value
+    dim: int
+    sources: tuple[ir.Value, ...]
+    bases: Mapping[ir.Value, int]
+    zero_row: int
+
+
+@dataclass(frozen=True)
+class UnknownIds:
+    """What an id outside its table reads: nothing (and the row is marked), zeros, or row `row` of the table."""
+
+    marks: bool
+    row: int | None
+
+
+def policy(text: str) -> UnknownIds:
+    """Read `error`, `zero` or `row=N`. Raises InputError on anything else."""
+    if text in ("error", "zero"):
+        return UnknownIds(marks=text == "error", row=None)
+    kind, _, number = text.partition("=")
+    if kind == "row" and number.isdecimal():
+        return UnknownIds(marks=False, row=int(number))
+    raise InputError(f"--unknown-ids {text!r} is not a policy", hint="use error, zero, or row=N with N a row of every table")
+
+
+def fuse(graph: ir.Graph, tables: Sequence[ir.Value], unknown: UnknownIds) -> dict[ir.Value, FusedTable]:
+    """One FusedTable for each dtype and dim, registered in the graph; the answer maps each table to its own.
+
+    The initializer's data is an ExternalTensor in TABLES_FILE that is yet to be written: repository code lays
+    `sources` and the zero row there.
+    """
+    groups: dict[tuple[ir.DataType, int], list[ir.Value]] = {}
+    for table in dict.fromkeys(tables):
+        shape = table_shape(table)
+        assert shape is not None and table.const_value is not None
+        if unknown.row is not None and unknown.row >= shape[0]:
+            raise InputError(
+                f"--unknown-ids row={unknown.row}: table {table.name!r} has {shape[0]} rows", hint=f"choose a row below {shape[0]}, or zero"
+            )
+        groups.setdefault((table.const_value.dtype, shape[1]), []).append(table)
+    fused: dict[ir.Value, FusedTable] = {}
+    offset = 0
+    for (dtype, dim), members in groups.items():
+        bases: dict[ir.Value, int] = {}
+        rows = 0
+        for table in members:
+            bases[table] = rows
+            rows += (table_shape(table) or (0, 0))[0]
+        name = f"tables_{dtype.name.lower()}_{dim}"
+        length = (rows + 1) * dim * dtype.itemsize
+        tensor = ir.ExternalTensor(TABLES_FILE, offset, int(length), dtype, shape=ir.Shape([rows + 1, dim]), name=name)
+        offset += -(-int(length) // PAGE) * PAGE
+        value = ir.val(name, dtype=dtype, shape=[rows + 1, dim], const_value=tensor)
+        graph.register_initializer(value)
+        whole = FusedTable(value, dim, tuple(members), bases, rows)
+        fused.update(dict.fromkeys(members, whole))
+    return fused
+
+
+def fallback(fused: FusedTable, table: ir.Value, unknown: UnknownIds) -> int:
+    """The fused row that an unknown id of `table` reads."""
+    return fused.zero_row if unknown.row is None else fused.bases[table] + unknown.row

@@ -1,0 +1,321 @@
+"""Lowering: lookups become a few standard operators over fused tables, packed into few boundary tensors.
+
+Race-free and portable: Gather, Reduce, Where, Concat, Split; never ScatterND, Loop, If or a Sequence. The result
+is still one graph, numerically the whole model; cut.py takes it apart at the boundary.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from recsplit.graph.columns import Column, trace
+from recsplit.graph.emit import Emit
+from recsplit.graph.find import table_name
+from recsplit.graph.flow import table_shape
+from recsplit.graph.fused import FusedTable, UnknownIds, fallback
+from recsplit.graph.readings import Reading
+from recsplit.plan import UNKNOWN_IDS, Lookup, Pooling
+
+
+@dataclass(frozen=True)
+class Part:
+    """Vectors [batch, n, dim] that cross the boundary, and the values of the dense model they stand for.
+
+    Each item of `outs`: the value, how many of the n it takes, and its dims without the batch (None: the value
+    has no batch dimension of its own and is [-1, dim]).
+    """
+
+    value: ir.Value
+    dim: int
+    outs: tuple[tuple[ir.Value, int, tuple[int, ...] | None], ...]
+
+
+@dataclass
+class Lowering:
+    """What lowering collects, lookup by lookup; read by `finish`."""
+
+    emit: Emit
+    fused: Mapping[ir.Value, FusedTable]
+    unknown: UnknownIds
+    parts: list[Part] = field(default_factory=list)
+    alone: list[ir.Value] = field(default_factory=list)  # values that cross unpacked
+    marks: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)  # (bad BOOL, ids INT64), both [batch, width]
+    lookups: list[Lookup] = field(default_factory=list)
+    dense_nodes: set[ir.Node] = field(default_factory=set)  # nodes that read lookups from the dense side of the boundary
+
+    def mark(self, bad: ir.Value, ids: ir.Value) -> None:
+        """Remember which ids of a row are unknown: bad BOOL and ids, both [batch, width]."""
+        if self.unknown.marks:
+            self.marks.append((bad, self.emit.cast(ids, ir.DataType.INT64) if ids.dtype != ir.DataType.INT64 else ids))
+
+    def describe(self, table: ir.Value, pooling: Pooling, columns: Sequence[Column] | None, sources: str, width: int) -> None:
+        """Remember a lookup for the plan; called in the order of the positions in `unknown_ids`."""
+        name = table_name(table)
+        taken = {lookup.name for lookup in self.lookups}
+        label = next(label for label in (name, *(f"{name}_{n}" for n in range(2, len(taken) + 3))) if label not in taken)
+        rows = (table_shape(table) or (0, 0))[0]
+        found, shift, span = False, 0, None
+        if columns and len({(column.source, column.shift) for column in columns}) == 1:
+            numbers = [column.column for column in columns]
+            first = numbers[0]
+            consecutive = first is not None and numbers == list(range(first, first + len(numbers)))
+            if numbers == [None] or consecutive:
+                found, shift = True, columns[0].shift
+                span = (first, first + len(numbers)) if first is not None else None
+        limit = rows - shift if found else None
+        self.lookups.append(Lookup(label, name, pooling, sources, span, shift, found, limit, width))
+
+
+def fixed(lowering: Lowering, readings: Sequence[Reading]) -> None:
+    """Lower all lookups whose number of ids a row is fixed: ids side by side [batch, K], checked and read at once."""
+    if not readings:
+        return
+    emit = lowering.emit
+    groups = list(dict.fromkeys(lowering.fused[reading.table].value for reading in readings))
+    plain = {reading.node: not _special(reading) and reading.pooling != "graph" for reading in readings}
+    ordered = sorted(readings, key=lambda r: (groups.index(lowering.fused[r.table].value), not plain[r.node], r.pooling, r.width or 0))
+    traced = {reading.node: trace(reading.ids) for reading in ordered}
+    for reading in ordered:
+        sources = ", ".join(sorted({column.source.name or "" for column in traced[reading.node] or ()}) or _sources(reading))
+        lowering.describe(reading.table, reading.pooling, traced[reading.node], sources, reading.width or 1)
+    ids = _side_by_side(lowering, [(reading, traced[reading.node]) for reading in ordered])
+    columns = [(reading, shift) for reading in ordered for shift in _shifts(reading, traced[reading.node])]
+    rows = [(table_shape(reading.table) or (0, 0))[0] for reading, _ in columns]
+    numpy_dtype = np.int32 if ids.dtype == ir.DataType.INT32 else np.int64
+    low, high = [-shift for _, shift in columns], [size - shift for size, (_, shift) in zip(rows, columns, strict=True)]
+    bad = emit.op(
+        "Or",
+        emit.op("Less", ids, emit.const(_scalar(low), numpy_dtype, name="low")),
+        emit.op("GreaterOrEqual", ids, emit.const(_scalar(high), numpy_dtype, name="high")),
+        name="is_unknown",
+    )
+    lowering.mark(bad, ids)
+    moves = [lowering.fused[reading.table].bases[reading.table] + shift for reading, shift in columns]
+    row = ids if not any(moves) else emit.op("Add", ids, emit.const(_scalar(moves), numpy_dtype, name="base"))
+    fallbacks = [fallback(lowering.fused[reading.table], reading.table, lowering.unknown) for reading, _ in columns]
+    row = emit.op("Where", bad, emit.const(_scalar(fallbacks), numpy_dtype, name="fallback"), row, name="rows")
+    if any(reading.padding_idx >= 0 for reading in ordered):
+        pads = [reading.padding_idx - shift if reading.padding_idx >= 0 else np.iinfo(numpy_dtype).min for reading, shift in columns]
+        padded = emit.op("Equal", ids, emit.const(pads, numpy_dtype, name="padding"))
+        zeros = [lowering.fused[reading.table].zero_row for reading, _ in columns]
+        row = emit.op("Where", padded, emit.const(_scalar(zeros), numpy_dtype, name="zero_row"), row)
+    by_group = [[reading for reading in ordered if lowering.fused[reading.table].value is group] for group in groups]
+    sections = emit.split(row, [sum(reading.width or 0 for reading in members) for members in by_group], axis=1)
+    for members, section in zip(by_group, sections, strict=True):
+        _read_group(lowering, members, section, plain)
+
+
+def varying(lowering: Lowering, reading: Reading) -> None:
+    """Lower one lookup whose number of ids a row varies from request to request (a history of any length)."""
+    emit, fused = lowering.emit, lowering.fused[reading.table]
+    rows, dim = table_shape(reading.table) or (0, 0)
+    ids = reading.ids if reading.ids.dtype == ir.DataType.INT64 else emit.cast(reading.ids, ir.DataType.INT64)
+    bad = emit.op("Or", emit.op("Less", ids, emit.const(0)), emit.op("GreaterOrEqual", ids, emit.const(rows)), name="is_unknown")
+    if lowering.unknown.marks:
+        flat_bad, flat_ids = emit.reshape(bad, [0, -1]), emit.reshape(ids, [0, -1])
+        lowering.mark(*first_unknown(emit, flat_bad, flat_ids, axis=1))
+    columns = [Column(reading.ids, None, 0)] if reading.ids.is_graph_input() else None
+    lowering.describe(reading.table, reading.pooling, columns, reading.ids.name or "" if columns else ", ".join(_sources(reading)), 1)
+    row = emit.op("Add", ids, emit.const(fused.bases[reading.table])) if fused.bases[reading.table] else ids
+    row = emit.op("Where", bad, emit.const(fallback(fused, reading.table, lowering.unknown)), row, name="rows")
+    vectors = emit.op("Gather", fused.value, row, axis=0, name="vectors")
+    if reading.pooling == "graph":
+        _take_over(reading.node.outputs[0], vectors)
+        _cross(lowering, reading, reading.out)
+    elif reading.pooling == "none":
+        _cross(lowering, reading, vectors)
+    else:
+        pooled = pool(emit, vectors, reading.pooling, axis=1, dtype=vector_dtype(reading.table), mask=_mask(emit, reading), weights=reading.weights)
+        lowering.parts.append(Part(emit.unsqueeze(pooled, 1), dim, ((reading.out, 1, (dim,)),)))
+
+
+def pool(
+    emit: Emit, vectors: ir.Value, mode: Pooling, *, axis: int, dtype: ir.DataType, mask: ir.Value | None, weights: ir.Value | None
+) -> ir.Value:
+    """Pool [..., length, dim] over `axis` as torch.nn.functional.embedding_bag does.
+
+    `mask` BOOL [..., length]: which slots count (None: all; masked slots must hold zeros already). An empty bag gives
+    zeros in every mode. `weights` [..., length] multiply the vectors (sum only, as in torch).
+    """
+    if weights is not None:
+        vectors = emit.op("Mul", vectors, emit.unsqueeze(weights, -1))
+    if mode == "max" and mask is not None:
+        lowest = emit.const(np.array(-np.inf), dtype.numpy(), name="lowest")
+        some = emit.reduce("ReduceMax", emit.cast(mask, ir.DataType.INT32), axis, keepdims=True)
+        best = emit.reduce("ReduceMax", emit.op("Where", emit.unsqueeze(mask, -1), vectors, lowest), axis)
+        return emit.op("Where", emit.cast(some, ir.DataType.BOOL), best, emit.const(np.array(0), dtype.numpy(), name="zero"))
+    if mode == "max":
+        return emit.reduce("ReduceMax", vectors, axis)
+    if mode == "mean" and mask is None:
+        return emit.reduce("ReduceMean", vectors, axis)
+    total = emit.reduce("ReduceSum", vectors, axis)
+    if mode == "mean":
+        assert mask is not None
+        count = emit.reduce("ReduceSum", emit.cast(mask, dtype), axis, keepdims=True)
+        return emit.op("Div", total, emit.op("Max", count, emit.const(np.array(1), dtype.numpy(), name="one")))
+    return total
+
+
+def first_unknown(emit: Emit, bad: ir.Value, ids: ir.Value, *, axis: int) -> tuple[ir.Value, ir.Value]:
+    """The first unknown id along `axis`: (bad, ids) with that dimension reduced to 1."""
+    where = emit.op("ArgMax", emit.cast(bad, ir.DataType.INT32), axis=axis, keepdims=1)
+    return emit.op("GatherElements", bad, where, axis=axis), emit.op("GatherElements", ids, where, axis=axis)
+
+
+def marks(lowering: Lowering) -> ir.Value | None:
+    """The tensor `unknown_ids` INT64 [batch, 2] out of everything marked; None if the policy marks nothing."""
+    if not lowering.marks:
+        return None
+    emit = lowering.emit
+    bad = emit.concat([bad for bad, _ in lowering.marks], axis=1)
+    ids = emit.concat([ids for _, ids in lowering.marks], axis=1)
+    where = emit.op("ArgMax", emit.cast(bad, ir.DataType.INT32), axis=1, keepdims=1)
+    found = emit.op("GatherElements", bad, where, axis=1)
+    position = emit.op("Where", found, where, emit.const(-1))
+    value = emit.op("Where", found, emit.op("GatherElements", ids, where, axis=1), emit.const(0))
+    marked = emit.op("Concat", position, value, axis=1)
+    marked.name = UNKNOWN_IDS
+    marked.dtype, marked.shape = ir.DataType.INT64, ir.Shape(["batch", 2])
+    return marked
+
+
+def vector_dtype(table: ir.Value) -> ir.DataType:
+    """The dtype of a table's vectors."""
+    assert table.const_value is not None
+    return table.const_value.dtype
+
+
+def _read_group(lowering: Lowering, members: Sequence[Reading], row: ir.Value, plain: Mapping[ir.Node, bool]) -> None:
+    """One Gather for all lookups of a fused table, then pooling run by run."""
+    emit, fused = lowering.emit, lowering.fused[members[0].table]
+    vectors = emit.op("Gather", fused.value, row, axis=0, name="vectors")
+    runs: list[list[Reading]] = []
+    for reading in members:
+        last = runs[-1][-1] if runs else None
+        if last is not None and plain[reading.node] and plain[last.node] and (reading.pooling, reading.width) == (last.pooling, last.width):
+            runs[-1].append(reading)
+        else:
+            runs.append([reading])
+    sections = emit.split(vectors, [sum(reading.width or 0 for reading in run) for run in runs], axis=1)
+    for run, section in zip(runs, sections, strict=True):
+        first, width, dim = run[0], run[0].width or 1, fused.dim
+        if plain[first.node] and first.pooling == "none":
+            lowering.parts.append(Part(section, dim, tuple((reading.out, width, reading.out_dims) for reading in run)))
+        elif plain[first.node]:
+            stacked = emit.reshape(section, [-1, len(run), width, dim])
+            pooled = pool(emit, stacked, first.pooling, axis=2, dtype=vector_dtype(first.table), mask=None, weights=None)
+            lowering.parts.append(Part(pooled, dim, tuple((reading.out, 1, (dim,)) for reading in run)))
+        elif first.pooling == "graph":
+            _take_over(first.node.outputs[0], _as_before(lowering, first, section, dim))
+            _cross(lowering, first, first.out)
+        else:
+            mask = _mask(emit, first)
+            pooled = pool(emit, section, first.pooling, axis=1, dtype=vector_dtype(first.table), mask=mask, weights=first.weights)
+            lowering.parts.append(Part(emit.unsqueeze(pooled, 1), dim, ((first.out, 1, (dim,)),)))
+
+
+def _as_before(lowering: Lowering, reading: Reading, section: ir.Value, dim: int) -> ir.Value:
+    """Vectors [batch, width, dim] in the shape that the lookup's own output had: the ids' shape, and dim."""
+    emit = lowering.emit
+    shape = emit.op("Concat", emit.op("Shape", reading.ids), emit.const([dim], name="dim"), axis=0)
+    return emit.op("Reshape", section, shape)
+
+
+def _cross(lowering: Lowering, reading: Reading, value: ir.Value) -> None:
+    """Let a value of the model's own shape cross the boundary: packed where its dims are fixed, else alone."""
+    emit, dims = lowering.emit, reading.out_dims
+    if dims is not None and len(dims) in (1, 2) and min(dims) > 0:
+        packed = emit.unsqueeze(value, 1) if len(dims) == 1 else value
+        lowering.parts.append(Part(packed, dims[-1], ((reading.out, 1 if len(dims) == 1 else dims[0], dims),)))
+    else:
+        if value is not reading.out:
+            _take_over(reading.out, value)
+        lowering.alone.append(value)
+
+
+def _take_over(old: ir.Value, new: ir.Value) -> None:
+    """Let `new` stand for `old` everywhere."""
+    new.dtype, new.shape = new.dtype or old.dtype, new.shape or old.shape
+    if old.is_graph_output():
+        name = old.name
+        old.name, new.name = f"{name}/lookup", name
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+
+
+def _special(reading: Reading) -> bool:
+    """Pooling that needs a mask or weights of its own; a padded sum doesn't: padding reads the zero row."""
+    return reading.weights is not None or (reading.padding_idx >= 0 and reading.pooling != "sum")
+
+
+def _mask(emit: Emit, reading: Reading) -> ir.Value | None:
+    if reading.padding_idx < 0:
+        return None
+    ids = reading.ids if reading.ids.dtype == ir.DataType.INT64 else emit.cast(reading.ids, ir.DataType.INT64)
+    return emit.op("Not", emit.op("Equal", ids, emit.const(reading.padding_idx)))
+
+
+def _side_by_side(lowering: Lowering, traced: Sequence[tuple[Reading, list[Column] | None]]) -> ir.Value:
+    """All ids of a row side by side, [batch, K]; INT32 if every one comes straight from an INT32 input."""
+    emit = lowering.emit
+    pieces: list[ir.Value | list[Column]] = []
+    for reading, columns in traced:
+        if columns is None:
+            pieces.append(emit.reshape(reading.ids, [-1, reading.width or 1]))
+            pieces[-1].dtype = reading.ids.dtype  # type: ignore[union-attr]
+        elif pieces and isinstance(pieces[-1], list) and pieces[-1][-1].source is columns[0].source and columns[0].column is not None:
+            pieces[-1].extend(columns)
+        else:
+            pieces.append(list(columns))
+    values = [piece if isinstance(piece, ir.Value) else _pick(emit, piece) for piece in pieces]
+    narrow = all(value.dtype == ir.DataType.INT32 for value in values)
+    narrow = narrow and all(fused.zero_row < 2**31 for fused in lowering.fused.values())
+    dtype = ir.DataType.INT32 if narrow else ir.DataType.INT64
+    joined = emit.concat([value if value.dtype == dtype else emit.cast(value, dtype) for value in values], axis=1, name="ids")
+    joined.dtype = dtype
+    return joined
+
+
+def _pick(emit: Emit, columns: Sequence[Column]) -> ir.Value:
+    """Columns of one input, in order, as [batch, n]; the input itself where it is just those."""
+    source = columns[0].source
+    numbers = [column.column for column in columns if column.column is not None]
+    if not numbers:
+        picked = emit.concat([emit.unsqueeze(column.source, 1) for column in columns], axis=1)
+    elif source.shape is not None and numbers == list(range(int(source.shape[1]))):  # type: ignore[arg-type]
+        return source
+    elif numbers == list(range(numbers[0], numbers[-1] + 1)):
+        bounds = (emit.const([numbers[0]]), emit.const([numbers[-1] + 1]), emit.const([1]))
+        picked = emit.op("Slice", source, *bounds)
+    else:
+        picked = emit.op("Gather", source, emit.const(numbers, name="columns"), axis=1)
+    picked.dtype = source.dtype
+    return picked
+
+
+def _shifts(reading: Reading, columns: list[Column] | None) -> list[int]:
+    """What turns each id of the row, as it stands side by side, into a row of the table."""
+    return [column.shift for column in columns] if columns is not None else [0] * (reading.width or 1)
+
+
+def _scalar(numbers: Sequence[int]) -> int | list[int]:
+    """One number where all are the same: broadcasting a scalar is cheaper and the graph easier to read."""
+    return numbers[0] if len(set(numbers)) == 1 else list(numbers)
+
+
+def _sources(reading: Reading) -> list[str]:
+    """Names of the graph inputs that reach the ids."""
+    seen: set[ir.Value] = set()
+    stack, names = [reading.ids], set()
+    while stack:
+        value = stack.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        if value.is_graph_input() and value.name:
+            names.add(value.name)
+        producer = value.producer()
+        if producer is not None and producer.op_type != "Shape":
+            stack.extend(item for item in producer.inputs if item is not None)
+    return sorted(names)
