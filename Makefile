@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-inp
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/$(BIN):$(PATH)
 
 # torchrec asks for the CUDA build of fbgemm, which overwrites the CPU build's files and then does not import on a CPU
-# torch. So its other needs are installed here, and torchrec itself without any (docs/decisions/0005-torchrec-on-cpu.md).
+# torch. So its other needs are installed here, and torchrec itself without any (docs/decisions/0004-extras.md).
 TORCHREC_NEEDS := fbgemm-gpu-cpu tensordict torchmetrics pyre-extensions tqdm
 
 help:  ## list the targets
