@@ -1,0 +1,1 @@
+"""The commands `recsplit perf` and `recsplit perf-data`: what they take and print, and nothing else."""

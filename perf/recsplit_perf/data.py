@@ -1,0 +1,34 @@
+"""Input data for perf_analyzer: valid queries of a built model, as the JSON that its --input-data reads."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsplit import samples
+from recsplit.plan import Plan
+
+
+def write(path: Path, plan: Plan, entries: int, seed: int) -> None:
+    """Write `entries` rows of valid inputs for the plan's ensemble; the same seed gives the same file."""
+    rows = samples.rows(plan, entries, np.random.default_rng(seed))
+    path.write_text(to_json({tensor.name: rows[tensor.name] for tensor in plan.inputs}))
+
+
+def to_json(rows: Mapping[str, NDArray[Any]]) -> str:
+    """One entry for each row of the arrays (first dimension = rows).
+
+    perf_analyzer puts `-b` entries together into a request, so an entry has no batch dimension, and all entries share
+    their shapes. The next request takes the entries that follow, round robin: seen with 2.51.
+    """
+    # Triton has no empty dims: a tensor with one value a row is served as [batch, 1].
+    shapes = {name: list(array.shape[1:]) or [1] for name, array in rows.items()}
+    batch = len(next(iter(rows.values())))
+    lines = ",\n".join(
+        json.dumps({name: {"content": array[row].reshape(-1).tolist(), "shape": shapes[name]} for name, array in rows.items()})
+        for row in range(batch)
+    )
+    return f'{{"data": [\n{lines}\n]}}\n'
