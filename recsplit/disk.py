@@ -1,0 +1,63 @@
+"""What building needs of the file system: exchange two paths at once, force data to the disk, tell that it is full."""
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+from recsplit.errors import RecsplitError
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+# Answers of kernels, C libraries and file systems that don't know the operation (NFS and some FUSE say EINVAL).
+_NOT_OFFERED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
+
+
+#: OSError codes of a full disk and of a full quota.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two existing paths atomically, with Linux's renameat2. False where that isn't offered: then nothing was done.
+
+    Raises OSError where it is offered and fails.
+    """
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NOT_OFFERED:
+        return False
+    raise OSError(code, os.strerror(code), str(one), None, str(other))
+
+
+def flush(folder: Path) -> None:
+    """Force a tree to the disk, so that a power cut after the move can't leave names without contents."""
+    for path in folder.rglob("*"):
+        flush_one(path)
+    flush_one(folder)
+
+
+def flush_one(path: Path) -> None:
+    """Force one file, or the names in one folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def disk_full(folder: Path, *, needed: int | None = None, free: int | None = None) -> RecsplitError:
+    """The error for a full disk, or quota, under `folder`; sizes in bytes where they are known."""
+    sizes = "" if needed is None or free is None else f": {_gigabytes(needed)} needed, {_gigabytes(free)} free"
+    return RecsplitError(
+        f"no space left in {folder}{sizes}",
+        hint="free some space or choose another folder; a build needs room for the new version beside the old one",
+    )
+
+
+def _gigabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.3g} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.3g} MB"

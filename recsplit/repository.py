@@ -1,0 +1,92 @@
+"""Model repositories on disk: find a build in one, and tell what is recsplit's in it.
+
+How a build comes in is staging.py's.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsplit.configs import BUILD, parameter, parse
+from recsplit.errors import InputError, RecsplitError
+from recsplit.plan import Plan, from_json
+
+PLAN = "plan.json"
+CONFIG = "config.pbtxt"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A build in a repository: `folder` is the ensemble's version folder, with plan.json and the reference outputs."""
+
+    repository: Path
+    plan: Plan
+    folder: Path
+
+
+def find(repository: Path, model: str | None = None) -> Found:
+    """The build of ensemble `model`, or of the only one there is.
+
+    Raises InputError where there is none, or several and no `model`, or a plan can't be read; RecsplitError where the
+    parts don't come from one build.
+    """
+    if not repository.is_dir():
+        raise InputError(f"{repository} is not a folder", hint="recsplit build SOURCE -o DIR writes a model repository")
+    plans = {folder.name: path for folder in sorted(repository.iterdir()) if (path := plan_file(folder)) is not None}
+    if not plans:
+        inside = plan_file(repository) is not None
+        hint = f"it is one model of a repository: give {repository.parent}" if inside else "recsplit build SOURCE -o DIR writes one"
+        raise InputError(f"{repository} holds no ensemble that recsplit built", hint=hint)
+    if model is None and len(plans) > 1:
+        raise InputError(f"{repository} holds several ensembles: {', '.join(plans)}", hint="say which one with --model")
+    if model is not None and model not in plans:
+        raise InputError(f"{repository} holds no ensemble {model!r} that recsplit built", hint=f"it holds {', '.join(plans)}")
+    path = plans[model if model is not None else next(iter(plans))]
+    plan = from_json(_read(path), origin=str(path))
+    _same_build(repository, path, plan)
+    return Found(repository, plan, path.parent)
+
+
+def _same_build(repository: Path, path: Path, plan: Plan) -> None:
+    folder = path.parent.parent.name
+    if folder != plan.name:
+        raise RecsplitError(f"{path} was built as {plan.name!r}, and its folder is {folder!r}", hint="rename the folder back")
+    builds = {name: build_of(repository / name) for name in (plan.name, plan.embedding.name, plan.dense.name)}
+    if set(builds.values()) != {plan.build}:
+        found = ", ".join(f"{name}: {build or 'absent'}" for name, build in builds.items())
+        raise RecsplitError(
+            f"the parts of {plan.name!r} in {repository} come from different builds ({found}; plan: {plan.build})",
+            hint="a build was interrupted while it moved its parts in, or is doing so now: build again",
+        )
+
+
+def plan_file(folder: Path) -> Path | None:
+    """The plan of an ensemble's newest version; None where `folder` is anything else."""
+    numbers = versions(folder)
+    path = folder / str(numbers[-1]) / PLAN if numbers else None
+    return path if path is not None and path.is_file() else None
+
+
+def versions(folder: Path) -> list[int]:
+    """The version numbers in a model's folder, rising; as in Triton, only folders named by a positive number count."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if re.fullmatch("[1-9][0-9]{0,17}", path.name) and path.is_dir())
+
+
+def build_of(folder: Path) -> str | None:
+    """The build id in a model's config; None where there is no config, or one that recsplit didn't write."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return None
+    try:
+        return parameter(parse(_read(path), origin=str(path)), BUILD)
+    except InputError:
+        return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}", hint="build the model again") from error
