@@ -29,7 +29,7 @@ class DotInteraction(nn.Module):
     def __init__(self, vectors: int) -> None:
         super().__init__()
         row, column = torch.tril_indices(vectors, vectors, offset=-1)
-        self.register_buffer("below_diagonal", row * vectors + column, persistent=False)
+        self.register_buffer("below_diagonal", row * vectors + column)  # saved with the weights, for modules on the meta device
 
     def forward(self, vectors: Tensor) -> Tensor:
         products = vectors @ vectors.transpose(1, 2)
