@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
+import onnx
+import onnx.parser
 import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
@@ -78,7 +79,7 @@ def write_hop(repository: Path, plan: Plan) -> tuple[str, str]:
         path = repository / name / "1" / "model.onnx"
         path.parent.mkdir(parents=True)
         write_config(repository, name, plan, [x], [y], instances=1)
-        ir.save(_identity(boundary), path)
+        onnx.save(_identity(boundary), path)
     (repository / "hop" / "1").mkdir(parents=True)
     steps = [_step("hop_1", {"x": "x"}, {"y": "between"}), _step("hop_2", {"x": "between"}, {"y": "y"})]
     config = model_config_pb2.ModelConfig(name="hop", platform="ensemble", max_batch_size=plan.max_batch_size)
@@ -100,9 +101,7 @@ def _tensors(field: Any, tensors: Sequence[Tensor]) -> None:
         item.dims.extend(tensor.dims)
 
 
-def _identity(tensor: Tensor) -> ir.Model:
+def _identity(tensor: Tensor) -> onnx.ModelProto:
     """x -> y, of the tensor's dtype and dims."""
-    dtype = {"FP32": ir.DataType.FLOAT, "FP16": ir.DataType.FLOAT16}[tensor.dtype]
-    x, y = (ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(["batch", *tensor.dims])) for name in ("x", "y"))
-    node = ir.Node("", "Identity", [x], outputs=[y])
-    return ir.Model(ir.Graph([x], [y], nodes=[node], opset_imports={"": 17}, name="identity"), ir_version=9)
+    kind = {"FP32": "float", "FP16": "float16"}[tensor.dtype] + str(["batch", *tensor.dims]).replace("'", "")
+    return onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 17]> identity ({kind} x) => ({kind} y) {{ y = Identity(x) }}')

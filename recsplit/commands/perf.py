@@ -1,4 +1,4 @@
-"""`recsplit perf`: measure a served model."""
+"""The command `perf`: measure a served model."""
 
 import contextlib
 from pathlib import Path
@@ -8,13 +8,16 @@ import numpy as np
 
 from recsplit.commands.output import example, json_option, progress, show_json, show_table
 
+#: The load goes round these: enough that caches don't hold all their table rows, few enough to make in a moment.
+DISTINCT_QUERIES = 16
+
 
 @click.group()
 def command() -> None:
     """Measure a served model."""
 
 
-@command.command(epilog=example("recsplit perf run model_repository --seconds 10 --concurrency 4 --batch 64"))
+@command.command(epilog=example("recsplit build recsplit.zoo.tiny:dlrm -o /tmp/tiny", "recsplit perf run /tmp/tiny --seconds 3 --batch 16"))
 @click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
 @click.option("--url", metavar="HOST:PORT", help="gRPC address of a server that runs; without it DIR is served for the measurement.")
@@ -52,7 +55,8 @@ def run(
     if output is not None and not output.parent.is_dir():
         raise InputError(f"the folder {output.parent} doesn't exist", hint=f"mkdir -p {output.parent}")
     rng = np.random.default_rng(seed)
-    queries = [samples.rows(plan, batch, rng) for _ in range(DISTINCT_QUERIES)]
+    inputs = samples.rows(plan, batch * DISTINCT_QUERIES, rng)  # drawn together, ragged rows share a shape, and Triton batches them
+    queries = [{name: array[n * batch : (n + 1) * batch] for name, array in inputs.items()} for n in range(DISTINCT_QUERIES)]
     with contextlib.ExitStack() as stack:
         if url is None:
             with progress(f"Starting Triton on {repository}"):
@@ -69,7 +73,3 @@ def run(
     show_table(columns, [[summary[column] for column in columns]], title=f"{plan.name}, version {plan.version}, {result.seconds:.1f} s")
     for message, count in result.errors.items():
         click.echo(f"{count} x {message}", err=True)
-
-
-#: The load goes round these: enough that no cache holds all their table rows, few enough to make in a moment.
-DISTINCT_QUERIES = 32

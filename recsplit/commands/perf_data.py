@@ -1,4 +1,4 @@
-"""`recsplit perf-data`: inputs for perf_analyzer."""
+"""The command `perf-data`: inputs for perf_analyzer."""
 
 import shlex
 from pathlib import Path
