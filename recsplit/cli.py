@@ -28,8 +28,8 @@ COMMANDS = {
     "build": "Cut a model, prove the parts, write a model repository.",
     "verify": "Prove again that source, parts and server answer alike.",
     "serve": "Run a model repository on a local Triton server.",
-    "perf-data": "Write input data for perf_analyzer.",
-    "perf": "Measure the served model.",
+    "perf-data": "Write valid random inputs for perf_analyzer.",
+    "perf": "Measure a served model.",
     "demo": "Train, build, serve, verify and load a small model.",
     "completion": "Print a shell completion script.",
 }
