@@ -3,7 +3,7 @@
 numpy in, numpy out; nothing here knows Triton or ONNX. The two forms are described at plan.Bags.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ def to_rows(bags: Bags, source: Mapping[str, Array], *, slots_multiple: int = 1)
     """
     values = np.asarray(source[bags.source_values])
     features = len(bags.features)
-    lengths = _lengths(bags, source, len(values)).reshape(features, -1).T  # [batch, features]
+    lengths = bag_lengths(bags, source, len(values)).reshape(features, -1).T  # [batch, features]
     if lengths.min(initial=0) < 0 or int(lengths.sum()) != len(values):
         name = bags.source_offsets or bags.source_lengths
         raise InputError(
@@ -49,7 +49,7 @@ def to_rows(bags: Bags, source: Mapping[str, Array], *, slots_multiple: int = 1)
 def from_rows(bags: Bags, rows: Mapping[str, Array]) -> dict[str, Array]:
     """The model's own inputs from the ensemble's: the inverse of `to_rows`.
 
-    With `source_row` set, the offsets hold that one feature; `stack_offsets` joins them.
+    With `source_row` set, the offsets hold that one feature; `source_inputs` stacks them.
     """
     lengths = np.asarray(rows[bags.lengths]).astype(np.int64)  # [batch, features]
     slots = np.asarray(rows[bags.values]).shape[1]
@@ -70,8 +70,22 @@ def from_rows(bags: Bags, rows: Mapping[str, Array]) -> dict[str, Array]:
     return source
 
 
-def _lengths(bags: Bags, source: Mapping[str, Array], values: int) -> NDArray[np.int64]:
-    """Bag lengths, key-major and flat, whichever way the model has them."""
+def source_inputs(groups: Sequence[Bags], rows: Mapping[str, Array]) -> dict[str, Array]:
+    """All of the model's own inputs from the ensemble's: ragged groups converted, offsets of stacked groups stacked."""
+    ragged = {name for bags in groups for name in (bags.values, bags.lengths, bags.weights) if name is not None}
+    source = {name: data for name, data in rows.items() if name not in ragged}
+    stacked: dict[str, dict[int, Array]] = {}
+    for bags in groups:
+        own = from_rows(bags, rows)
+        if bags.source_row is not None and bags.source_offsets is not None:
+            stacked.setdefault(bags.source_offsets, {})[bags.source_row] = own.pop(bags.source_offsets)
+        source.update(own)
+    source.update({name: np.stack([offsets[row] for row in sorted(offsets)]) for name, offsets in stacked.items()})
+    return source
+
+
+def bag_lengths(bags: Bags, source: Mapping[str, Array], values: int) -> NDArray[np.int64]:
+    """Bag lengths INT64 [features * batch], key-major, whichever way the model has them; `values` is the number of ids."""
     if bags.source_lengths is not None:
         return np.asarray(source[bags.source_lengths]).astype(np.int64).reshape(-1)
     assert bags.source_offsets is not None

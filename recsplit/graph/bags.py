@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from recsplit.graph.columns import trace
+from recsplit.graph.columns import Column, trace
 from recsplit.graph.emit import Emit
 from recsplit.graph.find import tables_of
 from recsplit.graph.flow import Array, table_shape
@@ -79,9 +79,10 @@ def _read(
     if lowering.unknown.marks:
         first_bad, first_id = first_unknown(emit, bad, bags, axis=2)
         lowering.mark(emit.reshape(first_bad, [0, -1]), emit.reshape(first_id, [0, -1]))
-    ids = trace(_present(node.inputs[0 if node.op_type == "JaggedBags" else 1]))
+    direct = trace(_present(node.inputs[0 if node.op_type == "JaggedBags" else 1])) is not None
     for feature in features:
-        lowering.describe(feature.table, feature.mode, ids, found.bags.values, 1)
+        columns = [Column(found.values, feature.index, 0)] if direct else None  # a bag's column is its feature
+        lowering.describe(feature.table, feature.mode, columns, found.bags.values, 1)
     fallbacks = [fallback(lowering.fused[feature.table], feature.table, lowering.unknown) for feature in features]
     bases = [lowering.fused[feature.table].bases[feature.table] for feature in features]
     zeros = [lowering.fused[feature.table].zero_row for feature in features]

@@ -9,12 +9,13 @@ import onnx_ir.passes.common as passes
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph import lower, measure, readings, rows
-from recsplit.graph.bags import choose_form, ragged
+from recsplit.graph.bags import BagForm, choose_form, ragged
 from recsplit.graph.emit import Emit
 from recsplit.graph.find import Candidate, find, tables_of
 from recsplit.graph.flow import CONTROL, SEQUENCE, Array, table_shape
 from recsplit.graph.fused import FusedTable, fuse, policy
 from recsplit.plan import UNKNOWN_IDS, Bags, Lookup
+from recsplit.ragged import bag_lengths
 
 #: Opset and IR version bounds within which sub-models are written; onnxruntime 1.17 and newer read them.
 _IR_VERSION = 10
@@ -44,7 +45,8 @@ def cut(
     *,
     unknown_ids: str = "error",
     int32_ids: bool = False,
-    bag_lengths: Mapping[str, Array] | None = None,
+    bag_form: BagForm | None = None,
+    example: Mapping[str, Array] | None = None,
     loops: Mapping[str, str] | None = None,
 ) -> Cut:
     """Cut the IR, which is used up by it.
@@ -53,7 +55,8 @@ def cut(
         model: the IR; loops already collapsed where they are bags.
         unknown_ids: "error", "zero" or "row=N".
         int32_ids: ask clients for INT32 ids where the model has INT64, which halves their bytes.
-        bag_lengths: measured bag lengths by ragged input name; they choose between padded and cumulative bags.
+        bag_form: how ragged bags are pooled; None chooses by the bag lengths of `example`, padded where there is none.
+        example: the source's own inputs.
         loops: why each Loop left in the graph isn't a bag.
 
     Raises:
@@ -81,7 +84,7 @@ def cut(
         if reading.width is None:
             lower.varying(lowering, reading)
     for group in groups:
-        ragged(lowering, group, choose_form((bag_lengths or {}).get(group.values.name or "")))
+        ragged(lowering, group, bag_form or choose_form(_example_lengths(group, example)))
     marks = lower.marks(lowering)
     if marks is not None:
         model.graph.outputs.append(marks)  # first of all, so that nothing takes it for dead code
@@ -108,6 +111,10 @@ def cut(
         candidates=candidates,
         marks=marks is not None,
     )
+
+
+def _example_lengths(group: rows.RaggedGroup, example: Mapping[str, Array] | None) -> Array | None:
+    return None if example is None else bag_lengths(group.bags, example, len(example[group.bags.source_values]))
 
 
 def told(candidates: Sequence[Candidate]) -> str:

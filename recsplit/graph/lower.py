@@ -4,6 +4,7 @@ Race-free and portable: Gather, Reduce, Where, Concat, Split; never ScatterND, L
 is still one graph, numerically the whole model; cut.py takes it apart at the boundary.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -51,21 +52,33 @@ class Lowering:
             self.marks.append((bad, self.emit.cast(ids, ir.DataType.INT64) if ids.dtype != ir.DataType.INT64 else ids))
 
     def describe(self, table: ir.Value, pooling: Pooling, columns: Sequence[Column] | None, sources: str, width: int) -> None:
-        """Remember a lookup for the plan; called in the order of the positions in `unknown_ids`."""
-        name = table_name(table)
-        taken = {lookup.name for lookup in self.lookups}
-        label = next(label for label in (name, *(f"{name}_{n}" for n in range(2, len(taken) + 3))) if label not in taken)
+        """Remember a lookup for the plan, one entry for each run of columns that is read alike.
+
+        Called in the order of the positions in `unknown_ids`.
+        """
         rows = (table_shape(table) or (0, 0))[0]
-        found, shift, span = False, 0, None
-        if columns and len({(column.source, column.shift) for column in columns}) == 1:
-            numbers = [column.column for column in columns]
-            first = numbers[0]
-            consecutive = first is not None and numbers == list(range(first, first + len(numbers)))
-            if numbers == [None] or consecutive:
-                found, shift = True, columns[0].shift
-                span = (first, first + len(numbers)) if first is not None else None
-        limit = rows - shift if found else None
-        self.lookups.append(Lookup(label, name, pooling, sources, span, shift, found, limit, width))
+        if columns is None:
+            self._add(Lookup("", table_name(table), pooling, sources, None, 0, False, None, width))
+            return
+        start = 0
+        for stop in range(1, len(columns) + 1):
+            if stop < len(columns) and _follows(columns[stop - 1], columns[stop]):
+                continue
+            first, last = columns[start], columns[stop - 1]
+            span = None if first.column is None or last.column is None else (first.column, last.column + 1)
+            limit = rows - first.shift
+            self._add(Lookup("", table_name(table), pooling, first.source.name or "", span, first.shift, True, limit, stop - start))
+            start = stop
+
+    def _add(self, lookup: Lookup) -> None:
+        taken = {known.name for known in self.lookups}
+        names = (lookup.table, *(f"{lookup.table}_{number}" for number in range(2, len(taken) + 3)))
+        self.lookups.append(dataclasses.replace(lookup, name=next(name for name in names if name not in taken)))
+
+
+def _follows(one: Column, other: Column) -> bool:
+    """Whether a column is the next of the same input, and read alike."""
+    return one.column is not None and (other.source, other.column, other.shift) == (one.source, one.column + 1, one.shift)
 
 
 def fixed(lowering: Lowering, readings: Sequence[Reading]) -> None:

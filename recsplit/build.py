@@ -1,0 +1,148 @@
+"""Building: from a source to a published, proved model repository. The stages, in order, on one page."""
+
+import dataclasses
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recsplit import limits, models, samples, tensorrt, verify
+from recsplit.errors import InputError, RecsplitError
+from recsplit.graph.bags import BagForm
+from recsplit.graph.flow import CONTROL, SEQUENCE
+from recsplit.parts import session
+from recsplit.plan import UNKNOWN_IDS, Kind, Plan, Runtime, Submodel, to_json
+from recsplit.render import render
+from recsplit.repository import staging
+from recsplit.sources import Taken, take
+from recsplit.verify import Case, Difference
+
+#: Told (text, bytes done, bytes in all) as the work goes on; the bytes are 0 where there is nothing to count.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What the user sets. Threads None: this machine's cores divided by the instances."""
+
+    source: str
+    out: Path
+    name: str
+    weights: Path | None = None
+    max_batch_size: int = 2048
+    unknown_ids: str = "error"
+    int32_ids: bool = False
+    bag_form: BagForm | None = None
+    embedding_instances: int = 1
+    dense_instances: int = 1
+    threads: int | None = None
+    dense_kind: Kind = "cpu"
+    dense_runtime: Runtime = "onnxruntime"
+    queue_delay_us: int = 0
+    queue_timeout_ms: int = 1000
+    templates: Path | None = None
+    tolerance: float = 1e-5
+    build_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """A published build: its plan, the repository, and what the proof found."""
+
+    plan: Plan
+    repository: Path
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+
+def build(settings: BuildSettings, progress: Progress = lambda text, done, total: None) -> Built:
+    """Load, cut, write, render, prove and publish. On any error the repository stays as it was.
+
+    Raises InputError for what the user must mend, RecsplitError where the work failed or the proof did not hold.
+    """
+    _refuse(settings)
+    progress(f"loading {settings.source}", 0, 0)
+    taken = take(
+        settings.source, weights=settings.weights, unknown_ids=settings.unknown_ids, int32_ids=settings.int32_ids, bag_form=settings.bag_form
+    )
+    with staging(settings.out, settings.name) as stage:
+        plan = _plan(settings, taken, stage.version)
+        embedding = stage.path(plan.embedding.name, verify.MODEL_FILE).parent
+        dense = stage.path(plan.dense.name, verify.MODEL_FILE).parent
+        models.write(taken.cut, embedding, dense, progress=lambda done, total: progress("writing tables", done, total))
+        plan = dataclasses.replace(plan, lookups=limits.probe(plan, session(embedding / verify.MODEL_FILE)))
+        stage.write(render(plan, templates=settings.templates))
+        notes = tensorrt.prepare(plan, dense) if plan.dense.runtime == "tensorrt" else ()
+        cases = _cases(plan, taken, progress)
+        progress("proving the parts equal", 0, 0)
+        differences = verify.parts(embedding.parents[1], plan, cases)
+        verify.demand(differences)
+        verify.record(cases, stage.path(plan.name, verify.REFERENCES_FILE))
+        stage.path(plan.name, "plan.json").write_text(to_json(plan), encoding="utf-8")
+        stage.publish()
+    return Built(plan, settings.out, tuple(differences), tuple(notes))
+
+
+def _refuse(settings: BuildSettings) -> None:
+    numbers = {
+        "--max-batch-size": settings.max_batch_size,
+        "--embedding-instances": settings.embedding_instances,
+        "--dense-instances": settings.dense_instances,
+        "--threads": settings.threads if settings.threads is not None else 1,
+        "--queue-timeout-ms": settings.queue_timeout_ms,
+    }
+    for option, number in numbers.items():
+        if number < 1:
+            raise InputError(f"{option} is {number}", hint="it must be at least 1")
+    if settings.queue_delay_us < 0 or settings.tolerance < 0:
+        raise InputError("--queue-delay-us and --tolerance can't be negative", hint="0 is the smallest")
+
+
+def _plan(settings: BuildSettings, taken: Taken, version: int) -> Plan:
+    made = taken.cut
+    for part in (made.embedding, made.dense):
+        left = models.left_in(part, CONTROL - {"Scan"} | SEQUENCE)
+        if left:
+            raise RecsplitError(f"the {part.graph.name} model still has {', '.join(left)}", hint="build from the factory instead")
+    whole, embedding, dense = (models.interface(model) for model in (made.whole, made.embedding, made.dense))
+    boundary = {*made.boundary, UNKNOWN_IDS}
+    cores = os.cpu_count() or 1
+
+    def submodel(role: str, sides: models.Interface, runtime: Runtime, kind: Kind, instances: int) -> Submodel:
+        threads = settings.threads or max(1, cores // instances)
+        name = f"{settings.name}_{role}"
+        return Submodel(name, "embedding" if role == "embedding" else "dense", sides.inputs, sides.outputs, runtime, kind, instances, threads)
+
+    return Plan(
+        name=settings.name,
+        version=version,
+        build=settings.build_id or secrets.token_hex(8),
+        source=taken.loaded.source,
+        max_batch_size=settings.max_batch_size,
+        queue_delay_us=settings.queue_delay_us,
+        queue_timeout_us=settings.queue_timeout_ms * 1000,
+        unknown_ids=settings.unknown_ids,
+        inputs=tuple(tensor for tensor in whole.inputs if tensor.name not in boundary),
+        outputs=whole.outputs,
+        boundary=tuple(tensor for tensor in embedding.outputs if tensor.name in made.boundary),
+        tables=models.tables(made),
+        lookups=made.lookups,
+        bags=made.bags,
+        embedding=submodel("embedding", embedding, "onnxruntime", "cpu", settings.embedding_instances),
+        dense=submodel("dense", dense, settings.dense_runtime, settings.dense_kind, settings.dense_instances),
+        tolerance=settings.tolerance,
+    )
+
+
+def _cases(plan: Plan, taken: Taken, progress: Progress) -> list[Case]:
+    """Reference inputs, edge cases included, answered by the source."""
+    source = verify.by_source(plan, taken.loaded.run, taken.dtypes)
+    narrowed = {tensor.name: np.dtype(samples.NUMPY[tensor.dtype]) for tensor in plan.inputs}
+    example = None
+    if taken.example is not None:
+        example = {name: data.astype(narrowed[name], copy=False) for name, data in taken.example.items() if name in narrowed}
+    named = samples.cases(plan, np.random.default_rng(0), references=example)
+    return verify.make_cases(named, source, lambda case: progress(f"asking the source: {case}", 0, 0))

@@ -1,0 +1,94 @@
+"""`recsplit build`: cut, render, prove, publish."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from recsplit.commands.output import example, json_option, progress, show_json, show_table, size_text
+from recsplit.plan import Kind, Plan, Runtime
+
+
+@click.command(epilog=example("recsplit build recsplit.zoo.tiny:dlrm -o /tmp/models --name tiny"))
+@click.argument("source")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("model_repository"), show_default=True, help="The model repository.")
+@click.option("--name", help="Name of the ensemble; the source's own by default.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Trained weights, x.safetensors, for a factory source.")
+@click.option("--max-batch-size", type=int, default=2048, show_default=True, help="Largest batch, in rows.")
+@click.option("--unknown-ids", default="error", show_default=True, help="What an id outside its table does: error, zero or row=N.")
+@click.option("--ids", type=click.Choice(("same", "int32")), default="same", show_default=True, help="Ask clients for narrower ids.")
+@click.option("--bags", type=click.Choice(("auto", "padded", "cumulative")), default="auto", show_default=True, help="How ragged bags are pooled.")
+@click.option("--embedding-instances", type=int, default=1, show_default=True, help="Triton instances of the embedding model.")
+@click.option("--dense-instances", type=int, default=1, show_default=True, help="Triton instances of the dense model.")
+@click.option("--threads", type=int, help="Threads of an instance; this machine's cores divided by the instances by default.")
+@click.option("--dense-kind", type=click.Choice(get_args(Kind)), default="cpu", show_default=True, help="Where the dense model runs.")
+@click.option("--dense-runtime", type=click.Choice(get_args(Runtime)), default="onnxruntime", show_default=True, help="What runs the dense model.")
+@click.option("--queue-delay-us", type=int, default=0, show_default=True, help="How long Triton may wait to fill a batch.")
+@click.option("--queue-timeout-ms", type=int, default=1000, show_default=True, help="How long a request may queue before it is refused.")
+@click.option("--templates", type=click.Path(path_type=Path), help="A folder of templates that replace ours of the same name.")
+@click.option("--tolerance", type=float, default=1e-5, show_default=True, help="Largest relative error between source and parts.")
+@click.option("--build-id", help="Fix the id of the build, for reproducible repositories.")
+@json_option
+def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, **settings: Any) -> None:
+    """Cut a model into embedding and dense sub-models and write a Triton model repository that is proved equal.
+
+    SOURCE is x.onnx, x.pt2 (torch.export.save) or package.module:factory, a callable that returns (module, example inputs).
+    """
+    from recsplit.build import BuildSettings, build
+
+    form = None if bags == "auto" else bags
+    wanted = BuildSettings(source=source, name=name or default_name(source), int32_ids=ids == "int32", bag_form=form, **settings)  # type: ignore[arg-type]
+    with contextlib.ExitStack() as stack:
+        built = build(wanted, _shown(stack))
+    plan = built.plan
+    if as_json:
+        differences = [{**dataclasses.asdict(item), "ok": item.ok} for item in built.differences]
+        show_json({"repository": built.repository, "plan": dataclasses.asdict(plan), "differences": differences, "notes": built.notes})
+        return
+    show_table(("table", "rows", "dim", "dtype", "size"), [(t.name, t.rows, t.dim, t.dtype, size_text(t.size_bytes)) for t in plan.tables])
+    show_differences([dataclasses.asdict(item) | {"ok": item.ok} for item in built.differences])
+    for note in built.notes:
+        click.echo(note)
+    click.echo(_summary(plan, built.repository))
+
+
+def default_name(source: str) -> str:
+    """A model's name from its source: shop.models:ranker -> ranker, exported/dlrm.onnx -> dlrm."""
+    stem = source.rpartition(":")[2] if ":" in source else Path(source).stem
+    return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in stem) or "model"
+
+
+def show_differences(differences: list[dict[str, Any]]) -> None:
+    """The table of a proof: stage, output, largest errors and the case that made them."""
+    show_table(
+        ("stage", "output", "largest absolute", "largest relative", "in case", "runs", "holds"),
+        [
+            (item["stage"], item["output"], f"{item['absolute']:.2e}", f"{item['relative']:.2e}", item["case"], item["runs"], "yes" if item["ok"] else "NO")
+            for item in differences
+        ],
+    )
+
+
+def _summary(plan: Plan, repository: Path) -> str:
+    vectors = ", ".join(f"{tensor.name} {list(tensor.dims)}" for tensor in plan.boundary)
+    return (
+        f"\n{plan.name} version {plan.version} is in {repository}: {len(plan.tables)} tables, {len(plan.lookups)} lookups, "
+        f"across the boundary {vectors}\nNext: recsplit serve {repository}"
+    )
+
+
+def _shown(stack: contextlib.ExitStack) -> Callable[[str, int, int], None]:
+    """Build's progress as steps on stderr: a new text closes the step before it."""
+    current: dict[str, Any] = {"text": None, "advance": None, "done": 0}
+
+    def show(text: str, done: int, total: int) -> None:
+        if text != current["text"]:
+            stack.close()
+            current.update(text=text, advance=stack.enter_context(progress(text, total or None)), done=0)
+        current["advance"](done - current["done"])
+        current["done"] = done
+
+    return show

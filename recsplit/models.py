@@ -1,0 +1,84 @@
+"""Writing the sub-models' files: embedding with its tables, dense with its weights, and the whole for the proof."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from recsplit.graph.cut import Cut
+from recsplit.graph.find import table_name
+from recsplit.graph.flow import table_shape
+from recsplit.graph.fused import TABLES_FILE
+from recsplit.plan import Table, Tensor
+from recsplit.tables import Entry, write_external
+from recsplit.verify import MODEL_FILE, WHOLE_FILE
+
+#: Weights larger than this lie beside the dense model, where instances share them.
+_INLINE_BYTES = 1024
+WEIGHTS_FILE = "weights.bin"
+
+_TRITON = {
+    ir.DataType.FLOAT: "FP32", ir.DataType.DOUBLE: "FP64", ir.DataType.FLOAT16: "FP16", ir.DataType.BFLOAT16: "BF16", ir.DataType.BOOL: "BOOL",
+    ir.DataType.INT8: "INT8", ir.DataType.INT16: "INT16", ir.DataType.INT32: "INT32", ir.DataType.INT64: "INT64",
+    ir.DataType.UINT8: "UINT8", ir.DataType.UINT16: "UINT16", ir.DataType.UINT32: "UINT32", ir.DataType.UINT64: "UINT64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A model's inputs and outputs as Triton has them."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def write(made: Cut, embedding: Path, dense: Path, *, progress: Callable[[int, int], None]) -> None:
+    """Write model files into the two version folders. Raises RecsplitError where the disk is full."""
+    entries = [Entry(item.value.name or "", tuple(_data(table) for table in item.sources), zero_rows=1) for item in made.fused]
+    tensors = {tensor.name: tensor for tensor in write_external(entries, embedding / TABLES_FILE, progress=progress)}
+    for model in (made.embedding, made.whole):
+        for name, value in model.graph.initializers.items():
+            value.const_value = tensors.get(name) or _loaded(value)
+    ir.save(made.embedding, embedding / MODEL_FILE)
+    ir.save(made.whole, embedding / WHOLE_FILE)
+    for value in made.dense.graph.initializers.values():
+        value.const_value = _loaded(value)
+    ir.save(made.dense, dense / MODEL_FILE, external_data=WEIGHTS_FILE, size_threshold_bytes=_INLINE_BYTES, alignment=4096)
+
+
+def interface(model: ir.Model) -> Interface:
+    """Names, dtypes and dims of a model's inputs and outputs, the batch left out; varying dims are -1."""
+    return Interface(tuple(_tensor(value) for value in model.graph.inputs), tuple(_tensor(value) for value in model.graph.outputs))
+
+
+def tables(made: Cut) -> tuple[Table, ...]:
+    """The tables on the embedding side, in the order in which they lie in the file."""
+    found = []
+    for fused in made.fused:
+        for value in fused.sources:
+            rows, dim = table_shape(value) or (0, 0)
+            data = _data(value)
+            found.append(Table(table_name(value), rows, dim, _TRITON[data.dtype], int(data.nbytes)))
+    return tuple(found)
+
+
+def left_in(model: ir.Model, operators: frozenset[str]) -> Sequence[str]:
+    """Names of operators of a kind that a model still has."""
+    return sorted({node.op_type for node in model.graph.all_nodes() if node.op_type in operators})
+
+
+def _data(value: ir.Value) -> ir.TensorProtocol:
+    assert value.const_value is not None
+    return value.const_value
+
+
+def _loaded(value: ir.Value) -> ir.TensorProtocol:
+    """A small tensor's data in memory: the file it lay in will not be beside the model."""
+    data = _data(value)
+    return ir.tensor(data.numpy(), dtype=data.dtype, name=data.name) if isinstance(data, ir.ExternalTensor) else data
+
+
+def _tensor(value: ir.Value) -> Tensor:
+    assert value.name is not None and value.dtype is not None and value.shape is not None
+    return Tensor(value.name, _TRITON[value.dtype], tuple(size if isinstance(size, int) else -1 for size in value.shape[1:]))

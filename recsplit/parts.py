@@ -1,0 +1,45 @@
+"""Running the parts without a server: sessions over the sub-models' files, joined as the ensemble joins them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from recsplit.errors import RecsplitError
+
+Array = NDArray[np.generic]
+#: Inputs by name to outputs by name; may be called from several threads.
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+def session(path: Path, *, threads: int = 1) -> Run:
+    """One model file as a function. Inputs that the model doesn't read are ignored. Raises RecsplitError if it can't be loaded."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    try:
+        loaded = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own kinds, undocumented
+        raise RecsplitError(f"onnxruntime can't load {path.name}", hint="report this as a fault in recsplit", detail=str(error)) from error
+    inputs = [item.name for item in loaded.get_inputs()]
+    outputs = [item.name for item in loaded.get_outputs()]
+
+    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        answers = loaded.run(None, {name: feeds[name] for name in inputs})
+        return {name: np.asarray(answer) for name, answer in zip(outputs, answers, strict=True)}
+
+    return run
+
+
+def joined(embedding: Path, dense: Path, *, threads: int = 1) -> Run:
+    """Both parts as one function: what the embedding model answers goes into the dense model."""
+    first, second = session(embedding, threads=threads), session(dense, threads=threads)
+
+    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        crossing = first(feeds)
+        marks = {name: data for name, data in crossing.items() if name == "unknown_ids"}
+        return {**second({**feeds, **crossing}), **marks}
+
+    return run

@@ -1,0 +1,184 @@
+"""Proof that the parts answer as the whole did: stage by stage, case by case, repeated and from several threads.
+
+    source -> whole      exporting and lowering: equal up to a tolerance, since sums are reordered
+    whole  -> parts      the cut: the same operators, equal bit for bit
+    parts  -> served     the server: equal up to the tolerance
+
+One parity run misses a race 99 times in 100 (facts of ORT's ScatterND), so every comparison is repeated.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from recsplit import ragged
+from recsplit.errors import InputError, RecsplitError
+from recsplit.parts import Array, Run, joined, session
+from recsplit.plan import UNKNOWN_IDS, Plan
+
+REFERENCES_FILE = "references.safetensors"
+WHOLE_FILE = "whole.onnx"
+MODEL_FILE = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Reference inputs of the ensemble and the source's outputs for them."""
+
+    name: str
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest differences found for one output at one stage, and the cases that made them.
+
+    `relative` is the largest absolute difference of a case divided by the largest magnitude in that case's output.
+    """
+
+    stage: str
+    output: str
+    absolute: float
+    relative: float
+    case: str
+    runs: int
+    limit: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the stage holds for this output."""
+        return self.relative <= self.limit
+
+
+def check(stage: str, cases: Sequence[Case], run: Run, *, limit: float, repeats: int = 1, threads: int = 1) -> list[Difference]:
+    """Run every case `repeats` times from each of `threads` threads and keep the worst difference of each output."""
+    worst: dict[str, tuple[float, float, str]] = {}
+    jobs = [case for case in cases for _ in range(repeats * threads)]
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        for case, got in zip(jobs, pool.map(lambda case: run(case.inputs), jobs), strict=True):
+            for name, want in case.outputs.items():
+                absolute, relative = _difference(stage, case, name, want, got.get(name))
+                if name not in worst or relative > worst[name][1]:
+                    worst[name] = (absolute, relative, case.name)
+    return [Difference(stage, name, *values, runs=len(jobs), limit=limit) for name, values in worst.items()]
+
+
+def parts(folder: Path, plan: Plan, cases: Sequence[Case], *, repeats: int = 3) -> list[Difference]:
+    """The stages that need no server: source against whole, whole against parts, row by row against batches.
+
+    `folder` is a model repository, or the staging area of one.
+    """
+    embedding = folder / plan.embedding.name / str(plan.version)
+    dense = folder / plan.dense.name / str(plan.version)
+    whole = session(embedding / WHOLE_FILE)
+    run = joined(embedding / MODEL_FILE, dense / MODEL_FILE)
+    many = joined(embedding / MODEL_FILE, dense / MODEL_FILE, threads=max(2, os.cpu_count() or 1))
+    lowered = [Case(case.name, case.inputs, whole(case.inputs)) for case in cases]
+    found = check("source - whole", cases, whole, limit=plan.tolerance)
+    found += check("whole - parts", lowered, run, limit=0.0, repeats=repeats)
+    found += check("whole - parts, threaded", lowered, many, limit=plan.tolerance, repeats=repeats, threads=4)
+    found += check("batch - single rows", list(_single_rows(lowered)), run, limit=max(plan.tolerance, 1e-5))
+    return found
+
+
+def served(plan: Plan, cases: Sequence[Case], runs: Mapping[str, Run], *, repeats: int = 3) -> list[Difference]:
+    """The running server against the source's recorded outputs, over each protocol in `runs`, repeated, from four threads."""
+    found = []
+    for protocol, run in runs.items():
+        found += check(f"source - served, {protocol}", cases, run, limit=plan.tolerance, repeats=repeats, threads=4)
+    return found
+
+
+def demand(found: Iterable[Difference]) -> None:
+    """Raise RecsplitError if any difference is over its limit."""
+    bad = [item for item in found if not item.ok]
+    if bad:
+        lines = [f"{item.stage}: output {item.output!r} differs by {item.relative:.2e} (limit {item.limit:.0e}) in case {item.case!r}" for item in bad]
+        raise RecsplitError("the parts do not answer as the source does", hint="nothing was published; see --tolerance", detail="\n".join(lines))
+
+
+def record(cases: Sequence[Case], path: Path) -> None:
+    """Write reference cases to a safetensors file."""
+    tensors: dict[str, Array] = {}
+    for number, case in enumerate(cases):
+        for kind, arrays in (("in", case.inputs), ("out", case.outputs)):
+            tensors.update({f"{number}/{kind}/{name}": np.ascontiguousarray(data) for name, data in arrays.items()})
+    save_file(tensors, path, metadata={"cases": json.dumps([case.name for case in cases])})
+
+
+def recorded(path: Path) -> list[Case]:
+    """Read reference cases. Raises InputError where the file is missing or broken."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        tensors = load_file(path)
+        with safe_open(path, framework="numpy") as file:
+            names = json.loads(file.metadata()["cases"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} can't be read: {error}", hint="build the model again") from error
+    return [
+        Case(
+            name,
+            {key.split("/", 2)[2]: data for key, data in tensors.items() if key.startswith(f"{number}/in/")},
+            {key.split("/", 2)[2]: data for key, data in tensors.items() if key.startswith(f"{number}/out/")},
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def by_source(plan: Plan, run: Run, dtypes: Mapping[str, np.dtype[np.generic]]) -> Run:
+    """The source as a function of the ensemble's inputs. `dtypes` are the source's own, where ids were narrowed."""
+
+    def call(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        source = ragged.source_inputs(plan.bags, inputs)
+        return run({name: data.astype(dtypes[name], copy=False) if name in dtypes else data for name, data in source.items()})
+
+    return call
+
+
+def make_cases(named: Iterable[tuple[str, dict[str, Array]]], run: Run, progress: Callable[[str], None] = lambda name: None) -> list[Case]:
+    """Run the source on named inputs. Raises InputError where it answers NaN or infinity: nothing could be compared."""
+    made = []
+    for name, inputs in named:
+        progress(name)
+        outputs = run(inputs)
+        for output, data in outputs.items():
+            if data.dtype.kind == "f" and not np.isfinite(data).all():
+                raise InputError(f"the source answers NaN or infinity in output {output!r} (case {name!r})", hint="are the trained weights loaded?")
+        made.append(Case(name, inputs, outputs))
+    return made
+
+
+def _single_rows(cases: Sequence[Case]) -> Iterable[Case]:
+    """Each row of the small cases on its own: a row's answer may not depend on its neighbours, or batching changes it."""
+    for case in cases:
+        size = len(next(iter(case.inputs.values())))
+        if 1 < size <= 16:
+            for row in range(size):
+                one = {name: data[row : row + 1] for name, data in case.inputs.items()}
+                yield Case(f"{case.name}, row {row}", one, {name: data[row : row + 1] for name, data in case.outputs.items()})
+
+
+def _difference(stage: str, case: Case, name: str, want: Array, got: Array | None) -> tuple[float, float]:
+    if got is None and name == UNKNOWN_IDS:
+        return 0.0, 0.0  # a server that errs on unknown ids need not hand out the marks
+    if got is None or got.shape != want.shape:
+        shape = None if got is None else got.shape
+        raise RecsplitError(f"{stage}: output {name!r} has shape {shape} instead of {want.shape} in case {case.name!r}", hint="rows got lost or mixed")
+    if want.size == 0:
+        return 0.0, 0.0
+    if want.dtype.kind not in "fc":
+        wrong = float(np.count_nonzero(want != got))
+        return wrong, wrong
+    gap = np.abs(want.astype(np.float64) - got.astype(np.float64))
+    gap = np.where(np.isnan(gap), np.where(np.isnan(want) & np.isnan(got), 0.0, np.inf), gap)
+    scale = float(np.abs(np.nan_to_num(want.astype(np.float64))).max())
+    absolute = float(gap.max())
+    return absolute, absolute / scale if scale > 0 else absolute
