@@ -3,17 +3,20 @@
 Cutting, lowering and writing do not belong here. torch is imported only when the source needs it.
 """
 
+import importlib.util
 import pathlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from recsplit.errors import InputError
+from recsplit.errors import InputError, MissingExtra
 from recsplit.load.arrays import Array
 from recsplit.plan import Source
 
 __all__ = ["Loaded", "load"]
+
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".tar")
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,9 @@ class Loaded:
     """A loaded model.
 
     `model`: functions inlined, no Constant nodes, first dimension of every input dynamic; a lookup is one node:
-    `Gather` axis 0 on a rank-2 initializer, `recsplit::EmbeddingBag` or `recsplit::JaggedBags`.
-    `example`: the factory's example inputs by graph input name, None for an .onnx file.
+    `Gather` axis 0 on a rank-2 initializer, `recsplit::EmbeddingBag` or `recsplit::JaggedBags`. Tensors stay where
+    they are: an initializer from a file is an onnx_ir.ExternalTensor that points into it.
+    `example`: the source's example inputs by graph input name, batch first; None for an .onnx file.
     `run`: the source itself (torch eager, or onnxruntime on the original file), from graph inputs to graph
     outputs by name; it may be called repeatedly and from several threads.
     """
@@ -34,14 +38,14 @@ class Loaded:
 
 
 def load(source: str, *, weights: pathlib.Path | None = None) -> Loaded:
-    """Load `x.onnx`, `x.pt2` or `package.module:factory`, the last with the weights of a safetensors file if given.
+    """Load `x.onnx`, `x.pt2` or `package.module:factory`; `weights` is a safetensors file for the factory's module.
 
-    Raises InputError where the source can't be used, MissingExtra where torch is needed and absent,
-    RecsplitError where torch can't export the module.
+    Raises InputError where the source can't be used, MissingExtra where it needs torch and torch is absent,
+    RecsplitError where torch can't trace or translate the module.
     """
     path = pathlib.Path(source)
     suffix = path.suffix.lower()
-    if weights is not None and suffix in (".onnx", ".pt2"):
+    if suffix in (".onnx", ".pt2") and weights is not None:
         raise InputError(f"{source} holds its weights itself", hint="--weights goes with a package.module:factory source")
     if suffix == ".onnx":
         from recsplit.load import onnx_file
@@ -49,21 +53,34 @@ def load(source: str, *, weights: pathlib.Path | None = None) -> Loaded:
         model, run = onnx_file.load(path)
         return Loaded(model, Source("onnx", source, None), None, run)
     if suffix == ".pt2":
+        _need_torch("an .pt2 source")
         from recsplit.load import pt2
 
         exported = pt2.load(path)
         return Loaded(exported.model, Source("pt2", source, None), exported.example, exported.run)
-    if ":" in source:
-        from recsplit.load import factory
-
-        exported = factory.load(source, weights)
-        return Loaded(exported.model, Source("factory", source, None if weights is None else str(weights)), exported.example, exported.run)
-    if suffix in (".pt", ".pth", ".bin", ".pkl", ".ckpt"):
+    if suffix in PICKLES:
         raise InputError(
             f"{source} is a pickle or TorchScript file, which recsplit does not open: such a file can run any code",
             hint="give the callable that builds the module, package.module:factory, and --weights x.safetensors",
         )
-    raise InputError(
-        f"{source!r} is not a model",
-        hint="a model is x.onnx, x.pt2 (torch.export.save) or package.module:factory",
-    )
+    if suffix == ".safetensors":
+        raise InputError(
+            f"{source} holds weights, not a model",
+            hint=f"give the callable that builds the module: package.module:factory --weights {source}",
+        )
+    if ":" in source:
+        _need_torch("a package.module:factory source")
+        from recsplit.load import factory
+
+        exported = factory.load(source, weights)
+        return Loaded(exported.model, Source("factory", source, None if weights is None else str(weights)), exported.example, exported.run)
+    hint = "a model is x.onnx, x.pt2 (torch.export.save) or package.module:factory"
+    if suffix == ".py":
+        hint = f"name the callable in it, as a module: {'.'.join(path.with_suffix('').parts)}:factory"
+    raise InputError(f"{source!r} is not a model", hint=hint)
+
+
+def _need_torch(purpose: str) -> None:
+    for package in ("torch", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(package, "torch", purpose)

@@ -1,9 +1,8 @@
 """The array type of this package: numpy, any dtype."""
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.generic]
-AnyArray: TypeAlias = NDArray[Any]

@@ -10,15 +10,18 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from onnxscript.optimizer import optimize_ir
+from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
+from torch.fx.experimental import _config as symbolic_config
 
-from recsplit.errors import RecsplitError
+from recsplit.errors import InputError, RecsplitError
 from recsplit.load.arrays import Array
-from recsplit.load.bags import keep_bags
 from recsplit.load.flat import Eager
-from recsplit.load.normalize import normalize
+from recsplit.load.fx import rewrite
+from recsplit.load.normalize import drop_idle, normalize
 
 OPSET = 20
 FOLD_LIMIT_BYTES = 1 << 20
+DETAIL_LINES = 30
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Exported:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the exporter's warnings and log lines away from the user; errors still raise."""
+    """Keep warnings and log lines of torch and its relatives away from the user; errors still raise."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -44,53 +47,105 @@ def quiet() -> Iterator[None]:
 
 
 def export(module: torch.nn.Module, tensors: Sequence[torch.Tensor], shapes: Sequence[Any]) -> torch.export.ExportedProgram:
-    """torch.export of forward(*tensors) with one dynamic_shapes entry per tensor.
+    """torch.export of forward(*tensors), with one {dimension: Dim} per tensor.
 
     Raises RecsplitError with torch's own words as detail.
     """
     failure: Exception | None = None
     for strict in (False, True):
         try:
-            # backed_size_oblivious: an example batch of 1 must not become the only batch.
-            with quiet(), torch.no_grad(), torch.fx.experimental._config.patch(backed_size_oblivious=True):
+            # backed_size_oblivious: an example with a batch of 1 must not make 1 the only batch.
+            with quiet(), torch.no_grad(), symbolic_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
                 return torch.export.export(module, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=strict)
+        except InputError:
+            raise
         except Exception as error:
             failure = failure or error
+    assert failure is not None
     raise RecsplitError(
-        "torch.export can't trace the module",
-        hint="the usual causes: branches on tensor values, .item(), numpy inside forward; try torch.export.export(module, example_inputs)",
-        detail=str(failure),
+        f"torch.export can't trace the module: {_first_line(failure)}",
+        hint="usual causes: if or for on tensor values, .item(), numpy in forward, a batch written as a number; "
+        "torch.export.export(module, example_inputs) shows the same",
+        detail=_shorten(failure),
     ) from failure
 
 
 def to_ir(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], origin: str) -> ir.Model:
-    """The program as an onnx_ir model in the form of the contract, with the given input and output names."""
-    keep_bags(program)
+    """The program as an onnx_ir model in the form of the contract, with these input and output names.
+
+    Changes the program. Raises InputError where a batch dimension is fixed or the program changes its own state.
+    """
+    check_program(program, inputs, outputs)
+    rewrite(program)
     try:
         with quiet(), torch.no_grad():
-            onnx_program = torch.onnx.export(
-                program, dynamo=True, verbose=False, optimize=False, opset_version=OPSET, input_names=list(inputs), output_names=list(outputs)
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                optimize=False,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(outputs),
             )
     except Exception as error:
-        raise RecsplitError(f"torch.onnx can't translate {origin}", detail=_root(error)) from error
-    assert onnx_program is not None
-    model = onnx_program.model
+        root: BaseException = error
+        while root.__cause__ is not None:
+            root = root.__cause__
+        raise RecsplitError(
+            f"torch.onnx can't translate {origin}: {_first_line(root)}",
+            hint="replace that operator in forward by ones that ONNX has",
+            detail=_shorten(root),
+        ) from error
+    assert exported is not None
+    model = exported.model
     for value in list(model.graph.initializers.values()):
         value.name = (value.name or "").removeprefix("module.")  # Flat's attribute, not the user's
+    drop_idle(model)
     with quiet():
-        optimize_ir(model, should_fold=_should_fold, onnx_shape_inference=True)
+        optimize_ir(model, should_fold=_should_fold)
     normalize(model, origin=origin)
     return model
 
 
+def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Refuse, by name, fixed batches and programs that write to their weights or inputs."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    signature = program.graph_signature
+    for spec in signature.output_specs:
+        if spec.kind is not OutputKind.USER_OUTPUT:
+            raise InputError(
+                f"the model changes {spec.target or 'an input'!r} while it runs",
+                hint="a model is served in eval mode and writes to no buffer or input; call .eval() before torch.export",
+            )
+    taken = [spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument)]
+    given = [spec.arg for spec in signature.output_specs if isinstance(spec.arg, TensorArgument)]
+    for kind, names, arguments in (("input", inputs, taken), ("output", outputs, given)):
+        for name, argument in zip(names, arguments, strict=True):
+            shape = values[argument.name].shape
+            if len(shape) == 0:
+                raise InputError(
+                    f"{kind} {name!r} has no batch dimension", hint="the first dimension of each input and output is the batch"
+                )
+            if isinstance(shape[0], int):
+                raise InputError(
+                    f"the batch dimension of {kind} {name!r} came out fixed at {shape[0]}",
+                    hint="use x.shape[0] or -1 in forward where the batch is written as a number; for .pt2, export with "
+                    "dynamic_shapes that give dimension 0 of every input a torch.export.Dim",
+                )
+
+
 def _should_fold(node: ir.Node) -> bool | None:
-    """Never compute with a table: folding its transpose, say, would hold it in memory twice."""
-    large = any(value is not None and value.const_value is not None and value.const_value.nbytes > FOLD_LIMIT_BYTES for value in node.inputs)
-    return False if large else None
+    """Never compute with a table: its transpose, say, would be a second copy in memory."""
+    tensors = [value.const_value for value in node.inputs if value is not None]
+    return False if any(tensor is not None and tensor.nbytes > FOLD_LIMIT_BYTES for tensor in tensors) else None
 
 
-def _root(error: BaseException) -> str:
-    """The words of the first error in a chain, which name the operator."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error)
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _shorten(error: BaseException) -> str:
+    lines = f"{type(error).__name__}: {error}".splitlines()
+    return "\n".join(lines[:DETAIL_LINES])

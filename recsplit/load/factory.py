@@ -1,4 +1,4 @@
-"""package.module:factory: the user's own callable, imported and exported."""
+"""package.module:factory: the user's own callable, imported, called, and exported."""
 
 import importlib
 import pathlib
@@ -7,72 +7,120 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from recsplit.errors import InputError, MissingExtra
+import torch
 
-try:
-    import torch
-except ImportError as missing:
-    raise MissingExtra("torch", "torch", "a package.module:factory source") from missing
-
-from recsplit.load.export import Exported, export, to_ir
+from recsplit.errors import InputError, RecsplitError
+from recsplit.load.export import Exported, export, quiet, to_ir
 from recsplit.load.flat import Eager, Flat
-from recsplit.load.inputs import readable
+from recsplit.load.jagged import collections_as_nodes
+from recsplit.load.weights import assign, open_weights, refer, refuse_meta
 
 SHAPE = "a factory returns (module, example_inputs) or (module, example_inputs, dynamic_shapes)"
 
 
 def load(spec: str, weights: pathlib.Path | None) -> Exported:
-    """Import the factory, call it, export what it returns."""
-    module, args, kwargs, shapes = call(spec)
-    flat = Flat(module, args, kwargs)
-    with torch.no_grad():
-        flat(*flat.tensors)
-    outputs = readable(flat.output_paths, taken=flat.names, alone="output")
-    program = export(flat, flat.tensors, [{0: torch.export.Dim.AUTO} for _ in flat.tensors])
-    model = to_ir(program, flat.names, outputs, spec)
-    example = {name: tensor.detach().numpy() for name, tensor in zip(flat.names, flat.tensors, strict=True)}
-    return Exported(model, example, Eager(flat, flat.names, outputs))
+    """Import the factory, call it, fill its module from `weights` if given, export it."""
+    mapped = None if weights is None else open_weights(weights)
+    module, args, kwargs, dynamic_shapes = call(spec)
+    refuse_max_norm(module)
+    if mapped is not None:
+        assign(module, mapped)
+    refuse_meta(module, weighted=mapped is not None)
+    flat = Flat(module, args, kwargs, dynamic_shapes)
+    try:
+        with torch.no_grad():
+            flat(*flat.tensors)
+    except RecsplitError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{type(module).__name__} fails on its own example inputs: {error}",
+            hint=f"call it as the factory's user would: module, inputs = {spec.partition(':')[2]}(); module(*inputs)",
+            detail=last_frame(error),
+        ) from error
+    names, outputs = flat.names, flat.output_names
+    with collections_as_nodes(module):
+        program = export(flat, flat.tensors, flat.shapes)
+    model = to_ir(program, names, outputs, spec)
+    if mapped is not None:
+        refer(model, mapped)
+    example = {name: tensor.detach().numpy() for name, tensor in zip(names, flat.tensors, strict=True)}
+    return Exported(model, example, Eager(flat, names, outputs))
 
 
 def call(spec: str) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any], Any]:
-    """The factory's module in eval mode, its positional and keyword example inputs, and its dynamic_shapes or None."""
-    name, _, attribute = spec.partition(":")
-    if not name or not attribute:
-        raise InputError(f"{spec!r} is not package.module:factory", hint="for example shop.models:ranker")
-    here = str(pathlib.Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    """The factory's module in eval mode, its positional and keyword example inputs, and its dynamic_shapes or None.
+
+    Raises InputError for every mistake on the way, with the innermost frame of the user's code as detail.
+    """
+    found = resolve(spec)
     try:
-        found: Any = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise InputError(f"there is no module {error.name!r}", hint=f"the working directory is importable; it is {here}") from error
-        raise InputError(f"importing {name!r} failed: {error}", hint="install what it imports", detail=last_frame(error)) from error
-    except Exception as error:
-        raise InputError(f"importing {name!r} failed: {type(error).__name__}: {error}", detail=last_frame(error)) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise InputError(f"module {name!r} has no {attribute!r}", hint="the part after the colon names a callable of that module")
-        found = getattr(found, part)
-    if not callable(found):
-        raise InputError(f"{spec} is not callable", hint=SHAPE)
-    try:
-        returned = found()
-    except Exception as error:
-        raise InputError(f"{spec}() failed: {type(error).__name__}: {error}", hint="a factory takes no arguments", detail=last_frame(error)) from error
-    if not isinstance(returned, tuple) or len(returned) not in (2, 3):
-        raise InputError(f"{spec}() returned {type(returned).__name__}, not a tuple of 2 or 3", hint=SHAPE)
+        with quiet():
+            returned = found()
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"{spec}() failed: {type(error).__name__}: {error}", hint="a factory is called without arguments", detail=last_frame(error)
+        ) from error
+    if not isinstance(returned, list | tuple) or len(returned) not in (2, 3):
+        count = f" of {len(returned)}" if isinstance(returned, list | tuple) else ""
+        raise InputError(f"{spec}() returned a {type(returned).__name__}{count}", hint=SHAPE)
     module, inputs, *rest = returned
     if not isinstance(module, torch.nn.Module):
-        raise InputError(f"{spec}() returned a {type(module).__name__} first, not an nn.Module", hint=SHAPE)
+        raise InputError(f"{spec}() returned a {type(module).__name__} first, not a torch.nn.Module", hint=SHAPE)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(f"{spec}() returned a TorchScript module", hint="return the nn.Module that it was scripted from")
+    dynamic_shapes = rest[0] if rest else None
     if isinstance(inputs, Mapping):
-        return module.eval(), (), inputs, rest[0] if rest else None
+        return module.eval(), (), inputs, dynamic_shapes
     if isinstance(inputs, list | tuple):
-        return module.eval(), tuple(inputs), {}, rest[0] if rest else None
+        return module.eval(), tuple(inputs), {}, dynamic_shapes
     raise InputError(
         f"{spec}() returned a {type(inputs).__name__} as example_inputs",
         hint="example_inputs is a tuple of arguments, (ids,) for one tensor, or a dict of keyword arguments",
     )
+
+
+def resolve(spec: str) -> Any:
+    """The callable that `spec` names; the working directory is importable."""
+    name, _, attribute = spec.partition(":")
+    if not name or not attribute:
+        raise InputError(f"{spec!r} is not package.module:factory", hint="for example shop.models:ranker")
+    if name.endswith(".py") or "/" in name:
+        module = ".".join(pathlib.PurePath(name).with_suffix("").parts)
+        raise InputError(f"{name} is a file, and recsplit imports a module", hint=f"write {module}:{attribute}")
+    here = str(pathlib.Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        with quiet():
+            found: Any = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise InputError(f"there is no module {error.name!r}", hint=f"the working directory is importable: {here}") from error
+        raise InputError(f"importing {name} failed: {error}", hint="install what it imports", detail=last_frame(error)) from error
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"importing {name} failed: {type(error).__name__}: {error}", hint=f"try: python -c 'import {name}'", detail=last_frame(error)
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise InputError(f"module {name} has no {attribute!r}", hint="the part after the colon names a callable of that module")
+        found = getattr(found, part)
+    if not callable(found):
+        raise InputError(f"{spec} is a {type(found).__name__}, not a callable", hint=SHAPE)
+    return found
+
+
+def refuse_max_norm(module: torch.nn.Module) -> None:
+    """A table with max_norm rewrites its own rows while it is read, which no served graph does."""
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.Embedding | torch.nn.EmbeddingBag) and part.max_norm is not None:
+            raise InputError(
+                f"{name or 'the module'} has max_norm={part.max_norm}: it changes its rows while they are read",
+                hint=f"clip the table once in the factory: e.weight.data = torch.renorm(e.weight.data, {part.norm_type}, 0, e.max_norm); "
+                "e.max_norm = None",
+            )
 
 
 def last_frame(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """A torch module with nested arguments, seen as a function from flat named tensors to flat named tensors."""
 
+import enum
 import inspect
 import threading
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,16 @@ import torch
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.load.arrays import Array
+from recsplit.load.dynamic import dimensions
 from recsplit.load.inputs import Path, leaves, readable, rebuild
+from recsplit.load.jagged import JaggedSlot, parts_of
+
+CONSTANTS = (type(None), bool, int, float, str, bytes, torch.dtype, torch.device, enum.Enum)
+#: What numpy, ONNX and Triton all know.
+DTYPES = (
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.float32, torch.float64),
+)
 
 
 class Slot:
@@ -23,42 +33,85 @@ class Slot:
 class Flat(torch.nn.Module):
     """`module` as forward(*tensors) -> tuple of tensors; the examples' structure and constants are kept.
 
-    `names` and `tensors` are the flat example inputs in order, `output_paths` the outputs' paths after a call.
+    `names` and `tensors` are the flat example inputs in order, `shapes` their entries for torch.export's
+    dynamic_shapes. `output_names` are known after the first call.
+    Raises InputError where the example inputs don't fit the module's forward or hold something else than tensors.
     """
 
-    def __init__(self, module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic_shapes: Any) -> None:
         super().__init__()
         self.module = module
         try:
-            bound = inspect.signature(module.forward).bind(*args, **kwargs)
+            self._bound = inspect.signature(module.forward).bind(*args, **kwargs)
         except TypeError as error:
             raise InputError(
                 f"the example inputs do not fit {type(module).__name__}.forward: {error}",
-                hint="the factory returns (module, example_inputs), with a tuple of arguments or a dict of keyword arguments",
+                hint="example_inputs is a tuple of arguments, (ids,) for one tensor, or a dict of keyword arguments",
             ) from error
-        self._bound = bound
         self.tensors: list[torch.Tensor] = []
-        paths: list[Path] = []
-        variadic = {p.name for p in bound.signature.parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD}
+        self._paths: list[Path] = []
+        self._tree = rebuild(dict(self._bound.arguments), self._take)
+        self.names = readable(self._paths, root="input")
+        self.shapes = dimensions(self._bound.arguments, dynamic_shapes)
+        self._output_paths: list[Path] = []
+        for name, tensor in zip(self.names, self.tensors, strict=True):
+            _check(f"input {name!r}", tensor)
 
-        def take(path: Path, leaf: Any) -> Any:
-            if not isinstance(leaf, torch.Tensor):
-                return leaf
-            paths.append(path[1:] if path[0] in variadic else path)
-            self.tensors.append(leaf)
-            return Slot(len(paths) - 1)
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the last call's outputs."""
+        return readable(self._output_paths, root="output", taken=self.names)
 
-        self._tree = rebuild(dict(bound.arguments), take)
-        self.names = readable(paths)
-        self.output_paths: list[Path] = []
+    def _take(self, path: Path, leaf: Any) -> Any:
+        """Put a tensor, or the tensors of a KeyedJaggedTensor, into the flat inputs and a slot in its place."""
+        variadic = self._bound.signature.parameters[str(path[0])].kind is inspect.Parameter.VAR_KEYWORD
+        path = path[1:] if variadic else path
+        if isinstance(leaf, torch.Tensor):
+            return Slot(self._add(path, leaf))
+        parts = parts_of(leaf)
+        if parts is not None:
+            at = [self._add((*path[:-1], f"{path[-1]}_{suffix}"), tensor) for suffix, tensor in parts]
+            return JaggedSlot(leaf, at)
+        if isinstance(leaf, CONSTANTS):
+            return leaf
+        name = "_".join(map(str, path))
+        raise InputError(
+            f"example input {name!r} is a {type(leaf).__name__}, which can't be flattened into tensors",
+            hint="inputs are tensors in lists, tuples, dicts, named tuples or dataclasses, or a KeyedJaggedTensor",
+        )
+
+    def _add(self, path: Path, tensor: torch.Tensor) -> int:
+        self._paths.append(path)
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The module's tensors, flat; None among its outputs is left out."""
-        arguments = rebuild(self._tree, lambda _, leaf: tensors[leaf.index] if isinstance(leaf, Slot) else leaf)
-        bound = inspect.BoundArguments(self._bound.signature, arguments)
+        """The module's output tensors, flat; a None among its outputs is left out."""
+
+        def fill(_: Path, leaf: Any) -> Any:
+            if isinstance(leaf, JaggedSlot):
+                return leaf.fill(tensors)
+            return tensors[leaf.index] if isinstance(leaf, Slot) else leaf
+
+        bound = inspect.BoundArguments(self._bound.signature, rebuild(self._tree, fill))
         found = [(path, leaf) for path, leaf in leaves(self.module(*bound.args, **bound.kwargs)) if leaf is not None]
-        self.output_paths = [path for path, _ in found]
+        self._output_paths = [path for path, _ in found]
+        for name, (_, leaf) in zip(self.output_names, found, strict=True):
+            if not isinstance(leaf, torch.Tensor):
+                raise InputError(
+                    f"output {name!r} is a {type(leaf).__name__}, not a tensor",
+                    hint="return tensors, in tuples, dicts or named tuples; a KeyedTensor has .to_dict()",
+                )
+            _check(f"output {name!r}", leaf)
         return tuple(leaf for _, leaf in found)
+
+
+def _check(what: str, tensor: torch.Tensor) -> None:
+    """Batch first, and a dtype that clients can send."""
+    if tensor.ndim == 0:
+        raise InputError(f"{what} has no batch dimension", hint="the first dimension of every input and output is the batch")
+    if tensor.dtype not in DTYPES:
+        raise InputError(f"{what} is {tensor.dtype}, which can't be served", hint="cast it in forward, to torch.float32 for example")
 
 
 class Eager:
@@ -74,9 +127,10 @@ class Eager:
         if missing:
             raise InputError(f"inputs {missing} are missing", hint=f"the model takes {self._inputs}")
         try:
-            # A module may keep state between calls (caches, output_paths above): one call at a time.
+            # A module may keep state between calls (caches, Flat's output names): one call at a time.
             with self._lock, torch.no_grad():
                 results = self._flat(*(torch.from_numpy(np.array(inputs[name])) for name in self._inputs))
         except Exception as error:
-            raise RecsplitError(f"the source model fails: {error}", hint="are ids inside their tables, and shapes as in training?") from error
+            hint = "are all ids inside their tables, and shapes and dtypes those of the example inputs?"
+            raise RecsplitError(f"the source model fails: {error}", hint=hint) from error
         return {name: result.numpy() for name, result in zip(self._outputs, results, strict=True)}

@@ -6,10 +6,10 @@ Pure Python over any leaves; what a leaf holds is the caller's business.
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 #: Keys and indices from the root of a nested value to one of its leaves.
-Path = tuple[str | int, ...]
+Path: TypeAlias = tuple[str | int, ...]
 
 
 def children(tree: Any) -> list[tuple[str | int, Any]] | None:
@@ -44,27 +44,28 @@ def rebuild(tree: Any, replace: Callable[[Path, Any], Any], path: Path = ()) -> 
     if type(tree) in (list, tuple):
         return type(tree)(values)
     if isinstance(tree, Mapping):
-        pairs: Any = dict(zip(tree.keys(), values, strict=True))
-        return pairs if type(tree) is dict else type(tree)(pairs)
+        kind: Any = type(tree)
+        return kind(dict(zip(tree.keys(), values, strict=True)))
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return dataclasses.replace(tree, **{str(key): value for (key, _), value in zip(below, values, strict=True)})
     return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
 
 
-def readable(paths: Sequence[Path], *, taken: Sequence[str] = (), alone: str = "input") -> list[str]:
+def readable(paths: Sequence[Path], *, root: str, taken: Sequence[str] = ()) -> list[str]:
     """One name per path, of the letters that ONNX and Triton take; all different, and none in `taken`.
 
     1. A path's parts joined by underscores: ("ids",) -> ids, ("ids", 0) -> ids_0, ("batch", "user") -> batch_user.
-    2. The keys alone where one container holds all that is nested: ("batch", "user"), ("batch", "item") -> user, item.
-    3. `alone` for the empty path, a value that is not nested at all.
+    2. Keys alone where one container holds all that is nested: ("batch", "user"), ("batch", "item") -> user, item.
+    3. `root` stands before a number and for the empty path: (0,) -> output_0, () -> output.
     """
-    nested = [path for path in paths if len(path) > 1]
+    containers = {path[0] for path in paths if len(path) > 1}
     short = [path[1:] if len(path) > 1 else path for path in paths]
-    if nested and len({path[0] for path in nested}) == 1 and len(set(short)) == len(short) and all(isinstance(path[0], str) for path in short):
+    if len(containers) == 1 and len(set(short)) == len(short) and all(isinstance(path[0], str) for path in short):
         paths = short
     names: list[str] = []
     for path in paths:
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", "_".join(map(str, path))) or alone
+        parts = path if path and isinstance(path[0], str) else (root, *path)
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", "_".join(map(str, parts)))
         unique, n = name, 2
         while unique in names or unique in taken:
             unique, n = f"{name}_{n}", n + 1

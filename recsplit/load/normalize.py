@@ -1,30 +1,34 @@
-"""The one form of the IR: functions inlined, constants as initializers, nothing idle, names unique."""
+"""The one form of the IR: functions inlined, constants as initializers, nothing idle, lookups as Gather, names unique."""
 
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from recsplit.errors import InputError
+from recsplit.load.fold import fold_constants
 
 MIN_OPSET = 13
 
 
 def normalize(model: ir.Model, *, origin: str) -> None:
-    """Bring `model` into the form that the rest of recsplit reads, in place; tensors are never copied.
+    """Bring `model` into the form that the rest of recsplit reads, in place; large tensors are neither read nor copied.
 
-    Raises InputError where the opset is too old or an input's batch dimension is fixed.
+    Raises InputError where the opset is too old, an input is no tensor, or its batch dimension is fixed.
     """
     check_opset(model, origin)
-    common.InlinePass()(model)
+    if model.functions:
+        common.InlinePass()(model)
     drop_initializer_inputs(model)
+    check_inputs(model, origin)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.LiftSubgraphInitializersToMainGraphPass()(model)
-    drop_dropout(model.graph)
-    common.IdentityEliminationPass()(model)
+    drop_idle(model)
+    gather_rows(model.graph)
+    fold_constants(model)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
     common.RemoveUnusedOpsetsPass()(model)
-    common.NameFixPass()(model)
-    check_inputs(model, origin)
+    common.ClearMetadataAndDocStringPass()(model)
+    name_everything(model)
 
 
 def check_opset(model: ir.Model, origin: str) -> None:
@@ -33,40 +37,97 @@ def check_opset(model: ir.Model, origin: str) -> None:
     if opset is None or opset < MIN_OPSET:
         raise InputError(
             f"{origin} uses ONNX opset {opset}, and recsplit needs {MIN_OPSET} or newer",
-            hint=f"export with opset_version=17, or convert: onnx.version_converter.convert_version(model, {MIN_OPSET})",
+            hint="export it again with opset_version=17, or convert it with onnx.version_converter",
         )
-
-
-def drop_initializer_inputs(model: ir.Model) -> None:
-    """Initializers that an old exporter also lists as inputs are constants here."""
-    inputs = model.graph.inputs
-    for value in [value for value in inputs if value.is_initializer()]:
-        inputs.remove(value)
-
-
-def drop_dropout(graph: ir.Graph) -> None:
-    """Dropout is the identity when serving."""
-    for node in graph:
-        if node.op_type == "Dropout" and node.domain == "" and not (len(node.outputs) > 1 and node.outputs[1].uses()):
-            node.outputs[0].replace_all_uses_with(node.inputs[0], replace_graph_outputs=True)
-            graph.remove(node, safe=True)
 
 
 def check_inputs(model: ir.Model, origin: str) -> None:
     """Every input is a tensor of known rank whose first dimension, the batch, may vary."""
-    inputs = model.graph.inputs
-    if not inputs:
+    if not model.graph.inputs:
         raise InputError(f"{origin} has no inputs", hint="a recommender takes at least the ids as an input")
-    for value in inputs:
-        shape = value.shape
-        if shape is None or len(shape) == 0:
+    for value in model.graph.inputs:
+        if value.type is not None and not isinstance(value.type, ir.TensorType):
+            raise InputError(f"input {value.name!r} is a {value.type}, not a tensor", hint="export the model with tensors as inputs")
+        if value.shape is None or len(value.shape) == 0:
             raise InputError(
                 f"input {value.name!r} has no batch dimension",
                 hint="the first dimension of every input is the batch; export again with inputs of shape [batch, ...]",
             )
-        if isinstance(shape[0], int):
+        if isinstance(value.shape[0], int):
             raise InputError(
-                f"the batch dimension of input {value.name!r} is fixed at {shape[0]}",
-                hint=f"export again with a dynamic first dimension: dynamic_axes={{{value.name!r}: {{0: 'batch'}}}} "
-                "or dynamic_shapes with torch.export.Dim.AUTO",
+                f"the batch dimension of input {value.name!r} is fixed at {value.shape[0]}",
+                hint=f"export again with dynamic_axes={{{value.name!r}: {{0: 'batch'}}}}, or dynamic_shapes for the dynamo exporter",
             )
+
+
+def drop_initializer_inputs(model: ir.Model) -> None:
+    """Initializers that an old exporter also lists as inputs are constants here."""
+    for value in [value for value in model.graph.inputs if value.is_initializer()]:
+        model.graph.inputs.remove(value)
+
+
+def drop_idle(model: ir.Model) -> None:
+    """Remove Identity, Dropout and transpositions that move nothing, in every graph."""
+    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+        moves_nothing = node.op_type == "Transpose" and _permutation(node) == sorted(_permutation(node))
+        mask_unused = len(node.outputs) == 1 or not (node.outputs[1].uses() or node.outputs[1].is_graph_output())
+        if node.domain == "" and (moves_nothing or (node.op_type == "Dropout" and mask_unused)):
+            identity = ir.node("Identity", [node.inputs[0]], name=node.name)
+            old, new = node.outputs[0], identity.outputs[0]
+            new.name, new.type, new.shape = old.name, old.type, old.shape
+            assert node.graph is not None
+            ir.convenience.replace_nodes_and_values(node.graph, node, [node], [identity], [old], [new])
+    common.IdentityEliminationPass()(model)
+
+
+def _permutation(node: ir.Node) -> list[int]:
+    """A Transpose's permutation; [1, 0], which is never in order, where it isn't given."""
+    return list(node.attributes["perm"].as_ints()) if "perm" in node.attributes else [1, 0]
+
+
+def gather_rows(graph: ir.Graph) -> None:
+    """GatherND on a two-dimensional initializer by one index, which torch makes of `weight[ids]`, is Gather by rows."""
+    for node in list(graph):
+        if node.op_type != "GatherND" or node.domain != "":
+            continue
+        table, indices = node.inputs
+        batch_dims = node.attributes["batch_dims"].as_int() if "batch_dims" in node.attributes else 0
+        if table is None or indices is None or not table.is_initializer() or batch_dims != 0:
+            continue
+        if table.shape is None or len(table.shape) != 2 or indices.shape is None or indices.shape[-1] != 1:
+            continue
+        maker = indices.producer()
+        added = []
+        if maker is not None and maker.op_type == "Unsqueeze" and _last_axis(maker, len(indices.shape)):
+            ids = maker.inputs[0]
+        else:
+            int64 = ir.TensorType(ir.DataType.INT64)
+            axes = ir.Value(name=f"{indices.name}_axes", const_value=ir.tensor([-1]), type=int64, shape=ir.Shape([1]))
+            graph.register_initializer(axes)
+            squeeze = ir.node("Squeeze", [indices, axes], name=f"{node.name}_ids")
+            ids = squeeze.outputs[0]
+            ids.name, ids.type, ids.shape = f"{indices.name}_ids", indices.type, ir.Shape(list(indices.shape)[:-1])
+            added.append(squeeze)
+        gather = ir.node("Gather", [table, ids], {"axis": 0}, name=node.name)
+        old, new = node.outputs[0], gather.outputs[0]
+        new.name, new.type, new.shape = old.name, old.type, old.shape
+        ir.convenience.replace_nodes_and_values(graph, node, [node], [*added, gather], [old], [new])
+
+
+def _last_axis(node: ir.Node, rank: int) -> bool:
+    axes = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    return axes is not None and axes.size == 1 and int(axes.numpy().reshape(-1)[0]) in (-1, rank - 1)
+
+
+def name_everything(model: ir.Model) -> None:
+    """Unique names for nodes and values; lookups of the contract are called after what they do; tensors as their values."""
+    for node in model.graph:
+        if node.domain == "recsplit":
+            name = "embedding_bag" if node.op_type == "EmbeddingBag" else "jagged_bags"
+            node.name = name
+            if not node.outputs[0].is_graph_output():
+                node.outputs[0].name = name
+    common.NameFixPass()(model)
+    for value in model.graph.initializers.values():
+        assert value.const_value is not None
+        value.const_value.name = value.name

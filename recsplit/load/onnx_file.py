@@ -2,46 +2,74 @@
 
 import pathlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
+import onnx
 import onnx_ir as ir
+import onnxruntime
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.load.arrays import Array
-from recsplit.load.normalize import normalize
+from recsplit.load.normalize import check_inputs, check_opset, drop_initializer_inputs, normalize
 
 
-def load(path: pathlib.Path) -> tuple[ir.Model, Callable[[Mapping[str, Array]], dict[str, Array]]]:
-    """The model of an .onnx file in the form of the contract, and the original run by onnxruntime on the CPU."""
+def load(path: pathlib.Path) -> tuple[ir.Model, "Session"]:
+    """The model of an .onnx file in the form of the contract, and the original, run by onnxruntime on the CPU.
+
+    External data is neither read nor copied. Raises InputError where the file or its external data is missing, broken
+    or too short, the opset is older than 13, or the batch is fixed.
+    """
     if not path.is_file():
         raise InputError(f"{path} is not a file", hint="check the path of the .onnx file")
     try:
         model = ir.load(path)
     except Exception as error:
-        raise InputError(f"{path} is not an ONNX model", hint="export it again with torch.onnx.export", detail=str(error)) from error
+        raise _broken(path, error) from error
+    check_opset(model, str(path))
+    drop_initializer_inputs(model)
+    check_inputs(model, str(path))
     check_external_data(model, path)
-    normalize(model, origin=str(path))
+    try:
+        onnx.checker.check_model(str(path))
+        normalize(model, origin=str(path))
+    except RecsplitError:
+        raise
+    except Exception as error:
+        raise _broken(path, error) from error
     return model, Session(path, [value.name or "" for value in model.graph.outputs])
 
 
+def _broken(path: pathlib.Path, error: Exception) -> InputError:
+    hint = "copy it again, or export it again with torch.onnx.export"
+    return InputError(f"{path} is not a valid ONNX model", hint=hint, detail=str(error))
+
+
 def check_external_data(model: ir.Model, path: pathlib.Path) -> None:
-    """Every external tensor's file exists and is long enough."""
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if not isinstance(tensor, ir.ExternalTensor):
-            continue
-        data = pathlib.Path(tensor.path)
-        if not data.is_file():
-            raise InputError(
-                f"{path} keeps tensor {tensor.name!r} in {tensor.location}, and that file is missing",
-                hint=f"put it at {data}",
-            )
-        end = (tensor.offset or 0) + tensor.nbytes
-        if data.stat().st_size < end:
-            raise InputError(
-                f"{data} has {data.stat().st_size} bytes, and tensor {tensor.name!r} ends at byte {end}",
-                hint="the file was cut short; copy it again",
-            )
+    """Every tensor that lies in another file is there, whole, and beside the model."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                _check_tensor(value.const_value, path)
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
+                    _check_tensor(attribute.value, path)
+
+
+def _check_tensor(tensor: ir.ExternalTensor, path: pathlib.Path) -> None:
+    location = pathlib.PurePath(tensor.location)
+    if location.is_absolute() or ".." in location.parts:
+        hint = "put model and data into one folder, and save the model again"
+        raise InputError(f"{path} keeps tensor {tensor.name!r} in {location}, outside its own folder", hint=hint)
+    data = pathlib.Path(tensor.path)
+    if not data.is_file():
+        raise InputError(f"{path} keeps tensor {tensor.name!r} in {location}, and that file is missing", hint=f"put it at {data}")
+    if tensor.length is not None and tensor.length < tensor.nbytes:
+        raise InputError(f"tensor {tensor.name!r} needs {tensor.nbytes} bytes, and {path} gives it {tensor.length}", hint="export it again")
+    end, size = (tensor.offset or 0) + tensor.nbytes, data.stat().st_size
+    if size < end:
+        hint = "the file was cut short; copy it again"
+        raise InputError(f"{data} has {size} bytes, and tensor {tensor.name!r} ends at byte {end}", hint=hint)
 
 
 class Session:
@@ -50,18 +78,19 @@ class Session:
     def __init__(self, path: pathlib.Path, outputs: list[str]) -> None:
         self._path = path
         self._outputs = outputs
-        self._lock = threading.Lock()
-        self._session: object | None = None
+        self._opening = threading.Lock()
+        self._session: onnxruntime.InferenceSession | None = None
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model on inputs by name; raises RecsplitError with onnxruntime's words where it fails."""
-        import onnxruntime as ort
-
         try:
-            with self._lock:
+            with self._opening:
                 if self._session is None:
-                    self._session = ort.InferenceSession(str(self._path), providers=["CPUExecutionProvider"])
-            results = self._session.run(self._outputs, dict(inputs))  # type: ignore[attr-defined]
+                    options = onnxruntime.SessionOptions()
+                    options.log_severity_level = 4  # what goes wrong is raised; the rest is chatter
+                    self._session = onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+            results = self._session.run(self._outputs, dict(inputs))
         except Exception as error:
-            raise RecsplitError(f"onnxruntime can't run {self._path}", detail=str(error)) from error
+            hint = "are all ids inside their tables, and shapes and dtypes those of the model?"
+            raise RecsplitError(f"onnxruntime can't run {self._path}", hint=hint, detail=str(error)) from error
         return dict(zip(self._outputs, results, strict=True))

@@ -1,0 +1,140 @@
+"""Rewrites of an exported program before torch.onnx: bags stay one node, integer division stays exact."""
+
+import operator
+from typing import Any
+
+import torch
+from onnx_ir.tensor_adapters import from_torch_dtype
+from torch.onnx.ops import _symbolic_impl
+
+aten = torch.ops.aten
+BAGS = (
+    aten.embedding_bag.default,
+    aten.embedding_bag.padding_idx,
+    aten._embedding_bag.default,
+    aten._embedding_bag_forward_only.default,
+)
+MODES = ("sum", "mean", "max")
+RESHAPES = (aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten.flatten.using_ints)
+#: The arguments that follow (weight, indices, offsets), with their defaults.
+OPTIONS = {
+    "scale_grad_by_freq": False,
+    "mode": 0,
+    "sparse": False,
+    "per_sample_weights": None,
+    "include_last_offset": False,
+    "padding_idx": None,
+}
+
+
+def rewrite(program: torch.export.ExportedProgram) -> None:
+    """Rewrite `program` in place.
+
+    1. Every embedding_bag becomes one recsplit::EmbeddingBag. A two-dimensional input, which torch flattens and
+       gives the offsets 0, length, 2 * length, ..., gets its shape back.
+    2. Floor division of integers becomes aten.floor_divide: torch.onnx would divide as float32, which is wrong
+       for hashed ids above 2**24.
+    """
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target in BAGS:
+            _keep_bag(graph, node)
+        if node.op == "call_function" and node.target in (aten.div.Tensor_mode, aten.div.Scalar_mode):
+            whole = all(not _is_float(argument) for argument in node.args)
+            if whole and node.kwargs.get("rounding_mode") == "floor":
+                node.target = aten.floor_divide.default if node.target is aten.div.Tensor_mode else aten.floor_divide.Scalar
+                node.kwargs = {}
+    graph.eliminate_dead_code()
+    program.graph_module.recompile()
+
+
+def _is_float(argument: Any) -> bool:
+    value = _value(argument)
+    return value.is_floating_point() if isinstance(value, torch.Tensor) else isinstance(value, float)
+
+
+def _keep_bag(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
+    weight, indices, offsets, *rest = node.args
+    options: dict[str, Any] = {**OPTIONS, **dict(zip(OPTIONS, rest, strict=False)), **node.kwargs}
+    scale, include_last, padding_idx = options["per_sample_weights"], bool(options["include_last_offset"]), options["padding_idx"]
+    table = _value(weight)
+    if padding_idx is None:
+        padding_idx = -1
+    elif padding_idx < 0 and node.target is aten.embedding_bag.padding_idx:
+        padding_idx += table.shape[0]  # this overload counts from the end; in the others -1 means none
+    rectangle = _rectangle(indices, offsets)
+    with graph.inserting_before(node):
+        if rectangle is not None:
+            size = [_size(graph, rectangle, dim) for dim in (0, 1)]
+            if scale is not None:
+                scale = _unflattened(scale, rectangle) or graph.call_function(aten.reshape.default, (scale, size))
+            indices, offsets, include_last, batch = rectangle, None, False, size[0]
+        else:
+            batch = _size(graph, offsets, 0)
+            batch = graph.call_function(operator.sub, (batch, 1)) if include_last else batch
+        attributes = {"mode": MODES[options["mode"]], "padding_idx": int(padding_idx), "include_last_offset": int(include_last)}
+        bag = _symbolic(graph, "EmbeddingBag", [weight, indices, offsets, scale], attributes, table.dtype, [batch, table.shape[1]])
+    for user in list(node.users):
+        if user.target is operator.getitem and user.args[1] == 0:
+            user.replace_all_uses_with(bag)
+
+
+def _rectangle(indices: Any, offsets: Any) -> torch.fx.Node | None:
+    """The two-dimensional ids of which `indices` is the flat form and `offsets` the row starts, or None."""
+    source = _flattened(indices)
+    if source is None or offsets.target not in (aten.arange.start_step, aten.arange.start, aten.arange.default):
+        return None
+    start, end, step = {1: (0, *offsets.args, 1), 2: (*offsets.args, 1), 3: offsets.args}[len(offsets.args)]
+    rows, length = _value(source).shape
+    return source if _value(start) == 0 and _value(step) == length and _value(end) == rows * length else None
+
+
+def _flattened(node: Any) -> torch.fx.Node | None:
+    """The two-dimensional tensor that `node` flattens, or None."""
+    if node.target not in RESHAPES or _value(node).ndim != 1:
+        return None
+    source: torch.fx.Node = node.args[0]
+    return source if _value(source).ndim == 2 else None
+
+
+def _unflattened(scale: Any, like: torch.fx.Node) -> torch.fx.Node | None:
+    source = _flattened(scale)
+    return source if source is not None and _value(source).shape == _value(like).shape else None
+
+
+def _value(argument: Any) -> Any:
+    return argument.meta["val"] if isinstance(argument, torch.fx.Node) else argument
+
+
+def _size(graph: torch.fx.Graph, node: Any, dim: int) -> Any:
+    """The size of a dimension as an argument: an int where it is fixed, else a node."""
+    size = _value(node).shape[dim]
+    if isinstance(size, int):
+        return size
+    new = graph.call_function(aten.sym_size.int, (node, dim))
+    new.meta["val"] = size
+    return new
+
+
+def _symbolic(
+    graph: torch.fx.Graph, op: str, inputs: list[Any], attributes: dict[str, Any], dtype: torch.dtype, shape: list[Any]
+) -> torch.fx.Node:
+    """A node that torch.onnx writes as recsplit::`op`: torch.onnx.ops.symbolic, put into a graph that is traced already."""
+    encoded = _symbolic_impl.EncodedAttrs.from_dict(attributes)
+    return graph.call_function(
+        torch.ops.onnx_symbolic._symbolic.default,
+        (inputs, op, int(from_torch_dtype(dtype))),
+        {
+            "shape": shape,
+            "attr_keys": encoded.attr_keys,
+            "attr_types": encoded.attr_types,
+            "attr_pos": [list(position) for position in encoded.attr_pos],
+            "attr_ints": encoded.attr_ints,
+            "attr_floats": encoded.attr_floats,
+            "attr_strs": encoded.attr_strs,
+            "metadata_props_keys": [],
+            "metadata_props_values": [],
+            "domain": "recsplit",
+            "version": 1,
+        },
+    )

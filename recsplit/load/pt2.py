@@ -1,0 +1,152 @@
+""".pt2 files: programs saved by torch.export.save, read without running anything that is stored in them."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.export.graph_signature import ConstantArgument, OutputKind
+from torch.export.pt2_archive._package import PT2ArchiveReader
+from torch.utils import _pytree as pytree
+
+from recsplit.errors import InputError
+from recsplit.load.export import Exported, quiet, to_ir
+from recsplit.load.flat import Eager
+from recsplit.load.inputs import leaves, readable
+
+#: Operators that a program may name: torch.ops.namespace.operator.overload, torch's on symbolic sizes, plain arithmetic.
+TARGET = re.compile(
+    r"torch\.ops\.[a-z0-9_]+\.\w+(\.\w+)?|torch\.sym_\w+|torch\._sym_\w+|math\.\w+|_operator\."
+    r"(add|sub|mul|floordiv|truediv|mod|neg|pos|pow|abs|eq|ne|lt|le|gt|ge|and_|or_|xor|not_|lshift|rshift|getitem|index)"
+)
+#: Sizes as torch writes them, for sympy to evaluate: numbers, names, arithmetic, and calls of capitalised functions.
+SIZE = re.compile(r"(\d+\.\d+|[A-Z]\w*\(|floor\(|ceiling\(|[A-Za-z]\w*(?!\w*\()|'\w+'|\d+|[\s+\-*/%(),<>=&|~])*")
+AGAIN = "save it again: torch.export.save(torch.export.export(module, inputs, dynamic_shapes=...), 'model.pt2')"
+
+
+def load(path: pathlib.Path) -> Exported:
+    """The program of a .pt2 file in the form of the contract.
+
+    Raises InputError where the file is no such program, could run code when read, or has a fixed batch.
+    """
+    check_archive(path)
+    try:
+        with quiet(), weights_only():
+            program = torch.export.load(path)
+    except Exception as error:
+        raise InputError(
+            f"{path} can't be read by torch {torch.__version__}",
+            hint=f"programs are tied to torch versions, and to the packages that register their operators; {AGAIN}",
+            detail=str(error),
+        ) from error
+    if program.example_inputs is None:
+        raise InputError(f"{path} has no example inputs", hint=AGAIN)
+    caller = Caller(program)
+    exported = to_ir(program, caller.names, caller.output_names, str(path))
+    example = {name: tensor.detach().numpy() for name, tensor in zip(caller.names, caller.tensors, strict=True)}
+    return Exported(exported, example, Eager(caller, caller.names, caller.output_names))
+
+
+class Caller(torch.nn.Module):
+    """A program as forward(*tensors) -> tuple of tensors, under readable names."""
+
+    def __init__(self, program: torch.export.ExportedProgram) -> None:
+        super().__init__()
+        # Guards are stored as source text and would be executed; the graph itself does without them.
+        self._module = program.module(check_guards=False)
+        self._spec = program.call_spec.in_spec
+        args, kwargs = program.example_inputs
+        self._flat: list[Any] = pytree.tree_leaves((args, {key: kwargs[key] for key in self._spec.child(1).context}))
+        self._at = [n for n, leaf in enumerate(self._flat) if isinstance(leaf, torch.Tensor)]
+        self.tensors: list[torch.Tensor] = [self._flat[n] for n in self._at]
+        self.names = self._input_names(program, args, kwargs)
+        self.output_names = self._outputs(program)
+
+    def _input_names(self, program: torch.export.ExportedProgram, args: Any, kwargs: Mapping[str, Any]) -> list[str]:
+        """Named after forward's parameters where the program still knows them, else as the graph's own inputs."""
+        signature = program.module_call_graph[0].signature
+        parameters = (signature.forward_arg_names if signature is not None else None) or []
+        if len(parameters) == len(args) + len(kwargs):
+            tree = dict(zip(parameters, [*args, *(kwargs[key] for key in self._spec.child(1).context)], strict=True))
+            paths = [path for path, leaf in leaves(tree) if isinstance(leaf, torch.Tensor)]
+            if len(paths) == len(self._at):
+                return readable(paths, root="input")
+        inputs = [name for name in program.graph_signature.user_inputs if isinstance(name, str)]
+        return readable([(name,) for name in inputs[: len(self._at)]], root="input")
+
+    def _outputs(self, program: torch.export.ExportedProgram) -> list[str]:
+        specs = [spec for spec in program.graph_signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
+        kept = [n for n, spec in enumerate(specs) if not isinstance(spec.arg, ConstantArgument)]
+        tree = pytree.tree_unflatten(list(range(len(specs))), program.call_spec.out_spec)
+        paths = {index: path for path, index in leaves(tree)}
+        self._kept = kept
+        return readable([paths[n] for n in kept], root="output", taken=self.names)
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The program's tensors, flat; constants among its outputs are left out."""
+        flat = list(self._flat)
+        for n, tensor in zip(self._at, tensors, strict=True):
+            flat[n] = tensor
+        args, kwargs = pytree.tree_unflatten(flat, self._spec)
+        found = pytree.tree_leaves(self._module(*args, **kwargs))
+        return tuple(found[n] for n in self._kept)
+
+
+@contextlib.contextmanager
+def weights_only() -> Iterator[None]:
+    """torch.export.load falls back to a full unpickle where tensors alone can't be read; this forbids it."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def check_archive(path: pathlib.Path) -> None:
+    """Refuse what is no exported program, and every part that torch would unpickle, compile or evaluate freely."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a file", hint="check the path of the .pt2 file")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is not a torch.export program, or is cut short", hint=AGAIN)
+    try:
+        with PT2ArchiveReader(str(path)) as reader:
+            names = reader.get_file_names()
+            if "archive_format" not in names or reader.read_string("archive_format") != "pt2":
+                kind = "TorchScript" if any(name.startswith("code/") or name == "constants.pkl" for name in names) else "pickle"
+                raise InputError(
+                    f"{path} is a {kind} file, which recsplit does not open: such a file can run any code", hint=f"from the module, {AGAIN}"
+                )
+            for name in names:
+                unsafe = name.startswith(("data/aotinductor", "data/constants/custom_obj", "data/constants/opaque_obj"))
+                if unsafe or name in ("data/weights/model.pt", "data/constants/model.pt"):
+                    raise InputError(f"{path} holds {name}: compiled code or a pickled object, which recsplit does not load", hint=AGAIN)
+            if "models/model.json" not in names:
+                raise InputError(f"{path} holds no program named 'model'", hint=AGAIN)
+            check_program_text(json.loads(reader.read_string("models/model.json")), path)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path} is not a torch.export program, or is damaged", hint=AGAIN, detail=str(error)) from error
+
+
+def check_program_text(tree: Any, path: pathlib.Path) -> None:
+    """Refuse operators and sizes that aren't those of a tensor program: torch looks both up by evaluating text."""
+    if isinstance(tree, dict):
+        for key, pattern in (("target", TARGET), ("expr_str", SIZE)):
+            text = tree.get(key)
+            if isinstance(text, str) and ("__" in text or not pattern.fullmatch(text)):
+                raise InputError(f"{path} names {text!r}, which is no operator or size of a tensor program", hint=AGAIN)
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for item in tree:
+            check_program_text(item, path)
