@@ -6,13 +6,13 @@ that Triton wants spelt out.
 
 import dataclasses
 import json
-import re
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
 
+from recsplit import tensorrt
 from recsplit.configs import check
 from recsplit.errors import InputError
 from recsplit.plan import Plan, Submodel, Tensor
@@ -51,13 +51,8 @@ def _refuse_impossible(plan: Plan) -> None:
         )
     if dense.runtime != "onnxruntime" and dense.kind != "gpu":
         raise InputError(f"the dense runtime {dense.runtime!r} needs a GPU, and the dense model is placed on CPU", hint="place it on gpu")
-    if dense.runtime == "onnxruntime-tensorrt":
-        awkward = [tensor.name for tensor in dense.inputs if re.search("[,:]", tensor.name)]
-        if awkward:
-            raise InputError(
-                f"ONNX Runtime's TensorRT profiles can't name the inputs {awkward}: they hold ',' or ':'",
-                hint="rename them in the model, or choose another dense runtime",
-            )
+    if dense.runtime == "tensorrt":
+        tensorrt.texts(tensorrt.shapes(dense, plan.max_batch_size))  # else no plan can be built for it
 
 
 def _context(plan: Plan) -> dict[str, object]:
@@ -80,13 +75,16 @@ def _context(plan: Plan) -> dict[str, object]:
         "steps": (plan.embedding, plan.dense),
         "lookups": lookups,
         "client": {"bags": [dataclasses.asdict(bags) for bags in plan.bags], "max_batch_size": plan.max_batch_size},
-        "profiles": profiles(plan.dense, plan.max_batch_size),
+        "profiles": _profiles(plan),
         "engine_cache": f"/tmp/recsplit-engines/{plan.dense.name}",
     }
 
 
 def warmup_batch_sizes(plan: Plan, model: Submodel) -> tuple[int, ...]:
-    """Batch sizes of the warm-up requests, all zeros: the extremes; none where id 0 is outside a table and so an error."""
+    """Batch sizes of the warm-up requests, all zeros: one row, and many; none where id 0 is outside a table and so an error.
+
+    Triton makes a warm-up batch of one-row requests, and 2048 of them take a second: 64 warm the arenas well enough.
+    """
     rows = {table.name: table.rows for table in plan.tables}
     zero_is_unknown = plan.unknown_ids == "error" and any(
         lookup.limit is not None and (lookup.limit < 1 or (lookup.direct and not 0 <= lookup.shift < rows[lookup.table]))
@@ -94,20 +92,15 @@ def warmup_batch_sizes(plan: Plan, model: Submodel) -> tuple[int, ...]:
     )
     if model.role == "embedding" and zero_is_unknown:
         return ()
-    return (1, plan.max_batch_size) if plan.max_batch_size > 1 else (1,)
+    return (1, min(64, plan.max_batch_size)) if plan.max_batch_size > 1 else (1,)
 
 
-def profiles(model: Submodel, max_batch_size: int) -> dict[str, str] | None:
-    """TensorRT's min, opt and max shapes as "input:1x13,other:1x26x16"; None where a dim besides the batch varies.
-
-    `opt` is the largest batch too: it is where time is spent, and smaller ones are fast anyway.
-    """
-    if any(dim < 0 for tensor in model.inputs for dim in tensor.dims):
+def _profiles(plan: Plan) -> dict[str, str] | None:
+    """Shapes for ONNX Runtime's TensorRT; None where it isn't used, or has to learn them from requests."""
+    fixed = all(dim >= 0 for tensor in plan.dense.inputs for dim in tensor.dims)
+    if plan.dense.runtime != "onnxruntime-tensorrt" or not fixed:
         return None
-    return {
-        key: ",".join(f"{tensor.name}:{'x'.join(map(str, (batch, *tensor.dims)))}" for tensor in model.inputs)
-        for key, batch in (("min", 1), ("opt", max_batch_size), ("max", max_batch_size))
-    }
+    return dict(zip(("min", "opt", "max"), tensorrt.texts(tensorrt.shapes(plan.dense, plan.max_batch_size)), strict=True))
 
 
 def quote(value: object) -> str:
