@@ -16,7 +16,7 @@ from recsplit.graph.flow import CONTROL, SEQUENCE
 from recsplit.parts import session
 from recsplit.plan import UNKNOWN_IDS, Kind, Plan, Runtime, Submodel, to_json
 from recsplit.render import render
-from recsplit.repository import staging
+from recsplit.staging import staging
 from recsplit.sources import Taken, take
 from recsplit.verify import Case, Difference
 

@@ -8,7 +8,6 @@ import onnx_ir as ir
 
 from recsplit.graph.cut import Cut
 from recsplit.graph.find import table_name
-from recsplit.graph.flow import table_shape
 from recsplit.graph.fused import TABLES_FILE
 from recsplit.plan import Table, Tensor
 from recsplit.tables import Entry, write_external
@@ -57,8 +56,8 @@ def tables(made: Cut) -> tuple[Table, ...]:
     found = []
     for fused in made.fused:
         for value in fused.sources:
-            rows, dim = table_shape(value) or (0, 0)
             data = _data(value)
+            rows, dim = (int(size) for size in data.shape.numpy())
             found.append(Table(table_name(value), rows, dim, _TRITON[data.dtype], int(data.nbytes)))
     return tuple(found)
 
