@@ -50,7 +50,7 @@ def _refuse_impossible(plan: Plan) -> None:
             hint="choose another runtime for the dense model only",
         )
     if dense.runtime != "onnxruntime" and dense.kind != "gpu":
-        raise InputError(f"the dense runtime {dense.runtime!r} needs a GPU, and the dense model is placed on CPU", hint="place it on gpu")
+        raise InputError(f"the dense runtime {dense.runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu")
     if dense.runtime == "tensorrt":
         tensorrt.texts(tensorrt.shapes(dense, plan.max_batch_size))  # else no plan can be built for it
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from recsplit.errors import InputError, RecsplitError
-from recsplit.plan import Submodel
+from recsplit.plan import Plan, Submodel
 
+ONNX = "model.onnx"
 PLAN = "model.plan"
 SCRIPT = "build_plan.sh"
 
@@ -47,29 +48,30 @@ def texts(profile: Mapping[str, Shapes]) -> tuple[str, str, str]:
     return least, usual, most
 
 
-def prepare(model: Submodel, max_batch_size: int, onnx: Path) -> Path:
-    """Put model.plan beside `onnx` where the tensorrt package is installed, else the script that builds it; returns which.
+def prepare(plan: Plan, folder: Path) -> tuple[str, ...]:
+    """Put model.plan beside the dense model.onnx in `folder` where the tensorrt package imports, else the script that builds it.
 
-    Raises InputError where the inputs can't be described to TensorRT, RecsplitError where TensorRT refuses the model.
+    Returns what the user has to know about it. Raises InputError where the inputs can't be described to TensorRT,
+    RecsplitError where TensorRT refuses the model.
     """
-    profile = shapes(model, max_batch_size)
+    profile = shapes(plan.dense, plan.max_batch_size)
     try:
         trt = importlib.import_module("tensorrt")
     except ImportError:
-        path = onnx.with_name(SCRIPT)
-        path.write_text(script(model.name, texts(profile)), encoding="utf-8")
+        path = folder / SCRIPT
+        path.write_text(script(plan.dense.name, texts(profile)), encoding="utf-8")
         path.chmod(0o755)
-        return path
-    path = onnx.with_name(PLAN)
-    path.write_bytes(_serialized(trt, onnx, profile))
-    return path
+        where = f"{plan.dense.name}/{folder.name}/{SCRIPT}"
+        return (f"TensorRT is not installed here: before you serve, run {where} on the machine that will",)
+    (folder / PLAN).write_bytes(_serialized(trt, folder / ONNX, profile))
+    return (f"{plan.dense.name}/{folder.name}/{PLAN} fits TensorRT {trt.__version__} and this machine's kind of GPU only",)
 
 
 def script(name: str, spelled: tuple[str, str, str]) -> str:
     """build_plan.sh, POSIX sh: the trtexec command for these shapes; the plan appears only when it is complete."""
     least, usual, most = (shlex.quote(text) for text in spelled)
     return f"""#!/bin/sh
-# Makes {PLAN} of model {name} from model.onnx, on the machine that will serve it: a plan fits one
+# Makes {PLAN} of model {name} from {ONNX}, on the machine that will serve it: a plan fits one
 # version of TensorRT and one kind of GPU. Run it inside the Triton container that will load the plan.
 set -eu
 cd "$(dirname "$0")"
@@ -82,7 +84,7 @@ fi
 
 # --noTF32: answers as exact as ONNX Runtime's; drop it for speed, and run \\`recsplit verify\\` to see what it costs.
 "$trtexec" \\
-  --onnx=model.onnx \\
+  --onnx={ONNX} \\
   --minShapes={least} \\
   --optShapes={usual} \\
   --maxShapes={most} \\
