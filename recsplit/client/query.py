@@ -113,23 +113,28 @@ def _check_own_form(bags: Bags, found: Mapping[str, Array]) -> None:
             hint="give one weight for each id",
         )
     if bags.source_offsets is not None:
-        rank, least = (1 if bags.source_row is None else 2), int(bags.include_last_offset)
-        offsets = found[bags.source_offsets]
-        if offsets.ndim != rank or offsets.shape[-1] <= least or (bags.source_row or 0) >= (len(offsets) if rank == 2 else 1):
-            expected = ["batch + 1" if bags.include_last_offset else "batch"]
-            if bags.source_row is not None:
-                expected.insert(0, "features")
-            raise InputError(
-                f"input {bags.source_offsets!r}: expected {_shape(expected)}, found {_shape(offsets.shape)}",
-                hint="give the start of each bag",
-            )
+        _check_offsets(bags, found[bags.source_offsets])
     elif bags.source_lengths is not None:
         size, features = found[bags.source_lengths].size, len(bags.features)
         if size == 0 or size % features:
             raise InputError(
-                f"input {bags.source_lengths!r}: expected {features} lengths a row, found {size} lengths",
-                hint=f"give [{features} * batch] lengths, all rows of one feature after the other",
+                f"input {bags.source_lengths!r}: expected [{features} * batch], found {_shape(found[bags.source_lengths].shape)}",
+                hint="give the length of each bag, all rows of one feature after the other",
             )
+
+
+def _check_offsets(bags: Bags, offsets: Array) -> None:
+    """Raise InputError unless offsets have the rank and size of the model's own: one for each bag, and the end where it has that."""
+    features, last = len(bags.features), int(bags.include_last_offset)
+    expected: list[int | str] = ["batch + 1" if last else "batch"] if features == 1 else [f"{features} * batch{' + 1' if last else ''}"]
+    if bags.source_row is not None:
+        expected.insert(0, "features")
+    bad = offsets.ndim != len(expected) or (bags.source_row or 0) >= (len(offsets) if offsets.ndim == 2 else 1)
+    if bad or offsets.shape[-1] == last or (offsets.shape[-1] - last) % features:
+        raise InputError(
+            f"input {bags.source_offsets!r}: expected {_shape(expected)}, found {_shape(offsets.shape)}",
+            hint="give the start of each bag" + (", and the end of the last one" if last else ""),
+        )
 
 
 def _check_names(signature: Signature, given: Mapping[str, Array]) -> None:
@@ -147,6 +152,8 @@ def _check_names(signature: Signature, given: Mapping[str, Array]) -> None:
 
 def _fit(tensor: Tensor, array: Array, signature: Signature, name: str) -> Array:
     """The array in the dtype that the model takes. Raises InputError, about input `name`, where dtype, shape or a value doesn't fit."""
+    if array.ndim == 1 and tensor.dims == (1,) and signature.max_batch_size > 0:
+        array = array[:, np.newaxis]  # one value a row, [batch]: Triton has no empty dims, so it is served as [batch, 1]
     dims: list[int | str] = [dim if dim >= 0 else "any" for dim in tensor.dims]
     if signature.max_batch_size > 0:
         dims.insert(0, "batch")
@@ -189,7 +196,7 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _dtype(array: Array) -> str:
-    return str(np_to_triton_dtype(array.dtype) or array.dtype)
+    return "BYTES" if array.dtype.kind == "U" else str(np_to_triton_dtype(array.dtype) or array.dtype)
 
 
 def _shape(dims: Iterable[int | str]) -> str:
