@@ -9,15 +9,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A Triton HTTP endpoint at "host:port". Standard library only: it must answer while nothing else is installed or works."""
+    """The HTTP endpoint at "host:port" of the Triton that was started with this --id."""
 
     url: str
+    server_id: str
 
     def ready(self) -> bool:
-        """Whether the server answers, and every model it was asked to load at its start is loaded."""
+        """Whether this server (no other one that took the port) answers, and has loaded every model it was asked to load."""
         try:
-            return self._call("GET", "/v2/health/ready")[0] == http.HTTPStatus.OK
-        except OSError:
+            if self._call("GET", "/v2/health/ready")[0] != http.HTTPStatus.OK:
+                return False
+            return bool(json.loads(self._call("GET", "/v2")[1])["name"] == self.server_id)
+        except (OSError, http.client.HTTPException, ValueError, KeyError):
             return False
 
     def states(self) -> dict[str, str]:

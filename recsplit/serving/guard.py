@@ -1,8 +1,8 @@
-"""The guard: a small process that outlives its owner and leaves nothing of a server behind.
+"""The guard: a small process that outlives its owner, and leaves nothing of a server behind.
 
-Run as a script beside every server (`python -I guard.py PID PREFIX FOLDER SECONDS`). Its standard input is a pipe from
-the owner; when that closes, because the server was stopped or because the owner was killed, the guard ends the server if
-it still runs and sweeps up. Standard library only, and quick to start.
+Run as a script beside every server. Its standard input is a pipe from the owner: a line "PID SECONDS FOLDER", and then
+nothing until it closes, because the server was stopped or because the owner was killed. Then the guard ends the server
+if it still runs, and sweeps up. Standard library only, and quick to start.
 """
 
 import os
@@ -15,19 +15,19 @@ from pathlib import Path
 SHARED_MEMORY = Path("/dev/shm")
 
 
-def sweep(prefix: str, folder: Path) -> None:
-    """End processes that have `prefix` in their arguments, drop shared memory regions so named, and remove the folder.
+def sweep(folder: Path) -> None:
+    """End processes that have the folder's name in their arguments, drop shared memory so named, and remove the folder.
 
-    Triton removes its regions itself when it ends well; after a kill -9 they stay, and they are memory. `prefix` is
-    unique to one server.
+    The name is unique to one server: it is in the paths of its backends and the prefix of its shared memory. Triton ends
+    its stubs and removes its regions itself when it ends well; after a kill -9 they stay.
     """
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if process.name != str(os.getpid()) and prefix.encode() in (process / "cmdline").read_bytes():
+            if int(process.name) != os.getpid() and folder.name.encode() in (process / "cmdline").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
         except OSError:  # it ended meanwhile, or it is not ours
             continue
-    for region in SHARED_MEMORY.glob(f"{prefix}*"):
+    for region in SHARED_MEMORY.glob(f"{folder.name}*"):
         region.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -43,18 +43,18 @@ def end(process: int, seconds: float) -> None:
             return
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Wait for the owner's end, then see to the server's."""
-    pid, prefix, folder, seconds = int(arguments[0]), arguments[1], Path(arguments[2]), float(arguments[3])
+    pid, seconds, folder = sys.stdin.readline().rstrip("\n").split(" ", 2)
     try:
-        process = os.pidfd_open(pid)
+        process = os.pidfd_open(int(pid))
     except ProcessLookupError:
         process = None
-    sys.stdin.buffer.read()  # until the owner closes it, or dies
+    sys.stdin.read()
     if process is not None:
-        end(process, seconds)
-    sweep(prefix, folder)
+        end(process, float(seconds))
+    sweep(Path(folder))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -9,8 +9,17 @@ from pathlib import Path
 from recsplit.errors import InputError, RecsplitError
 
 TAIL_LINES = 30
-#: "failed to load 'shop_embedding' version 1: Internal: <reason>" in the server's log.
-REFUSAL = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.+)")
+#: What Triton writes when it gives up, the most telling first, and our sentence for each.
+REASONS = (
+    (
+        r"Error parsing text-format inference.ModelConfig: (?P<reason>.+)\n.*Poll failed for model directory '(?P<model>[^']+)'",
+        "config.pbtxt of model '{model}' can't be read: {reason}",
+    ),
+    (r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.+)", "Triton did not load model '{model}': {reason}"),
+    (r"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.+)", "Triton did not load model '{model}': {reason}"),
+    (r"failed to start \w+ service: (?P<reason>.+)", "Triton can't listen: {reason}"),
+    (r"^error: (?P<reason>.+)", "Triton gave up: {reason}"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,14 +52,22 @@ class Log:
             return file.read().decode(errors="replace")
 
     def failure(self, message: str, *, hint: str = "") -> RecsplitError:
-        """The error that says `message` and shows the end of the log."""
-        tail = "\n".join(self.text().splitlines()[-TAIL_LINES:])
-        return RecsplitError(message, hint=f"{hint}{'; ' if hint else ''}the whole log is in {self.path}", detail=tail)
+        """The error that says `message` and shows the end of the log, without its wide tables of settings."""
+        lines = [line for line in self.text().splitlines() if line and not line.startswith(("|", "+-"))]
+        return RecsplitError(
+            message, hint=f"{hint}{'; ' if hint else ''}the whole log is in {self.path}", detail="\n".join(lines[-TAIL_LINES:])
+        )
 
-    def refusal(self) -> str | None:
-        """Why Triton refused a model, in its own words; None where the log holds no refusal."""
-        match = REFUSAL.search(self.text())
-        return None if match is None else f"Triton did not load model '{match['model']}': {match['reason']}"
+    def reason(self) -> str | None:
+        """Why Triton gave up, in its own words; None where the log doesn't say."""
+        text = self.text()
+        for pattern, sentence in REASONS:
+            match = re.search(pattern, text, re.MULTILINE)
+            if match is not None:
+                # The Python backend adds the exception's class before and the traceback after, its newlines spelt out.
+                reason = match["reason"].partition(r"\n\nAt:")[0].rstrip('" ')
+                return sentence.format(**{**match.groupdict(), "reason": reason.replace("Internal: TritonModelException: ", "")})
+        return None
 
     def discard(self) -> None:
         """Remove the file, unless it is the user's."""

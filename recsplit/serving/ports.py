@@ -1,9 +1,15 @@
 """Ports: those the user chose, checked, and free ones for the rest."""
 
 import contextlib
+import errno
+import random
 import socket
 
 from recsplit.errors import InputError
+
+#: Where free ports are looked for: below the ports that Linux gives to outgoing connections, one of which could take
+#: ours while the models load, for Triton listens only after that.
+FREE = range(18_000, 30_000)
 
 
 def choose(host: str, wanted: dict[str, int | None]) -> dict[str, int]:
@@ -11,26 +17,32 @@ def choose(host: str, wanted: dict[str, int | None]) -> dict[str, int]:
     ports: dict[str, int] = {}
     with contextlib.ExitStack() as held:  # all stay bound until all are chosen, so that no port is picked twice
         for name, port in sorted(wanted.items(), key=lambda item: item[1] is None):
-            if port is not None and not 0 < port < 65536:
+            if port is None:
+                ports[name] = next(free for free in random.sample(FREE, len(FREE)) if _bind(held, host, free) is None)
+                continue
+            if not 0 < port < 65536:
                 raise InputError(f"{name} port {port} is not a port number", hint="choose one between 1 and 65535")
             if port in ports.values():
                 raise InputError(f"port {port} is chosen twice", hint="HTTP, gRPC and metrics need three different ports")
-            ports[name] = _bind(held, host, port, name)
+            if (error := _bind(held, host, port)) is not None:
+                raise InputError(f"{name} port {port}: {error.strerror}", hint="choose another port, or none: recsplit picks a free one")
+            ports[name] = port
     return ports
 
 
-def _bind(held: contextlib.ExitStack, host: str, port: int | None, name: str) -> int:
+def _bind(held: contextlib.ExitStack, host: str, port: int) -> OSError | None:
+    """Listen there; the error if the port can't be had. Raises InputError where no port of `host` can."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = held.enter_context(socket.socket(family, kind))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just left is free
         listener.bind(address)
         listener.listen(1)
-    except socket.gaierror as error:
-        raise InputError(f"host {host!r} has no address: {error.strerror}", hint="use 127.0.0.1, or 0.0.0.0 for every interface") from error
     except OSError as error:
-        wish = f"{name} port {port}" if port else "a free port"
-        raise InputError(
-            f"can't listen on {host}, {wish}: {error.strerror}", hint="choose another port, or leave the choice to recsplit"
-        ) from error
-    return int(listener.getsockname()[1])
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise InputError(
+                f"can't listen on host {host!r}: {error.strerror}",
+                hint="use an address of this machine: 127.0.0.1, or 0.0.0.0 for every one",
+            ) from error
+        return error
+    return None

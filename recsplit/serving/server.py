@@ -7,7 +7,6 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +27,10 @@ FLUSH_S = 0.5
 
 @dataclass
 class Running:
-    """What ends a server: its process and guard, and what to sweep up after it."""
+    """What ends a server: its process and guard, and the private folder by whose name all that is its own is known."""
 
     process: subprocess.Popen[bytes]
-    guard: subprocess.Popen[bytes]
-    prefix: str
+    guard: subprocess.Popen[str]
     folder: Path
     exit_timeout_s: int
     log: logs.Log
@@ -53,10 +51,9 @@ class Running:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
-            guard.sweep(self.prefix, self.folder)
-            if self.guard.stdin is not None:
-                self.guard.stdin.close()
-            self.guard.wait()
+            self.guard.communicate()  # closes its input, which is its sign to sweep up
+            if self.guard.returncode:
+                guard.sweep(self.folder)
 
 
 @dataclass(frozen=True)
@@ -135,10 +132,9 @@ def serve(
     folder = _private_folder()
     running = None
     try:
-        prefix = f"recsplit_{uuid.uuid4().hex[:16]}_"
-        arguments = _arguments(found, repository, names, chosen, host, folder, prefix, exit_timeout_s, extra_args)
-        endpoint = Endpoint(_url(host, chosen["HTTP"]))
-        running = _start(arguments, environment, prefix, folder, exit_timeout_s, target, endpoint)
+        arguments = _arguments(found, repository, names, chosen, host, folder, exit_timeout_s, extra_args)
+        endpoint = Endpoint(_url(host, chosen["HTTP"]), folder.name)
+        running = _start(arguments, environment, folder, exit_timeout_s, target, endpoint)
         server = Server(
             http_url=endpoint.url,
             grpc_url=_url(host, chosen["gRPC"]),
@@ -153,7 +149,7 @@ def serve(
         if running is not None:
             running.end()
         else:
-            guard.sweep(folder.name, folder)
+            guard.sweep(folder)
         if not isinstance(error, RecsplitError):
             target.discard()
         raise
@@ -163,7 +159,6 @@ def serve(
 def _start(
     arguments: list[str],
     environment: dict[str, str],
-    prefix: str,
     folder: Path,
     exit_timeout_s: int,
     log: logs.Log,
@@ -174,12 +169,11 @@ def _start(
         process = subprocess.Popen(
             arguments, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-    watching = subprocess.Popen(
-        [sys.executable, "-I", "-S", guard.__file__, str(process.pid), prefix, str(folder), str(exit_timeout_s + GRACE_S)],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
-    return Running(process, watching, prefix, folder, exit_timeout_s, log, endpoint)
+    watching = subprocess.Popen([sys.executable, "-I", "-S", guard.__file__], stdin=subprocess.PIPE, text=True, start_new_session=True)
+    assert watching.stdin is not None
+    watching.stdin.write(f"{process.pid} {exit_timeout_s + GRACE_S} {folder}\n")
+    watching.stdin.flush()
+    return Running(process, watching, folder, exit_timeout_s, log, endpoint)
 
 
 def _arguments(
@@ -189,7 +183,6 @@ def _arguments(
     chosen: dict[str, int],
     host: str,
     folder: Path,
-    prefix: str,
     exit_timeout_s: int,
     extra_args: Sequence[str],
 ) -> list[str]:
@@ -216,8 +209,9 @@ def _arguments(
         f"--metrics-port={chosen['metrics']}",
         "--metrics-config=summary_latencies=true",
         # Two servers on one machine, or one that was killed before, must not meet in /dev/shm.
-        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        f"--backend-config=python,shm-region-prefix-name={folder.name}_",
         f"--exit-timeout-secs={exit_timeout_s}",
+        f"--id={folder.name}",
         *extra_args,
     ]
 
@@ -239,7 +233,7 @@ def _await_ready(server: Server, timeout_s: float) -> None:
             if time.monotonic() < deadline:
                 continue
             raise running.log.failure(f"Triton was not ready after {timeout_s:g} s", hint="a large model may need a longer time") from None
-        reason = running.log.refusal() or f"Triton ended before it was ready ({_ending(code)})"
+        reason = running.log.reason() or f"Triton ended before it was ready ({_ending(code)})"
         raise running.log.failure(reason)
 
 

@@ -48,7 +48,7 @@ class TritonPythonModel:
             validate(config, self.session)
             self.run_options = run_options(config)
             self.lookups = Lookups.from_config(config, self.session)
-        except RefusedError as error:
+        except ValueError as error:
             raise pb_utils.TritonModelException(str(error)) from None
         self.batched = int(config["max_batch_size"]) > 0
         self.outputs = [output["name"] for output in config["output"]]
@@ -56,59 +56,56 @@ class TritonPythonModel:
             self.outputs.append(UNKNOWN_IDS)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One response a request, in order. Requests whose shapes agree after the batch dimension run as one batch.
+        """One response a request, in order, from one run of the model, for Triton puts together only what fits together.
 
-        Cancellation is not asked for here: it costs a message to the server and back for each request, and the
-        server drops a cancelled request while it is still in the queue.
+        Cancellation is not asked for here: it costs a message to the server and back for each request (50 us, half of
+        a run with one row), and the server itself drops a request that is cancelled in the queue.
         """
         feeds: list[Arrays] = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
-        if len(feeds) == 1 and self.batched:
+        if self.batched:
             return self._batch(requests, feeds)
-        groups: dict[Any, list[int]] = {}
-        for n, feed in enumerate(feeds):
-            key = frozenset((name, array.shape[1:]) for name, array in feed.items()) if self.batched else n
-            groups.setdefault(key, []).append(n)
-        responses: list[Any] = [None] * len(requests)
-        for members in groups.values():
-            for n, response in zip(members, self._batch([requests[n] for n in members], [feeds[n] for n in members]), strict=True):
-                responses[n] = response
-        return responses
+        return [self._alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
+
+    def _alone(self, request: Any, feed: Arrays) -> Any:
+        """The response of a request that can't be batched."""
+        try:
+            return self._response(request, self._run(feed))
+        except Exception as error:  # onnxruntime's exceptions share no base class but this one
+            return _failure(error)
 
     def _batch(self, requests: list[Any], feeds: list[Arrays]) -> list[Any]:
-        """Responses of requests that fit together; if the run fails, each is tried alone, so that only the guilty fails."""
+        """Responses of requests that run as one batch; if the run fails, each is tried alone, so that only the guilty one fails."""
         try:
-            if len(feeds) == 1:
-                feed = feeds[0]
-            else:
-                feed = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
-            answers = self.session.run(self.outputs, feed, self.run_options)
+            feed = feeds[0] if len(feeds) == 1 else {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
+            sizes = [len(next(iter(feed.values()))) for feed in feeds]
+            answers = self._run(feed, sum(sizes))
         except Exception as error:  # onnxruntime's exceptions share no base class but this one
-            if len(feeds) > 1:
-                return [self._batch([request], [feed])[0] for request, feed in zip(requests, feeds, strict=True)]
-            return [_failure(str(error), "INVALID_ARG" if "INVALID_ARGUMENT" in str(error) else "INTERNAL")]
-        if not self.batched:
-            return [self._response(requests[0], answers)]
-        sizes = [len(next(iter(feed.values()))) for feed in feeds]
-        rows = sum(sizes)
-        for name, answer in zip(self.outputs, answers, strict=True):
-            if answer.ndim == 0 or len(answer) != rows:
-                message = f"output '{name}' has shape {list(answer.shape)} for a batch of {rows} rows"
-                return [_failure(message, "INTERNAL") for _ in requests]
+            if len(requests) == 1:
+                return [_failure(error)]
+            return [self._batch([request], [feed])[0] for request, feed in zip(requests, feeds, strict=True)]
         unknown = answers[self.outputs.index(UNKNOWN_IDS)] if self.lookups is not None else None
-        if unknown is not None and (unknown[:, 0] < 0).all():
+        if unknown is not None and unknown[:, 0].max(initial=-1) < 0:
             unknown = None
         if len(requests) == 1 and unknown is None:
             return [self._response(requests[0], answers)]
         responses, start = [], 0
         for request, size in zip(requests, sizes, strict=True):
             stop = start + size
-            refusal = None if unknown is None else self.lookups.explain(unknown[start:stop])
+            refusal = None if unknown is None else self.lookups.refusal(unknown[start:stop])
             if refusal is not None:
-                responses.append(_failure(refusal, "INVALID_ARG"))
+                responses.append(_failure(ValueError(refusal)))
             else:
                 responses.append(self._response(request, [answer[start:stop] for answer in answers]))
             start = stop
         return responses
+
+    def _run(self, feed: Arrays, rows: int | None = None) -> list[Any]:
+        """The outputs for one feed. Raises whatever onnxruntime does, and RuntimeError where an output lost or grew rows."""
+        answers: list[Any] = self.session.run(self.outputs, feed, self.run_options)
+        for name, answer in zip(self.outputs, answers, strict=True):
+            if rows is not None and (answer.ndim == 0 or len(answer) != rows):
+                raise RuntimeError(f"output '{name}' has shape {list(answer.shape)} for a batch of {rows} rows")
+        return answers
 
     def _response(self, request: Any, answers: list[Any]) -> Any:
         wanted = request.requested_output_names()
@@ -131,5 +128,8 @@ def _providers(config: dict[str, Any], kind: str, device: int) -> list[Any]:
     return [("CUDAExecutionProvider", {"device_id": device}), "CPUExecutionProvider"]
 
 
-def _failure(message: str, code: str) -> Any:
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, getattr(pb_utils.TritonError, code)))
+def _failure(error: Exception) -> Any:
+    """The response that says what went wrong; the client's fault where the inputs were."""
+    clients = isinstance(error, ValueError) or "INVALID_ARGUMENT" in str(error)
+    code = pb_utils.TritonError.INVALID_ARG if clients else pb_utils.TritonError.INTERNAL
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))

@@ -1,23 +1,41 @@
 """Unknown ids: from a row that the embedding model marked to words that name input, column, id and table."""
 
-import bisect
-import itertools
 import json
+from dataclasses import dataclass
 from typing import Any
 
 UNKNOWN_IDS = "unknown_ids"
 PARAMETER = "recsplit.lookups"
 
 
+@dataclass(frozen=True)
+class Lookup:
+    """One lookup: the fields of recsplit.plan.Lookup that say where an id came from, and what its table takes."""
+
+    input: str
+    columns: list[int] | None
+    table: str
+    rows: int
+    shift: int
+    direct: bool
+    width: int
+
+    def explain(self, offset: int, number: int) -> str:
+        """What is wrong with `number`, the id of the input (or the row computed from it) at position `offset` of this lookup."""
+        column = "" if self.columns is None else f" column {self.columns[0] + offset}"
+        what, shift = (f"id {number}", self.shift) if self.direct else (f"row {number}, computed from the input,", 0)
+        return f"input '{self.input}'{column}: {what} is outside table '{self.table}' ({-shift}..{self.rows - 1 - shift})"
+
+
 class Lookups:
-    """The lookups of one embedding model, in the order in which positions of `unknown_ids` count their columns.
+    """The lookups of one embedding model, in the order in which positions of `unknown_ids` count their widths."""
 
-    Each is a mapping {"input", "columns", "table", "rows", "shift", "direct", "width"}; see recsplit.plan.Lookup.
-    """
-
-    def __init__(self, lookups: list[dict[str, Any]]) -> None:
-        self.lookups = lookups
-        self.ends = list(itertools.accumulate(int(lookup["width"]) for lookup in lookups))
+    def __init__(self, text: str) -> None:
+        """Read the JSON list of the parameter; ValueError where it is none."""
+        try:
+            self.lookups = [Lookup(**item) for item in json.loads(text)]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"parameter '{PARAMETER}' is not a list of lookups: {error}") from error
 
     @classmethod
     def from_config(cls, config: dict[str, Any], session: Any) -> "Lookups | None":
@@ -25,20 +43,21 @@ class Lookups:
         parameter = config.get("parameters", {}).get(PARAMETER)
         if parameter is None or UNKNOWN_IDS not in [output.name for output in session.get_outputs()]:
             return None
-        return cls(json.loads(parameter["string_value"]))
+        return cls(parameter["string_value"])
 
-    def explain(self, marks: Any) -> str | None:
-        """What is wrong in one request: `marks` INT64 [rows, 2] = (position or -1, id). None where nothing is."""
+    def refusal(self, marks: Any) -> str | None:
+        """Why one request is refused, None where it isn't: `marks` INT64 [rows, 2] = (position, id), position -1 where a row is fine."""
         rows = (marks[:, 0] >= 0).nonzero()[0]
         if len(rows) == 0:
             return None
-        position, row_id = (int(value) for value in marks[rows[0]])
-        which = bisect.bisect_right(self.ends, position)
-        lookup = self.lookups[which]
-        where = f"input '{lookup['input']}'"
-        if lookup["columns"] is not None:
-            where += f" column {lookup['columns'][0] + position - (self.ends[which] - lookup['width'])}"
-        first, last = (-lookup["shift"], lookup["rows"] - 1 - lookup["shift"]) if lookup["direct"] else (0, lookup["rows"] - 1)
-        what = f"id {row_id}" if lookup["direct"] else f"row {row_id}, computed from the input,"
+        position, number = (int(value) for value in marks[rows[0]])
         more = f" (and {len(rows) - 1} more rows with unknown ids)" if len(rows) > 1 else ""
-        return f"{where}: {what} is outside table '{lookup['table']}' ({first}..{last}), row {rows[0]} of the request{more}"
+        return f"{self._explain(position, number)}, row {rows[0]} of the request{more}"
+
+    def _explain(self, position: int, number: int) -> str:
+        first = 0
+        for lookup in self.lookups:
+            if position < first + lookup.width:
+                return lookup.explain(position - first, number)
+            first += lookup.width
+        return f"id {number} at position {position} is outside its table"

@@ -26,7 +26,7 @@ DTYPES = {
 }
 
 
-class RefusedError(Exception):
+class RefusedError(ValueError):
     """The model can't be loaded with this config; the text says why."""
 
 
@@ -55,6 +55,10 @@ def session_options(config: dict[str, Any]) -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if mode else ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = max(_integer(config, "intra_op_thread_count"), 0)
     options.inter_op_num_threads = max(_integer(config, "inter_op_thread_count"), 0)
+    # Beside this session run those of the other steps, on the same cores: threads that spin while they wait for work take
+    # them from it. An ensemble of two steps with 2 threads each on 2 cores answered twice as fast without.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = _boolean(config, "enable_mem_arena")
     options.enable_mem_pattern = _boolean(config, "enable_mem_pattern")
     key = "session.use_device_allocator_for_initializers"

@@ -1,0 +1,85 @@
+"""`recsplit serve`: a model repository on a real Triton, until Ctrl-C."""
+
+import json
+import signal
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from recsplit.commands.output import example, json_option, progress, show_table
+from recsplit.serving import Server, serve
+from recsplit.serving.docker import IMAGE, docker_command
+from recsplit.serving.sample import curl
+
+
+@click.command(epilog=example("recsplit serve model_repository/ --http-port 8000"))
+@click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--model", "models", metavar="NAME", multiple=True, help="Load this model. Repeatable. Default: what recsplit build wrote.")
+@click.option("--http-port", type=int, metavar="N", help="Default: a free port.")
+@click.option("--grpc-port", type=int, metavar="N", help="Default: a free port.")
+@click.option("--metrics-port", type=int, metavar="N", help="Default: a free port.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help="Address to listen on; 0.0.0.0 is every one.")
+@click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Append Triton's log here. Default: a temporary file.")
+@click.option("--ready-timeout", type=float, default=120, show_default=True, metavar="S", help="Give up loading after so many seconds.")
+@click.option("--docker", is_flag=True, help="Only print the docker run that serves DIR on NVIDIA's image (ports: 8000, 8001, 8002).")
+@click.option("--image", default=IMAGE, show_default=True, help="Image for --docker. Your registry's prefix goes before the name.")
+@json_option
+def command(
+    repository: Path,
+    models: tuple[str, ...],
+    http_port: int | None,
+    grpc_port: int | None,
+    metrics_port: int | None,
+    host: str,
+    log: Path | None,
+    ready_timeout: float,
+    docker: bool,
+    image: str,
+    as_json: bool,
+) -> None:
+    """Serve the model repository DIR on a local Triton until Ctrl-C.
+
+    The server is NVIDIA's, from the wheel nvidia-pytriton (pip install 'recsplit[local]'); models run on the CPU. With
+    --json, one line of JSON says when it is ready and where.
+    """
+    if docker:
+        click.echo(
+            docker_command(
+                repository, models=models, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port, host=host, image=image
+            )
+        )
+        return
+    signal.signal(signal.SIGTERM, _interrupt)  # `kill`, systemd and CI end it as gently as Ctrl-C does
+    with progress(f"Triton loads {repository}"):
+        server = serve(
+            repository,
+            models=models,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            host=host,
+            log=log,
+            ready_timeout_s=ready_timeout,
+        )
+    try:
+        with server:
+            _announce(server, as_json=as_json)
+            server.wait()
+    except KeyboardInterrupt:
+        click.echo("Stopped: what was in flight is answered, and nothing is left running.", err=True)
+
+
+def _announce(server: Server, *, as_json: bool) -> None:
+    states = server.states()
+    if as_json:
+        names = ("http_url", "grpc_url", "metrics_url", "log", "pid")
+        click.echo(json.dumps({**{name: getattr(server, name) for name in names}, "models": states}, default=str))
+        return
+    show_table(("endpoint", "address"), [("HTTP", server.http_url), ("gRPC", server.grpc_url), ("metrics", server.metrics_url)])
+    show_table(("model", "state"), [(name, state or "not loaded") for name, state in states.items()])
+    click.echo(f"\nTry it:\n  {curl(server.http_url, server.models[0])}\n\nThe log is {server.log}. Ctrl-C stops the server.")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

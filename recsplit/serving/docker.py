@@ -1,0 +1,52 @@
+"""The `docker run` that serves a model repository on NVIDIA's own Triton."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from recsplit.serving.repository import auto_complete_needed, models_to_load
+
+#: The release that the pip wheel holds as well (Triton 2.51.0); the user's registry goes before it.
+IMAGE = "tritonserver:24.10-py3"
+PORTS = (8000, 8001, 8002)
+
+
+def docker_command(
+    repository: Path,
+    *,
+    models: Sequence[str] = (),
+    http_port: int | None = None,
+    grpc_port: int | None = None,
+    metrics_port: int | None = None,
+    host: str = "127.0.0.1",
+    image: str = IMAGE,
+) -> str:
+    """A shell command, one flag a line. A port of None is Triton's usual one (8000, 8001, 8002) on `host`.
+
+    The repository is mounted read-only; the same models are loaded as by `recsplit.serving.serve`, on the GPUs where a
+    config asks for them. Raises InputError where there is nothing to load.
+    """
+    names = models_to_load(repository, models)
+    chosen = (http_port, grpc_port, metrics_port)
+    address = f"[{host}]" if ":" in host else host
+    lines = [
+        "docker run --rm",
+        *(f"-p {address}:{inside if outside is None else outside}:{inside}" for inside, outside in zip(PORTS, chosen, strict=True)),
+        # Python backends and parallel instances meet in shared memory; docker's 64 MB are soon full.
+        "--shm-size=1g",
+        *(["--gpus=all"] if _wants_gpu(repository) else []),
+        f"--mount {shlex.quote(f'type=bind,source={repository.resolve()},target=/models,readonly')}",
+        shlex.quote(image),
+        "tritonserver",
+        "--model-repository=/models",
+        "--model-control-mode=explicit",
+        *(f"--load-model={shlex.quote(name)}" for name in names),
+        *([] if auto_complete_needed(repository) else ["--disable-auto-complete-config"]),
+        "--metrics-config=summary_latencies=true",
+    ]
+    return " \\\n    ".join(lines)
+
+
+def _wants_gpu(repository: Path) -> bool:
+    return any(re.search(r"\bKIND_GPU\b", path.read_text(errors="replace")) for path in repository.glob("*/config.pbtxt"))
