@@ -107,10 +107,12 @@ def _read(
             lowering.parts.append(Part(pooled, dim, ((node.outputs[0], len(members), (len(members) * dim,)),)))
             return
         pieces = [emit.op("Gather", pooled, emit.const(index), axis=1) for index in range(len(members))]
+        for piece in pieces:
+            piece.dtype = vector_dtype(members[0].table)
         lowering.parts.append(Part(pooled, dim, tuple((piece, 1, (dim,)) for piece in pieces)))
         made.update({feature.index: piece for feature, piece in zip(members, pieces, strict=True)})
     joined = emit.concat([made[feature.index] for feature in features], axis=1)
-    joined.dtype = node.outputs[0].dtype
+    joined.type = node.outputs[0].type
     producer = joined.producer()
     assert producer is not None
     lowering.dense_nodes.add(producer)

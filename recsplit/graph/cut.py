@@ -176,7 +176,8 @@ def _redirect(lowering: lower.Lowering, out: ir.Value, restored: ir.Value, uses:
         for index, value in enumerate(tuple(graph.outputs)):
             if value is out:
                 graph.outputs[index] = restored
-    restored.dtype = restored_dtype
+    if restored_dtype is not None:
+        restored.dtype = restored_dtype
     for node, index in uses:
         node.replace_input_with(index, restored)
 
@@ -184,7 +185,7 @@ def _redirect(lowering: lower.Lowering, out: ir.Value, restored: ir.Value, uses:
 def _split_output(emit: Emit, value: ir.Value) -> ir.Value:
     """A boundary value that is also a model output: give the output its own value, so that both can have a name."""
     copy = emit.op("Identity", value)
-    name, copy.dtype, copy.shape = value.name, value.dtype, value.shape
+    name, copy.type, copy.shape = value.name, value.type, value.shape
     for index, output in enumerate(tuple(emit.graph.outputs)):
         if output is value:
             emit.graph.outputs[index] = copy

@@ -250,7 +250,7 @@ def _cross(lowering: Lowering, reading: Reading, value: ir.Value) -> None:
 
 def _take_over(old: ir.Value, new: ir.Value) -> None:
     """Let `new` stand for `old` everywhere."""
-    new.dtype, new.shape = new.dtype or old.dtype, new.shape or old.shape
+    new.type, new.shape = new.type or old.type, new.shape or old.shape
     if old.is_graph_output():
         name = old.name
         old.name, new.name = f"{name}/lookup", name
@@ -275,8 +275,9 @@ def _side_by_side(lowering: Lowering, traced: Sequence[tuple[Reading, list[Colum
     pieces: list[ir.Value | list[Column]] = []
     for reading, columns in traced:
         if columns is None:
-            pieces.append(emit.reshape(reading.ids, [-1, reading.width or 1]))
-            pieces[-1].dtype = reading.ids.dtype  # type: ignore[union-attr]
+            piece = emit.reshape(reading.ids, [-1, reading.width or 1])
+            piece.type = reading.ids.type
+            pieces.append(piece)
         elif pieces and isinstance(pieces[-1], list) and pieces[-1][-1].source is columns[0].source and columns[0].column is not None:
             pieces[-1].extend(columns)
         else:
@@ -303,7 +304,7 @@ def _pick(emit: Emit, columns: Sequence[Column]) -> ir.Value:
         picked = emit.op("Slice", source, *bounds)
     else:
         picked = emit.op("Gather", source, emit.const(numbers, name="columns"), axis=1)
-    picked.dtype = source.dtype
+    picked.type = source.type
     return picked
 
 

@@ -105,7 +105,7 @@ def elementwise(emit: Emit, value: ir.Value, old: ir.Value, new: ir.Value) -> ir
     inputs = [None if item is None else elementwise(emit, item, old, new) for item in node.inputs]
     copied = ir.node(node.op_type, inputs, dict(node.attributes), name=f"{node.name}/rows")  # type: ignore[arg-type]
     copied.outputs[0].name = f"{value.name}/rows"
-    copied.outputs[0].dtype = value.dtype
+    copied.outputs[0].type = value.type
     emit.graph.append(copied)
     emit.made.add(copied)
     return copied.outputs[0]
