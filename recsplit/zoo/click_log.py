@@ -39,6 +39,11 @@ class ClickLog:
         arrays = {name: value[chosen] for name, value in vars(self).items() if name != "reference_name"}
         return ClickLog(reference_name=self.reference_name, **arrays)
 
+    def inputs(self) -> dict[str, NDArray[np.generic]]:
+        """What Ranker.forward takes, by name and in its order."""
+        names = ("dense", "user", "segment", "item", "tags", "history")
+        return {name: getattr(self, name).astype(np.float32 if name == "dense" else np.int64, copy=False) for name in names}
+
 
 def synthetic(sizes: Sizes, impressions: int, seed: int = 0) -> ClickLog:
     """Popularity-skewed impressions, clicked with a probability made of taste, quality, segment and dense features.
@@ -98,4 +103,5 @@ def _zipf(draw: np.random.Generator, count: int, size: int, *, skew: float) -> N
     """`size` draws from 0 .. count-1 with probability proportional to 1 / (rank + 1) ** skew; ranks are shuffled."""
     cumulative = np.cumsum(np.arange(1, count + 1, dtype=np.float64) ** -skew)
     ranks = np.searchsorted(cumulative, draw.random(size) * cumulative[-1], side="right")
-    return draw.permutation(count)[ranks]
+    places: NDArray[np.int64] = draw.permutation(count)
+    return places[ranks]

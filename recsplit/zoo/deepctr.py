@@ -9,13 +9,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from deepctr_torch import models  # type: ignore[import-untyped]
-from deepctr_torch.inputs import (  # type: ignore[import-untyped]
-    DenseFeat,
-    SparseFeat,
-    VarLenSparseFeat,
-    build_input_features,
-)
+from deepctr_torch import models
+from deepctr_torch.inputs import DenseFeat, SparseFeat, VarLenSparseFeat, build_input_features
 
 from recsplit.zoo.layers import Examples, Model, seeded
 

@@ -1,5 +1,6 @@
 """What the zoo's models share: a perceptron, the dot interaction, seeded weights and seeded example inputs."""
 
+import itertools
 from typing import Any, TypeAlias
 
 import torch
@@ -16,7 +17,7 @@ VARIES = {0: torch.export.Dim.AUTO}
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers from widths[0] to widths[-1], with a ReLU between them and none at the end."""
     layers: list[nn.Module] = []
-    for width_in, width_out in zip(widths[:-1], widths[1:], strict=True):
+    for width_in, width_out in itertools.pairwise(widths):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor
 from torch.nn import functional
 
 from recsplit.zoo.click_log import ClickLog, Floats
@@ -29,9 +28,9 @@ def train(
     for _ in range(epochs):
         for chosen in np.array_split(order.permutation(len(log)), max(steps // epochs, 1)):
             part = log.rows(chosen)
-            loss = functional.binary_cross_entropy(model(*_tensors(part)), torch.from_numpy(part.clicked))
+            loss = functional.binary_cross_entropy(model(*map(torch.from_numpy, part.inputs().values())), torch.from_numpy(part.clicked))
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             advance(len(part))
@@ -42,7 +41,7 @@ def train(
 def predict(model: Ranker, log: ClickLog, batch: int = 8192) -> Floats:
     """Click probabilities [impressions]."""
     with torch.inference_mode():
-        return np.concatenate([model(*_tensors(part)).numpy() for part in _batches(log, batch)])
+        return np.concatenate([model(*map(torch.from_numpy, part.inputs().values())).numpy() for part in _batches(log, batch)])
 
 
 def auc(score: Floats, clicked: Floats) -> float:
@@ -57,12 +56,6 @@ def auc(score: Floats, clicked: Floats) -> float:
 def save(model: Ranker, path: Path) -> None:
     """The weights as safetensors, under the names that the factory's module has."""
     save_file(model.state_dict(), path)
-
-
-def _tensors(log: ClickLog) -> tuple[Tensor, ...]:
-    """What Ranker.forward takes."""
-    ids = (log.user, log.segment, log.item, log.tags, log.history)
-    return torch.from_numpy(log.dense), *(torch.from_numpy(value.astype(np.int64)) for value in ids)
 
 
 def _batches(log: ClickLog, batch: int) -> Iterator[ClickLog]:

@@ -1,0 +1,338 @@
+"""A model whose tables are larger than memory should need: written, built, served, and weighed on the way.
+
+    python -m recsplit_perf.benchmarks.big_model --gb 10 --dir /tmp/big              # writes model.onnx and model.safetensors
+    python -m recsplit_perf.benchmarks.big_model --gb 10 --dir /tmp/big --measure    # builds and serves what was written
+
+It holds four times its size on the disk while measuring. Nothing is dropped from the page cache: builds and copies take
+turns, so that both find the cache alike.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+import numpy as np
+import onnx
+import safetensors.torch
+import torch
+
+from recsplit.commands.output import progress, show_table
+from recsplit.errors import RecsplitError
+from recsplit.load.export import quiet
+from recsplit.repository import find
+from recsplit.serving import serve
+from recsplit.zoo import big
+from recsplit_perf import load
+from recsplit_perf.machine import provenance
+
+#: Rows of the random block that every table repeats: a prime, so that no row boundary of a table falls on the block's.
+BLOCK_ROWS = 65_521
+PAGE = 4096
+FACTORY = "big_factory"
+INSTANCES = 4
+NAME = "big"
+
+
+@click.command()
+@click.option("--gb", type=click.IntRange(1, 1000), default=10, show_default=True, help="Tables of 1 GB each.")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), required=True, help="Where the model lies.")
+@click.option("--measure", is_flag=True, help="Build and serve the model that lies there.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Builds and copies of each kind.")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
+def command(gb: int, folder: Path, measure: bool, rounds: int, output: Path | None) -> None:
+    """Write a DLRM with tables of many GB, or measure how it builds and serves."""
+    if not measure:
+        write(gb, folder)
+        return
+    for name in ("model.onnx", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise click.BadParameter(f"{folder / name} is missing; write it first, without --measure", param_hint="--dir")
+    try:
+        result = {**provenance(), "table_bytes": table_bytes(gb), **measured(gb, folder, rounds)}
+    except RecsplitError as error:
+        raise click.ClickException("\n".join(text for text in (str(error), error.detail, f"Hint: {error.hint}") if text)) from error
+    show(result)
+    if output is not None:
+        output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def table_bytes(gb: int) -> int:
+    """Bytes of all tables."""
+    return gb * big.ROWS * big.DIM * 4
+
+
+# Writing
+
+
+def write(gb: int, folder: Path) -> None:
+    """model.onnx with tables.bin, model.safetensors, and the factory that goes with it. Holds some 100 MB in memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    small = big.small(gb)
+    with progress(f"Writing {folder / 'model.onnx'}", total=table_bytes(gb)) as advance:
+        _write_onnx(gb, small, folder, advance)
+    with progress(f"Writing {folder / 'model.safetensors'}", total=table_bytes(gb)) as advance:
+        _write_safetensors(gb, small, folder / "model.safetensors", advance)
+    text = f"from recsplit.zoo import big\n\n\ndef dlrm():\n    return big.dlrm(tables={gb})\n"
+    (folder / f"{FACTORY}.py").write_text(text)
+
+
+def _write_onnx(gb: int, small: torch.nn.Module, folder: Path, advance: Callable[[int], None]) -> None:
+    """What torch's exporter makes of the small model, its tables replaced by references into tables.bin."""
+    path = folder / "model.onnx"
+    shapes = ({0: torch.export.Dim.AUTO},) * 2
+    with quiet():
+        torch.onnx.export(small, big.inputs(gb, 16, 4, 0), path, dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False)
+    model = onnx.load(path)
+    tables = {_weight(n): n for n in range(gb)}
+    size = table_bytes(1)
+    stride = -(-size // PAGE) * PAGE
+    for initializer in model.graph.initializer:
+        if initializer.name in tables:
+            initializer.dims[0] = big.ROWS
+            initializer.ClearField("raw_data")
+            initializer.data_location = onnx.TensorProto.EXTERNAL
+            entries = {"location": "tables.bin", "offset": tables[initializer.name] * stride, "length": size}
+            for key, value in entries.items():
+                initializer.external_data.add(key=key, value=str(value))
+    for value in [value for value in model.graph.value_info if value.name in tables]:
+        model.graph.value_info.remove(value)
+    with (folder / "tables.bin").open("wb") as file:
+        for table in range(gb):
+            file.seek(table * stride)
+            _stream(file, table, advance)
+    onnx.save(model, path)
+
+
+def _write_safetensors(gb: int, small: torch.nn.Module, path: Path, advance: Callable[[int], None]) -> None:
+    """The big model's state_dict: the tables first, then the rest, which the small model has."""
+    tables = {_weight(n): n for n in range(gb)}
+    rest = {name: tensor for name, tensor in small.state_dict().items() if name not in tables}
+    header: dict[str, Any] = {}
+    end = 0
+    for name in tables:
+        header[name] = {"dtype": "F32", "shape": [big.ROWS, big.DIM], "data_offsets": [end, end + table_bytes(1)]}
+        end += table_bytes(1)
+    packed = safetensors.torch.save(rest)
+    length = int.from_bytes(packed[:8], "little")
+    for name, entry in json.loads(packed[8 : 8 + length]).items():
+        if name != "__metadata__":
+            header[name] = {**entry, "data_offsets": [end + offset for offset in entry["data_offsets"]]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for table in tables.values():
+            _stream(file, table, advance)
+        file.write(packed[8 + length :])
+
+
+def _weight(table: int) -> str:
+    return f"tables.{table}.weight"
+
+
+def _stream(file: BinaryIO, table: int, advance: Callable[[int], None]) -> None:
+    """One table: a block of random rows, the same for all tables, repeated from another row on for each."""
+    block = (np.random.default_rng(0).standard_normal((BLOCK_ROWS, big.DIM), dtype=np.float32) / 8).tobytes()
+    row = big.DIM * 4
+    first, left = (table * 1009 % BLOCK_ROWS) * row, table_bytes(1)
+    while left:
+        piece = block[first : first + left]
+        file.write(piece)
+        advance(len(piece))
+        first, left = 0, left - len(piece)
+
+
+# Measuring
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A finished process: wall time, largest resident memory as the kernel counts it (mapped pages of files too), and its private part."""
+
+    seconds: float
+    resident_bytes: int
+    anonymous_bytes: int
+
+
+def measured(gb: int, folder: Path, rounds: int) -> dict[str, Any]:
+    """Builds from both sources against copies of the data, then memory while serving."""
+    sources = {
+        "onnx": (folder / "tables.bin", ["model.onnx"]),
+        "safetensors": (folder / "model.safetensors", [f"{FACTORY}:dlrm", "--weights", "model.safetensors"]),
+    }
+    builds: dict[str, Any] = {}
+    repository = folder / "repository"
+    for name, (data, arguments) in sources.items():
+        copies, synced, peaks = [], [], []
+        for n in range(rounds):
+            with progress(f"{name}, round {n + 1}: cp {data.name}"):
+                copied, flushed = _copy(data, folder / "copy")
+            copies.append(copied)
+            synced.append(copied + flushed)
+            _remove(repository)
+            build = [sys.executable, "-m", "recsplit", "build", *arguments, "-o", "repository", "--name", NAME]
+            with progress(f"{name}, round {n + 1}: recsplit build"):
+                peaks.append(_watched([*build, "--embedding-instances", str(INSTANCES), "--threads", "1"], folder))
+        builds[name] = {
+            "seconds": [peak.seconds for peak in peaks],
+            "copy_seconds": copies,
+            "copy_and_sync_seconds": synced,
+            "over_copy": statistics.median(peak.seconds / copy for peak, copy in zip(peaks, copies, strict=True)),
+            "over_copy_and_sync": statistics.median(peak.seconds / copy for peak, copy in zip(peaks, synced, strict=True)),
+            "peak_resident_bytes": max(peak.resident_bytes for peak in peaks),
+            "peak_anonymous_bytes": max(peak.anonymous_bytes for peak in peaks),
+        }
+    served = _served(repository, gb)
+    _remove(repository)
+    return {"builds": builds, "served": served}
+
+
+def _copy(data: Path, target: Path) -> tuple[float, float]:
+    """Seconds that `cp` took, and that the kernel then took to bring the copy to the disk."""
+    start = time.monotonic()
+    subprocess.run(["cp", data, target], check=True)
+    copied = time.monotonic()
+    subprocess.run(["sync", target], check=True)
+    flushed = time.monotonic()
+    target.unlink()
+    return copied - start, flushed - copied
+
+
+def _remove(folder: Path) -> None:
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+def _watched(arguments: list[str], folder: Path) -> Peak:
+    """Run a command in a folder. Raises RecsplitError, with what it said, where it fails."""
+    start = time.monotonic()
+    process = subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    anonymous = 0
+    over = threading.Event()
+
+    def poll() -> None:
+        nonlocal anonymous
+        while not over.wait(0.05):
+            anonymous = max(anonymous, _status(process.pid, "RssAnon"))
+
+    watcher = threading.Thread(target=poll)
+    watcher.start()
+    assert process.stderr is not None
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - start
+    over.set()
+    watcher.join()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise RecsplitError(f"{' '.join(arguments[1:5])} failed", hint="the build's own words are above", detail=said)
+    return Peak(seconds, usage.ru_maxrss * 1024, anonymous)
+
+
+def _status(pid: int, key: str) -> int:
+    """A number of bytes in /proc/PID/status; 0 where the process has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:")), 0)
+
+
+def _served(repository: Path, gb: int) -> dict[str, Any]:
+    """Memory of the server's processes when it is ready, and after every instance has had the time to read every page."""
+    plan = find(repository, NAME).plan
+    with progress(f"Starting Triton with {INSTANCES} embedding instances"):
+        server = serve(repository, ready_timeout_s=600)
+    with server:
+        before = _pss(server.pid)
+        queries = list(_every_page(gb, plan.max_batch_size))
+        with progress("Reading every page of every table, several times over"):
+            result = load.run(
+                server.grpc_url,
+                NAME,
+                queries,
+                seconds=600,
+                concurrency=2 * INSTANCES,
+                max_requests=6 * INSTANCES * len(queries),
+                timeout_s=60,
+            )
+        after = _pss(server.pid)
+    return {
+        "instances": INSTANCES,
+        "pss_bytes_when_ready": sum(before.values()),
+        "pss_bytes": sum(after.values()),
+        "pss_bytes_by_process": sorted(after.values(), reverse=True),
+        "pss_over_tables": sum(after.values()) / table_bytes(gb),
+        "requests": result.requests,
+        "failed": result.failed,
+    }
+
+
+def _every_page(gb: int, batch: int) -> Iterator[load.Query]:
+    """Queries whose ids together touch each page of each table once."""
+    per_page = PAGE // (big.DIM * 4)
+    ids = np.arange(0, big.ROWS, per_page, dtype=np.int64)
+    per_query = batch * big.BAG
+    ids = np.resize(ids, -(-len(ids) // per_query) * per_query)
+    for part in ids.reshape(-1, batch, big.BAG):
+        yield {"dense": np.zeros((batch, big.DENSE), dtype=np.float32), "ids": np.tile(part, gb)}
+
+
+def _pss(server: int) -> dict[int, int]:
+    """Proportional set size of each process in the server's session, in bytes."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if os.getsid(int(entry.name)) == server:
+                    line = next(line for line in (entry / "smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
+                    found[int(entry.name)] = int(line.split()[1]) * 1024
+            except (ProcessLookupError, FileNotFoundError, StopIteration):
+                continue
+    return found
+
+
+def show(result: dict[str, Any]) -> None:
+    """The tables of a result."""
+    columns = ("source", "build s", "cp s", "cp + sync s", "build / cp", "build / cp + sync", "peak RSS GB", "peak private GB")
+    rows = [
+        (
+            name,
+            statistics.median(build["seconds"]),
+            statistics.median(build["copy_seconds"]),
+            statistics.median(build["copy_and_sync_seconds"]),
+            build["over_copy"],
+            build["over_copy_and_sync"],
+            build["peak_resident_bytes"] / 1e9,
+            build["peak_anonymous_bytes"] / 1e9,
+        )
+        for name, build in result["builds"].items()
+    ]
+    show_table(columns, rows, title=f"Building {result['table_bytes'] / 1e9:.1f} GB of tables")
+    served = result["served"]
+    show_table(
+        ("instances", "PSS when ready GB", "PSS GB", "PSS / tables", "requests", "failed"),
+        [
+            (
+                served["instances"],
+                served["pss_bytes_when_ready"] / 1e9,
+                served["pss_bytes"] / 1e9,
+                served["pss_over_tables"],
+                served["requests"],
+                served["failed"],
+            )
+        ],
+        title="Serving them",
+    )
+
+
+if __name__ == "__main__":
+    command()

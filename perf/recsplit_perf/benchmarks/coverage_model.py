@@ -1,0 +1,187 @@
+"""One model of the coverage table: exported by torch, built by recsplit, and its parts compared with torch eager.
+
+    python -m recsplit_perf.benchmarks.coverage_model MODULE:FACTORY TABLES FOLDER
+
+prints one JSON object a line and route, the fields of coverage.Row.
+"""
+
+import dataclasses
+import importlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch.utils import _pytree
+
+from recsplit.errors import RecsplitError
+from recsplit.load.export import quiet
+from recsplit.load.flat import Flat
+from recsplit.parts import joined, session
+from recsplit.repository import find
+from recsplit.sources import as_rows
+from recsplit.zoo.layers import VARIES, Model
+from recsplit_perf.benchmarks.coverage import ROUTES, Row
+
+Arrays = dict[str, NDArray[Any]]
+Factory = Callable[..., Model]
+
+#: (batch, seed) of the fresh inputs; every draw holds a table's first and last rows, and every batch above one an empty bag.
+INPUTS = ((1, 11), (2, 12), (7, 13), (64, 14))
+NAME = "covered"
+LOOPING = ("Loop", "If", "Scan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Fresh inputs under the names that recsplit gives them, and what torch eager answers."""
+
+    inputs: Arrays
+    outputs: Arrays
+
+
+def rows(model: str, tables: int, folder: Path) -> Iterator[Row]:
+    """Every route of one model."""
+    module, _, attribute = model.partition(":")
+    factory: Factory = getattr(importlib.import_module(module), attribute)
+    cases = [_case(factory, batch, seed) for batch, seed in INPUTS]
+    for route in ROUTES:
+        start = time.monotonic()
+        row = Row(model, route, False, False, 0, tables, None, None, (), "", 0.0)
+        try:
+            with quiet():
+                source = model if route == "factory" else str(_export(factory, route, folder / f"model-{route}"))
+        except Exception as error:
+            row = dataclasses.replace(row, reason=_short(error))
+        else:
+            row = _built(dataclasses.replace(row, exported=True), source, folder / route, cases)
+        yield dataclasses.replace(row, seconds=round(time.monotonic() - start, 1))
+
+
+def _case(factory: Factory, batch: int, seed: int) -> Case:
+    flat = _flat(factory(batch=batch, seed=seed))
+    with torch.inference_mode():
+        answers = flat(*flat.tensors)
+    return Case(
+        {name: tensor.numpy() for name, tensor in zip(flat.names, flat.tensors, strict=True)},
+        {name: answer.numpy() for name, answer in zip(flat.output_names, answers, strict=True)},
+    )
+
+
+def _flat(model: Model) -> Flat:
+    return Flat(model[0], model[1], {}, model[2] if len(model) == 3 else None)
+
+
+def _export(factory: Factory, route: str, stem: Path) -> Path:
+    """What a user of torch would save: the exporters' defaults, with a dynamic batch. Raises whatever torch raises."""
+    model = factory()
+    module, inputs = model[0], model[1]
+    flat = _flat(model)
+    with torch.no_grad():
+        flat(*flat.tensors)  # names the outputs
+    shapes = model[2] if len(model) == 3 else tuple(_pytree.tree_map(_varies, _unpacked(value)) for value in inputs)
+    if route == "pt2":
+        path = stem.with_suffix(".pt2")
+        torch.export.save(torch.export.export(module, inputs, dynamic_shapes=shapes), path)
+        return path
+    path = stem.with_suffix(".onnx")
+    names: dict[str, Any] = {"input_names": flat.names, "output_names": flat.output_names}
+    if route == "legacy":
+        axes = {name: list(varying) for name, varying in zip(flat.names, flat.shapes, strict=True)}
+        torch.onnx.export(module, inputs, path, dynamo=False, dynamic_axes=axes, **names)
+    else:
+        torch.onnx.export(module, inputs, path, dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False, **names)
+    return path
+
+
+def _unpacked(value: Any) -> Any:
+    """A KeyedJaggedTensor as the list that torch.export wants for it; anything else as it is."""
+    return _pytree.tree_flatten(value)[0] if type(value).__module__.startswith("torchrec.") else value
+
+
+def _varies(leaf: Any) -> Any:
+    return VARIES if isinstance(leaf, torch.Tensor) else None
+
+
+def _built(row: Row, source: str, folder: Path, cases: Sequence[Case]) -> Row:
+    """The row of a source: built, its parts run and read."""
+    if source.endswith(".onnx"):
+        row = dataclasses.replace(row, file_error=_file_error(Path(source), cases))
+    command = [sys.executable, "-m", "recsplit", "build", source, "-o", str(folder), "--name", NAME]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return dataclasses.replace(row, reason=_reason(done.stderr))
+    built = find(folder, NAME)
+    plan = built.plan
+    paths = [folder / part.name / str(plan.version) / "model.onnx" for part in (plan.embedding, plan.dense)]
+    row = dataclasses.replace(row, cut=True, tables=len(plan.tables), operators_left=tuple(_looping(paths)))
+    try:
+        run = joined(*paths)
+        error = max(_difference(run(as_rows(plan.bags, case.inputs)), case.outputs) for case in cases)
+    except (RecsplitError, KeyError, ValueError, RuntimeError) as failure:
+        return dataclasses.replace(row, reason=f"the parts fail: {_short(failure)}")
+    return dataclasses.replace(row, error=error)
+
+
+def _file_error(path: Path, cases: Sequence[Case]) -> float | None:
+    """Largest relative error of the exported file, as onnxruntime runs it; None where it can't be run on these inputs."""
+    try:
+        run = session(path)
+        return max(_difference(run(case.inputs), case.outputs) for case in cases)
+    except Exception:  # onnxruntime raises its own kinds, undocumented
+        return None
+
+
+def _difference(got: Mapping[str, NDArray[Any]], want: Arrays) -> float:
+    """Largest difference over largest magnitude, over all outputs. NaN counts as infinite."""
+    worst = 0.0
+    for name, expected in want.items():
+        if got[name].shape != expected.shape:
+            raise ValueError(f"output {name!r} has shape {got[name].shape} instead of {expected.shape}")
+        gap = np.abs(got[name].astype(np.float64) - expected)
+        worst = max(worst, float(np.nan_to_num(gap, nan=np.inf).max() / max(float(np.abs(expected).max()), 1e-30)))
+    return worst
+
+
+def _looping(paths: Sequence[Path]) -> list[str]:
+    """Names of the operators in these models that loop, branch or hold sequences."""
+    found = set()
+    for path in paths:
+        model = onnx.load(path, load_external_data=False)
+        graphs = [model.graph, *model.functions]
+        while graphs:
+            for node in graphs.pop().node:
+                if node.op_type in LOOPING or "Sequence" in node.op_type:
+                    found.add(node.op_type)
+                for attribute in node.attribute:
+                    graphs += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+    return sorted(found)
+
+
+def _reason(stderr: str) -> str:
+    """The error message in the tool's stderr, without its detail and hint."""
+    lines = stderr.strip().splitlines()
+    said = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    return said[0] if said else (lines or ["nothing was said"])[-1]
+
+
+def _short(error: BaseException) -> str:
+    """The kind and the first line of the innermost error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'nothing was said'}"[:300]
+
+
+if __name__ == "__main__":
+    model, tables, folder = sys.argv[1:]
+    for row in rows(model, int(tables), Path(folder)):
+        sys.stdout.write(json.dumps(dataclasses.asdict(row)) + "\n")
+        sys.stdout.flush()
