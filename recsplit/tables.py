@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir
 
 from recsplit.disk import FULL, disk_full
-from recsplit.errors import InputError
+from recsplit.errors import InputError, RecsplitError
 
 # Page-aligned, so that every session of every process maps a table as it lies on the disk, and shares it.
 PAGE = 4096
@@ -73,8 +73,8 @@ def write_external(entries: Sequence[Entry], path: Path, *, progress: Progress |
     below two chunks (64 MB), plus the one tensor at hand where a source is neither in a file nor an array. The data
     is not forced to the disk; publishing does that.
 
-    Raises RecsplitError where the disk is (or runs) full, InputError where sources of one entry don't fit together or
-    a source's file ends too early.
+    Raises RecsplitError where the disk is (or runs) full or can't be written, InputError where sources of one entry
+    don't fit together or a source's file is missing or ends too early; no file is left then.
     """
     for entry in entries:
         _refuse_misfits(entry)
@@ -102,10 +102,12 @@ def write_external(entries: Sequence[Entry], path: Path, *, progress: Progress |
                     _copy(source, file, advance)
                 _zeros(file, entry.zero_bytes, advance)
             file.truncate(end)  # an entry of no bytes at the end leaves its page boundary unwritten
-    except OSError as error:
-        if error.errno in FULL:
-            path.unlink(missing_ok=True)
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in FULL:
             raise disk_full(path.parent, needed=end, free=shutil.disk_usage(path.parent).free) from error
+        if isinstance(error, OSError):
+            raise RecsplitError(f"{path} can't be written: {error.strerror}", hint="look at the disk, and at ulimit -f") from error
         raise
     return [
         onnx_ir.ExternalTensor(
@@ -132,7 +134,7 @@ def _refuse_misfits(entry: Entry) -> None:
 def _copy(source: onnx_ir.TensorProtocol, file: BinaryIO, advance: Advance) -> None:
     """Append `source` to `file`: from its own file, or from an array a chunk at a time."""
     if isinstance(source, onnx_ir.ExternalTensor):
-        with Path(source.path).open("rb", buffering=0) as origin:
+        with _open(source) as origin:
             if not _copy_range(origin, source.offset or 0, source.nbytes, file, advance):
                 raise InputError(
                     f"{source.path} ends before tensor {source.name!r} does ({source.nbytes} bytes from {source.offset or 0})",
@@ -146,6 +148,16 @@ def _copy(source: onnx_ir.TensorProtocol, file: BinaryIO, advance: Advance) -> N
         for first in range(0, len(array), rows):
             # Contiguous already, as a rule; else one chunk at a time is made so.
             _write(file, np.ascontiguousarray(array[first : first + rows]).reshape(-1).view(np.uint8).data, advance)
+
+
+def _open(source: onnx_ir.ExternalTensor) -> BinaryIO:
+    try:
+        return Path(source.path).open("rb", buffering=0)
+    except OSError as error:
+        raise InputError(
+            f"the data of tensor {source.name!r} can't be read from {source.path}: {error.strerror}",
+            hint="the model's data files belong beside the model",
+        ) from error
 
 
 def _copy_range(origin: BinaryIO, offset: int, size: int, file: BinaryIO, advance: Advance) -> bool:
