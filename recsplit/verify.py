@@ -143,16 +143,28 @@ def by_source(plan: Plan, run: Run, dtypes: Mapping[str, np.dtype[np.generic]]) 
     return call
 
 
-def make_cases(named: Iterable[tuple[str, dict[str, Array]]], run: Run, progress: Callable[[str], None] = lambda name: None) -> list[Case]:
-    """Run the source on named inputs. Raises InputError where it answers NaN or infinity: nothing could be compared."""
+def make_cases(
+    named: Iterable[tuple[str, dict[str, Array]]], run: Run, progress: Callable[[str], None] = lambda name: None, *, infinite_rows: bool = False
+) -> list[Case]:
+    """Run the source on named inputs.
+
+    With `infinite_rows`, rows that the source does not answer with a number are left out: the legacy ONNX exporter's
+    max over an empty bag is -inf, and NaN a layer later, where torch, and so the parts, give zeros. Otherwise raises InputError where the source
+    answers NaN or infinity: nothing could be compared.
+    """
     made = []
     for name, inputs in named:
         progress(name)
         outputs = run(inputs)
+        finite = np.ones(len(next(iter(inputs.values()))), dtype=bool)
         for output, data in outputs.items():
-            if data.dtype.kind == "f" and not np.isfinite(data).all():
+            if data.dtype.kind != "f" or np.isfinite(data).all():
+                continue
+            if not infinite_rows or len(data) != len(finite):
                 raise InputError(f"the source answers NaN or infinity in output {output!r} (case {name!r})", hint="are the trained weights loaded?")
-        made.append(Case(name, inputs, outputs))
+            finite &= np.isfinite(data.reshape(len(data), -1)).all(axis=1)
+        if finite.any():
+            made.append(Case(name, {key: data[finite] for key, data in inputs.items()}, {key: data[finite] for key, data in outputs.items()}))
     return made
 
 
