@@ -3,14 +3,19 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf import json_format, text_format
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from tritonclient.grpc import model_config_pb2
 
 ROWS, DIM, COLUMNS = 1000, 8, 4
 NAME = "shop"
+
+Spec = tuple[str, int, list[int | str]]
 
 
 def table() -> NDArray[np.float32]:
@@ -23,7 +28,7 @@ def weights() -> NDArray[np.float32]:
 
 def expected(sparse: NDArray[np.int64], dense: NDArray[np.float32]) -> NDArray[np.float32]:
     pooled = table()[sparse].reshape(len(sparse), -1)
-    return np.concatenate([pooled, dense], axis=1) @ weights()
+    return np.asarray(np.concatenate([pooled, dense], axis=1) @ weights())
 
 
 def embedding_model(path: Path, *, rows: int = ROWS, dim: int = DIM, values: NDArray[np.float32] | None = None) -> None:
@@ -87,6 +92,20 @@ def lookups(*, rows: int = ROWS) -> str:
         for n in range(COLUMNS)
     ]
     return json.dumps(columns)
+
+
+def one_node(
+    path: Path, node: onnx.NodeProto, inputs: list[Spec], outputs: list[Spec], constants: Mapping[str, NDArray[Any]] | None = None
+) -> None:
+    """A model of one operator; inputs and outputs as (name, onnx dtype, shape)."""
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info(*spec) for spec in inputs],
+        [helper.make_tensor_value_info(*spec) for spec in outputs],
+        [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
+    )
+    _save(graph, path, external=False)
 
 
 def tensor(name: str, dtype: str, dims: list[int]) -> str:
@@ -156,3 +175,9 @@ def write(repository: Path, *, delay_us: int = 0) -> Path:
         config(f"{NAME}_dense", [tensor("vectors", "FP32", [COLUMNS * DIM]), DENSE], [SCORE])
     )
     return repository
+
+
+def as_json(config_text: str) -> dict[str, Any]:
+    """A config.pbtxt as the JSON that Triton's load call takes."""
+    message = text_format.Parse(config_text, model_config_pb2.ModelConfig())
+    return dict(json_format.MessageToDict(message, preserving_proto_field_name=True))

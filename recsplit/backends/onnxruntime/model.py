@@ -84,7 +84,7 @@ class TritonPythonModel:
                 return [_failure(error)]
             return [self._batch([request], [feed])[0] for request, feed in zip(requests, feeds, strict=True)]
         unknown = answers[self.outputs.index(UNKNOWN_IDS)] if self.lookups is not None else None
-        if unknown is not None and unknown[:, 0].max(initial=-1) < 0:
+        if unknown is not None and unknown[:, 0].max() < 0:
             unknown = None
         if len(requests) == 1 and unknown is None:
             return [self._response(requests[0], answers)]
