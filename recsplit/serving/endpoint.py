@@ -35,17 +35,21 @@ class Endpoint:
         them meanwhile, and then has no time left for those in flight.
         """
         deadline = time.monotonic() + timeout_s
-        try:
-            for model, state in self.states().items():
-                if state:
+        asked: set[str] = set()
+        while time.monotonic() < deadline:
+            try:
+                loaded = {model for model, state in self.states().items() if state not in ("", "UNAVAILABLE")}
+                if not loaded:
+                    return True
+                for model in sorted(loaded - asked):
                     self._call("POST", f"/v2/repository/models/{model}/unload")
-            while any(state not in ("", "UNAVAILABLE") for state in self.states().values()):
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(0.05)
-        except (OSError, http.client.HTTPException, ValueError):  # it is ending already
-            return False
-        return True
+                    asked.add(model)
+            except ConnectionRefusedError:  # it does not serve yet, or no more
+                return False
+            except (OSError, http.client.HTTPException, ValueError):  # too busy to answer: ask again
+                pass
+            time.sleep(0.05)
+        return False
 
     def _call(self, method: str, path: str) -> tuple[int, bytes]:
         with contextlib.closing(http.client.HTTPConnection(self.url, timeout=2)) as connection:

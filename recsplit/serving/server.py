@@ -19,10 +19,10 @@ from recsplit.serving.repository import auto_complete_needed, models_to_load
 
 #: What bash takes as it is: Triton starts the Python stub through an unquoted bash command line.
 PLAIN_PATH = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
-#: Beyond the exit timeout Triton still unloads models and ends their stubs.
-GRACE_S = 10.0
-#: With nothing loaded and nothing in flight, what is left is to hand the last answers to the network.
+#: With nothing loaded any more, Triton has only to hand the last answers to the network.
 FLUSH_S = 0.5
+#: Where models are left (they were loading still, or did not let go in time), their stubs get this long to end.
+GRACE_S = 2.0
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Running:
     log: logs.Log
     endpoint: Endpoint
     stopping: threading.Event = field(default_factory=threading.Event)
+    failed: bool = False
 
     def end(self) -> None:
         """Ask the server to end, kill it when it doesn't (at once on a second Ctrl-C), and sweep up."""
@@ -44,7 +45,7 @@ class Running:
             if self.process.poll() is None:
                 drained = self.endpoint.drain(self.exit_timeout_s)
                 self.process.send_signal(signal.SIGTERM)
-                self.process.wait(FLUSH_S if drained else self.exit_timeout_s + GRACE_S)
+                self.process.wait(FLUSH_S if drained else GRACE_S)
         except subprocess.TimeoutExpired:
             pass
         finally:
@@ -90,15 +91,17 @@ class Server:
         """Block until the server has ended. Raises RecsplitError, with the end of its log, if nobody stopped it."""
         code = self.running.process.wait()
         if not self.running.stopping.is_set():
+            self.running.failed = True
             self.running.end()
             raise self.running.log.failure(f"the Triton server ended by itself ({_ending(code)})")
 
     def stop(self) -> None:
         """End the server; requests in flight are answered first, for as long as the exit timeout lasts. Safe to repeat."""
-        died = self.running.process.poll() is not None and not self.running.stopping.is_set()
-        self.running.end()
-        if not died:
-            self.running.log.discard()
+        running = self.running
+        running.failed |= running.process.poll() is not None and not running.stopping.is_set()
+        running.end()
+        if not running.failed:
+            running.log.discard()
 
 
 def serve(
