@@ -98,7 +98,7 @@ def staging(repository: Path, name: str) -> Iterator[Stage]:
     if not _NAME.fullmatch(name):
         raise InputError(f"{name!r} can't name a model", hint="use letters, digits, '_', '-' and '.', and begin with a letter or digit")
     repository = repository.resolve()
-    created = _make_folder(repository)
+    _refuse_unusable(repository)
     try:
         with _area(repository) as area:
             for model in (name, f"{name}_embedding", f"{name}_dense"):
@@ -108,10 +108,21 @@ def staging(repository: Path, name: str) -> Iterator[Stage]:
         if error.errno in FULL:
             raise disk_full(repository) from error
         raise
-    finally:
-        if created:
-            with contextlib.suppress(OSError):  # not empty: the build is in it
-                repository.rmdir()
+
+
+def _refuse_unusable(repository: Path) -> None:
+    """Raise InputError, before any work is done, where the folder can't be made or written to."""
+    if repository.exists() and not repository.is_dir():
+        raise InputError(f"{repository} is a file, and a model repository is a folder", hint="choose another folder")
+    if not repository.parent.is_dir():
+        raise InputError(f"the folder {repository.parent} doesn't exist", hint=f"mkdir -p {repository.parent}")
+    written = repository if repository.exists() else repository.parent
+    if not _writable(written):
+        raise InputError(f"{written} can't be written: permission denied", hint="choose another folder, or change its owner or permissions")
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
 
 
 def _refuse_foreign(folder: Path, *, ensemble: bool) -> None:
@@ -129,40 +140,26 @@ def _refuse_foreign(folder: Path, *, ensemble: bool) -> None:
     raise InputError(f"{folder} exists, and {problem}", hint="choose another --name or another folder, or move that one away")
 
 
-def _make_folder(repository: Path) -> bool:
-    """Make the repository's folder; False where it is there already."""
-    if repository.is_dir():
-        return False
-    try:
-        repository.mkdir()
-    except FileExistsError:
-        raise InputError(f"{repository} is a file, and a model repository is a folder", hint="choose another folder") from None
-    except FileNotFoundError:
-        raise InputError(f"the folder {repository.parent} doesn't exist", hint=f"mkdir -p {repository.parent}") from None
-    except OSError as error:
-        raise _unwritable(repository, error) from error
-    return True
-
-
 @contextlib.contextmanager
 def _area(repository: Path) -> Iterator[Path]:
-    """The staging area, locked and empty; what a killed build left in it is removed, or put back where it was."""
+    """The staging area, locked and empty, and the repository's folder made where it is missing.
+
+    What a killed build left in the area is removed, or put back where it was.
+    """
     area = _area_path(repository)
+    lock = _lock(area, repository)
+    created = not repository.exists()
     try:
-        lock = _lock(area, repository)
-    except OSError as error:
-        raise _unwritable(area, error) from error
-    try:
-        aside = area / "aside"
-        if aside.is_dir():
-            for model in aside.iterdir():
-                if not (repository / model.name).exists():
-                    model.rename(repository / model.name)
+        repository.mkdir(exist_ok=True)
+        _put_back(area, repository)
         _clear(area)
-        aside.mkdir()
+        (area / "aside").mkdir()
         (area / "models").mkdir()
         yield area
     finally:
+        with contextlib.suppress(OSError):
+            if created:
+                repository.rmdir()  # unless the build is in it now
         # Old versions are here too, now. What can't be removed is left to the next build.
         with contextlib.suppress(OSError):
             _clear(area)
@@ -174,20 +171,23 @@ def _area(repository: Path) -> Iterator[Path]:
 
 def _area_path(repository: Path) -> Path:
     """Beside the repository, out of Triton's sight; inside where that is another file system or not ours to write."""
-    beside = repository.parent
-    if beside.stat().st_dev == repository.stat().st_dev and not repository.is_mount() and os.access(beside, os.W_OK | os.X_OK):
-        return beside / f".{repository.name}.recsplit"
-    return repository / ".recsplit"
+    beside = repository.parent / f".{repository.name}.recsplit"
+    if not repository.exists():
+        return beside
+    same = beside.parent.stat().st_dev == repository.stat().st_dev and not repository.is_mount()
+    return beside if same and _writable(beside.parent) else repository / ".recsplit"
 
 
 def _lock(area: Path, repository: Path) -> int:
     """Make the area and lock it against other builds, until the descriptor is closed or we die."""
     while True:
-        area.mkdir(exist_ok=True)
         try:
+            area.mkdir(exist_ok=True)
             lock = os.open(area / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except FileNotFoundError:  # another build ended, and removed the area, since mkdir
-            continue
+        except (FileExistsError, FileNotFoundError):
+            if area.exists() and not area.is_dir():
+                raise InputError(f"{area} is in the way: builds are staged there", hint="move it away") from None
+            continue  # another build ended just now, and removed the area
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (area / "lock").stat().st_ino == os.fstat(lock).st_ino:  # not the file of a build that just ended
@@ -200,11 +200,15 @@ def _lock(area: Path, repository: Path) -> int:
         os.close(lock)
 
 
+def _put_back(area: Path, repository: Path) -> None:
+    """Restore what a build had set aside when it was killed."""
+    aside = area / "aside"
+    for model in aside.iterdir() if aside.is_dir() else ():
+        if not (repository / model.name).exists():
+            model.rename(repository / model.name)
+
+
 def _clear(area: Path) -> None:
     for path in area.iterdir():
         if path.name != "lock":
             shutil.rmtree(path)
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path} can't be written: {error.strerror}", hint="choose another folder, or change its owner or permissions")
