@@ -63,7 +63,7 @@ def is_lookup_shaped(node: ir.Node) -> bool:
     """Whether the node reads rows of a rank-2 float initializer: a candidate for a lookup."""
     if node.domain == "recsplit":
         return True
-    return node.op_type == "Gather" and axis_of(node) == 0 and table_shape(node.inputs[0]) is not None
+    return node.op_type == "Gather" and axis_of(node) in (0, -2) and table_shape(node.inputs[0]) is not None
 
 
 def table_shape(value: ir.Value | None) -> tuple[int, int] | None:
@@ -126,6 +126,8 @@ def session_for(model: ir.Model, outputs: tuple[ir.Value, ...], *, shapes_only: 
     for name, value in tuple(graph.initializers.items()):
         if value not in used and value not in graph.outputs:
             del graph.initializers[name]
+        elif isinstance(value.const_value, ir.ExternalTensor):  # a session made from bytes knows no folder to read it from
+            value.const_value = ir.tensor(value.const_value.numpy(), name=name)
     _distinct_outputs(graph)
     proto = ir.to_proto(ir.Model(graph, ir_version=min(model.ir_version, 10)))
     options = ort.SessionOptions()
