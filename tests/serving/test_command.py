@@ -1,0 +1,141 @@
+"""`recsplit serve` as a process: what it prints, how it ends."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+from tests.serving import handmade
+from tests.serving.conftest import processes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return handmade.write(tmp_path_factory.mktemp("command") / "a shop")
+
+
+@contextmanager
+def start(*arguments: str | Path) -> Iterator["subprocess.Popen[str]"]:
+    """`recsplit serve ARGUMENTS...`, killed on the way out where the test did not end it: its guard does the rest."""
+    command = [sys.executable, "-m", "recsplit", "serve", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process: "subprocess.Popen[str]", last: str) -> str:
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if last in line:
+            return text
+    raise AssertionError(f"it ended after {text!r}: {process.communicate()[1]}")
+
+
+def test_it_prints_where_it_listens_and_a_request_that_works_and_stops_on_ctrl_c(folder: Path) -> None:
+    with start(folder) as process:
+        text = read_until(process, "Ctrl-C stops the server")
+        assert re.search(r"^HTTP +127\.0\.0\.1:\d+ *$", text, re.MULTILINE)
+        assert re.search(r"^metrics +http://127\.0\.0\.1:\d+/metrics *$", text, re.MULTILINE)
+        assert re.search(r"^shop_embedding +READY *$", text, re.MULTILINE)
+        curl = re.search(r"^  (curl .*)$", text, re.MULTILINE)
+        assert curl is not None
+        if shutil.which("curl"):
+            answer = json.loads(subprocess.check_output(["bash", "-c", f"{curl[1]} --silent --fail"], text=True))
+            assert {output["name"] for output in answer["outputs"]} == {"score", "unknown_ids"}
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Stopped: what was in flight is answered, and nothing is left running." in errors
+
+
+def test_json_is_one_line_and_a_termination_is_as_gentle_as_ctrl_c(folder: Path) -> None:
+    with start(folder, "--json", "--model", "shop_dense") as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert ready["models"] == {"shop": "", "shop_dense": "READY", "shop_embedding": ""}
+        assert processes(f"--http-port={ready['http_url'].rpartition(':')[2]}") == [ready["pid"]]
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output) == (0, "")
+    assert "Stopped" in errors
+    assert not Path(f"/proc/{ready['pid']}").exists()
+
+
+def test_it_says_so_when_the_server_dies(folder: Path, tmp_path: Path) -> None:
+    with start(folder, "--json", "--log", tmp_path / "triton.log") as process:
+        assert process.stdout is not None
+        os.kill(json.loads(process.stdout.readline())["pid"], signal.SIGKILL)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "Error: the Triton server ended by itself (signal SIGKILL)" in errors
+    assert "Started HTTPService" in errors
+    assert f"Hint: the whole log is in {tmp_path / 'triton.log'}" in errors
+
+
+def test_ctrl_c_while_it_loads_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    with start(folder, "--log", log) as process:
+        deadline = time.monotonic() + 60
+        while "loading: shop_embedding" not in (log.read_text() if log.exists() else ""):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        name = re.search(r"recsplit-serve-\w+", Path(f"/proc/{children[0]}/cmdline").read_text())
+        assert name is not None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode in {0, 130}, "0 where it was ready by then"
+    assert "Traceback" not in errors
+    assert processes(name[0]) == []
+
+
+def test_docker_prints_a_command_that_serves_the_same_folder(folder: Path, run_recsplit: Run) -> None:
+    result = run_recsplit("serve", folder, "--docker", "--http-port", "9000", "--image", "registry.example/team/tritonserver:24.10-py3")
+    assert result.returncode == 0, result.stderr
+    words = shlex.split(result.stdout.replace("\\\n", " "))
+    assert words[:3] == ["docker", "run", "--rm"]
+    assert "127.0.0.1:9000:8000" in words
+    assert "127.0.0.1:8001:8001" in words
+    assert f"type=bind,source={folder},target=/models,readonly" in words
+    assert words[words.index("registry.example/team/tritonserver:24.10-py3") + 1 :] == [
+        "tritonserver",
+        "--model-repository=/models",
+        "--model-control-mode=explicit",
+        "--load-model=shop",
+        "--disable-auto-complete-config",
+        "--metrics-config=summary_latencies=true",
+    ]
+    assert "--gpus=all" not in words
+
+
+def test_docker_gives_the_gpus_to_a_repository_that_asks_for_them(tmp_path: Path, run_recsplit: Run) -> None:
+    handmade.write(tmp_path)
+    (tmp_path / "shop_dense/config.pbtxt").write_text(handmade.config("shop_dense", [handmade.DENSE], [handmade.SCORE], kind="KIND_GPU"))
+    assert "--gpus=all" in run_recsplit("serve", tmp_path, "--docker").stdout
+
+
+def test_what_cannot_be_served_is_an_error_with_a_hint(tmp_path: Path, run_recsplit: Run) -> None:
+    result = run_recsplit("serve", tmp_path / "nowhere")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert f"Error: there is no folder {tmp_path / 'nowhere'}" in result.stderr
+    assert "Hint: recsplit build SOURCE -o DIR" in result.stderr
+
+
+def test_help_ends_in_an_example(run_recsplit: Run) -> None:
+    assert run_recsplit("serve", "--help").stdout.rstrip().endswith("recsplit serve model_repository/ --http-port 8000")
