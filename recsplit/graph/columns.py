@@ -1,10 +1,13 @@
 """Which column of which client input an id comes from, and what was added to it on the way."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
-from recsplit.graph.flow import axis_of, constant, ints_of
+from recsplit.graph import measure
+from recsplit.graph.flow import Array, axis_of, constant, ints_of
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,34 @@ class Column:
     shift: int
 
 
+def proved(model: ir.Model, values: Sequence[ir.Value], widths: Sequence[int | None]) -> list[tuple[Column, ...] | None]:
+    """`trace` of each value, where it holds: the value is computed for large ids, and compared with what was traced.
+
+    Casts that lose something (to BOOL, to UINT8), reshapes that regroup columns, and whatever else an exporter thinks
+    of are then no columns; such ids are computed by the model's own operators.
+    """
+    found = [trace(value) if width is not None else None for value, width in zip(values, widths, strict=True)]
+    asked = [index for index, columns in enumerate(found) if columns is not None and len(columns) == widths[index]]
+    if not asked:
+        return [None] * len(found)
+    run = measure.runner(model, [values[index] for index in asked])
+    inputs = measure.feeds(model, 3, 5, np.random.default_rng(0), largest=2**30)
+    got = dict(zip(asked, run(inputs), strict=True))
+    holds = {index for index, ids in got.items() if np.array_equal(ids.reshape(3, -1), _read(found[index] or (), inputs))}
+    return [tuple(columns or ()) if index in holds else None for index, columns in enumerate(found)]
+
+
+def _read(columns: Sequence[Column], inputs: dict[str, Array]) -> Array:
+    """What the columns hold, [batch, columns]."""
+    data = [(inputs[column.source.name or ""], column) for column in columns]
+    picked = [(array if column.column is None else array[:, column.column]).astype(np.int64) + column.shift for array, column in data]
+    return np.stack(picked, axis=1)
+
+
 def trace(value: ir.Value) -> list[Column] | None:
     """The columns that `value` is made of, in row order; None where an id is computed in any other way.
 
-    `value` must be row after row (measure.row_widths). Understood: casts, reshapes, slices, splits, gathers of
+    `value` must be row after row (measure.rows). Understood: casts, reshapes, slices, splits, gathers of
     constant columns, concatenations, and constants added or subtracted.
     """
     if value.is_graph_input():
@@ -58,7 +85,7 @@ def _pick(node: ir.Node, value: ir.Value) -> list[Column] | None:
         index = constant(node.inputs[1])
         if index is None or axis_of(node) not in (1, -1):
             return None
-        return [columns[int(item)] for item in index.reshape(-1)]  # type: ignore[call-overload]
+        return [columns[int(item)] for item in index.reshape(-1)]
     if node.op_type == "Split":
         sizes = ints_of(node, "split", 1)
         if axis_of(node) not in (1, -1):
@@ -102,7 +129,7 @@ def _add(node: ir.Node) -> list[Column] | None:
         return None
     if amount.size > 1 and (amount.ndim == 0 or amount.shape[-1] != len(columns)):
         return None
-    shifts = [int(item) for item in amount.reshape(-1)] * (len(columns) if amount.size == 1 else 1)  # type: ignore[call-overload]
+    shifts = [int(item) for item in amount.reshape(-1)] * (len(columns) if amount.size == 1 else 1)
     return [Column(column.source, column.column, column.shift + sign * shift) for column, shift in zip(columns, shifts, strict=True)]
 
 

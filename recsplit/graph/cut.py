@@ -72,7 +72,9 @@ def cut(
         Candidate(item.node, item.kind, item.table, item.rows, item.dim, item.reason or refused.get(item.node, "")) for item in candidates
     )
     if not found and not groups:
-        raise InputError("the model has no lookup that can be cut out", hint="recsplit inspect tells why for every candidate", detail=told(candidates))
+        raise InputError(
+            "the model has no lookup that can be cut out", hint="recsplit inspect tells why for every candidate", detail=told(candidates)
+        )
     _refuse_leftovers(model, refused)
     emit = Emit(model)
     if int32_ids:
@@ -92,7 +94,9 @@ def cut(
     _tidy(model)
     problem = rows.drop_old_inputs(model, groups)
     if problem:
-        raise InputError(f"the model can't be batched: {problem}", hint="make the batch size follow another input, or use fixed-length bags")
+        raise InputError(
+            f"the model can't be batched: {problem}", hint="make the batch size follow another input, or use fixed-length bags"
+        )
     _measure_interface(model, boundary)
     if marks is not None:
         _poison(Emit(model, "recsplit/poison"), marks)
@@ -152,10 +156,8 @@ def _pack(lowering: lower.Lowering) -> list[ir.Value]:
     return boundary
 
 
-def _restore(emit: Emit, piece: ir.Value, count: int, dims: tuple[int, ...] | None, dim: int) -> ir.Value:
-    """A piece [batch, count, dim] in the shape the dense model expects."""
-    if dims is None:
-        return emit.reshape(piece, [-1, dim])
+def _restore(emit: Emit, piece: ir.Value, count: int, dims: tuple[int, ...], dim: int) -> ir.Value:
+    """A piece [batch, count, dim] in the shape the dense model expects: `dims` behind whatever comes first."""
     if dims == (dim,) and count == 1:
         return emit.op("Squeeze", piece, emit.const([1]))
     if dims == (count, dim):
@@ -235,7 +237,9 @@ def _refuse_leftovers(model: ir.Model, refused: Mapping[ir.Node, str]) -> None:
                 hint="recsplit inspect tells why it isn't read as a bag; build from the .pt2 or the factory instead of the .onnx",
             )
         if node.domain == "recsplit" and node in refused:
-            raise InputError(f"{node.op_type} {node.name!r} can't be cut out: {refused[node]}", hint="build from the factory, or use fixed-length bags")
+            raise InputError(
+                f"{node.op_type} {node.name!r} can't be cut out: {refused[node]}", hint="build from the factory, or use fixed-length bags"
+            )
 
 
 def _measure_interface(model: ir.Model, boundary: Sequence[ir.Value]) -> None:

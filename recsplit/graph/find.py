@@ -74,7 +74,12 @@ def _judge(node: ir.Node, flow: Flow, loops: Mapping[str, str]) -> Candidate | N
         maker = data.producer()
         assert maker is not None
         return Candidate(
-            node, "Gather", table_name(data), 0, 0, f"its table isn't stored but computed by {maker.op_type} {maker.name!r}: export it as a constant"
+            node,
+            "Gather",
+            table_name(data),
+            0,
+            0,
+            f"its table isn't stored but computed by {maker.op_type} {maker.name!r}: export it as a constant",
         )
     return None
 

@@ -89,7 +89,7 @@ def ints_of(node: ir.Node, name: str, position: int) -> list[int] | None:
     if len(node.inputs) <= position:
         return None
     array = constant(node.inputs[position])
-    return None if array is None else [int(item) for item in array.reshape(-1)]  # type: ignore[call-overload]
+    return None if array is None else [int(item) for item in array.reshape(-1)]
 
 
 def constant(value: ir.Value | None, *, limit: int = 4096) -> Array | None:
@@ -100,9 +100,7 @@ def constant(value: ir.Value | None, *, limit: int = 4096) -> Array | None:
     return tensor.numpy()
 
 
-def evaluate(
-    model: ir.Model, outputs: Iterable[ir.Value], feeds: Mapping[str, Array], *, shapes_only: bool = False
-) -> list[Array]:
+def evaluate(model: ir.Model, outputs: Iterable[ir.Value], feeds: Mapping[str, Array], *, shapes_only: bool = False) -> list[Array]:
     """Values of `outputs` for graph inputs `feeds` (only those needed are used). Raises onnxruntime's own errors.
 
     With `shapes_only` every lookup answers zeros, so that no table is read (it may be 10 GB); only shapes mean something.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from recsplit.graph.columns import Column, trace
+from recsplit.graph.columns import Column
 from recsplit.graph.emit import Emit
 from recsplit.graph.find import table_name
 from recsplit.graph.flow import table_shape
@@ -24,13 +24,12 @@ from recsplit.plan import UNKNOWN_IDS, Lookup, Pooling
 class Part:
     """Vectors [batch, n, dim] that cross the boundary, and the values of the dense model they stand for.
 
-    Each item of `outs`: the value, how many of the n it takes, and its dims without the batch (None: the value
-    has no batch dimension of its own and is [-1, dim]).
+    Each item of `outs`: the value, how many of the n it takes, and its dims behind the first one.
     """
 
     value: ir.Value
     dim: int
-    outs: tuple[tuple[ir.Value, int, tuple[int, ...] | None], ...]
+    outs: tuple[tuple[ir.Value, int, tuple[int, ...]], ...]
 
 
 @dataclass
@@ -89,12 +88,12 @@ def fixed(lowering: Lowering, readings: Sequence[Reading]) -> None:
     groups = list(dict.fromkeys(lowering.fused[reading.table].value for reading in readings))
     plain = {reading.node: not _special(reading) and reading.pooling != "graph" for reading in readings}
     ordered = sorted(readings, key=lambda r: (groups.index(lowering.fused[r.table].value), not plain[r.node], r.pooling, r.width or 0))
-    traced = {reading.node: trace(reading.ids) for reading in ordered}
     for reading in ordered:
-        sources = ", ".join(sorted({column.source.name or "" for column in traced[reading.node] or ()}) or _sources(reading))
-        lowering.describe(reading.table, reading.pooling, traced[reading.node], sources, reading.width or 1)
-    ids = _side_by_side(lowering, [(reading, traced[reading.node]) for reading in ordered])
-    columns = [(reading, shift) for reading in ordered for shift in _shifts(reading, traced[reading.node])]
+        shape_by_ids(emit, reading)
+        sources = ", ".join(sorted({column.source.name or "" for column in reading.columns or ()}) or _sources(reading))
+        lowering.describe(reading.table, reading.pooling, reading.columns, sources, reading.width or 1)
+    ids = _side_by_side(lowering, ordered)
+    columns = [(reading, shift) for reading in ordered for shift in _shifts(reading)]
     rows = [(table_shape(reading.table) or (0, 0))[0] for reading, _ in columns]
     numpy_dtype = np.int32 if ids.dtype == ir.DataType.INT32 else np.int64
     low, high = [-shift for _, shift in columns], [size - shift for size, (_, shift) in zip(rows, columns, strict=True)]
@@ -108,12 +107,13 @@ def fixed(lowering: Lowering, readings: Sequence[Reading]) -> None:
     moves = [lowering.fused[reading.table].bases[reading.table] + shift for reading, shift in columns]
     row = ids if not any(moves) else emit.op("Add", ids, emit.const(_scalar(moves), numpy_dtype, name="base"))
     fallbacks = [fallback(lowering.fused[reading.table], reading.table, lowering.unknown) for reading, _ in columns]
-    row = emit.op("Where", bad, emit.const(_scalar(fallbacks), numpy_dtype, name="fallback"), row, name="rows")
     if any(reading.padding_idx >= 0 for reading in ordered):
+        # Where there is no padding the smallest number stands, which no table has; hence before unknown ids are replaced.
         pads = [reading.padding_idx - shift if reading.padding_idx >= 0 else np.iinfo(numpy_dtype).min for reading, shift in columns]
         padded = emit.op("Equal", ids, emit.const(pads, numpy_dtype, name="padding"))
         zeros = [lowering.fused[reading.table].zero_row for reading, _ in columns]
         row = emit.op("Where", padded, emit.const(_scalar(zeros), numpy_dtype, name="zero_row"), row)
+    row = emit.op("Where", bad, emit.const(_scalar(fallbacks), numpy_dtype, name="fallback"), row, name="rows")
     by_group = [[reading for reading in ordered if lowering.fused[reading.table].value is group] for group in groups]
     sections = emit.split(row, [sum(reading.width or 0 for reading in members) for members in by_group], axis=1)
     for members, section in zip(by_group, sections, strict=True):
@@ -123,6 +123,7 @@ def fixed(lowering: Lowering, readings: Sequence[Reading]) -> None:
 def varying(lowering: Lowering, reading: Reading) -> None:
     """Lower one lookup whose number of ids a row varies from request to request (a history of any length)."""
     emit, fused = lowering.emit, lowering.fused[reading.table]
+    shape_by_ids(emit, reading)
     rows, dim = table_shape(reading.table) or (0, 0)
     ids = reading.ids if reading.ids.dtype == ir.DataType.INT64 else emit.cast(reading.ids, ir.DataType.INT64)
     bad = emit.op("Or", emit.op("Less", ids, emit.const(0)), emit.op("GreaterOrEqual", ids, emit.const(rows)), name="is_unknown")
@@ -140,7 +141,9 @@ def varying(lowering: Lowering, reading: Reading) -> None:
     elif reading.pooling == "none":
         _cross(lowering, reading, vectors)
     else:
-        pooled = pool(emit, vectors, reading.pooling, axis=1, dtype=vector_dtype(reading.table), mask=_mask(emit, reading), weights=reading.weights)
+        pooled = pool(
+            emit, vectors, reading.pooling, axis=1, dtype=vector_dtype(reading.table), mask=_mask(emit, reading), weights=reading.weights
+        )
         lowering.parts.append(Part(emit.unsqueeze(pooled, 1), dim, ((reading.out, 1, (dim,)),)))
 
 
@@ -207,26 +210,36 @@ def _read_group(lowering: Lowering, members: Sequence[Reading], row: ir.Value, p
     runs: list[list[Reading]] = []
     for reading in members:
         last = runs[-1][-1] if runs else None
-        if last is not None and plain[reading.node] and plain[last.node] and (reading.pooling, reading.width) == (last.pooling, last.width):
+        if last is not None and plain[reading.node] and plain[last.node] and _alike(reading, last):
             runs[-1].append(reading)
         else:
             runs.append([reading])
     sections = emit.split(vectors, [sum(reading.width or 0 for reading in run) for run in runs], axis=1)
     for run, section in zip(runs, sections, strict=True):
-        first, width, dim = run[0], run[0].width or 1, fused.dim
+        first, width, bags, dim = run[0], run[0].width or 1, run[0].bags, fused.dim
         if plain[first.node] and first.pooling == "none":
-            lowering.parts.append(Part(section, dim, tuple((reading.out, width, reading.out_dims) for reading in run)))
+            lowering.parts.append(Part(section, dim, tuple((reading.out, width, _tail(reading)) for reading in run)))
         elif plain[first.node]:
-            stacked = emit.reshape(section, [-1, len(run), width, dim])
+            stacked = emit.reshape(section, [-1, len(run) * bags, width // bags, dim])
             pooled = pool(emit, stacked, first.pooling, axis=2, dtype=vector_dtype(first.table), mask=None, weights=None)
-            lowering.parts.append(Part(pooled, dim, tuple((reading.out, 1, (dim,)) for reading in run)))
+            lowering.parts.append(Part(pooled, dim, tuple((reading.out, bags, (dim,)) for reading in run)))
         elif first.pooling == "graph":
             _take_over(first.node.outputs[0], _as_before(lowering, first, section, dim))
             _cross(lowering, first, first.out)
         else:
             mask = _mask(emit, first)
-            pooled = pool(emit, section, first.pooling, axis=1, dtype=vector_dtype(first.table), mask=mask, weights=first.weights)
-            lowering.parts.append(Part(emit.unsqueeze(pooled, 1), dim, ((first.out, 1, (dim,)),)))
+            each = section if bags == 1 else emit.reshape(section, [-1, width // bags, dim])
+            pooled = pool(emit, each, first.pooling, axis=1, dtype=vector_dtype(first.table), mask=mask, weights=first.weights)
+            lowering.parts.append(Part(emit.reshape(pooled, [-1, bags, dim]), dim, ((first.out, bags, (dim,)),)))
+
+
+def _alike(one: Reading, other: Reading) -> bool:
+    return (one.pooling, one.width, one.bags) == (other.pooling, other.width, other.bags)
+
+
+def _tail(reading: Reading) -> tuple[int, ...]:
+    """Dims of a reading's output behind the first one."""
+    return tuple(size if isinstance(size, int) else -1 for size in reading.out_shape[1:])
 
 
 def _as_before(lowering: Lowering, reading: Reading, section: ir.Value, dim: int) -> ir.Value:
@@ -238,8 +251,8 @@ def _as_before(lowering: Lowering, reading: Reading, section: ir.Value, dim: int
 
 def _cross(lowering: Lowering, reading: Reading, value: ir.Value) -> None:
     """Let a value of the model's own shape cross the boundary: packed where its dims are fixed, else alone."""
-    emit, dims = lowering.emit, reading.out_dims
-    if dims is not None and len(dims) in (1, 2) and min(dims) > 0:
+    emit, dims = lowering.emit, _tail(reading)
+    if len(dims) in (1, 2) and min(dims) > 0:
         packed = emit.unsqueeze(value, 1) if len(dims) == 1 else value
         lowering.parts.append(Part(packed, dims[-1], ((reading.out, 1 if len(dims) == 1 else dims[0], dims),)))
     else:
@@ -257,6 +270,23 @@ def _take_over(old: ir.Value, new: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
+def shape_by_ids(emit: Emit, reading: Reading) -> None:
+    """Who reads only the shape of a lookup whose vectors don't cross gets it from the ids: the lookup is about to leave."""
+    if reading.out is reading.node.outputs[0] or reading.node.op_type != "Gather":
+        return
+    vectors, dim = reading.node.outputs[0], (table_shape(reading.table) or (0, 0))[1]
+    for node in [node for node in vectors.consumers() if node.op_type in ("Shape", "Size")]:
+        shape = emit.op("Concat", emit.op("Shape", reading.ids), emit.const([dim], name="dim"), axis=0)
+        if node.op_type == "Size":
+            shape = emit.op("ReduceProd", shape, keepdims=0)
+        elif "start" in node.attributes or "end" in node.attributes:
+            start = node.attributes["start"].as_int() if "start" in node.attributes else 0
+            end = node.attributes["end"].as_int() if "end" in node.attributes else 2**31
+            shape = emit.op("Slice", shape, emit.const([start]), emit.const([end]))
+        shape.type, shape.shape = node.outputs[0].type, node.outputs[0].shape
+        ir.convenience.replace_all_uses_with(node.outputs[0], shape, replace_graph_outputs=True)
+
+
 def _special(reading: Reading) -> bool:
     """Pooling that needs a mask or weights of its own; a padded sum doesn't: padding reads the zero row."""
     return reading.weights is not None or (reading.padding_idx >= 0 and reading.pooling != "sum")
@@ -269,34 +299,40 @@ def _mask(emit: Emit, reading: Reading) -> ir.Value | None:
     return emit.op("Not", emit.op("Equal", ids, emit.const(reading.padding_idx)))
 
 
-def _side_by_side(lowering: Lowering, traced: Sequence[tuple[Reading, list[Column] | None]]) -> ir.Value:
+def _side_by_side(lowering: Lowering, readings: Sequence[Reading]) -> ir.Value:
     """All ids of a row side by side, [batch, K]; INT32 if every one comes straight from an INT32 input."""
     emit = lowering.emit
     pieces: list[ir.Value | list[Column]] = []
-    for reading, columns in traced:
-        if columns is None:
+    for reading in readings:
+        if reading.columns is None:
             piece = emit.reshape(reading.ids, [-1, reading.width or 1])
             piece.type = reading.ids.type
             pieces.append(piece)
-        elif pieces and isinstance(pieces[-1], list) and pieces[-1][-1].source is columns[0].source and columns[0].column is not None:
-            pieces[-1].extend(columns)
-        else:
-            pieces.append(list(columns))
-    values = [piece if isinstance(piece, ir.Value) else _pick(emit, piece) for piece in pieces]
+            continue
+        for column in reading.columns:
+            last = pieces[-1] if pieces else None
+            if isinstance(last, list) and last[-1].source is column.source and column.column is not None:
+                last.append(column)
+            else:
+                pieces.append([column])
+    alone: dict[ir.Value, ir.Value] = {}  # one-dimensional inputs, as columns
+    values = [piece if isinstance(piece, ir.Value) else _pick(emit, piece, alone) for piece in pieces]
     narrow = all(value.dtype == ir.DataType.INT32 for value in values)
     narrow = narrow and all(fused.zero_row < 2**31 for fused in lowering.fused.values())
+    narrow = narrow and all(abs(shift) < 2**30 for reading in readings for shift in _shifts(reading))
     dtype = ir.DataType.INT32 if narrow else ir.DataType.INT64
     joined = emit.concat([value if value.dtype == dtype else emit.cast(value, dtype) for value in values], axis=1, name="ids")
     joined.dtype = dtype
     return joined
 
 
-def _pick(emit: Emit, columns: Sequence[Column]) -> ir.Value:
+def _pick(emit: Emit, columns: Sequence[Column], alone: dict[ir.Value, ir.Value]) -> ir.Value:
     """Columns of one input, in order, as [batch, n]; the input itself where it is just those."""
     source = columns[0].source
     numbers = [column.column for column in columns if column.column is not None]
     if not numbers:
-        picked = emit.concat([emit.unsqueeze(column.source, 1) for column in columns], axis=1)
+        picked = alone[source] if source in alone else emit.unsqueeze(source, 1)
+        alone[source] = picked
     elif source.shape is not None and numbers == list(range(int(source.shape[1]))):  # type: ignore[arg-type]
         return source
     elif numbers == list(range(numbers[0], numbers[-1] + 1)):
@@ -308,9 +344,9 @@ def _pick(emit: Emit, columns: Sequence[Column]) -> ir.Value:
     return picked
 
 
-def _shifts(reading: Reading, columns: list[Column] | None) -> list[int]:
+def _shifts(reading: Reading) -> list[int]:
     """What turns each id of the row, as it stands side by side, into a row of the table."""
-    return [column.shift for column in columns] if columns is not None else [0] * (reading.width or 1)
+    return [column.shift for column in reading.columns] if reading.columns is not None else [0] * (reading.width or 1)
 
 
 def _scalar(numbers: Sequence[int]) -> int | list[int]:

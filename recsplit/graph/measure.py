@@ -3,34 +3,66 @@
 Exporters leave many shapes unknown or wrong; two small runs tell which dimensions follow the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from recsplit.errors import RecsplitError
-from recsplit.graph.flow import Array, evaluate
+from recsplit.graph.flow import Array, session_for
 
 #: A measured dimension: its size, "batch", or -1 where it varies with something else.
 Dim = int | str
 _PROBES = ((3, 5), (4, 7))  # (batch, every other dynamic dimension)
+_TRIALS = 8  # zeros and ones tell rows apart by chance: one trial in 16 would take mixed rows of two ids for rows in order
+_Run = Callable[[Mapping[str, Array]], list[Array]]
 
 
-def feeds(model: ir.Model, batch: int, length: int, rng: np.random.Generator) -> dict[str, Array]:
-    """Inputs of small whole numbers (0 or 1) in each input's dtype: valid as ids of any table with two rows."""
+@dataclass(frozen=True)
+class Rows:
+    """How a value's elements belong to the rows of the batch.
+
+    `width`: elements of one row, if the value, read in order, is row after row; None where that varies or isn't so.
+    `mixed`: the first dimension is the batch, and yet what stands in a row depends on the other rows.
+    """
+
+    width: int | None
+    mixed: bool
+
+
+def feeds(model: ir.Model, batch: int, length: int, rng: np.random.Generator, *, largest: int = 1) -> dict[str, Array]:
+    """Inputs of whole numbers in each input's dtype, `length` long where a dimension varies.
+
+    By default of 0 and 1, which are ids of any table with two rows; else from -largest to largest, as far as the
+    dtype counts without gaps.
+    """
     made: dict[str, Array] = {}
     for value in model.graph.inputs:
         assert value.name and value.shape is not None and value.dtype is not None
         sizes = [batch] + [size if isinstance(size, int) else length for size in value.shape[1:]] if len(value.shape) else []
-        made[value.name] = rng.integers(0, 2, size=sizes).astype(value.dtype.numpy())
+        dtype = value.dtype.numpy()
+        low, high = (0, 1) if largest == 1 else (max(-largest, _whole(dtype)[0]), min(largest, _whole(dtype)[1]))
+        made[value.name] = rng.integers(low, high, size=sizes, endpoint=True).astype(dtype)
     return made
+
+
+def _whole(dtype: np.dtype[np.generic]) -> tuple[int, int]:
+    """The smallest and the largest of the whole numbers that a dtype holds without gaps."""
+    if dtype.kind == "b":
+        return 0, 1
+    if dtype.kind in "iu":
+        return int(np.iinfo(dtype.name).min), int(np.iinfo(dtype.name).max)
+    digits = {"float16": 11, "bfloat16": 8, "float32": 24}.get(dtype.name, 53)
+    return -(2**digits), 2**digits
 
 
 def shapes(model: ir.Model, values: Sequence[ir.Value]) -> list[tuple[Dim, ...]]:
     """The measured shape of each value. Raises RecsplitError if the sub-graph does not run."""
     if not values:
         return []
-    first, second = (_run(model, values, *probe) for probe in _PROBES)
+    run = runner(model, values)
+    first, second = (run(feeds(model, *probe, np.random.default_rng(0))) for probe in _PROBES)
     return [
         tuple(
             "batch" if (a, b) == (_PROBES[0][0], _PROBES[1][0]) and axis == 0 else int(a) if a == b else -1
@@ -40,40 +72,69 @@ def shapes(model: ir.Model, values: Sequence[ir.Value]) -> list[tuple[Dim, ...]]
     ]
 
 
-def row_widths(model: ir.Model, values: Sequence[ir.Value]) -> list[int | None]:
-    """How many elements of each value belong to one row of the batch; None where that varies or can't be told.
-
-    A value qualifies only if its elements, read in order, are row after row: a batch of three gives what three
-    single rows give, one after the other.
-    """
+def rows(model: ir.Model, values: Sequence[ir.Value]) -> list[Rows]:
+    """How each value lies in rows: a batch is compared with its rows run one by one, on several random inputs."""
     if not values:
         return []
+    run = runner(model, values)
     batch, length = _PROBES[0]
-    whole = feeds(model, batch, length, np.random.default_rng(0))
-    together = _evaluate(model, values, whole)
-    alone = [_evaluate(model, values, {name: data[row : row + 1] for name, data in whole.items()}) for row in range(batch)]
-    other = _run(model, values, *_PROBES[1])
+    other = run(feeds(model, *_PROBES[1], np.random.default_rng(0)))
     widths: list[int | None] = []
-    for index, value in enumerate(together):
-        rows = [single[index].reshape(-1) for single in alone]
-        joined = np.concatenate(rows) if rows else value.reshape(-1)
-        steady = value.size % batch == 0 and other[index].size * batch == value.size * _PROBES[1][0]
-        same = joined.shape == value.reshape(-1).shape and bool(np.array_equal(joined, value.reshape(-1)))
-        widths.append(value.size // batch if steady and same else None)
-    return widths
+    mixed = [False] * len(values)
+    for trial in range(_TRIALS):
+        whole = feeds(model, batch, length, np.random.default_rng(trial))
+        together = run(whole)
+        alone = [run({name: data[row : row + 1] for name, data in whole.items()}) for row in range(batch)]
+        if trial == 0:
+            widths = [_width(one.size, two.size) for one, two in zip(together, other, strict=True)]
+        for index, value in enumerate(together):
+            singles = [single[index] for single in alone]
+            if not np.array_equal(np.concatenate([single.reshape(-1) for single in singles]), value.reshape(-1)):
+                widths[index] = None
+            mixed[index] = mixed[index] or _mixed(value, singles)
+    return [Rows(width, mix) for width, mix in zip(widths, mixed, strict=True)]
 
 
-def _run(model: ir.Model, values: Sequence[ir.Value], batch: int, length: int) -> list[Array]:
-    return _evaluate(model, values, feeds(model, batch, length, np.random.default_rng(0)))
+def _width(size: int, other: int) -> int | None:
+    """Elements a row, if both probes' sizes say the same."""
+    batch, other_batch = _PROBES[0][0], _PROBES[1][0]
+    return size // batch if size % batch == 0 and other * batch == size * other_batch else None
 
 
-def _evaluate(model: ir.Model, values: Sequence[ir.Value], inputs: dict[str, Array]) -> list[Array]:
-    try:
-        return evaluate(model, values, inputs, shapes_only=True)
-    except Exception as error:  # onnxruntime raises its own kinds, undocumented
+def _mixed(value: Array, alone: Sequence[Array]) -> bool:
+    """Whether a row of [batch, ...] differs from the row run alone, as far as both go (a batch may be padded to its longest)."""
+    if value.ndim == 0 or len(value) != len(alone):
+        return False
+    for row, single in zip(value, alone, strict=True):
+        if single.ndim != value.ndim or len(single) != 1:
+            return True
+        common = tuple(slice(0, min(sizes)) for sizes in zip(row.shape, single[0].shape, strict=True))
+        if not np.array_equal(row[common], single[0][common]):
+            return True
+    return False
+
+
+def runner(model: ir.Model, values: Sequence[ir.Value]) -> _Run:
+    """The values as a function of all graph inputs; lookups answer zeros. It raises RecsplitError where it can't run."""
+
+    def failed(error: Exception) -> RecsplitError:
         names = ", ".join(sorted({value.name or "?" for value in values})[:5])
-        raise RecsplitError(
+        return RecsplitError(
             f"the part of the graph that makes {names} does not run at another batch size than the exported one",
             hint="export with a dynamic batch dimension, and avoid Python numbers taken from shapes",
             detail=str(error),
-        ) from error
+        )
+
+    try:
+        session = session_for(model, tuple(values), shapes_only=True)
+    except Exception as error:  # onnxruntime raises its own kinds, undocumented
+        raise failed(error) from error
+    needed = [item.name for item in session.get_inputs()]
+
+    def run(inputs: Mapping[str, Array]) -> list[Array]:
+        try:
+            return [np.asarray(item) for item in session.run(None, {name: inputs[name] for name in needed})]
+        except Exception as error:
+            raise failed(error) from error
+
+    return run

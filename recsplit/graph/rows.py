@@ -103,7 +103,7 @@ def elementwise(emit: Emit, value: ir.Value, old: ir.Value, new: ir.Value) -> ir
         assert inner is not None
         return elementwise(emit, inner, old, new)
     inputs = [None if item is None else elementwise(emit, item, old, new) for item in node.inputs]
-    copied = ir.node(node.op_type, inputs, dict(node.attributes), name=f"{node.name}/rows")  # type: ignore[arg-type]
+    copied = ir.node(node.op_type, inputs, dict(node.attributes), name=f"{node.name}/rows")
     copied.outputs[0].name = f"{value.name}/rows"
     copied.outputs[0].type = value.type
     emit.graph.append(copied)
@@ -175,7 +175,9 @@ def _is_elementwise(value: ir.Value, source: ir.Value) -> bool:
     return node.op_type in _ELEMENTWISE and all(_is_elementwise(item, source) for item in node.inputs if item is not None)
 
 
-def _try_offsets(model: ir.Model, node: ir.Node, bounds: ir.Value, values: ir.Value, offsets: ir.Value) -> tuple[int | None, bool, bool] | None:
+def _try_offsets(
+    model: ir.Model, node: ir.Node, bounds: ir.Value, values: ir.Value, offsets: ir.Value
+) -> tuple[int | None, bool, bool] | None:
     """(row, include_last_offset, by_length) under which the bag's offsets come out right on known bags; None if none does."""
     closed = "include_last_offset" in node.attributes and node.attributes["include_last_offset"].as_int() == 1
     rank = len(offsets.shape) if offsets.shape is not None else 1
@@ -193,7 +195,9 @@ def _try_offsets(model: ir.Model, node: ir.Node, bounds: ir.Value, values: ir.Va
     return None
 
 
-def _try_lengths(model: ir.Model, node: ir.Node, bounds: ir.Value, values: ir.Value, offsets: ir.Value) -> tuple[int | None, bool, bool] | None:
+def _try_lengths(
+    model: ir.Model, node: ir.Node, bounds: ir.Value, values: ir.Value, offsets: ir.Value
+) -> tuple[int | None, bool, bool] | None:
     features = len(node.attributes["features"].as_strings())
     lengths = _LENGTHS[np.arange(features) % len(_LENGTHS)].reshape(-1)
     got = _value(model, bounds, {offsets: lengths, values: np.zeros(int(lengths.sum()))})
