@@ -37,7 +37,7 @@ WINDOWS = 3
 class Measurement:
     """One line of perf_analyzer's report. Latencies are the client's; queue and compute are the server's averages.
 
-    For an ensemble, queue and compute are sums over its steps.
+    For an ensemble, compute is the sum over its steps, and queue is its own: next to nothing, as requests wait at the steps.
     """
 
     batch: int

@@ -59,12 +59,13 @@ class Case:
 @click.option("--batches", default="1,8,64,512,2048", show_default=True, help="Batch sizes.")
 @click.option("--seconds", type=click.FloatRange(0.1), default=3.0, show_default=True, help="Each measurement.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each kind.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of every instance, split or whole.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
-def command(batches: str, seconds: float, rounds: int, output: Path | None) -> None:
+def command(batches: str, seconds: float, rounds: int, threads: int, output: Path | None) -> None:
     """Measure throughput and latency of the split DLRM and of the whole one from both torch exporters."""
     try:
         sizes = [int(size) for size in batches.split(",")]
-        result = benchmark(sizes, seconds=seconds, rounds=rounds)
+        result = benchmark(sizes, seconds=seconds, rounds=rounds, threads=threads)
     except RecsplitError as error:
         raise click.ClickException("\n".join(text for text in (str(error), error.detail, f"Hint: {error.hint}") if text)) from error
     except ValueError as error:
@@ -74,13 +75,13 @@ def command(batches: str, seconds: float, rounds: int, output: Path | None) -> N
         output.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def benchmark(batches: Sequence[int], *, seconds: float, rounds: int) -> dict[str, Any]:
+def benchmark(batches: Sequence[int], *, seconds: float, rounds: int, threads: int) -> dict[str, Any]:
     """Prepare, serve, compare answers, measure; the result as plain values. Raises RecsplitError where a step fails."""
     analyzer = perf_analyzer.find_or_install(progress)
     with tempfile.TemporaryDirectory(prefix="recsplit-benchmark-") as name, ExitStack() as stack:
         repository, inputs = Path(name) / "models", Path(name) / "data.json"
         with progress(f"Building the split model, batches up to {max(batches)}"):
-            plan = build(repository, max(batches))
+            plan = build(repository, max(batches), threads)
         with progress("Exporting the whole model, twice"):
             write_whole(repository, plan)
         with progress("Writing input data"):
@@ -120,7 +121,7 @@ def benchmark(batches: Sequence[int], *, seconds: float, rounds: int) -> dict[st
             "rounds": rounds,
             "max_batch_size": plan.max_batch_size,
             "queue_delay_us": plan.queue_delay_us,
-            "threads_per_instance": {SPLIT: [plan.embedding.threads, plan.dense.threads], "whole": plan.dense.threads},
+            "threads_per_instance": plan.dense.threads,
             "instances": {SPLIT: [plan.embedding.instances, plan.dense.instances], "whole": whole_instances(plan)},
         },
         "largest_difference": difference,
@@ -135,10 +136,11 @@ def benchmark(batches: Sequence[int], *, seconds: float, rounds: int) -> dict[st
     }
 
 
-def build(repository: Path, max_batch_size: int) -> Plan:
+def build(repository: Path, max_batch_size: int, threads: int) -> Plan:
     """The split model, made by the command line as a user makes it."""
     command = [sys.executable, "-m", "recsplit", "build", FACTORY, "-o", str(repository), "--name", SPLIT]
-    done = subprocess.run([*command, "--max-batch-size", str(max_batch_size)], capture_output=True, text=True, check=False)
+    command += ["--max-batch-size", str(max_batch_size), "--threads", str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RecsplitError("recsplit build failed", hint="see its own words above", detail=done.stderr.strip())
     return find(repository, SPLIT).plan

@@ -1,7 +1,5 @@
 """A model served whole: exported by torch.onnx, both ways, with the settings of a split model beside it."""
 
-import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from recsplit.configs import parse
+from recsplit.load.export import quiet
 from recsplit.plan import Plan, Tensor
 
 
@@ -22,9 +21,7 @@ def export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], plan: Plan
     As a user would: the exporters' own defaults otherwise.
     """
     names, outputs = [tensor.name for tensor in plan.inputs], model_outputs(plan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the legacy exporter announces its retirement at every call
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with quiet():  # the legacy exporter announces its retirement at every call
         if dynamo:
             batch = torch.export.Dim("batch")
             torch.onnx.export(
