@@ -1,6 +1,8 @@
 """From a flat torch module to the IR: torch.export, bags kept whole, torch.onnx."""
 
 import contextlib
+import functools
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +19,13 @@ from recsplit.errors import InputError, RecsplitError
 from recsplit.load.arrays import Array
 from recsplit.load.flat import Eager
 from recsplit.load.fx import rewrite
-from recsplit.load.normalize import drop_idle, normalize
+from recsplit.load.normalize import drop_idle, may_be_offsets, normalize
 
 OPSET = 20
 FOLD_LIMIT_BYTES = 1 << 20
 DETAIL_LINES = 30
+#: An example with a batch of 1 must not make 1 the only batch.
+BATCH_OF_ONE = functools.partial(symbolic_config.patch, backed_size_oblivious=True)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,7 @@ def export(module: torch.nn.Module, tensors: Sequence[torch.Tensor], shapes: Seq
     failure: Exception | None = None
     for strict in (False, True):
         try:
-            # backed_size_oblivious: an example with a batch of 1 must not make 1 the only batch.
-            with quiet(), torch.no_grad(), symbolic_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+            with quiet(), contextlib.redirect_stderr(io.StringIO()), torch.no_grad(), BATCH_OF_ONE():
                 return torch.export.export(module, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=strict)
         except InputError:
             raise
@@ -79,15 +82,7 @@ def to_ir(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs:
     rewrite(program)
     try:
         with quiet(), torch.no_grad():
-            exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                verbose=False,
-                optimize=False,
-                opset_version=OPSET,
-                input_names=list(inputs),
-                output_names=list(outputs),
-            )
+            exported = torch.onnx.export(program, dynamo=True, verbose=False, optimize=False, opset_version=OPSET)
     except Exception as error:
         root: BaseException = error
         while root.__cause__ is not None:
@@ -104,7 +99,7 @@ def to_ir(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs:
     drop_idle(model)
     with quiet():
         optimize_ir(model, should_fold=_should_fold)
-    normalize(model, origin=origin)
+    normalize(model, origin=origin, inputs=inputs, outputs=outputs)
     return model
 
 
@@ -112,12 +107,17 @@ def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], 
     """Refuse, by name, fixed batches and programs that write to their weights or inputs."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     signature = program.graph_signature
-    for spec in signature.output_specs:
-        if spec.kind is not OutputKind.USER_OUTPUT:
-            raise InputError(
-                f"the model changes {spec.target or 'an input'!r} while it runs",
-                hint="a model is served in eval mode and writes to no buffer or input; call .eval() before torch.export",
-            )
+    given_by_name = {spec.arg.name: spec.target or "an input" for spec in signature.input_specs if isinstance(spec.arg, TensorArgument)}
+    written = [spec.target or "an input" for spec in signature.output_specs if spec.kind is not OutputKind.USER_OUTPUT]
+    for node in program.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and schema.is_mutable and getattr(node.args[0], "name", None) in given_by_name:
+            written.append(given_by_name[node.args[0].name])
+    if written:
+        raise InputError(
+            f"the model changes {written[0].removeprefix('module.')!r} while it runs",
+            hint="a served model writes to no weight, buffer or input: update a copy, and call .eval() before torch.export.export",
+        )
     taken = [spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument)]
     given = [spec.arg for spec in signature.output_specs if isinstance(spec.arg, TensorArgument)]
     for kind, names, arguments in (("input", inputs, taken), ("output", outputs, given)):
@@ -127,7 +127,7 @@ def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], 
                 raise InputError(
                     f"{kind} {name!r} has no batch dimension", hint="the first dimension of each input and output is the batch"
                 )
-            if isinstance(shape[0], int):
+            if isinstance(shape[0], int) and not (kind == "input" and may_be_offsets(shape)):
                 raise InputError(
                     f"the batch dimension of {kind} {name!r} came out fixed at {shape[0]}",
                     hint="use x.shape[0] or -1 in forward where the batch is written as a number; for .pt2, export with "

@@ -109,7 +109,8 @@ class Flat(torch.nn.Module):
 def _check(what: str, tensor: torch.Tensor) -> None:
     """Batch first, and a dtype that clients can send."""
     if tensor.ndim == 0:
-        raise InputError(f"{what} has no batch dimension", hint="the first dimension of every input and output is the batch")
+        hint = "the first dimension of every input and output is the batch; x.squeeze() drops a batch of 1, x.squeeze(-1) does not"
+        raise InputError(f"{what} has no batch dimension", hint=hint)
     if tensor.dtype not in DTYPES:
         raise InputError(f"{what} is {tensor.dtype}, which can't be served", hint="cast it in forward, to torch.float32 for example")
 

@@ -32,7 +32,7 @@ def rewrite(program: torch.export.ExportedProgram) -> None:
 
     1. Every embedding_bag becomes one recsplit::EmbeddingBag. A two-dimensional input, which torch flattens and
        gives the offsets 0, length, 2 * length, ..., gets its shape back.
-    2. Floor division of integers becomes aten.floor_divide: torch.onnx would divide as float32, which is wrong
+    2. Rounded division of integers becomes aten.floor_divide: torch.onnx would divide as float32, which is wrong
        for hashed ids above 2**24.
     """
     graph = program.graph_module.graph
@@ -40,12 +40,25 @@ def rewrite(program: torch.export.ExportedProgram) -> None:
         if node.op == "call_function" and node.target in BAGS:
             _keep_bag(graph, node)
         if node.op == "call_function" and node.target in (aten.div.Tensor_mode, aten.div.Scalar_mode):
-            whole = all(not _is_float(argument) for argument in node.args)
-            if whole and node.kwargs.get("rounding_mode") == "floor":
-                node.target = aten.floor_divide.default if node.target is aten.div.Tensor_mode else aten.floor_divide.Scalar
-                node.kwargs = {}
+            _divide_exactly(graph, node)
     graph.eliminate_dead_code()
     program.graph_module.recompile()
+
+
+def _divide_exactly(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
+    """div(a, b, rounding_mode="floor" or "trunc") of integers by floor_divide; towards zero: (a - fmod(a, b)) // b."""
+    mode = node.kwargs.get("rounding_mode")
+    if mode is None or any(_is_float(argument) for argument in node.args):
+        return
+    kind = "default" if node.target is aten.div.Tensor_mode else "Scalar"
+    dividend, divisor = node.args
+    if mode == "trunc":
+        with graph.inserting_before(node):
+            rest = graph.call_function(aten.fmod.Tensor if isinstance(divisor, torch.fx.Node) else aten.fmod.Scalar, (dividend, divisor))
+            dividend = graph.call_function(aten.sub.Tensor, (dividend, rest))
+    node.args = (dividend, divisor)
+    node.kwargs = {}
+    node.target = getattr(aten.floor_divide, kind)
 
 
 def _is_float(argument: Any) -> bool:

@@ -1,5 +1,7 @@
 """The one form of the IR: functions inlined, constants as initializers, nothing idle, lookups as Gather, names unique."""
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -9,8 +11,10 @@ from recsplit.load.fold import fold_constants
 MIN_OPSET = 13
 
 
-def normalize(model: ir.Model, *, origin: str) -> None:
+def normalize(model: ir.Model, *, origin: str, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None) -> None:
     """Bring `model` into the form that the rest of recsplit reads, in place; large tensors are neither read nor copied.
+
+    `inputs` and `outputs` rename the graph's own; without them the names stay what they are.
 
     Raises InputError where the opset is too old, an input is no tensor, or its batch dimension is fixed.
     """
@@ -19,6 +23,8 @@ def normalize(model: ir.Model, *, origin: str) -> None:
         common.InlinePass()(model)
     drop_initializer_inputs(model)
     check_inputs(model, origin)
+    inputs = inputs if inputs is not None else [value.name or "" for value in model.graph.inputs]
+    outputs = outputs if outputs is not None else [value.name or "" for value in model.graph.outputs]
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.LiftSubgraphInitializersToMainGraphPass()(model)
     drop_idle(model)
@@ -28,6 +34,7 @@ def normalize(model: ir.Model, *, origin: str) -> None:
     common.RemoveUnusedFunctionsPass()(model)
     common.RemoveUnusedOpsetsPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
+    name_boundary(model.graph, inputs, outputs)
     name_everything(model)
 
 
@@ -53,11 +60,16 @@ def check_inputs(model: ir.Model, origin: str) -> None:
                 f"input {value.name!r} has no batch dimension",
                 hint="the first dimension of every input is the batch; export again with inputs of shape [batch, ...]",
             )
-        if isinstance(value.shape[0], int):
+        if isinstance(value.shape[0], int) and not may_be_offsets(value.shape):
             raise InputError(
                 f"the batch dimension of input {value.name!r} is fixed at {value.shape[0]}",
                 hint=f"export again with dynamic_axes={{{value.name!r}: {{0: 'batch'}}}}, or dynamic_shapes for the dynamo exporter",
             )
+
+
+def may_be_offsets(shape: Sequence[object] | ir.Shape) -> bool:
+    """Whether this is the shape [features, batch], in which facebookresearch/dlrm takes its offsets."""
+    return len(shape) == 2 and not isinstance(shape[1], int)
 
 
 def drop_initializer_inputs(model: ir.Model) -> None:
@@ -86,7 +98,7 @@ def _permutation(node: ir.Node) -> list[int]:
 
 
 def gather_rows(graph: ir.Graph) -> None:
-    """GatherND on a two-dimensional initializer by one index, which torch makes of `weight[ids]`, is Gather by rows."""
+    """GatherND on an initializer by one index, which torch.onnx makes of `weight[ids]`, is Gather by rows."""
     for node in list(graph):
         if node.op_type != "GatherND" or node.domain != "":
             continue
@@ -94,7 +106,7 @@ def gather_rows(graph: ir.Graph) -> None:
         batch_dims = node.attributes["batch_dims"].as_int() if "batch_dims" in node.attributes else 0
         if table is None or indices is None or not table.is_initializer() or batch_dims != 0:
             continue
-        if table.shape is None or len(table.shape) != 2 or indices.shape is None or indices.shape[-1] != 1:
+        if indices.shape is None or indices.shape[-1] != 1:
             continue
         maker = indices.producer()
         added = []
@@ -117,6 +129,21 @@ def gather_rows(graph: ir.Graph) -> None:
 def _last_axis(node: ir.Node, rank: int) -> bool:
     axes = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
     return axes is not None and axes.size == 1 and int(axes.numpy().reshape(-1)[0]) in (-1, rank - 1)
+
+
+def name_boundary(graph: ir.Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Name inputs and outputs; an output that is an input, or another output too, gets a copy of its own."""
+    for value, name in zip(graph.inputs, inputs, strict=True):
+        value.name = name
+    seen: set[ir.Value] = set()
+    for n, (value, name) in enumerate(zip(graph.outputs, outputs, strict=True)):
+        if value.is_graph_input() or value.is_initializer() or value in seen:
+            copied = ir.node("Identity", [value])
+            copied.outputs[0].type, copied.outputs[0].shape = value.type, value.shape
+            graph.append(copied)
+            value = graph.outputs[n] = copied.outputs[0]
+        value.name = name
+        seen.add(value)
 
 
 def name_everything(model: ir.Model) -> None:
