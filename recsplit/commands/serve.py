@@ -12,6 +12,8 @@ from recsplit.serving import Server, serve
 from recsplit.serving.docker import IMAGE, docker_command
 from recsplit.serving.sample import curl
 
+HOST_HELP = "Address to listen on. 0.0.0.0 is every one; whoever reaches the server may also load and unload models."
+
 
 @click.command(epilog=example("recsplit serve model_repository/ --http-port 8000"))
 @click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
@@ -19,7 +21,7 @@ from recsplit.serving.sample import curl
 @click.option("--http-port", type=int, metavar="N", help="Default: a free port.")
 @click.option("--grpc-port", type=int, metavar="N", help="Default: a free port.")
 @click.option("--metrics-port", type=int, metavar="N", help="Default: a free port.")
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help="Address to listen on; 0.0.0.0 is every one.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help=HOST_HELP)
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Append Triton's log here. Default: a temporary file.")
 @click.option("--ready-timeout", type=float, default=120, show_default=True, metavar="S", help="Give up loading after so many seconds.")
 @click.option("--docker", is_flag=True, help="Only print the docker run that serves DIR on NVIDIA's image (ports: 8000, 8001, 8002).")

@@ -29,10 +29,9 @@ def docker_command(
     """
     names = models_to_load(repository, models)
     chosen = (http_port, grpc_port, metrics_port)
-    address = f"[{host}]" if ":" in host else host
     lines = [
         "docker run --rm",
-        *(f"-p {address}:{inside if outside is None else outside}:{inside}" for inside, outside in zip(PORTS, chosen, strict=True)),
+        *(f"-p {host}:{inside if outside is None else outside}:{inside}" for inside, outside in zip(PORTS, chosen, strict=True)),
         # Python backends and parallel instances meet in shared memory; docker's 64 MB are soon full.
         "--shm-size=1g",
         *(["--gpus=all"] if _wants_gpu(repository) else []),

@@ -120,7 +120,8 @@ def serve(
     """Start Triton on a model repository and return when every model is loaded.
 
     `models` defaults to the ensembles that recsplit built there (or every model, in a repository of others). A port of
-    None is a free one. `log` is appended to; without it the log is a temporary file. `extra_args` are tritonserver's own.
+    None is a free one. `log` is appended to; without it the log is a temporary file. `extra_args` are tritonserver's
+    own; it runs in a private folder, so paths in them are absolute.
 
     Raises MissingExtra without nvidia-pytriton; InputError for a repository, host or port that can't be served, before
     anything is started; RecsplitError, with the end of the log as its detail, where Triton refuses a model, ends, or is
@@ -128,20 +129,21 @@ def serve(
     """
     found = triton.find()
     names = models_to_load(repository, models)
-    chosen = ports.choose(host, {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port})
+    address = ports.address(host)
+    chosen = ports.choose(address, {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port})
     environment = triton.environment(found)
     triton.check_stub(found, environment)
     target = logs.Log.open(log)
     folder = _private_folder()
     running = None
     try:
-        arguments = _arguments(found, repository, names, chosen, host, folder, exit_timeout_s, extra_args)
-        endpoint = Endpoint(_url(host, chosen["HTTP"]), folder.name)
+        arguments = _arguments(found, repository, names, chosen, address, folder, exit_timeout_s, extra_args)
+        endpoint = Endpoint(_url(address, chosen["HTTP"]), folder.name)
         running = _start(arguments, environment, folder, exit_timeout_s, target, endpoint)
         server = Server(
             http_url=endpoint.url,
-            grpc_url=_url(host, chosen["gRPC"]),
-            metrics_url=f"http://{_url(host, chosen['metrics'])}/metrics",
+            grpc_url=_url(address, chosen["gRPC"]),
+            metrics_url=f"http://{_url(address, chosen['metrics'])}/metrics",
             log=target.path,
             pid=running.process.pid,
             models=names,
@@ -184,7 +186,7 @@ def _arguments(
     repository: Path,
     models: Sequence[str],
     chosen: dict[str, int],
-    host: str,
+    address: str,
     folder: Path,
     exit_timeout_s: int,
     extra_args: Sequence[str],
@@ -204,11 +206,11 @@ def _arguments(
         *(f"--load-model={model}" for model in models),
         # Auto-complete starts a stub for every model and waits a second for it; a config that has it all needs none.
         *([] if auto_complete_needed(repository) else ["--disable-auto-complete-config"]),
-        f"--http-address={host}",
+        f"--http-address={address}",
         f"--http-port={chosen['HTTP']}",
-        f"--grpc-address={host}",
+        f"--grpc-address={address}",
         f"--grpc-port={chosen['gRPC']}",
-        f"--metrics-address={host}",
+        f"--metrics-address={address}",
         f"--metrics-port={chosen['metrics']}",
         "--metrics-config=summary_latencies=true",
         # Two servers on one machine, or one that was killed before, must not meet in /dev/shm.
@@ -240,10 +242,9 @@ def _await_ready(server: Server, timeout_s: float) -> None:
         raise running.log.failure(reason)
 
 
-def _url(host: str, port: int) -> str:
-    """host:port where a client on this machine reaches the server."""
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"{reachable}:{port}"
+def _url(address: str, port: int) -> str:
+    """Where a client on this machine reaches the server."""
+    return f"{'127.0.0.1' if address == '0.0.0.0' else address}:{port}"
 
 
 def _ending(code: int) -> str:

@@ -64,6 +64,7 @@ def test_a_taken_port_is_refused_before_anything_starts(shop_folder: Path, taken
         ({"grpc_port": 70_000}, "gRPC port 70000 is not a port number"),
         ({"http_port": 18_001, "metrics_port": 18_001}, "port 18001 is chosen twice"),
         ({"host": "203.0.113.7"}, "can't listen on host '203.0.113.7'"),
+        ({"host": "::1"}, "can't listen on host '::1'"),
         ({"host": "no.such.host.invalid"}, "can't listen on host 'no.such.host.invalid'"),
         ({"models": ["shop", "nothing"]}, "has no model 'nothing'"),
         ({"log": Path("/no/such/folder/triton.log")}, "can't write the log /no/such/folder/triton.log"),
@@ -162,7 +163,8 @@ def test_paths_that_bash_would_take_apart_are_served(tmp_path: Path, monkeypatch
 def test_the_users_log_is_appended_to_and_kept(shop_folder: Path, tmp_path: Path) -> None:
     log = tmp_path / "triton.log"
     log.write_text("from before\n")
-    with serve(shop_folder, models=["shop_dense"], log=log) as server:
+    with serve(shop_folder, models=["shop_dense"], log=log, host="localhost") as server:
+        assert server.http_url.startswith("127.0.0.1:")
         assert server.states() == {"shop": "", "shop_dense": "READY", "shop_embedding": ""}
     text = log.read_text()
     assert text.startswith("from before\n")
