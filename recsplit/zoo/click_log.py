@@ -103,5 +103,5 @@ def _zipf(draw: np.random.Generator, count: int, size: int, *, skew: float) -> N
     """`size` draws from 0 .. count-1 with probability proportional to 1 / (rank + 1) ** skew; ranks are shuffled."""
     cumulative = np.cumsum(np.arange(1, count + 1, dtype=np.float64) ** -skew)
     ranks = np.searchsorted(cumulative, draw.random(size) * cumulative[-1], side="right")
-    places: NDArray[np.int64] = draw.permutation(count)
-    return places[ranks]
+    drawn: NDArray[np.int64] = draw.permutation(count)[ranks]
+    return drawn

@@ -16,7 +16,20 @@ from recsplit.zoo.ranker import Ranker, Sizes
 def train(
     log: ClickLog, sizes: Sizes, *, epochs: int, batch: int, rate: float = 2e-3, seed: int = 0, advance: Callable[[int], None]
 ) -> Ranker:
-    """A ranker fitted to the log by Adam on the cross entropy. `advance` is told the number of impressions of each step."""
+    """A ranker fitted to the log by Adam on the cross entropy. `advance` is told the number of impressions of each step.
+
+    On one thread, whatever torch is set to: the steps are so small that a second thread waits more than it works, and on a
+    busy machine waits for minutes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _fit(log, sizes, epochs, batch, rate, seed, advance)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(log: ClickLog, sizes: Sizes, epochs: int, batch: int, rate: float, seed: int, advance: Callable[[int], None]) -> Ranker:
     torch.manual_seed(seed)
     model = Ranker(sizes)
     for table in (model.user, model.segment, model.item, model.tags):

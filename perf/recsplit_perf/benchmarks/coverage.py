@@ -27,6 +27,9 @@ EQUAL = 1e-5
 #: Each route and its heading.
 ROUTES = {"factory": "factory", "pt2": ".pt2", "legacy": ".onnx, legacy exporter", "dynamo": ".onnx, dynamo exporter"}
 
+#: Characters that Markdown would read as markup.
+MARKUP = {ord(letter): f"\\{letter}" for letter in "<*_|"}
+
 #: Every model and how many tables a cut must find. A codebook, whose ids come out of a layer, is not one of them.
 MODELS = {
     "recsplit.zoo.tiny:dlrm": 3,
@@ -215,7 +218,7 @@ def _cell(row: Row, note: int | None) -> str:
 
 def _plain(text: str) -> str:
     """A message as Markdown text: on one line, with nothing taken for markup."""
-    return " ".join(text.split()).translate(str.maketrans({"<": "\\<", "*": "\\*", "_": "\\_", "|": "\\|"}))
+    return " ".join(text.split()).translate(MARKUP)
 
 
 if __name__ == "__main__":
