@@ -63,6 +63,8 @@ def cut(
         InputError: no lookup can be cut out, or an operator is left that the parts can't have.
     """
     unknown = policy(unknown_ids)
+    if unknown.marks:
+        _reserve(model, UNKNOWN_IDS)
     candidates = find(model, loops=loops)
     found, refused = readings.read(model, candidates)
     nodes = [candidate.node for candidate in candidates if candidate.is_lookup and readings.is_ragged(candidate.node)]
@@ -80,7 +82,7 @@ def cut(
     if int32_ids:
         _narrow_inputs(emit, found)
     tables = [reading.table for reading in found] + [table for group in groups for node in group.nodes for table in tables_of(node)]
-    lowering = lower.Lowering(emit, fuse(model.graph, tables, unknown), unknown)
+    lowering = lower.Lowering(emit, fuse(emit, tables, unknown), unknown)
     lower.fixed(lowering, [reading for reading in found if reading.width is not None])
     for reading in found:
         if reading.width is None:
@@ -117,6 +119,19 @@ def cut(
     )
 
 
+def _reserve(model: ir.Model, name: str) -> None:
+    """Free the name of an output of ours: inner values and weights of that name get another. Raises InputError for inputs and outputs."""
+    if any(value.name == name for value in (*model.graph.inputs, *model.graph.outputs)):
+        raise InputError(
+            f"the model has an input or output {name!r}, as the output that marks rows with unknown ids is called",
+            hint=f"rename it, or build with --unknown-ids zero or row=N, where there is no output {name!r} of ours",
+        )
+    inner = [value for node in model.graph for value in node.outputs if value.name == name]
+    weights = [value for value in model.graph.initializers.values() if value.name == name]
+    for value in (*inner, *weights):
+        value.name = Emit(model).fresh(name)
+
+
 def _example_lengths(group: rows.RaggedGroup, example: Mapping[str, Array] | None) -> Array | None:
     return None if example is None else bag_lengths(group.bags, example, len(example[group.bags.source_values]))
 
@@ -138,20 +153,20 @@ def _pack(lowering: lower.Lowering) -> list[ir.Value]:
     for (dtype, dim), parts in groups.items():
         uses = {out: [(use.node, use.idx) for use in out.uses() if use.node not in own] for part in parts for out, _, _ in part.outs}
         packed = emit.concat([part.value for part in parts], axis=1)
-        if packed.is_graph_input():
-            packed = emit.op("Identity", packed)
         name = f"embeddings_{dim}" if dtype == ir.DataType.FLOAT else f"embeddings_{dtype.name.lower()}_{dim}"
-        packed.name, packed.dtype = name, dtype
+        packed.name, packed.dtype = emit.fresh(name), dtype
         outs = [item for part in parts for item in part.outs]
         taken = emit.split(packed, [count for _, count, _ in outs], axis=1)
         for (out, count, dims), piece in zip(outs, taken, strict=True):
             restored = _restore(emit, piece, count, dims, dim)
+            if restored is packed and out.is_graph_output():
+                restored = emit.op("Identity", packed)  # crosses under its own name, leaves under the output's
             _redirect(lowering, out, restored, uses[out])
         boundary.append(packed)
     for number, value in enumerate(lowering.alone):
         if value.is_graph_output():
             value = _split_output(emit, value)
-        value.name = f"vectors_{number}"
+        value.name = emit.fresh(f"vectors_{number}")
         boundary.append(value)
     return boundary
 
@@ -169,8 +184,6 @@ def _redirect(lowering: lower.Lowering, out: ir.Value, restored: ir.Value, uses:
     """Let the dense side read `restored` where it read `out`."""
     restored_dtype = restored.dtype or out.dtype
     if out.is_graph_output():
-        if restored.producer() is None or restored.name in {UNKNOWN_IDS} or restored.name.startswith("embeddings_"):  # type: ignore[union-attr]
-            restored = lowering.emit.op("Identity", restored)
         graph = lowering.emit.graph
         name = out.name
         out.name, restored.name = f"{name}/lookup", name

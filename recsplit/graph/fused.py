@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from recsplit.errors import InputError
+from recsplit.graph.emit import Emit
 from recsplit.graph.flow import table_shape
 
 #: Name of the file of tables beside the embedding model, and the alignment of tensors in it.
@@ -46,7 +47,7 @@ def policy(text: str) -> UnknownIds:
     raise InputError(f"--unknown-ids {text!r} is not a policy", hint="use error, zero, or row=N with N a row of every table")
 
 
-def fuse(graph: ir.Graph, tables: Sequence[ir.Value], unknown: UnknownIds) -> dict[ir.Value, FusedTable]:
+def fuse(emit: Emit, tables: Sequence[ir.Value], unknown: UnknownIds) -> dict[ir.Value, FusedTable]:
     """One FusedTable for each dtype and dim, registered in the graph; the answer maps each table to its own.
 
     The initializer's data is an ExternalTensor in TABLES_FILE that is yet to be written: repository code lays
@@ -69,12 +70,12 @@ def fuse(graph: ir.Graph, tables: Sequence[ir.Value], unknown: UnknownIds) -> di
         for table in members:
             bases[table] = rows
             rows += (table_shape(table) or (0, 0))[0]
-        name = f"tables_{dtype.name.lower()}_{dim}"
+        name = emit.fresh(f"tables_{dtype.name.lower()}_{dim}")
         length = (rows + 1) * dim * dtype.itemsize
         tensor = ir.ExternalTensor(TABLES_FILE, offset, int(length), dtype, shape=ir.Shape([rows + 1, dim]), name=name)
         offset += -(-int(length) // PAGE) * PAGE
         value = ir.val(name, dtype=dtype, shape=[rows + 1, dim], const_value=tensor)
-        graph.register_initializer(value)
+        emit.graph.register_initializer(value)
         whole = FusedTable(value, dim, tuple(members), bases, rows)
         fused.update(dict.fromkeys(members, whole))
     return fused
