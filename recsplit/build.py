@@ -13,6 +13,7 @@ from recsplit import limits, models, samples, tensorrt, verify
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.bags import BagForm
 from recsplit.graph.flow import CONTROL, SEQUENCE
+from recsplit.graph.fused import policy
 from recsplit.parts import session
 from recsplit.plan import UNKNOWN_IDS, Kind, Plan, Runtime, Submodel, to_json
 from recsplit.render import render
@@ -64,11 +65,11 @@ def build(settings: BuildSettings, progress: Progress = lambda text, done, total
     Raises InputError for what the user must mend, RecsplitError where the work failed or the proof did not hold.
     """
     _refuse(settings)
-    progress(f"loading {settings.source}", 0, 0)
-    taken = take(
-        settings.source, weights=settings.weights, unknown_ids=settings.unknown_ids, int32_ids=settings.int32_ids, bag_form=settings.bag_form
-    )
-    with staging(settings.out, settings.name) as stage:
+    with staging(settings.out, settings.name) as stage:  # first of all: a folder that can't be written shows at once
+        progress(f"loading {settings.source}", 0, 0)
+        taken = take(
+            settings.source, weights=settings.weights, unknown_ids=settings.unknown_ids, int32_ids=settings.int32_ids, bag_form=settings.bag_form
+        )
         plan = _plan(settings, taken, stage.version)
         embedding = stage.path(plan.embedding.name, verify.MODEL_FILE).parent
         dense = stage.path(plan.dense.name, verify.MODEL_FILE).parent
@@ -82,6 +83,7 @@ def build(settings: BuildSettings, progress: Progress = lambda text, done, total
         verify.demand(differences)
         verify.record(cases, stage.path(plan.name, verify.REFERENCES_FILE))
         stage.path(plan.name, "plan.json").write_text(to_json(plan), encoding="utf-8")
+        progress("publishing", 0, 0)
         stage.publish()
     return Built(plan, settings.out, tuple(differences), tuple(notes))
 
@@ -97,6 +99,9 @@ def _refuse(settings: BuildSettings) -> None:
     for option, number in numbers.items():
         if number < 1:
             raise InputError(f"{option} is {number}", hint="it must be at least 1")
+    if settings.dense_runtime != "onnxruntime" and settings.dense_kind != "gpu":
+        raise InputError(f"the dense runtime {settings.dense_runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu")
+    policy(settings.unknown_ids)
     if settings.queue_delay_us < 0 or settings.tolerance < 0:
         raise InputError("--queue-delay-us and --tolerance can't be negative", hint="0 is the smallest")
 
