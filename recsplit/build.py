@@ -17,8 +17,8 @@ from recsplit.graph.fused import policy
 from recsplit.parts import session
 from recsplit.plan import UNKNOWN_IDS, Kind, Plan, Runtime, Submodel, to_json
 from recsplit.render import render
-from recsplit.staging import staging
 from recsplit.sources import Taken, take
+from recsplit.staging import staging
 from recsplit.verify import Case, Difference
 
 #: Told (text, bytes done, bytes in all) as the work goes on; the bytes are 0 where there is nothing to count.
@@ -59,7 +59,7 @@ class Built:
     notes: tuple[str, ...]
 
 
-def build(settings: BuildSettings, progress: Progress = lambda text, done, total: None) -> Built:
+def build(settings: BuildSettings, progress: Progress) -> Built:
     """Load, cut, write, render, prove and publish. On any error the repository stays as it was.
 
     Raises InputError for what the user must mend, RecsplitError where the work failed or the proof did not hold.
@@ -68,7 +68,11 @@ def build(settings: BuildSettings, progress: Progress = lambda text, done, total
     with staging(settings.out, settings.name) as stage:  # first of all: a folder that can't be written shows at once
         progress(f"loading {settings.source}", 0, 0)
         taken = take(
-            settings.source, weights=settings.weights, unknown_ids=settings.unknown_ids, int32_ids=settings.int32_ids, bag_form=settings.bag_form
+            settings.source,
+            weights=settings.weights,
+            unknown_ids=settings.unknown_ids,
+            int32_ids=settings.int32_ids,
+            bag_form=settings.bag_form,
         )
         plan = _plan(settings, taken, stage.version)
         embedding = stage.path(plan.embedding.name, verify.MODEL_FILE).parent
@@ -100,7 +104,9 @@ def _refuse(settings: BuildSettings) -> None:
         if number < 1:
             raise InputError(f"{option} is {number}", hint="it must be at least 1")
     if settings.dense_runtime != "onnxruntime" and settings.dense_kind != "gpu":
-        raise InputError(f"the dense runtime {settings.dense_runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu")
+        raise InputError(
+            f"the dense runtime {settings.dense_runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu"
+        )
     policy(settings.unknown_ids)
     if settings.queue_delay_us < 0 or settings.tolerance < 0:
         raise InputError("--queue-delay-us and --tolerance can't be negative", hint="0 is the smallest")
@@ -119,7 +125,9 @@ def _plan(settings: BuildSettings, taken: Taken, version: int) -> Plan:
     def submodel(role: str, sides: models.Interface, runtime: Runtime, kind: Kind, instances: int) -> Submodel:
         threads = settings.threads or max(1, cores // instances)
         name = f"{settings.name}_{role}"
-        return Submodel(name, "embedding" if role == "embedding" else "dense", sides.inputs, sides.outputs, runtime, kind, instances, threads)
+        return Submodel(
+            name, "embedding" if role == "embedding" else "dense", sides.inputs, sides.outputs, runtime, kind, instances, threads
+        )
 
     return Plan(
         name=settings.name,
@@ -150,8 +158,7 @@ def _cases(plan: Plan, taken: Taken, progress: Progress) -> list[Case]:
     if taken.example is not None:
         example = {name: data.astype(narrowed[name], copy=False) for name, data in taken.example.items() if name in narrowed}
     named = samples.cases(plan, np.random.default_rng(0), references=example)
-    told = lambda case: progress(f"asking the source: {case}", 0, 0)  # noqa: E731 (one line, used once)
-    return verify.make_cases(named, source, told, infinite_rows=_may_be_infinite(plan))
+    return verify.make_cases(named, source, lambda case: progress(f"asking the source: {case}", 0, 0), infinite_rows=_may_be_infinite(plan))
 
 
 def _may_be_infinite(plan: Plan) -> bool:

@@ -50,7 +50,7 @@ def _limit(plan: Plan, tensor: Tensor, embedding: Run) -> int:
 
 def _accepts(plan: Plan, tensor: Tensor, value: int, embedding: Run) -> bool:
     feeds: Mapping[str, Array] = {item.name: _row(plan, item, value if item.name == tensor.name else 0) for item in plan.embedding.inputs}
-    return bool((embedding(feeds)[UNKNOWN_IDS][:, 0] < 0).all())
+    return bool(np.less(embedding(feeds)[UNKNOWN_IDS][:, 0], 0).all())
 
 
 def _row(plan: Plan, tensor: Tensor, value: int) -> Array:

@@ -18,8 +18,8 @@ _INLINE_BYTES = 1024
 WEIGHTS_FILE = "weights.bin"
 
 _TRITON = {
-    ir.DataType.FLOAT: "FP32", ir.DataType.DOUBLE: "FP64", ir.DataType.FLOAT16: "FP16", ir.DataType.BFLOAT16: "BF16", ir.DataType.BOOL: "BOOL",
-    ir.DataType.INT8: "INT8", ir.DataType.INT16: "INT16", ir.DataType.INT32: "INT32", ir.DataType.INT64: "INT64",
+    ir.DataType.FLOAT: "FP32", ir.DataType.DOUBLE: "FP64", ir.DataType.FLOAT16: "FP16", ir.DataType.BFLOAT16: "BF16",
+    ir.DataType.BOOL: "BOOL", ir.DataType.INT8: "INT8", ir.DataType.INT16: "INT16", ir.DataType.INT32: "INT32", ir.DataType.INT64: "INT64",
     ir.DataType.UINT8: "UINT8", ir.DataType.UINT16: "UINT16", ir.DataType.UINT32: "UINT32", ir.DataType.UINT64: "UINT64",
 }  # fmt: skip
 

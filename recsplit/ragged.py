@@ -37,7 +37,7 @@ def to_rows(bags: Bags, source: Mapping[str, Array], *, slots_multiple: int = 1)
     start_in_row = (np.cumsum(lengths, axis=1) - lengths).T.reshape(-1).repeat(flat)
     within = np.arange(len(values)) - (np.cumsum(flat) - flat).repeat(flat)
     place = row * slots + start_in_row + within
-    rows = {bags.lengths: lengths.astype(np.int64)}
+    rows: dict[str, Array] = {bags.lengths: lengths.astype(np.int64)}
     for name, origin in ((bags.values, bags.source_values), (bags.weights, bags.source_weights)):
         if name is not None and origin is not None:
             padded = np.zeros(batch * slots, dtype=np.asarray(source[origin]).dtype)

@@ -56,7 +56,10 @@ def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Arra
     if plan.max_batch_size > 7:
         # A few rows over and over: 2048 different ones would touch, and so map, most pages of a 10 GB table.
         size = plan.max_batch_size
-        yield "largest batch", {name: np.resize(data, (size, *data.shape[1:])) for name, data in rows(plan, min(8, size), rng, references=references).items()}
+        yield (
+            "largest batch",
+            {name: np.resize(data, (size, *data.shape[1:])) for name, data in rows(plan, min(8, size), rng, references=references).items()},
+        )
 
 
 def id_columns(plan: Plan, name: str) -> list[tuple[tuple[int, int] | None, int]]:
@@ -100,7 +103,9 @@ def _with_ids(plan: Plan, inputs: dict[str, Array], *, last: bool) -> dict[str, 
     filled = {}
     for name, data in inputs.items():
         if name in values:
-            filled[name] = _bag_ids(plan, next(bags for bags in plan.bags if bags.values == name), inputs, lambda limit: limit - 1 if last else 0)
+            filled[name] = _bag_ids(
+                plan, next(bags for bags in plan.bags if bags.values == name), inputs, lambda limit: limit - 1 if last else 0
+            )
         else:
             filled[name] = _fill_ids(plan, name, data, lambda limit, size: np.full(size, limit - 1 if last else 0))
     return filled
@@ -144,7 +149,9 @@ def _bag_ids(plan: Plan, bags: Bags, inputs: Mapping[str, Array], pick: Pick, *,
     return data
 
 
-def _lengths(plan: Plan, batch: int, rng: np.random.Generator, references: Mapping[str, Array], shape_to_lengths: Lengths) -> dict[str, Array]:
+def _lengths(
+    plan: Plan, batch: int, rng: np.random.Generator, references: Mapping[str, Array], shape_to_lengths: Lengths
+) -> dict[str, Array]:
     """Random inputs whose bags have the lengths that a function of the shape gives."""
     made = rows(plan, batch, rng, references=references)
     for bags in plan.bags:

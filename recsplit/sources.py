@@ -19,7 +19,10 @@ from recsplit.plan import Bags
 
 @dataclass(frozen=True)
 class Taken:
-    """A source taken apart. `example`: valid inputs of the ensemble, None where the source has none; `dtypes`: of the source's own inputs."""
+    """A source taken apart.
+
+    `example`: valid inputs of the ensemble, None where the source has none; `dtypes`: of the source's own inputs.
+    """
 
     loaded: Loaded
     cut: Cut
@@ -33,7 +36,9 @@ def take(source: str, *, weights: Path | None, unknown_ids: str, int32_ids: bool
     faulty = faults(loaded.model)
     if faulty:
         raise InputError(
-            f"the export is faulty: {faulty[0].what}", hint=faulty[0].hint, detail="\n".join(f"{fault.node}: {fault.what}" for fault in faulty)
+            f"the export is faulty: {faulty[0].what}",
+            hint=faulty[0].hint,
+            detail="\n".join(f"{fault.node}: {fault.what}" for fault in faulty),
         )
     dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
     made = cut(loaded.model, unknown_ids=unknown_ids, int32_ids=int32_ids, bag_form=bag_form, example=loaded.example, loops=loops)
@@ -54,7 +59,10 @@ def candidates(source: str, *, weights: Path | None) -> tuple[Candidate, ...]:
 def as_rows(groups: tuple[Bags, ...], example: Mapping[str, Array]) -> dict[str, Array]:
     """A source's own inputs as the ensemble's."""
     ragged_names = {
-        name for bags in groups for name in (bags.source_values, bags.source_offsets, bags.source_lengths, bags.source_weights) if name is not None
+        name
+        for bags in groups
+        for name in (bags.source_values, bags.source_offsets, bags.source_lengths, bags.source_weights)
+        if name is not None
     }
     rows = {name: data for name, data in example.items() if name not in ragged_names}
     for bags in groups:

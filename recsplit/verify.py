@@ -103,8 +103,13 @@ def demand(found: Iterable[Difference]) -> None:
     """Raise RecsplitError if any difference is over its limit."""
     bad = [item for item in found if not item.ok]
     if bad:
-        lines = [f"{item.stage}: output {item.output!r} differs by {item.relative:.2e} (limit {item.limit:.0e}) in case {item.case!r}" for item in bad]
-        raise RecsplitError("the parts do not answer as the source does", hint="nothing was published; see --tolerance", detail="\n".join(lines))
+        lines = [
+            f"{item.stage}: output {item.output!r} differs by {item.relative:.2e} (limit {item.limit:.0e}) in case {item.case!r}"
+            for item in bad
+        ]
+        raise RecsplitError(
+            "the parts do not answer as the source does", hint="nothing was published; see --tolerance", detail="\n".join(lines)
+        )
 
 
 def record(cases: Sequence[Case], path: Path) -> None:
@@ -147,13 +152,17 @@ def by_source(plan: Plan, run: Run, dtypes: Mapping[str, np.dtype[np.generic]]) 
 
 
 def make_cases(
-    named: Iterable[tuple[str, dict[str, Array]]], run: Run, progress: Callable[[str], None] = lambda name: None, *, infinite_rows: bool = False
+    named: Iterable[tuple[str, dict[str, Array]]],
+    run: Run,
+    progress: Callable[[str], None],
+    *,
+    infinite_rows: bool = False,
 ) -> list[Case]:
-    """Run the source on named inputs.
+    """Run the source on named inputs, telling `progress` the name of each.
 
     With `infinite_rows`, rows that the source does not answer with a number are left out: the legacy ONNX exporter's
-    max over an empty bag is -inf, and NaN a layer later, where torch, and so the parts, give zeros. Otherwise raises InputError where the source
-    answers NaN or infinity: nothing could be compared.
+    max over an empty bag is -inf, and NaN a layer later, where torch, and so the parts, give zeros. Otherwise raises
+    InputError where the source answers NaN or infinity: nothing could be compared.
     """
     made = []
     for name, inputs in named:
@@ -164,10 +173,14 @@ def make_cases(
             if data.dtype.kind != "f" or np.isfinite(data).all():
                 continue
             if not infinite_rows or len(data) != len(finite):
-                raise InputError(f"the source answers NaN or infinity in output {output!r} (case {name!r})", hint="are the trained weights loaded?")
+                raise InputError(
+                    f"the source answers NaN or infinity in output {output!r} (case {name!r})", hint="are the trained weights loaded?"
+                )
             finite &= np.isfinite(data.reshape(len(data), -1)).all(axis=1)
         if finite.any():
-            made.append(Case(name, {key: data[finite] for key, data in inputs.items()}, {key: data[finite] for key, data in outputs.items()}))
+            made.append(
+                Case(name, {key: data[finite] for key, data in inputs.items()}, {key: data[finite] for key, data in outputs.items()})
+            )
     return made
 
 
@@ -186,7 +199,9 @@ def _difference(stage: str, case: Case, name: str, want: Array, got: Array | Non
         return 0.0, 0.0  # a server that errs on unknown ids need not hand out the marks
     if got is None or got.shape != want.shape:
         shape = None if got is None else got.shape
-        raise RecsplitError(f"{stage}: output {name!r} has shape {shape} instead of {want.shape} in case {case.name!r}", hint="rows got lost or mixed")
+        raise RecsplitError(
+            f"{stage}: output {name!r} has shape {shape} instead of {want.shape} in case {case.name!r}", hint="rows got lost or mixed"
+        )
     if want.size == 0:
         return 0.0, 0.0
     if want.dtype.kind not in "fc":

@@ -14,18 +14,24 @@ from recsplit.plan import Kind, Plan, Runtime
 
 @click.command(epilog=example("recsplit build recsplit.zoo.tiny:dlrm -o /tmp/models --name tiny"))
 @click.argument("source")
-@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("model_repository"), show_default=True, help="The model repository.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default=Path("model_repository"), show_default=True, help="The model repository."
+)
 @click.option("--name", help="Name of the ensemble; the source's own by default.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained weights, x.safetensors, for a factory source.")
 @click.option("--max-batch-size", type=int, default=2048, show_default=True, help="Largest batch, in rows.")
 @click.option("--unknown-ids", default="error", show_default=True, help="What an id outside its table does: error, zero or row=N.")
 @click.option("--ids", type=click.Choice(("same", "int32")), default="same", show_default=True, help="Ask clients for narrower ids.")
-@click.option("--bags", type=click.Choice(("auto", "padded", "cumulative")), default="auto", show_default=True, help="How ragged bags are pooled.")
+@click.option(
+    "--bags", type=click.Choice(("auto", "padded", "cumulative")), default="auto", show_default=True, help="How ragged bags are pooled."
+)
 @click.option("--embedding-instances", type=int, default=1, show_default=True, help="Triton instances of the embedding model.")
 @click.option("--dense-instances", type=int, default=1, show_default=True, help="Triton instances of the dense model.")
 @click.option("--threads", type=int, help="Threads of an instance; this machine's cores divided by the instances by default.")
 @click.option("--dense-kind", type=click.Choice(get_args(Kind)), default="cpu", show_default=True, help="Where the dense model runs.")
-@click.option("--dense-runtime", type=click.Choice(get_args(Runtime)), default="onnxruntime", show_default=True, help="What runs the dense model.")
+@click.option(
+    "--dense-runtime", type=click.Choice(get_args(Runtime)), default="onnxruntime", show_default=True, help="What runs the dense model."
+)
 @click.option("--queue-delay-us", type=int, default=0, show_default=True, help="How long Triton may wait to fill a batch.")
 @click.option("--queue-timeout-ms", type=int, default=1000, show_default=True, help="How long a request may queue before it is refused.")
 @click.option("--templates", type=click.Path(path_type=Path), help="A folder of templates that replace ours of the same name.")
@@ -66,7 +72,15 @@ def show_differences(differences: list[dict[str, Any]]) -> None:
     show_table(
         ("stage", "output", "largest absolute", "largest relative", "in case", "runs", "holds"),
         [
-            (item["stage"], item["output"], f"{item['absolute']:.2e}", f"{item['relative']:.2e}", item["case"], item["runs"], "yes" if item["ok"] else "NO")
+            (
+                item["stage"],
+                item["output"],
+                f"{item['absolute']:.2e}",
+                f"{item['relative']:.2e}",
+                item["case"],
+                item["runs"],
+                "yes" if item["ok"] else "NO",
+            )
             for item in differences
         ],
     )

@@ -20,7 +20,9 @@ def command(source: str, weights: Path | None, as_json: bool) -> None:
 
     with progress(f"loading {source}"):
         found = candidates(source, weights=weights)
-    rows = [(item.table, item.rows, item.dim, item.kind, item.node.name or "", "yes" if item.is_lookup else "no", item.reason) for item in found]
+    rows = [
+        (item.table, item.rows, item.dim, item.kind, item.node.name or "", "yes" if item.is_lookup else "no", item.reason) for item in found
+    ]
     if as_json:
         keys = ("table", "rows", "dim", "operator", "node", "cut", "reason")
         show_json([dict(zip(keys, row, strict=True)) for row in rows])

@@ -11,7 +11,9 @@ from recsplit.errors import RecsplitError
 
 
 @click.command(
-    epilog=example("recsplit build recsplit.zoo.tiny:dlrm -o /tmp/models --name tiny", "recsplit verify /tmp/models --source recsplit.zoo.tiny:dlrm")
+    epilog=example(
+        "recsplit build recsplit.zoo.tiny:dlrm -o /tmp/models --name tiny", "recsplit verify /tmp/models --source recsplit.zoo.tiny:dlrm"
+    )
 )
 @click.argument("repository", type=click.Path(path_type=Path))
 @click.option("--model", help="Which ensemble, where the repository holds several.")

@@ -59,11 +59,11 @@ def ragged(lowering: Lowering, found: RaggedGroup, form: BagForm) -> None:
         jagged = node.op_type == "JaggedBags"
         ids = elementwise(emit, _present(node.inputs[0 if jagged else 1]), found.values, values)
         ids = ids if ids.dtype == ir.DataType.INT64 else emit.cast(ids, ir.DataType.INT64)
-        bags = _spread(emit, ids, place, len(found.bags.features))
+        bags = _spread(emit, ids, place)
         scale = None
         factor = node.inputs[2 if jagged else 3] if len(node.inputs) > (2 if jagged else 3) else None
         if factor is not None and found.weights is not None and weights is not None:
-            scale = _spread(emit, elementwise(emit, factor, found.weights, weights), place, len(found.bags.features))
+            scale = _spread(emit, elementwise(emit, factor, found.weights, weights), place)
         _read(lowering, node, found, bags, present, scale, form)
 
 
@@ -148,7 +148,7 @@ def _pool(
     return emit.reshape(emit.cast(total, dtype), [-1, len(members), fused.dim])
 
 
-def _spread(emit: Emit, data: ir.Value, place: ir.Value, features: int) -> ir.Value:
+def _spread(emit: Emit, data: ir.Value, place: ir.Value) -> ir.Value:
     """Row-wise values [batch, slots] at `place` [batch, features, longest], as [batch, features, longest]."""
     flat = emit.reshape(place, [0, -1])
     return emit.op("Reshape", emit.op("GatherElements", data, flat, axis=1), emit.op("Shape", place))

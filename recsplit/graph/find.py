@@ -105,7 +105,8 @@ def _why_not(node: ir.Node, flow: Flow) -> str:
         if is_lookup_shaped(blocker):
             return f"its ids come out of another lookup ({blocker.op_type} {blocker.name!r}), so it stays in the dense model"
         what = "ids" if value is ids else "bags"
-        return f"its {what} depend on floating-point layers ({blocker.op_type} {blocker.name!r} comes before them), so it stays in the dense model"
+        maker = f"{blocker.op_type} {blocker.name!r}"
+        return f"its {what} depend on floating-point layers ({maker} comes before them), so it stays in the dense model"
     if not flow.sources(ids):
         shaped = not ids.is_initializer() and ids.producer() is not None
         told = "tell positions only (made from shapes, not from data)" if shaped else "are a constant of the model"
