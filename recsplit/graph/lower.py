@@ -128,12 +128,16 @@ def varying(lowering: Lowering, reading: Reading) -> None:
     ids = reading.ids if reading.ids.dtype == ir.DataType.INT64 else emit.cast(reading.ids, ir.DataType.INT64)
     bad = emit.op("Or", emit.op("Less", ids, emit.const(0)), emit.op("GreaterOrEqual", ids, emit.const(rows)), name="is_unknown")
     if lowering.unknown.marks:
-        flat_bad, flat_ids = emit.reshape(bad, [0, -1]), emit.reshape(ids, [0, -1])
-        lowering.mark(*first_unknown(emit, flat_bad, flat_ids, axis=1))
+        # One slot more, of zeros: a history may be empty, and there is no first of nothing.
+        padded = [emit.op("Pad", emit.reshape(item, [0, -1]), emit.const([0, 0, 0, 1], name="pads")) for item in (bad, ids)]
+        lowering.mark(*first_unknown(emit, *padded, axis=1))
     columns = [Column(reading.ids, None, 0)] if reading.ids.is_graph_input() else None
     lowering.describe(reading.table, reading.pooling, columns, reading.ids.name or "" if columns else ", ".join(_sources(reading)), 1)
     row = emit.op("Add", ids, emit.const(fused.bases[reading.table])) if fused.bases[reading.table] else ids
     row = emit.op("Where", bad, emit.const(fallback(fused, reading.table, lowering.unknown)), row, name="rows")
+    mask = _mask(emit, reading)
+    if mask is not None:
+        row = emit.op("Where", mask, row, emit.const(fused.zero_row))
     vectors = emit.op("Gather", fused.value, row, axis=0, name="vectors")
     if reading.pooling == "graph":
         _take_over(reading.node.outputs[0], vectors)
@@ -141,9 +145,7 @@ def varying(lowering: Lowering, reading: Reading) -> None:
     elif reading.pooling == "none":
         _cross(lowering, reading, vectors)
     else:
-        pooled = pool(
-            emit, vectors, reading.pooling, axis=1, dtype=vector_dtype(reading.table), mask=_mask(emit, reading), weights=reading.weights
-        )
+        pooled = pool(emit, vectors, reading.pooling, axis=1, dtype=vector_dtype(reading.table), mask=mask, weights=reading.weights)
         lowering.parts.append(Part(emit.unsqueeze(pooled, 1), dim, ((reading.out, 1, (dim,)),)))
 
 
