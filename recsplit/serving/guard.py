@@ -13,17 +13,19 @@ import sys
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
+TRITON = {"tritonserver", "triton_python_backend_stub"}
 
 
 def sweep(folder: Path) -> None:
-    """End processes that have the folder's name in their arguments, drop shared memory so named, and remove the folder.
+    """End Triton's processes that have the folder's name in their arguments, drop shared memory so named, remove the folder.
 
     The name is unique to one server: it is in the paths of its backends and the prefix of its shared memory. Triton ends
     its stubs and removes its regions itself when it ends well; after a kill -9 they stay.
     """
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if int(process.name) != os.getpid() and folder.name.encode() in (process / "cmdline").read_bytes():
+            command = (process / "cmdline").read_text(errors="replace")
+            if folder.name in command and Path(command.partition("\0")[0]).name in TRITON:
                 os.kill(int(process.name), signal.SIGKILL)
         except OSError:  # it ended meanwhile, or it is not ours
             continue

@@ -89,7 +89,7 @@ def prepare_backends(triton: Triton, folder: Path) -> Path:
 
 def check_stub(triton: Triton, environment: dict[str, str]) -> None:
     """Raises InputError where the stub can't start, most often because libpython is absent. Triton would only say "stub failed"."""
-    trial = subprocess.run([triton.stub], env=environment, capture_output=True, text=True, timeout=30, check=False)
+    trial = subprocess.run([triton.stub], env=environment, capture_output=True, text=True, check=False)
     if trial.returncode != 1:  # 1 is "Expected 9 arguments": it started
         raise InputError(
             f"Triton's Python stub does not start: {trial.stderr.strip() or f'exit status {trial.returncode}'}",

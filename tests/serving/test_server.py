@@ -192,7 +192,7 @@ def test_stop_leaves_nothing_behind_though_a_client_keeps_its_connection(shop_fo
 
 
 def test_requests_in_flight_are_answered_before_the_end(tmp_path: Path) -> None:
-    size, turns = 400, 60
+    size, turns = 400, 40
     body = helper.make_graph(
         [
             helper.make_node("MatMul", ["state", "w"], ["multiplied"]),
