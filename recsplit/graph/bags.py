@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from recsplit.graph.columns import Column, trace
+from recsplit.graph.columns import Column
 from recsplit.graph.emit import Emit
 from recsplit.graph.find import tables_of
 from recsplit.graph.flow import Array, table_shape
@@ -22,10 +22,22 @@ from recsplit.graph.lower import Lowering, Part, first_unknown, pool, vector_dty
 from recsplit.graph.rows import RaggedGroup, as_rows, elementwise
 from recsplit.plan import Pooling
 
+#: Stands in `unknown_ids` for the id where a row's lengths are negative or claim more ids than it has slots.
+WRONG_LENGTHS = -(2**63)
+
 BagForm = Literal["padded", "cumulative"]
 
 #: Longest bag over mean bag length from which the cumulative form is the faster one.
 SKEW = 8.0
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """Ids INT64 and which of them there are, BOOL, both [batch, features, longest]; rows with wrong lengths, BOOL [batch, 1]."""
+
+    ids: ir.Value
+    present: ir.Value
+    wrong: ir.Value
 
 
 @dataclass(frozen=True)
@@ -45,43 +57,60 @@ def choose_form(lengths: Array | None) -> BagForm:
     return "cumulative" if float(lengths.max()) / float(lengths.mean()) > SKEW else "padded"
 
 
-def ragged(lowering: Lowering, found: RaggedGroup, form: BagForm) -> None:
+def ragged(lowering: Lowering, found: RaggedGroup, form: BagForm, *, int32_ids: bool) -> None:
     """Lower all lookups of one ragged group and replace its graph inputs by rows."""
     emit = lowering.emit
-    values, lengths, weights = as_rows(emit, found)
+    values, given, weights = as_rows(emit, found, int32_ids=int32_ids)
+    lengths, wrong = _checked(lowering, values, given)
     starts = emit.op("CumSum", lengths, emit.const(1), exclusive=1, name="starts")
     longest = emit.op("Max", emit.reduce("ReduceMax", emit.reshape(lengths, [-1]), 0), emit.const(1), name="longest")
     slot = emit.op("Range", emit.const(0), longest, emit.const(1))
     present = emit.op("Less", emit.reshape(slot, [1, 1, -1]), emit.unsqueeze(lengths, 2), name="present")  # [batch, features, longest]
     place = emit.op("Add", emit.unsqueeze(starts, 2), emit.reshape(slot, [1, 1, -1]))
     place = emit.op("Where", present, place, emit.const(0))
-    for node in found.nodes:
+    for node, shift in zip(found.nodes, found.shifts, strict=True):
         jagged = node.op_type == "JaggedBags"
         ids = elementwise(emit, _present(node.inputs[0 if jagged else 1]), found.values, values)
         ids = ids if ids.dtype == ir.DataType.INT64 else emit.cast(ids, ir.DataType.INT64)
-        bags = _spread(emit, ids, place)
+        slots = _Slots(_spread(emit, ids, place), present, wrong)
         scale = None
         factor = node.inputs[2 if jagged else 3] if len(node.inputs) > (2 if jagged else 3) else None
         if factor is not None and found.weights is not None and weights is not None:
             scale = _spread(emit, elementwise(emit, factor, found.weights, weights), place)
-        _read(lowering, node, found, bags, present, scale, form)
+        _read(lowering, node, found, slots, scale, form, shift)
+
+
+def _checked(lowering: Lowering, values: ir.Value, lengths: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Lengths that fit the slots, and which rows' didn't, BOOL [batch, 1]: negative ones, or more ids than slots.
+
+    Such a row's bags count as empty, and it is marked as one with an unknown id; a policy without marks points behind
+    the slots, where onnxruntime refuses to read. Else one client's lengths would be read out of another's ids, or
+    take all memory there is.
+    """
+    emit = lowering.emit
+    huge = emit.const(2**40)  # that many features' lengths add up without overflow
+    slots = emit.op("Slice", emit.op("Shape", values), emit.const([1]), emit.const([2]), name="slots")
+    claimed = emit.op("Min", emit.op("Where", emit.op("Less", lengths, emit.const(0)), huge, lengths), huge)
+    wrong = emit.op("Greater", emit.reduce("ReduceSum", claimed, 1, keepdims=True), slots, name="is_wrong")
+    instead = emit.const(0) if lowering.unknown.marks else emit.op("Add", slots, emit.const(1))
+    return emit.op("Where", wrong, instead, lengths, name="lengths"), wrong
 
 
 def _read(
-    lowering: Lowering, node: ir.Node, found: RaggedGroup, bags: ir.Value, present: ir.Value, scale: ir.Value | None, form: BagForm
+    lowering: Lowering, node: ir.Node, found: RaggedGroup, slots: _Slots, scale: ir.Value | None, form: BagForm, shift: int | None
 ) -> None:
     """One lookup node: check the ids, then pool, dim by dim and pooling by pooling."""
-    emit = lowering.emit
+    emit, bags, present = lowering.emit, slots.ids, slots.present
     features = _features(node)
     rows = [(table_shape(feature.table) or (0, 0))[0] for feature in features]
     outside = emit.op("Or", emit.op("Less", bags, emit.const(0)), emit.op("GreaterOrEqual", bags, emit.const(np.reshape(rows, (1, -1, 1)))))
     bad = emit.op("And", outside, present, name="is_unknown")
     if lowering.unknown.marks:
-        first_bad, first_id = first_unknown(emit, bad, bags, axis=2)
-        lowering.mark(emit.reshape(first_bad, [0, -1]), emit.reshape(first_id, [0, -1]))
-    direct = trace(_present(node.inputs[0 if node.op_type == "JaggedBags" else 1])) is not None
+        first_bad, first_id = (emit.reshape(item, [0, -1]) for item in first_unknown(emit, bad, bags, axis=2))
+        client_id = emit.op("Sub", first_id, emit.const(shift)) if shift else first_id
+        lowering.mark(emit.op("Or", first_bad, slots.wrong), emit.op("Where", slots.wrong, emit.const(WRONG_LENGTHS), client_id))
     for feature in features:
-        columns = [Column(found.values, feature.index, 0)] if direct else None  # a bag's column is its feature
+        columns = None if shift is None else [Column(found.values, feature.index, shift)]  # a bag's column is its feature
         lowering.describe(feature.table, feature.mode, columns, found.bags.values, 1)
     fallbacks = [fallback(lowering.fused[feature.table], feature.table, lowering.unknown) for feature in features]
     bases = [lowering.fused[feature.table].bases[feature.table] for feature in features]

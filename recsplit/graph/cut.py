@@ -88,7 +88,7 @@ def cut(
         if reading.width is None:
             lower.varying(lowering, reading)
     for group in groups:
-        ragged(lowering, group, bag_form or choose_form(_example_lengths(group, example)))
+        ragged(lowering, group, bag_form or choose_form(_example_lengths(group, example)), int32_ids=int32_ids)
     marks = lower.marks(lowering)
     if marks is not None:
         model.graph.outputs.append(marks)  # first of all, so that nothing takes it for dead code
@@ -99,7 +99,7 @@ def cut(
         raise InputError(
             f"the model can't be batched: {problem}", hint="make the batch size follow another input, or use fixed-length bags"
         )
-    _measure_interface(model, boundary)
+    _measure_interface(model, boundary, [group.bags.lengths for group in groups])
     if marks is not None:
         _poison(Emit(model, "recsplit/poison"), marks)
         _tidy(model)
@@ -255,10 +255,10 @@ def _refuse_leftovers(model: ir.Model, refused: Mapping[ir.Node, str]) -> None:
             )
 
 
-def _measure_interface(model: ir.Model, boundary: Sequence[ir.Value]) -> None:
+def _measure_interface(model: ir.Model, boundary: Sequence[ir.Value], lengths: Sequence[str]) -> None:
     """Write measured shapes on the boundary and the outputs. Raises RecsplitError where one has no batch dimension."""
     values = [*boundary, *model.graph.outputs]
-    for value, shape in zip(values, measure.shapes(model, values), strict=True):
+    for value, shape in zip(values, measure.shapes(model, values, zeros=lengths), strict=True):
         if not shape or shape[0] != "batch":
             raise RecsplitError(
                 f"{value.name!r} has no leading batch dimension (its shape is {shape}), so Triton could not batch requests",

@@ -155,8 +155,11 @@ def pool(
     """Pool [..., length, dim] over `axis` as torch.nn.functional.embedding_bag does.
 
     `mask` BOOL [..., length]: which slots count (None: all; masked slots must hold zeros already). An empty bag gives
-    zeros in every mode. `weights` [..., length] multiply the vectors (sum only, as in torch).
+    zeros in every mode. `weights` [..., length] multiply the vectors (sum only, as in torch); those of masked slots,
+    which may be anything, even NaN, don't.
     """
+    if weights is not None and mask is not None:
+        weights = emit.op("Where", mask, weights, emit.const(np.array(0), dtype.numpy(), name="zero"))
     if weights is not None:
         vectors = emit.op("Mul", vectors, emit.unsqueeze(weights, -1))
     if mode == "max" and mask is not None:

@@ -3,7 +3,7 @@
 Exporters leave many shapes unknown or wrong; two small runs tell which dimensions follow the batch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,12 +57,15 @@ def _whole(dtype: np.dtype[np.generic]) -> tuple[int, int]:
     return -(2**digits), 2**digits
 
 
-def shapes(model: ir.Model, values: Sequence[ir.Value]) -> list[tuple[Dim, ...]]:
-    """The measured shape of each value. Raises RecsplitError if the sub-graph does not run."""
+def shapes(model: ir.Model, values: Sequence[ir.Value], *, zeros: Collection[str] = ()) -> list[tuple[Dim, ...]]:
+    """The measured shape of each value, `zeros` being inputs that must be 0. Raises RecsplitError if the sub-graph does not run."""
     if not values:
         return []
     run = runner(model, values)
-    first, second = (run(feeds(model, *probe, np.random.default_rng(0))) for probe in _PROBES)
+    first, second = (
+        run({name: np.zeros_like(data) if name in zeros else data for name, data in feeds(model, *probe, np.random.default_rng(0)).items()})
+        for probe in _PROBES
+    )
     return [
         tuple(
             "batch" if (a, b) == (_PROBES[0][0], _PROBES[1][0]) and axis == 0 else int(a) if a == b else -1

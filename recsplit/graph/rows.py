@@ -6,12 +6,14 @@ How a computed offsets tensor follows from the input is not matched by structure
 many, but by evaluating it on known bags.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from recsplit.graph.columns import proved
 from recsplit.graph.emit import Emit
 from recsplit.graph.find import table_name, tables_of
 from recsplit.graph.flow import Array, Flow, constant, evaluate
@@ -24,9 +26,13 @@ _LENGTHS = np.array([[2, 0, 3, 1], [1, 4, 0, 2], [3, 1, 1, 0], [0, 2, 5, 1]])  #
 
 @dataclass(frozen=True)
 class RaggedGroup:
-    """Lookup nodes that read the same ragged input, and the inputs in both forms."""
+    """Lookup nodes that read the same ragged input, and the inputs in both forms.
+
+    `shifts`: for each node, what is added to the client's ids to get its rows; None where they are computed otherwise.
+    """
 
     nodes: tuple[ir.Node, ...]
+    shifts: tuple[int | None, ...]
     bags: Bags
     values: ir.Value
     offsets: ir.Value
@@ -46,37 +52,49 @@ def group(model: ir.Model, nodes: Sequence[ir.Node]) -> tuple[list[RaggedGroup],
         known = groups.get(found.values)
         if known is None:
             groups[found.values] = found
-        elif (known.offsets, known.bags.source_row, known.bags.features) == (found.offsets, found.bags.source_row, found.bags.features):
+        elif (known.offsets, known.bags.source_row, len(known.bags.features)) == (
+            found.offsets,
+            found.bags.source_row,
+            len(found.bags.features),
+        ):
             weights = known.weights or found.weights
             if known.weights is not None and found.weights not in (None, known.weights):
                 refused[node] = f"two lookups read {found.values.name!r} with different per-sample weights"
                 continue
             bags = known.bags if known.weights is not None else found.bags
-            groups[found.values] = RaggedGroup((*known.nodes, node), bags, found.values, found.offsets, weights)
+            bags = dataclasses.replace(bags, features=known.bags.features)
+            nodes_so_far, shifts = (*known.nodes, node), (*known.shifts, *found.shifts)
+            groups[found.values] = RaggedGroup(nodes_so_far, shifts, bags, found.values, found.offsets, weights)
         else:
             refused[node] = f"input {found.values.name!r} is read with two different sets of bags"
     return list(groups.values()), refused
 
 
-def as_rows(emit: Emit, found: RaggedGroup) -> tuple[ir.Value, ir.Value, ir.Value | None]:
-    """Replace the group's graph inputs; returns the new inputs (values, lengths, weights).
+def as_rows(emit: Emit, found: RaggedGroup, *, int32_ids: bool) -> tuple[ir.Value, ir.Value, ir.Value | None]:
+    """Put the group's inputs in rows into the graph; returns (values, lengths, weights) in the dtypes of the old ones.
 
-    What the rest of the model knew by the old inputs' shapes (the batch size) it knows by the new ones'.
+    Groups whose bags come from the same offsets share `lengths`. What the rest of the model knew by the old inputs'
+    shapes (the batch size) it knows by the new ones'.
     """
     graph = emit.graph
-    values = ir.val(f"{found.bags.values}", dtype=found.values.dtype, shape=["batch", "slots"])
-    lengths = ir.val(found.bags.lengths, dtype=ir.DataType.INT64, shape=["batch", len(found.bags.features)])
-    made = [values, lengths]
+    lengths = next((value for value in graph.inputs if value.name == found.bags.lengths and value is not found.offsets), None)
+    narrow = int32_ids and found.values.dtype == ir.DataType.INT64
+    values = ir.val(found.bags.values, dtype=ir.DataType.INT32 if narrow else found.values.dtype, shape=["batch", "slots"])
+    made = [values]
+    if lengths is None:
+        lengths = ir.val(found.bags.lengths, dtype=ir.DataType.INT64, shape=["batch", len(found.bags.features)])
+        made.append(lengths)
     weights = None
     if found.weights is not None:
         weights = ir.val(f"{found.bags.weights}", dtype=found.weights.dtype, shape=["batch", "slots"])
         made.append(weights)
     position = list(graph.inputs).index(found.values)
-    for value in made:
-        if not any(item.name == value.name for item in graph.inputs if item not in (found.values, found.offsets, found.weights)):
-            graph.inputs.insert(position, value)
-            position += 1
+    for place, value in enumerate(made, position):
+        graph.inputs.insert(place, value)
     _shape_of_offsets(emit, found, lengths)
+    if narrow:
+        values = emit.cast(values, ir.DataType.INT64)
+        values.dtype = ir.DataType.INT64
     return values, lengths, weights
 
 
@@ -132,9 +150,10 @@ def _recognise(model: ir.Model, flow: Flow, node: ir.Node) -> RaggedGroup | str:
         return f"how its offsets follow from input {offsets.name!r} isn't understood"
     row, last, by_length = form
     features = tuple(node.attributes["features"].as_strings()) if jagged else (table_name(tables_of(node)[0]),)
+    others = {value.name or "" for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values())}
     bags = Bags(
         values=values.name or "values",
-        lengths=_lengths_name(offsets.name or "offsets", row, by_length),
+        lengths=_lengths_name(offsets.name or "offsets", row, by_length, others),
         weights=source_weights.name if source_weights is not None else None,
         features=features,
         source_values=values.name or "values",
@@ -144,15 +163,18 @@ def _recognise(model: ir.Model, flow: Flow, node: ir.Node) -> RaggedGroup | str:
         source_row=row,
         include_last_offset=last,
     )
-    return RaggedGroup((node,), bags, values, offsets, source_weights)
+    (columns,) = proved(model, [ids], [1])
+    return RaggedGroup((node,), (columns[0].shift if columns is not None else None,), bags, values, offsets, source_weights)
 
 
-def _lengths_name(name: str, row: int | None, by_length: bool) -> str:
-    """`lengths` for an input called `offsets`; one name per row of stacked offsets."""
-    made = name if by_length else name.replace("offsets", "lengths").replace("offset", "length")
-    if made == name and not by_length:
-        made = f"{name}_lengths"
-    return made if row is None else f"{made}_{row}"
+def _lengths_name(name: str, row: int | None, by_length: bool, others: Container[str]) -> str:
+    """`lengths` for an input called `offsets`; one name per row of stacked offsets; none that the model has for something else."""
+    if by_length:
+        return name
+    made = name.replace("offsets", "lengths").replace("offset", "length")
+    made = f"{name}_lengths" if made == name else made
+    made = made if row is None else f"{made}_{row}"
+    return f"{name}_{made}" if made in others else made
 
 
 def _one_input(flow: Flow, value: ir.Value) -> ir.Value | None:
