@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from recsplit.graph.loops.numbers import ZERO, Number
 from recsplit.graph.loops.turns import NotABag, Turns, branches, equal, less, made_by, plain, read_turns, source, truth
-from recsplit.graph.loops.values import Numbers, attribute, constant, dtype, integers
+from recsplit.graph.loops.values import Numbers, attribute, constant, dtype, integers, is_along_front
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
@@ -82,9 +82,7 @@ class Reader:
 
     def _span(self, node: ir.Node) -> Span:
         """The positions that a Slice along axis 0 keeps."""
-        axes, steps = integers(node, "axes", 3), integers(node, "steps", 4)
-        computed = len(node.inputs) > 3 and node.inputs[3] is not None and axes is None
-        if computed or axes not in (None, [0]) or steps not in (None, [1]):
+        if not is_along_front(node):
             raise NotABag("it slices along another axis than the ids, or in steps")
         return Span(self.numbers.scalar(node.inputs[1]), self.numbers.scalar(node.inputs[2]))
 
@@ -118,7 +116,8 @@ class Reader:
         weights = plain(source(node))
         inner = made_by(weights, "Slice")
         if inner is not None and not self.is_outside(inner.outputs[0]):
-            return plain(source(inner)), self._span(inner)
+            weights = plain(source(inner))
+            return (None, None) if is_filled(weights, 1) else (weights, self._span(inner))
         return (None if is_filled(weights, 1) else weights), None
 
     def _gathered(self, node: ir.Node) -> Rows:
@@ -129,6 +128,13 @@ class Reader:
         loop = ids.producer()
         if loop is not None and loop.op_type == "Loop":
             return _kept(self.rows(table), loop, ids, self.numbers)
+        if (conversion := made_by(table, "Cast")) is not None:  # onnxruntime puts one before a half table
+            found = self._of_table(plain(source(conversion)), ids)
+            return cast(found, conversion)
+        return self._of_table(table, ids)
+
+    def _of_table(self, table: ir.Value, ids: ir.Value) -> Rows:
+        """Rows of a table that is stored in the model."""
         tensor = ir.convenience.get_const_tensor(table)
         if tensor is None or not self.is_outside(table):
             raise NotABag(f"its table {table.name!r} isn't an initializer")
@@ -218,6 +224,8 @@ def cast(rows: Rows, node: ir.Node) -> Rows:
 
 def _is_column(value: ir.Value) -> bool:
     """Whether a factor of rows is the weights rather than the rows."""
+    while (conversion := made_by(value, "Cast", "CastLike")) is not None:
+        value = source(conversion)
     return made_by(value, "Unsqueeze", "Reshape") is not None or is_filled(value, 1)
 
 

@@ -41,6 +41,14 @@ def integers(node: ir.Node, name: str, position: int) -> list[int] | None:
     return None if array is None else [int(item) for item in array.reshape(-1).tolist()]
 
 
+def is_along_front(node: ir.Node) -> bool:
+    """Whether a Slice cuts along axis 0 only, without leaving out any."""
+    return all(
+        integers(node, name, position) == only or (name not in node.attributes and (*node.inputs, None, None)[position] is None)
+        for name, position, only in (("axes", 3, [0]), ("steps", 4, [1]))
+    )
+
+
 def dtype(value: ir.Value | None) -> ir.DataType | None:
     """The dtype of a value, where it is told or follows from how the value is made."""
     if value is None or value.dtype is not None:
@@ -106,7 +114,8 @@ class Numbers:
             return self.element(source, self.element(node.inputs[1], position))
         if op == "Slice" and self.rank(source) == 1:
             first = self._first(node)
-            return None if first is None else self.element(source, first + position)
+            beyond = None if first is None else (first + position - self.scalar(node.inputs[2])).constant
+            return None if first is None or (beyond is not None and beyond >= 0) else self.element(source, first + position)
         if op == "Shape" and at is not None:
             start = attribute(node, "start", 0)
             return self.length(source, at + start) if start >= 0 and (at >= 0 or _is_whole_shape(value)) else None
@@ -145,8 +154,16 @@ class Numbers:
         op, source = node.op_type, node.inputs[0]
         if op in ("Identity", "Cast", "CastLike", "ScatterElements", "CumSum"):
             return self.length(source, axis)
+        if op == "Reshape" and rank is not None and rank > 1:
+            return self._reshaped_length(node, axis, rank)
         if rank != 1:
             return None
+        if op in ("Add", "Sub", "Mul", "Mod"):
+            several = [item for item in node.inputs if not self.is_single(item)]
+            return self.length(several[0], 0) if len(several) == 1 else None
+        if op == "Shape" and "end" not in node.attributes and attribute(node, "start", 0) == 0:
+            whole = self.rank(source)
+            return None if whole is None else Number.of(whole)
         if op == "Reshape":
             return self.count(source)
         if op == "Slice":
@@ -159,8 +176,23 @@ class Numbers:
                 total += self.length(item, 0)
             return total
         if op == "Range":
-            return (self.scalar(node.inputs[1]) - self.scalar(source)).over(self.scalar(node.inputs[2]))
+            way, step = self.scalar(node.inputs[1]) - self.scalar(source), self.scalar(node.inputs[2])
+            if way.constant is not None and step.constant:
+                return Number.of(max(-(-way.constant // step.constant), 0))
+            return way.over(step) or Number.unknown("length", value, axis)
         return None
+
+    def _reshaped_length(self, node: ir.Node, axis: int, rank: int) -> Number | None:
+        """The size of a dimension after a Reshape: as written, or what is left over for -1."""
+        written = [self.element(node.inputs[1], Number.of(place)) for place in range(rank)]
+        if any(size.constant == 0 or size.element() is not None for size in written):
+            return None
+        if written[axis].constant != -1:
+            return written[axis]
+        others = -written[axis]
+        for size in written[:axis] + written[axis + 1 :]:
+            others *= size
+        return self.count(node.inputs[0]).over(others)
 
     def count(self, value: ir.Value | None) -> Number:
         """The number of elements."""
@@ -187,7 +219,7 @@ class Numbers:
             return None
         if node.op_type in ("Shape", "Range"):
             return 1
-        if node.op_type in ("Identity", "Cast", "CastLike", "Slice", "ScatterElements"):
+        if node.op_type in ("Identity", "Cast", "CastLike", "CumSum", "ScatterElements", "Slice", "Split"):
             return self.rank(node.inputs[0])
         if node.op_type == "Reshape":
             return self.length(node.inputs[1], 0).constant
@@ -212,13 +244,9 @@ class Numbers:
         return all(item is not None and self._is_whole(item) for item in inputs)
 
     def _first(self, node: ir.Node) -> Number | None:
-        """The position at which a Slice along axis 0 begins; None if counted from the end, or with steps."""
-        axes, steps = integers(node, "axes", 3), integers(node, "steps", 4)
-        computed = len(node.inputs) > 3 and node.inputs[3] is not None and axes is None
-        if computed or axes not in (None, [0]) or steps not in (None, [1]):
-            return None
+        """The position at which a Slice along axis 0 begins; None if counted from the end."""
         first = self.scalar(node.inputs[1])
-        return None if first.constant is not None and first.constant < 0 else first
+        return None if not is_along_front(node) or (first.constant is not None and first.constant < 0) else first
 
     def _in_concat(self, node: ir.Node, at: int) -> Number | None:
         """The element at a known position of joined vectors."""
