@@ -80,6 +80,8 @@ def to_ir(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs:
     """
     check_program(program, inputs, outputs)
     rewrite(program)
+    # Guards are source text that torch would execute on the way, stored ones of a .pt2 file too; the graph does without.
+    program._guards_code = []
     try:
         with quiet(), torch.no_grad():
             exported = torch.onnx.export(program, dynamo=True, verbose=False, optimize=False, opset_version=OPSET)

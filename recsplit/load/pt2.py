@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch.export.graph_signature import ConstantArgument, OutputKind
-from torch.export.pt2_archive._package import PT2ArchiveReader
 from torch.utils import _pytree as pytree
 
 from recsplit.errors import InputError
@@ -57,8 +56,10 @@ class Caller(torch.nn.Module):
 
     def __init__(self, program: torch.export.ExportedProgram) -> None:
         super().__init__()
-        # Guards are stored as source text and would be executed; the graph itself does without them.
+        # Guards are stored as source text and would be executed.
         self._module = program.module(check_guards=False)
+        # A batch of 1 is out of range wherever the example had more rows (torch's 0/1 specialisation), and runs all the same.
+        self._module._forward_pre_hooks.clear()
         self._spec = program.call_spec.in_spec
         args, kwargs = program.example_inputs
         self._flat: list[Any] = pytree.tree_leaves((args, {key: kwargs[key] for key in self._spec.child(1).context}))
@@ -119,20 +120,19 @@ def check_archive(path: pathlib.Path) -> None:
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is not a torch.export program, or is cut short", hint=AGAIN)
     try:
-        with PT2ArchiveReader(str(path)) as reader:
-            names = reader.get_file_names()
-            if "archive_format" not in names or reader.read_string("archive_format") != "pt2":
-                kind = "TorchScript" if any(name.startswith("code/") or name == "constants.pkl" for name in names) else "pickle"
-                raise InputError(
-                    f"{path} is a {kind} file, which recsplit does not open: such a file can run any code", hint=f"from the module, {AGAIN}"
-                )
-            for name in names:
-                unsafe = name.startswith(("data/aotinductor", "data/constants/custom_obj", "data/constants/opaque_obj"))
-                if unsafe or name in ("data/weights/model.pt", "data/constants/model.pt"):
-                    raise InputError(f"{path} holds {name}: compiled code or a pickled object, which recsplit does not load", hint=AGAIN)
-            if "models/model.json" not in names:
-                raise InputError(f"{path} holds no program named 'model'", hint=AGAIN)
-            check_program_text(json.loads(reader.read_string("models/model.json")), path)
+        reader = torch._C.PyTorchFileReader(str(path))  # the reader that torch.export.load uses: it must see the same members
+        names = reader.get_all_records()
+        if "archive_format" not in names or reader.get_record("archive_format") != b"pt2":
+            kind = "TorchScript" if any(name.startswith("code/") or name == "constants.pkl" for name in names) else "pickle"
+            message = f"{path} is a {kind} file, which recsplit does not open: such a file can run any code"
+            raise InputError(message, hint=f"from the module, {AGAIN}")
+        for name in names:
+            unsafe = name.startswith(("data/aotinductor", "data/constants/custom_obj", "data/constants/opaque_obj"))
+            if unsafe or name in ("data/weights/model.pt", "data/constants/model.pt"):
+                raise InputError(f"{path} holds {name}: compiled code or a pickled object, which recsplit does not load", hint=AGAIN)
+        if "models/model.json" not in names:
+            raise InputError(f"{path} holds no program named 'model'", hint=AGAIN)
+        check_program_text(json.loads(reader.get_record("models/model.json")), path)
     except InputError:
         raise
     except Exception as error:

@@ -68,6 +68,8 @@ class JaggedBags(OpRun):
 
 def evaluate(model: ir.Model, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """The model's outputs by name."""
-    evaluator = ReferenceEvaluator(ir.to_proto(model), new_ops=[EmbeddingBag, JaggedBags])
+    inline = model.clone()
+    ir.external_data.load_to_model(inline)
+    evaluator = ReferenceEvaluator(ir.to_proto(inline), new_ops=[EmbeddingBag, JaggedBags])
     outputs = [value.name or "" for value in model.graph.outputs]
     return dict(zip(outputs, evaluator.run(outputs, dict(inputs)), strict=True))
