@@ -79,7 +79,7 @@ def join(answers: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 def _array(name: str, value: ArrayLike) -> Array:
     try:
         return np.asarray(value)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # ragged lists; tensors on a GPU
         raise InputError(f"input {name!r} is not an array: {error}", hint="give a numpy array") from error
 
 

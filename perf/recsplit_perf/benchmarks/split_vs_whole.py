@@ -59,9 +59,9 @@ class Case:
 @click.option("--batches", default="1,8,64,512,2048", show_default=True, help="Batch sizes.")
 @click.option("--seconds", type=click.FloatRange(0.1), default=3.0, show_default=True, help="Each measurement.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each kind.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of every instance, split or whole.")
+@click.option("--threads", type=click.IntRange(1), help="Of every instance, split or whole; recsplit build's own default otherwise.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
-def command(batches: str, seconds: float, rounds: int, threads: int, output: Path | None) -> None:
+def command(batches: str, seconds: float, rounds: int, threads: int | None, output: Path | None) -> None:
     """Measure throughput and latency of the split DLRM and of the whole one from both torch exporters."""
     try:
         sizes = [int(size) for size in batches.split(",")]
@@ -75,7 +75,7 @@ def command(batches: str, seconds: float, rounds: int, threads: int, output: Pat
         output.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def benchmark(batches: Sequence[int], *, seconds: float, rounds: int, threads: int) -> dict[str, Any]:
+def benchmark(batches: Sequence[int], *, seconds: float, rounds: int, threads: int | None) -> dict[str, Any]:
     """Prepare, serve, compare answers, measure; the result as plain values. Raises RecsplitError where a step fails."""
     analyzer = perf_analyzer.find_or_install(progress)
     with tempfile.TemporaryDirectory(prefix="recsplit-benchmark-") as name, ExitStack() as stack:
@@ -136,10 +136,10 @@ def benchmark(batches: Sequence[int], *, seconds: float, rounds: int, threads: i
     }
 
 
-def build(repository: Path, max_batch_size: int, threads: int) -> Plan:
+def build(repository: Path, max_batch_size: int, threads: int | None) -> Plan:
     """The split model, made by the command line as a user makes it."""
     command = [sys.executable, "-m", "recsplit", "build", FACTORY, "-o", str(repository), "--name", SPLIT]
-    command += ["--max-batch-size", str(max_batch_size), "--threads", str(threads)]
+    command += ["--max-batch-size", str(max_batch_size), *([] if threads is None else ["--threads", str(threads)])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RecsplitError("recsplit build failed", hint="see its own words above", detail=done.stderr.strip())

@@ -76,7 +76,7 @@ def write_hop(repository: Path, plan: Plan) -> tuple[str, str]:
         path = repository / name / "1" / "model.onnx"
         path.parent.mkdir(parents=True)
         write_config(repository, name, plan, [x], [y], instances=1)
-        onnx.save(_identity(boundary), path)
+        onnx.save(identity(boundary), path)
     (repository / "hop" / "1").mkdir(parents=True)
     steps = [_step("hop_1", {"x": "x"}, {"y": "between"}), _step("hop_2", {"x": "between"}, {"y": "y"})]
     config = model_config_pb2.ModelConfig(name="hop", platform="ensemble", max_batch_size=plan.max_batch_size)
@@ -98,7 +98,7 @@ def _tensors(field: Any, tensors: Sequence[Tensor]) -> None:
         item.dims.extend(tensor.dims)
 
 
-def _identity(tensor: Tensor) -> onnx.ModelProto:
+def identity(tensor: Tensor) -> onnx.ModelProto:
     """x -> y, of the tensor's dtype and dims."""
     kind = {"FP32": "float", "FP16": "float16"}[tensor.dtype] + str(["batch", *tensor.dims]).replace("'", "")
     return onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 17]> identity ({kind} x) => ({kind} y) {{ y = Identity(x) }}')
