@@ -32,8 +32,8 @@ def inputs(tables: int, rows: int, batch: int, seed: int) -> tuple[torch.Tensor,
     return examples.dense(batch, DENSE), examples.ids(rows, batch, tables * BAG)
 
 
-def dlrm(*, tables: int = 10, batch: int = 4, seed: int = 0) -> Model:
+def dlrm(*, tables: int = 10, rows: int = ROWS, batch: int = 4, seed: int = 0) -> Model:
     """`tables` GB of tables; the weights come with --weights."""
     with torch.device("meta"):
-        made = module(tables).eval()
-    return made, inputs(tables, ROWS, batch, seed)
+        made = module(tables, rows).eval()
+    return made, inputs(tables, rows, batch, seed)

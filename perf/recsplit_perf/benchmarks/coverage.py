@@ -137,7 +137,8 @@ def _try(model: str, folder: Path) -> list[Row]:
     """All routes of one model, in one process; what it did not get to is reported as a crash."""
     folder.mkdir()
     command = [sys.executable, "-m", "recsplit_perf.benchmarks.coverage_model", model, str(MODELS[model]), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # One thread each: models are small, several are tried at a time, and OpenMP's threads wait for each other by spinning.
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
     rows = [_row(json.loads(line)) for line in done.stdout.splitlines() if line.startswith('{"model"')]
     seen = {row.route for row in rows}
     tail = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
