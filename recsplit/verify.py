@@ -25,6 +25,7 @@ from recsplit.plan import UNKNOWN_IDS, Plan
 REFERENCES_FILE = "references.safetensors"
 WHOLE_FILE = "whole.onnx"
 MODEL_FILE = "model.onnx"
+SINGLE_ROWS = "batch - single rows"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def parts(folder: Path, plan: Plan, cases: Sequence[Case], *, repeats: int = 3) 
     del whole
     run = joined(embedding / MODEL_FILE, dense / MODEL_FILE)
     found += check("whole - parts", lowered, run, limit=0.0, repeats=repeats)
-    found += check("batch - single rows", list(_single_rows(lowered)), run, limit=max(plan.tolerance, 1e-5))
+    found += check(SINGLE_ROWS, list(_single_rows(lowered)), run, limit=max(plan.tolerance, 1e-5))
     del run
     many = joined(embedding / MODEL_FILE, dense / MODEL_FILE, threads=max(2, os.cpu_count() or 1))
     found += check("whole - parts, threaded", lowered, many, limit=plan.tolerance, repeats=repeats, threads=4)
@@ -100,13 +101,19 @@ def served(plan: Plan, cases: Sequence[Case], runs: Mapping[str, Run], *, repeat
 
 
 def demand(found: Iterable[Difference]) -> None:
-    """Raise RecsplitError if any difference is over its limit."""
+    """Raise RecsplitError if any difference is over its limit; InputError where the source itself mixes rows."""
     bad = [item for item in found if not item.ok]
     if bad:
         lines = [
             f"{item.stage}: output {item.output!r} differs by {item.relative:.2e} (limit {item.limit:.0e}) in case {item.case!r}"
             for item in bad
         ]
+        if all(item.stage == SINGLE_ROWS for item in bad):
+            raise InputError(
+                "a row's answer depends on the other rows of its batch, and Triton puts rows of different clients into one",
+                hint="take out of the model what mixes rows: statistics, softmax or a mean along dimension 0",
+                detail="\n".join(lines),
+            )
         raise RecsplitError(
             "the parts do not answer as the source does", hint="nothing was published; see --tolerance", detail="\n".join(lines)
         )

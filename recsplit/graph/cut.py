@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from recsplit.errors import InputError, RecsplitError
+from recsplit.errors import InputError
 from recsplit.graph import lower, measure, readings, rows
 from recsplit.graph.bags import BagForm, choose_form, ragged
 from recsplit.graph.emit import Emit
@@ -26,12 +26,14 @@ class Cut:
     """A model taken apart: embedding and dense sub-models, and `whole`, the same operators in one graph.
 
     Inputs and outputs of all three have measured shapes. `fused` tables are not yet on disk: their initializers
-    point into fused.TABLES_FILE. `marks`: whether `unknown_ids` is among the embedding model's outputs.
+    point into fused.TABLES_FILE. `marks`: whether `unknown_ids` is among the embedding model's outputs. `check`: from
+    the ensemble's inputs to `unknown_ids` under any policy; it reads no table.
     """
 
     whole: ir.Model
     embedding: ir.Model
     dense: ir.Model
+    check: ir.Model
     boundary: tuple[str, ...]
     fused: tuple[FusedTable, ...]
     lookups: tuple[Lookup, ...]
@@ -63,8 +65,7 @@ def cut(
         InputError: no lookup can be cut out, or an operator is left that the parts can't have.
     """
     unknown = policy(unknown_ids)
-    if unknown.marks:
-        _reserve(model, UNKNOWN_IDS)
+    _reserve(model, UNKNOWN_IDS)
     candidates = find(model, loops=loops)
     found, refused = readings.read(model, candidates)
     nodes = [candidate.node for candidate in candidates if candidate.is_lookup and readings.is_ragged(candidate.node)]
@@ -74,6 +75,11 @@ def cut(
         Candidate(item.node, item.kind, item.table, item.rows, item.dim, item.reason or refused.get(item.node, "")) for item in candidates
     )
     if not found and not groups:
+        if not candidates:
+            raise InputError(
+                "the model reads no embedding table",
+                hint="a table is a float tensor [rows, dim] of the model that ids read: nn.Embedding, Gather",
+            )
         raise InputError(
             "the model has no lookup that can be cut out", hint="recsplit inspect tells why for every candidate", detail=told(candidates)
         )
@@ -90,8 +96,7 @@ def cut(
     for group in groups:
         ragged(lowering, group, bag_form or choose_form(_example_lengths(group, example)), int32_ids=int32_ids)
     marks = lower.marks(lowering)
-    if marks is not None:
-        model.graph.outputs.append(marks)  # first of all, so that nothing takes it for dead code
+    model.graph.outputs.append(marks)  # first of all, so that nothing takes it for dead code
     boundary = _pack(lowering)
     _tidy(model)
     problem = rows.drop_old_inputs(model, groups)
@@ -100,22 +105,28 @@ def cut(
             f"the model can't be batched: {problem}", hint="make the batch size follow another input, or use fixed-length bags"
         )
     _measure_interface(model, boundary, [group.bags.lengths for group in groups])
-    if marks is not None:
+    check = _part(model, model.graph.inputs, [marks], "check")
+    crossing = list(boundary)
+    if unknown.marks:
         _poison(Emit(model, "recsplit/poison"), marks)
-        _tidy(model)
-    embedding = _part(model, model.graph.inputs, [*boundary, *([marks] if marks is not None else [])], "embedding")
+        crossing.append(marks)
+    else:
+        model.graph.outputs.remove(marks)
+    _tidy(model)
+    embedding = _part(model, model.graph.inputs, crossing, "embedding")
     outputs = [value for value in model.graph.outputs if value is not marks]
-    dense = _part(model, [*model.graph.inputs, *boundary, *([marks] if marks is not None else [])], outputs, "dense")
+    dense = _part(model, [*model.graph.inputs, *crossing], outputs, "dense")
     return Cut(
         whole=model,
         embedding=embedding,
         dense=dense,
+        check=check,
         boundary=tuple(value.name or "" for value in boundary),
         fused=tuple({id(item): item for item in lowering.fused.values()}.values()),
         lookups=tuple(lowering.lookups),
         bags=tuple(group.bags for group in groups),
         candidates=candidates,
-        marks=marks is not None,
+        marks=unknown.marks,
     )
 
 
@@ -123,8 +134,7 @@ def _reserve(model: ir.Model, name: str) -> None:
     """Free the name of an output of ours: inner values and weights of that name get another. Raises InputError for inputs and outputs."""
     if any(value.name == name for value in (*model.graph.inputs, *model.graph.outputs)):
         raise InputError(
-            f"the model has an input or output {name!r}, as the output that marks rows with unknown ids is called",
-            hint=f"rename it, or build with --unknown-ids zero or row=N, where there is no output {name!r} of ours",
+            f"the model has an input or output {name!r}, as the output that marks rows with unknown ids is called", hint="rename it"
         )
     inner = [value for node in model.graph for value in node.outputs if value.name == name]
     weights = [value for value in model.graph.initializers.values() if value.name == name]
@@ -256,13 +266,13 @@ def _refuse_leftovers(model: ir.Model, refused: Mapping[ir.Node, str]) -> None:
 
 
 def _measure_interface(model: ir.Model, boundary: Sequence[ir.Value], lengths: Sequence[str]) -> None:
-    """Write measured shapes on the boundary and the outputs. Raises RecsplitError where one has no batch dimension."""
+    """Write measured shapes on the boundary and the outputs. Raises InputError where one has no batch dimension."""
     values = [*boundary, *model.graph.outputs]
     for value, shape in zip(values, measure.shapes(model, values, zeros=lengths), strict=True):
         if not shape or shape[0] != "batch":
-            raise RecsplitError(
-                f"{value.name!r} has no leading batch dimension (its shape is {shape}), so Triton could not batch requests",
-                hint="make every output's first dimension the batch",
+            raise InputError(
+                f"output {value.name!r} has no batch dimension: its shape is {list(shape)} whatever the batch",
+                hint="make the first dimension of every output the batch, for Triton cuts answers along it",
             )
         value.shape = ir.Shape(["batch", *(None if size == -1 else size for size in shape[1:])])
 

@@ -51,12 +51,17 @@ def fuse(emit: Emit, tables: Sequence[ir.Value], unknown: UnknownIds) -> dict[ir
     """One FusedTable for each dtype and dim, registered in the graph; the answer maps each table to its own.
 
     The initializer's data is an ExternalTensor in TABLES_FILE that is yet to be written: repository code lays
-    `sources` and the zero row there.
+    `sources` and the zero row there. Raises InputError for an empty table, or one without the row that unknown ids read.
     """
     groups: dict[tuple[ir.DataType, int], list[ir.Value]] = {}
     for table in dict.fromkeys(tables):
         shape = table_shape(table)
         assert shape is not None and table.const_value is not None
+        if 0 in shape:
+            raise InputError(
+                f"table {table.name!r} is empty: {shape[0]} rows x {shape[1]}",
+                hint="give the model its trained tables before it is exported",
+            )
         if unknown.row is not None and unknown.row >= shape[0]:
             raise InputError(
                 f"--unknown-ids row={unknown.row}: table {table.name!r} has {shape[0]} rows", hint=f"choose a row below {shape[0]}, or zero"

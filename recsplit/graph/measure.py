@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 
 from recsplit.errors import RecsplitError
 from recsplit.graph.flow import Array, session_for
@@ -120,24 +121,24 @@ def _mixed(value: Array, alone: Sequence[Array]) -> bool:
 def runner(model: ir.Model, values: Sequence[ir.Value]) -> _Run:
     """The values as a function of all graph inputs; lookups answer zeros. It raises RecsplitError where it can't run."""
 
-    def failed(error: Exception) -> RecsplitError:
-        names = ", ".join(sorted({value.name or "?" for value in values})[:5])
-        return RecsplitError(
-            f"the part of the graph that makes {names} does not run at another batch size than the exported one",
-            hint="export with a dynamic batch dimension, and avoid Python numbers taken from shapes",
-            detail=str(error),
-        )
-
     try:
         session = session_for(model, tuple(values), shapes_only=True)
     except Exception as error:  # onnxruntime raises its own kinds, undocumented
-        raise failed(error) from error
+        raise RecsplitError(
+            f"onnxruntime can't load the graph: {str(error).rpartition(' : ')[2]}",
+            hint=f"is every operator one that onnxruntime {onnxruntime.__version__} has, and do the weights' shapes fit?",
+        ) from error
     needed = [item.name for item in session.get_inputs()]
 
     def run(inputs: Mapping[str, Array]) -> list[Array]:
         try:
             return [np.asarray(item) for item in session.run(None, {name: inputs[name] for name in needed})]
         except Exception as error:
-            raise failed(error) from error
+            names = ", ".join(sorted({value.name or "?" for value in values})[:5])
+            raise RecsplitError(
+                f"the part of the graph that makes {names} does not run at another batch size than the exported one",
+                hint="export with a dynamic batch dimension, and avoid Python numbers taken from shapes",
+                detail=str(error),
+            ) from error
 
     return run

@@ -16,6 +16,7 @@ from recsplit.plan import Source
 
 __all__ = ["Loaded", "load"]
 
+_POINTER = b"version https://git-lfs"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".tar")
 
 
@@ -44,6 +45,8 @@ def load(source: str, *, weights: pathlib.Path | None = None) -> Loaded:
     RecsplitError where torch can't trace or translate the module.
     """
     path = pathlib.Path(source)
+    for given in (path, weights):
+        refuse_pointer(given)
     suffix = path.suffix.lower()
     if suffix in (".onnx", ".pt2") and weights is not None:
         raise InputError(f"{source} holds its weights itself", hint="--weights goes with a package.module:factory source")
@@ -78,6 +81,15 @@ def load(source: str, *, weights: pathlib.Path | None = None) -> Loaded:
     if suffix == ".py":
         hint = f"name the callable in it, as a module: {'.'.join(path.with_suffix('').parts)}:factory"
     raise InputError(f"{source!r} is not a model", hint=hint)
+
+
+def refuse_pointer(path: pathlib.Path | None) -> None:
+    """Raise InputError for the few lines of text that git-lfs leaves where a large file was not fetched."""
+    if path is None or not path.is_file():
+        return
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise InputError(f"{path} is a git-lfs pointer: the file itself was not fetched", hint="git lfs pull")
 
 
 def _need_torch(purpose: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -9,6 +10,8 @@ from recsplit.errors import InputError
 from recsplit.load.fold import fold_constants
 
 MIN_OPSET = 13
+#: What numpy, ONNX and Triton all know, and what can be drawn at random for a proof: numbers.
+NUMBERS = frozenset(ir.DataType[name] for name in "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FLOAT16 FLOAT DOUBLE".split())
 
 
 def normalize(model: ir.Model, *, origin: str, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None) -> None:
@@ -16,13 +19,14 @@ def normalize(model: ir.Model, *, origin: str, inputs: Sequence[str] | None = No
 
     `inputs` and `outputs` rename the graph's own; without them the names stay what they are.
 
-    Raises InputError where the opset is too old, an input is no tensor, or its batch dimension is fixed.
+    Raises InputError where the opset is too old or too new, an input or output is no tensor of numbers, or the batch is fixed.
     """
     check_opset(model, origin)
     if model.functions:
         common.InlinePass()(model)
     drop_initializer_inputs(model)
     check_inputs(model, origin)
+    check_outputs(model, origin)
     inputs = inputs if inputs is not None else [value.name or "" for value in model.graph.inputs]
     outputs = outputs if outputs is not None else [value.name or "" for value in model.graph.outputs]
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -39,12 +43,18 @@ def normalize(model: ir.Model, *, origin: str, inputs: Sequence[str] | None = No
 
 
 def check_opset(model: ir.Model, origin: str) -> None:
-    """Refuse opsets under 13: their Squeeze, ReduceSum and others take axes as attributes."""
+    """Refuse opsets under 13, whose Squeeze, ReduceSum and others take axes as attributes, and those that onnx doesn't know yet."""
     opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
     if opset is None or opset < MIN_OPSET:
         raise InputError(
             f"{origin} uses ONNX opset {opset}, and recsplit needs {MIN_OPSET} or newer",
             hint="export it again with opset_version=17, or convert it with onnx.version_converter",
+        )
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise InputError(
+            f"{origin} uses ONNX opset {opset}, and the newest that onnx {onnx.__version__} knows is {newest}",
+            hint="export it again with opset_version=17, or try pip install --upgrade onnx onnxruntime",
         )
 
 
@@ -53,8 +63,7 @@ def check_inputs(model: ir.Model, origin: str) -> None:
     if not model.graph.inputs:
         raise InputError(f"{origin} has no inputs", hint="a recommender takes at least the ids as an input")
     for value in model.graph.inputs:
-        if value.type is not None and not isinstance(value.type, ir.TensorType):
-            raise InputError(f"input {value.name!r} is a {value.type}, not a tensor", hint="export the model with tensors as inputs")
+        check_numbers("input", value)
         if value.shape is None or len(value.shape) == 0:
             raise InputError(
                 f"input {value.name!r} has no batch dimension",
@@ -65,6 +74,25 @@ def check_inputs(model: ir.Model, origin: str) -> None:
                 f"the batch dimension of input {value.name!r} is fixed at {value.shape[0]}",
                 hint=f"export again with dynamic_axes={{{value.name!r}: {{0: 'batch'}}}}, or dynamic_shapes for the dynamo exporter",
             )
+
+
+def check_outputs(model: ir.Model, origin: str) -> None:
+    """There are outputs, and every one is a tensor of numbers."""
+    if not model.graph.outputs:
+        raise InputError(f"{origin} has no outputs", hint="export the model with what it answers as an output")
+    for value in model.graph.outputs:
+        check_numbers("output", value)
+
+
+def check_numbers(kind: str, value: ir.Value) -> None:
+    """An input or output is a tensor, and of a dtype that clients, numpy and the model all have."""
+    if value.type is not None and not isinstance(value.type, ir.TensorType):
+        raise InputError(f"{kind} {value.name!r} is a {value.type}, not a tensor", hint=f"export the model with tensors as {kind}s")
+    if value.dtype is not None and value.dtype not in NUMBERS:
+        advice = (
+            "map text to numbers before the model" if value.dtype == ir.DataType.STRING else "cast it in the model, to float32 for example"
+        )
+        raise InputError(f"{kind} {value.name!r} is {value.dtype.name}, which recsplit can't serve", hint=advice)
 
 
 def may_be_offsets(shape: Sequence[object] | ir.Shape) -> bool:

@@ -10,14 +10,14 @@ import onnxruntime
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.load.arrays import Array
-from recsplit.load.normalize import check_inputs, check_opset, drop_initializer_inputs, normalize
+from recsplit.load.normalize import check_inputs, check_opset, check_outputs, drop_initializer_inputs, normalize
 
 
 def load(path: pathlib.Path) -> tuple[ir.Model, "Session"]:
     """The model of an .onnx file in the form of the contract, and the original, run by onnxruntime on the CPU.
 
     External data is neither read nor copied. Raises InputError where the file or its external data is missing, broken
-    or too short, the opset is older than 13, or the batch is fixed.
+    or too short, the opset is older than 13 or newer than onnx, an input or output is no number, or the batch is fixed.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file", hint="check the path of the .onnx file")
@@ -25,12 +25,18 @@ def load(path: pathlib.Path) -> tuple[ir.Model, "Session"]:
         model = ir.load(path)
     except Exception as error:
         raise _broken(path, error) from error
+    if not len(model.graph):  # an empty file is an empty protobuf, and some other kinds of file are nearly that
+        raise _broken(path, ValueError("its graph is empty"))
     check_opset(model, str(path))
     drop_initializer_inputs(model)
     check_inputs(model, str(path))
+    check_outputs(model, str(path))
     check_external_data(model, path)
     try:
         onnx.checker.check_model(str(path))
+    except Exception as error:
+        raise _broken(path, error, "export it again with torch.onnx.export; onnx.checker.check_model tells the same") from error
+    try:
         normalize(model, origin=str(path))
     except RecsplitError:
         raise
@@ -39,9 +45,9 @@ def load(path: pathlib.Path) -> tuple[ir.Model, "Session"]:
     return model, Session(path, [value.name or "" for value in model.graph.outputs])
 
 
-def _broken(path: pathlib.Path, error: Exception) -> InputError:
-    hint = "copy it again, or export it again with torch.onnx.export"
-    return InputError(f"{path} is not a valid ONNX model", hint=hint, detail=str(error))
+def _broken(path: pathlib.Path, error: Exception, hint: str = "copy it again, or export it again with torch.onnx.export") -> InputError:
+    first, *more = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return InputError(f"{path} is not a valid ONNX model: {first.strip()}", hint=hint, detail="\n".join([first, *more]) if more else "")
 
 
 def check_external_data(model: ir.Model, path: pathlib.Path) -> None:
