@@ -105,10 +105,9 @@ def _read(
     rows = [(table_shape(feature.table) or (0, 0))[0] for feature in features]
     outside = emit.op("Or", emit.op("Less", bags, emit.const(0)), emit.op("GreaterOrEqual", bags, emit.const(np.reshape(rows, (1, -1, 1)))))
     bad = emit.op("And", outside, present, name="is_unknown")
-    if lowering.unknown.marks:
-        first_bad, first_id = (emit.reshape(item, [0, -1]) for item in first_unknown(emit, bad, bags, axis=2))
-        client_id = emit.op("Sub", first_id, emit.const(shift)) if shift else first_id
-        lowering.mark(emit.op("Or", first_bad, slots.wrong), emit.op("Where", slots.wrong, emit.const(WRONG_LENGTHS), client_id))
+    first_bad, first_id = (emit.reshape(item, [0, -1]) for item in first_unknown(emit, bad, bags, axis=2))
+    client_id = emit.op("Sub", first_id, emit.const(shift)) if shift else first_id
+    lowering.mark(emit.op("Or", first_bad, slots.wrong), emit.op("Where", slots.wrong, emit.const(WRONG_LENGTHS), client_id))
     for feature in features:
         columns = None if shift is None else [Column(found.values, feature.index, shift)]  # a bag's column is its feature
         lowering.describe(feature.table, feature.mode, columns, found.bags.values, 1)

@@ -47,8 +47,7 @@ class Lowering:
 
     def mark(self, bad: ir.Value, ids: ir.Value) -> None:
         """Remember which ids of a row are unknown: bad BOOL and ids, both [batch, width]."""
-        if self.unknown.marks:
-            self.marks.append((bad, self.emit.cast(ids, ir.DataType.INT64) if ids.dtype != ir.DataType.INT64 else ids))
+        self.marks.append((bad, self.emit.cast(ids, ir.DataType.INT64) if ids.dtype != ir.DataType.INT64 else ids))
 
     def describe(self, table: ir.Value, pooling: Pooling, columns: Sequence[Column] | None, sources: str, width: int) -> None:
         """Remember a lookup for the plan, one entry for each run of columns that is read alike.
@@ -127,10 +126,9 @@ def varying(lowering: Lowering, reading: Reading) -> None:
     rows, dim = table_shape(reading.table) or (0, 0)
     ids = reading.ids if reading.ids.dtype == ir.DataType.INT64 else emit.cast(reading.ids, ir.DataType.INT64)
     bad = emit.op("Or", emit.op("Less", ids, emit.const(0)), emit.op("GreaterOrEqual", ids, emit.const(rows)), name="is_unknown")
-    if lowering.unknown.marks:
-        # One slot more, of zeros: a history may be empty, and there is no first of nothing.
-        padded = [emit.op("Pad", emit.reshape(item, [0, -1]), emit.const([0, 0, 0, 1], name="pads")) for item in (bad, ids)]
-        lowering.mark(*first_unknown(emit, *padded, axis=1))
+    # One slot more, of zeros: a history may be empty, and there is no first of nothing.
+    padded = [emit.op("Pad", emit.reshape(item, [0, -1]), emit.const([0, 0, 0, 1], name="pads")) for item in (bad, ids)]
+    lowering.mark(*first_unknown(emit, *padded, axis=1))
     columns = [Column(reading.ids, None, 0)] if reading.ids.is_graph_input() else None
     lowering.describe(reading.table, reading.pooling, columns, reading.ids.name or "" if columns else ", ".join(_sources(reading)), 1)
     row = emit.op("Add", ids, emit.const(fused.bases[reading.table])) if fused.bases[reading.table] else ids
@@ -185,10 +183,8 @@ def first_unknown(emit: Emit, bad: ir.Value, ids: ir.Value, *, axis: int) -> tup
     return emit.op("GatherElements", bad, where, axis=axis), emit.op("GatherElements", ids, where, axis=axis)
 
 
-def marks(lowering: Lowering) -> ir.Value | None:
-    """The tensor `unknown_ids` INT64 [batch, 2] out of everything marked; None if the policy marks nothing."""
-    if not lowering.marks:
-        return None
+def marks(lowering: Lowering) -> ir.Value:
+    """The tensor `unknown_ids` INT64 [batch, 2] out of everything marked, whatever the policy then does with it."""
     emit = lowering.emit
     bad = emit.concat([bad for bad, _ in lowering.marks], axis=1)
     ids = emit.concat([ids for _, ids in lowering.marks], axis=1)
