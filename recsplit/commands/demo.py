@@ -26,9 +26,9 @@ def command(movielens: bool, folder: Path, seconds: float, as_json: bool) -> Non
 
     start = time.monotonic()
     demo.require()
-    folder.mkdir(parents=True, exist_ok=True)
     with progress("Reading MovieLens-100k" if movielens else "Making a click log"):
         log, held_out = demo.logs(movielens=movielens)
+    folder.mkdir(parents=True, exist_ok=True)
     passes = demo.epochs(movielens=movielens)
     with progress(f"Training a DLRM on {len(log):,} impressions", total=len(log) * passes) as advance:
         trained = demo.train(log, held_out, folder, movielens=movielens, advance=advance)
