@@ -25,6 +25,8 @@ from recsplit.plan import UNKNOWN_IDS, Plan
 REFERENCES_FILE = "references.safetensors"
 WHOLE_FILE = "whole.onnx"
 MODEL_FILE = "model.onnx"
+#: Two answers of one model to one question differ by less, whatever the order in which its threads add.
+_RANDOM = 1e-3
 SINGLE_ROWS = "batch - single rows"
 
 
@@ -169,9 +171,9 @@ def make_cases(
 
     With `infinite_rows`, rows that the source does not answer with a number are left out: the legacy ONNX exporter's
     max over an empty bag is -inf, and NaN a layer later, where torch, and so the parts, give zeros. Otherwise raises
-    InputError where the source answers NaN or infinity: nothing could be compared.
+    InputError where the source answers NaN or infinity, or differently when asked again: nothing could be compared.
     """
-    made = []
+    made: list[Case] = []
     for name, inputs in named:
         progress(name)
         outputs = run(inputs)
@@ -185,10 +187,21 @@ def make_cases(
                 )
             finite &= np.isfinite(data.reshape(len(data), -1)).all(axis=1)
         if finite.any():
-            made.append(
-                Case(name, {key: data[finite] for key, data in inputs.items()}, {key: data[finite] for key, data in outputs.items()})
-            )
+            case = Case(name, {key: data[finite] for key, data in inputs.items()}, {key: data[finite] for key, data in outputs.items()})
+            if not made:
+                _refuse_random(case, run(case.inputs))
+            made.append(case)
     return made
+
+
+def _refuse_random(case: Case, again: Mapping[str, Array]) -> None:
+    for output, data in case.outputs.items():
+        _, relative = _difference("source - source", case, output, data, again.get(output))
+        if relative > _RANDOM:
+            raise InputError(
+                f"the source answers differently when it is asked again: output {output!r} by {relative:.0e} in case {case.name!r}",
+                hint="take out what draws random numbers: dropout outside of .eval(), noise, sampling",
+            )
 
 
 def _single_rows(cases: Sequence[Case]) -> Iterable[Case]:
