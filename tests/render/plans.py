@@ -16,7 +16,7 @@ def shop(*, name: str = "shop", build: str = "0f5e", version: int = 1) -> Plan:
         source=Source("factory", "shop.models:ranker", None),
         max_batch_size=512,
         queue_delay_us=0,
-        queue_timeout_us=200_000,
+        queue_timeout_us=0,
         unknown_ids="error",
         inputs=(dense, user, values, lengths),
         outputs=(score, unknown),

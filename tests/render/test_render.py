@@ -45,6 +45,16 @@ def test_a_model_on_the_gpu_says_so_and_the_other_stays_on_the_cpu() -> None:
     assert "kind: KIND_CPU" in texts["shop_embedding/config.pbtxt"]
 
 
+def test_a_queue_policy_is_there_only_where_it_is_asked_for() -> None:
+    """Any policy costs stalls of 500 ms, allow_timeout_override by itself too (Triton issue 8870)."""
+    plan = dataclasses.replace(shop(), queue_timeout_us=200_000, queue_delay_us=50)
+    assert not parse(render(shop())["shop_dense/config.pbtxt"], origin="").dynamic_batching.HasField("default_queue_policy")
+    batching = parse(render(plan)["shop_dense/config.pbtxt"], origin="").dynamic_batching
+    assert batching.max_queue_delay_microseconds == 50
+    assert batching.default_queue_policy.default_timeout_microseconds == 200_000
+    assert batching.default_queue_policy.allow_timeout_override
+
+
 def test_a_table_without_row_for_id_0_gets_no_warm_up() -> None:
     plan = shop()
     shifted = dataclasses.replace(plan.lookups[0], shift=-1)
