@@ -123,7 +123,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything one build decided. `build` is the random id that all parts of this build carry."""
+    """Everything one build decided. `build` is the random id that all parts of this build carry; queue_timeout_us 0: none."""
 
     name: str
     version: int

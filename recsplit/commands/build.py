@@ -33,7 +33,9 @@ from recsplit.plan import Kind, Plan, Runtime
     "--dense-runtime", type=click.Choice(get_args(Runtime)), default="onnxruntime", show_default=True, help="What runs the dense model."
 )
 @click.option("--queue-delay-us", type=int, default=0, show_default=True, help="How long Triton may wait to fill a batch.")
-@click.option("--queue-timeout-ms", type=int, default=1000, show_default=True, help="How long a request may queue before it is refused.")
+@click.option(
+    "--queue-timeout-ms", type=int, default=0, show_default=True, help="How long a request may queue before it is refused; 0: no limit."
+)
 @click.option("--templates", type=click.Path(path_type=Path), help="A folder of templates that replace ours of the same name.")
 @click.option("--tolerance", type=float, default=1e-5, show_default=True, help="Largest relative error between source and parts.")
 @click.option("--build-id", help="Fix the id of the build, for reproducible repositories.")
