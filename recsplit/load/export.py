@@ -55,22 +55,22 @@ def export(module: torch.nn.Module, tensors: Sequence[torch.Tensor], shapes: Seq
 
     Raises RecsplitError with torch's own words as detail.
     """
-    failure: Exception | None = None
-    for strict in (False, True):
+    failures: list[Exception] = []
+    for strict in (False, True):  # plain tracing takes more Python; dynamo takes asserts on values, and explains itself better
         try:
             with quiet(), contextlib.redirect_stderr(io.StringIO()), torch.no_grad(), BATCH_OF_ONE():
                 return torch.export.export(module, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=strict)
         except InputError:
             raise
         except Exception as error:
-            failure = failure or error
-    assert failure is not None
+            failures.append(error)
+    plain, explained = failures
     raise RecsplitError(
-        f"torch.export can't trace the module: {_first_line(failure)}",
+        f"torch.export can't trace the module: {_first_line(explained)}",
         hint="usual causes: if or for on tensor values, .item(), numpy in forward, a batch written as a number; "
         "torch.export.export(module, example_inputs) shows the same",
-        detail=_shorten(failure),
-    ) from failure
+        detail=f"{_shorten(explained)}\n\nand without dynamo: {_first_line(plain)}",
+    ) from explained
 
 
 def to_ir(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], origin: str) -> ir.Model:

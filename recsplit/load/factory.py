@@ -26,6 +26,7 @@ def load(spec: str, weights: pathlib.Path | None) -> Exported:
     if mapped is not None:
         assign(module, mapped)
     refuse_meta(module, weighted=mapped is not None)
+    module.cpu()
     flat = Flat(module, args, kwargs, dynamic_shapes)
     try:
         with torch.no_grad():
@@ -44,7 +45,7 @@ def load(spec: str, weights: pathlib.Path | None) -> Exported:
     model = to_ir(program, names, outputs, spec)
     if mapped is not None:
         refer(model, mapped)
-    example = {name: tensor.detach().numpy() for name, tensor in zip(names, flat.tensors, strict=True)}
+    example = {name: tensor.numpy() for name, tensor in zip(names, flat.tensors, strict=True)}
     return Exported(model, example, Eager(flat, names, outputs))
 
 

@@ -67,10 +67,10 @@ class Flat(torch.nn.Module):
         variadic = self._bound.signature.parameters[str(path[0])].kind is inspect.Parameter.VAR_KEYWORD
         path = path[1:] if variadic else path
         if isinstance(leaf, torch.Tensor):
-            return Slot(self._add(path, leaf))
+            return Slot(self._add(path, leaf.detach().cpu()))
         parts = parts_of(leaf)
         if parts is not None:
-            at = [self._add((*path[:-1], f"{path[-1]}_{suffix}"), tensor) for suffix, tensor in parts]
+            at = [self._add((*path[:-1], f"{path[-1]}_{suffix}"), tensor.detach().cpu()) for suffix, tensor in parts]
             return JaggedSlot(leaf, at)
         if isinstance(leaf, CONSTANTS):
             return leaf

@@ -40,7 +40,7 @@ def open_weights(path: pathlib.Path) -> Weights:
         raise InputError(f"the weights file {path} does not exist", hint="--weights takes one .safetensors file")
     if path.suffix.lower() != ".safetensors":
         raise InputError(
-            f"{path} is not a .safetensors file; a pickled checkpoint can run any code and can't be mapped",
+            f"{path} is not a .safetensors file, and recsplit opens no pickled checkpoint: it can run any code, and can't be mapped",
             hint="convert it once: safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'model.safetensors')",
         )
     try:

@@ -215,6 +215,15 @@ def half_table(*, batch: int = 3, seed: int = 0) -> Any:
     return make(forward, e=nn.Embedding(ROWS, DIM, dtype=torch.float16)), (ids(batch, 3, seed=seed), ids(batch, 3, seed=seed) % 2 == 0)
 
 
+def asserts_ids(*, batch: int = 3, seed: int = 0) -> Any:
+    def forward(self: Any, ids: Tensor) -> Tensor:
+        assert ids.max() < ROWS
+        vectors: Tensor = self.e(ids)
+        return vectors
+
+    return make(forward, e=nn.Embedding(ROWS, DIM)), (ids(batch, seed=seed),)
+
+
 def attention(*, batch: int = 3, seed: int = 0) -> Any:
     def forward(self: Any, item: Tensor, history: Tensor) -> Tensor:
         keys = self.e(history)

@@ -68,7 +68,7 @@ def test_a_tied_table_is_one_initializer() -> None:
     assert len(loaded.model.graph.initializers) == 1
 
 
-@pytest.mark.parametrize("name", ["int32_bags", "equal_by_chance", "half_table", "attention", "recurrent"])
+@pytest.mark.parametrize("name", ["int32_bags", "equal_by_chance", "half_table", "asserts_ids", "attention", "recurrent"])
 def test_the_ir_answers_as_the_source(name: str) -> None:
     load_and_compare(f"tests.load.models:{name}")
 

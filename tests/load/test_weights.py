@@ -134,7 +134,7 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
             load(f"{__name__}:ranker", weights=path)
 
     header = json.dumps({"a": {"dtype": "F32", "shape": [100], "data_offsets": [0, 400]}}).encode()
-    attempt("model.bin", b"", "a pickled checkpoint can run any code")
+    attempt("model.bin", b"", "recsplit opens no pickled checkpoint")
     attempt("empty.safetensors", b"", "not a safetensors file, or is cut short")
     attempt("text.safetensors", b"not a tensor in sight", "not a safetensors file, or is cut short")
     attempt("short.safetensors", len(header).to_bytes(8, "little") + header + bytes(40), "not a safetensors file, or is cut short")
