@@ -32,7 +32,10 @@ def find(repository: Path, model: str | None = None) -> Found:
     """
     if not repository.is_dir():
         raise InputError(f"{repository} is not a folder", hint="recsplit build SOURCE -o DIR writes a model repository")
-    plans = {folder.name: path for folder in sorted(repository.iterdir()) if (path := plan_file(folder)) is not None}
+    try:
+        plans = {folder.name: path for folder in sorted(repository.iterdir()) if (path := plan_file(folder)) is not None}
+    except OSError as error:
+        raise InputError(f"{repository} can't be read: {error.strerror}", hint="change its owner or permissions") from error
     if not plans:
         inside = plan_file(repository) is not None
         hint = f"it is one model of a repository: give {repository.parent}" if inside else "recsplit build SOURCE -o DIR writes one"

@@ -75,7 +75,7 @@ def plans(draw: st.DrawFn) -> Plan:
     )
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(plans())
 def test_any_plan_renders_to_configs_that_agree(plan: Plan) -> None:
     texts = render(plan)  # checks them too

@@ -10,6 +10,7 @@ from recsplit.configs import LOOKUPS, parameter, parse
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan import Plan, Tensor
 from recsplit.render import quote, render
+from tests.conftest import REPOSITORY
 from tests.render.plans import shop
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -140,7 +141,7 @@ def test_strings_are_quoted_for_the_text_format(text: str, literal: str) -> None
 
 
 def test_one_template_may_be_replaced(tmp_path: Path) -> None:
-    ours = (Path("recsplit/templates/triton/dense.pbtxt.j2")).read_text()
+    ours = (REPOSITORY / "templates" / "triton" / "dense.pbtxt.j2").read_text()
     (tmp_path / "dense.pbtxt.j2").write_text(ours + 'response_cache { enable: true }\nmetric_tags { key: "team" value: "ads" }\n')
     texts = render(shop(), templates=tmp_path)
     assert parse(texts["shop_dense/config.pbtxt"], origin="").response_cache.enable

@@ -265,6 +265,13 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("as_nobody")
+def test_a_repository_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o000)
+    with pytest.raises(InputError, match="closed can't be read: Permission denied"):
+        find(tmp_path / "closed")
+
+
+@pytest.mark.usefixtures("as_nobody")
 def test_the_area_lies_inside_where_the_parent_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     tmp_path.chmod(0o555)
