@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.bags import BagForm
 from recsplit.graph.flow import CONTROL, SEQUENCE
 from recsplit.graph.fused import policy
-from recsplit.parts import session
-from recsplit.plan import UNKNOWN_IDS, Kind, Plan, Runtime, Submodel, to_json
+from recsplit.parts import Array
+from recsplit.plan import Kind, Plan, Runtime, Submodel, to_json
 from recsplit.render import render
 from recsplit.sources import Taken, take
 from recsplit.staging import staging
@@ -43,7 +43,7 @@ class BuildSettings:
     dense_kind: Kind = "cpu"
     dense_runtime: Runtime = "onnxruntime"
     queue_delay_us: int = 0
-    queue_timeout_ms: int = 1000
+    queue_timeout_ms: int = 0
     templates: Path | None = None
     tolerance: float = 1e-5
     build_id: str | None = None
@@ -78,10 +78,12 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         embedding = stage.path(plan.embedding.name, verify.MODEL_FILE).parent
         dense = stage.path(plan.dense.name, verify.MODEL_FILE).parent
         models.write(taken.cut, embedding, dense, progress=lambda done, total: progress("writing tables", done, total))
-        plan = dataclasses.replace(plan, lookups=limits.probe(plan, session(embedding / verify.MODEL_FILE)))
+        known = taken.cut.known()
+        example = _example(plan, taken)
+        plan = dataclasses.replace(plan, lookups=limits.probe(plan, known, references=example))
         stage.write(render(plan, templates=settings.templates))
         notes = tensorrt.prepare(plan, dense) if plan.dense.runtime == "tensorrt" else ()
-        cases = _cases(plan, taken, progress)
+        cases = _cases(plan, taken, example, known, progress)
         progress("proving the parts equal", 0, 0)
         differences = verify.parts(embedding.parents[1], plan, cases)
         verify.demand(differences)
@@ -98,7 +100,6 @@ def _refuse(settings: BuildSettings) -> None:
         "--embedding-instances": settings.embedding_instances,
         "--dense-instances": settings.dense_instances,
         "--threads": settings.threads if settings.threads is not None else 1,
-        "--queue-timeout-ms": settings.queue_timeout_ms,
     }
     for option, number in numbers.items():
         if number < 1:
@@ -108,8 +109,8 @@ def _refuse(settings: BuildSettings) -> None:
             f"the dense runtime {settings.dense_runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu"
         )
     policy(settings.unknown_ids)
-    if settings.queue_delay_us < 0 or settings.tolerance < 0:
-        raise InputError("--queue-delay-us and --tolerance can't be negative", hint="0 is the smallest")
+    if min(settings.queue_delay_us, settings.queue_timeout_ms, settings.tolerance) < 0:
+        raise InputError("--queue-delay-us, --queue-timeout-ms and --tolerance can't be negative", hint="0 is the smallest")
 
 
 def _plan(settings: BuildSettings, taken: Taken, version: int) -> Plan:
@@ -119,7 +120,6 @@ def _plan(settings: BuildSettings, taken: Taken, version: int) -> Plan:
         if left:
             raise RecsplitError(f"the {part.graph.name} model still has {', '.join(left)}", hint="build from the factory instead")
     whole, embedding, dense = (models.interface(model) for model in (made.whole, made.embedding, made.dense))
-    boundary = {*made.boundary, UNKNOWN_IDS}
     cores = os.cpu_count() or 1
 
     def submodel(role: str, sides: models.Interface, runtime: Runtime, kind: Kind, instances: int) -> Submodel:
@@ -138,7 +138,7 @@ def _plan(settings: BuildSettings, taken: Taken, version: int) -> Plan:
         queue_delay_us=settings.queue_delay_us,
         queue_timeout_us=settings.queue_timeout_ms * 1000,
         unknown_ids=settings.unknown_ids,
-        inputs=tuple(tensor for tensor in whole.inputs if tensor.name not in boundary),
+        inputs=whole.inputs,
         outputs=whole.outputs,
         boundary=tuple(tensor for tensor in embedding.outputs if tensor.name in made.boundary),
         tables=models.tables(made),
@@ -150,14 +150,26 @@ def _plan(settings: BuildSettings, taken: Taken, version: int) -> Plan:
     )
 
 
-def _cases(plan: Plan, taken: Taken, progress: Progress) -> list[Case]:
-    """Reference inputs, edge cases included, answered by the source."""
+def _example(plan: Plan, taken: Taken) -> dict[str, Array] | None:
+    """The source's example in the dtypes of the ensemble's inputs."""
+    dtypes = {tensor.name: samples.NUMPY[tensor.dtype] for tensor in plan.inputs}
+    given = taken.example
+    return None if given is None else {name: data.astype(dtypes[name], copy=False) for name, data in given.items() if name in dtypes}
+
+
+def _cases(plan: Plan, taken: Taken, example: Mapping[str, Array] | None, known: limits.Known, progress: Progress) -> list[Case]:
+    """Reference inputs, edge cases included, answered by the source. Rows with an unknown id are left out: the source may raise on them."""
+    named = []
+    for name, inputs in samples.cases(plan, np.random.default_rng(0), references=example):
+        fine = known(inputs)
+        if fine.any():
+            named.append((name, {key: data[fine] for key, data in inputs.items()}))
+    if not named:
+        raise RecsplitError(
+            "no inputs were found whose ids are all inside their tables, so nothing could be proved",
+            hint="build from the factory or the .pt2, which bring an example along",
+        )
     source = verify.by_source(plan, taken.loaded.run, taken.dtypes)
-    narrowed = {tensor.name: np.dtype(samples.NUMPY[tensor.dtype]) for tensor in plan.inputs}
-    example = None
-    if taken.example is not None:
-        example = {name: data.astype(narrowed[name], copy=False) for name, data in taken.example.items() if name in narrowed}
-    named = samples.cases(plan, np.random.default_rng(0), references=example)
     return verify.make_cases(named, source, lambda case: progress(f"asking the source: {case}", 0, 0), infinite_rows=_may_be_infinite(plan))
 
 

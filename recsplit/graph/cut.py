@@ -1,11 +1,12 @@
 """The cut: lower every lookup, pack what crosses, and take the graph apart at the boundary."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
+from numpy.typing import NDArray
 
 from recsplit.errors import InputError
 from recsplit.graph import lower, measure, readings, rows
@@ -40,6 +41,11 @@ class Cut:
     bags: tuple[Bags, ...]
     candidates: tuple[Candidate, ...]
     marks: bool
+
+    def known(self) -> Callable[[Mapping[str, Array]], NDArray[np.bool_]]:
+        """A function of the ensemble's inputs: BOOL [batch], whether all ids of a row are inside their tables."""
+        run = measure.runner(self.check, self.check.graph.outputs)
+        return lambda inputs: np.less(run(inputs)[0][:, 0], 0)
 
 
 def cut(
