@@ -88,7 +88,9 @@ def parts(folder: Path, plan: Plan, cases: Sequence[Case], *, repeats: int = 3) 
     found = check("source - whole", cases, whole, limit=plan.tolerance)
     del whole
     run = joined(embedding / MODEL_FILE, dense / MODEL_FILE)
-    found += check("whole - parts", lowered, run, limit=0.0, repeats=repeats)
+    # onnxruntime computes half precision in float on a CPU, and rounds where a graph ends: the parts round once more.
+    half = any(tensor.dtype in ("FP16", "BF16") for tensor in (*plan.boundary, *plan.outputs))
+    found += check("whole - parts", lowered, run, limit=plan.tolerance if half else 0.0, repeats=repeats)
     found += check(SINGLE_ROWS, list(_single_rows(lowered)), run, limit=max(plan.tolerance, 1e-5))
     del run
     many = joined(embedding / MODEL_FILE, dense / MODEL_FILE, threads=max(2, os.cpu_count() or 1))
