@@ -1,5 +1,6 @@
 """package.module:factory: the user's own callable, imported, called, and exported."""
 
+import contextlib
 import importlib
 import pathlib
 import sys
@@ -56,7 +57,7 @@ def call(spec: str) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any]
     """
     found = resolve(spec)
     try:
-        with quiet():
+        with quiet(), contextlib.redirect_stdout(sys.stderr):  # what users print must not mix with what recsplit answers
             returned = found()
     except (Exception, SystemExit) as error:
         raise InputError(
@@ -66,6 +67,7 @@ def call(spec: str) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any]
         count = f" of {len(returned)}" if isinstance(returned, list | tuple) else ""
         raise InputError(f"{spec}() returned a {type(returned).__name__}{count}", hint=SHAPE)
     module, inputs, *rest = returned
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     if not isinstance(module, torch.nn.Module):
         raise InputError(f"{spec}() returned a {type(module).__name__} first, not a torch.nn.Module", hint=SHAPE)
     if isinstance(module, torch.jit.ScriptModule):
@@ -94,7 +96,7 @@ def resolve(spec: str) -> Any:
         sys.path.insert(0, here)
     importlib.invalidate_caches()
     try:
-        with quiet():
+        with quiet(), contextlib.redirect_stdout(sys.stderr):
             found: Any = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):

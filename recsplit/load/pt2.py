@@ -38,6 +38,12 @@ def load(path: pathlib.Path) -> Exported:
         with quiet(), weights_only():
             program = torch.export.load(path)
     except Exception as error:
+        pickled = re.search(r"GLOBAL (\S+)", str(error))
+        if pickled:
+            raise InputError(
+                f"the example inputs of {path} hold a {pickled[1]}, which only unpickling could read",
+                hint="export a module that takes plain tensors, or give the factory: package.module:factory",
+            ) from error
         raise InputError(
             f"{path} can't be read by torch {torch.__version__}",
             hint=f"programs are tied to torch versions, and to the packages that register their operators; {AGAIN}",
