@@ -16,13 +16,19 @@ from recsplit.graph.flow import CONTROL, SEQUENCE
 from recsplit.graph.fused import policy
 from recsplit.parts import Array
 from recsplit.plan import Kind, Plan, Runtime, Submodel, to_json
-from recsplit.render import render
+from recsplit.render import check_templates, render
 from recsplit.sources import Taken, take
 from recsplit.staging import staging
 from recsplit.verify import Case, Difference
 
 #: Told (text, bytes done, bytes in all) as the work goes on; the bytes are 0 where there is nothing to count.
 Progress = Callable[[str, int, int], None]
+
+
+#: Where a slip of the keyboard begins: with more rows a request passes gRPC's 2 GB, and no machine runs more instances or threads.
+_MOST_ROWS = 2**20
+_MOST_PROCESSES = 4096
+_HOUR_S = 3600
 
 
 @dataclass(frozen=True)
@@ -96,21 +102,25 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
 
 def _refuse(settings: BuildSettings) -> None:
     numbers = {
-        "--max-batch-size": settings.max_batch_size,
-        "--embedding-instances": settings.embedding_instances,
-        "--dense-instances": settings.dense_instances,
-        "--threads": settings.threads if settings.threads is not None else 1,
+        "--max-batch-size": (settings.max_batch_size, 1, _MOST_ROWS),
+        "--embedding-instances": (settings.embedding_instances, 1, _MOST_PROCESSES),
+        "--dense-instances": (settings.dense_instances, 1, _MOST_PROCESSES),
+        "--threads": (1 if settings.threads is None else settings.threads, 1, _MOST_PROCESSES),
+        "--queue-delay-us": (settings.queue_delay_us, 0, _HOUR_S * 10**6),
+        "--queue-timeout-ms": (settings.queue_timeout_ms, 0, _HOUR_S * 1000),
     }
-    for option, number in numbers.items():
-        if number < 1:
-            raise InputError(f"{option} is {number}", hint="it must be at least 1")
+    for option, (number, least, most) in numbers.items():
+        if not least <= number <= most:
+            raise InputError(f"{option} is {number}", hint=f"choose a number from {least} to {most}")
+    if not 0 <= settings.tolerance < 1:  # NaN is neither
+        raise InputError(f"--tolerance is {settings.tolerance:g}", hint="choose a number from 0 to below 1; 1e-5 is usual for FP32")
     if settings.dense_runtime != "onnxruntime" and settings.dense_kind != "gpu":
         raise InputError(
             f"the dense runtime {settings.dense_runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu"
         )
     policy(settings.unknown_ids)
-    if min(settings.queue_delay_us, settings.queue_timeout_ms, settings.tolerance) < 0:
-        raise InputError("--queue-delay-us, --queue-timeout-ms and --tolerance can't be negative", hint="0 is the smallest")
+    if settings.templates is not None:
+        check_templates(settings.templates)
 
 
 def _plan(settings: BuildSettings, taken: Taken, version: int) -> Plan:

@@ -31,6 +31,8 @@ def render(plan: Plan, *, templates: Path | None = None) -> dict[str, str]:
     RecsplitError where the texts don't parse or don't agree (see configs.check).
     """
     _refuse_impossible(plan)
+    if templates is not None:
+        check_templates(templates)
     environment = _environment(templates)
     context = _context(plan)
     texts: dict[str, str] = {}
@@ -120,12 +122,21 @@ def _warmup_dims(tensor: Tensor) -> Sequence[int]:
     return [max(dim, 1) for dim in tensor.dims] or [1]
 
 
+def check_templates(templates: Path) -> None:
+    """Raise InputError, without a plan, where a folder of templates can't be used: none in it is ours, or one doesn't parse."""
+    if not templates.is_dir():
+        raise InputError(
+            f"there is no folder {templates}", hint="--templates takes a folder; recsplit's own are in recsplit/templates/triton"
+        )
+    if not any((templates / name).is_file() for name in TEMPLATES):
+        raise InputError(f"{templates} holds no template to replace ours", hint=f"name the files in it {', '.join(TEMPLATES)}")
+    environment = _environment(templates)
+    for name in TEMPLATES:
+        _get(environment, name)
+
+
 def _environment(templates: Path | None) -> jinja2.Environment:
-    folders = [_OURS]
-    if templates is not None:
-        if not any((templates / name).is_file() for name in TEMPLATES):
-            raise InputError(f"{templates} holds no template to replace ours", hint=f"name the files in it {', '.join(TEMPLATES)}")
-        folders.insert(0, templates)
+    folders = [_OURS] if templates is None else [templates, _OURS]
     # Not HTML: strings are escaped by `string`, for the grammar they stand in.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
@@ -145,17 +156,28 @@ def _environment(templates: Path | None) -> jinja2.Environment:
     return environment
 
 
-def _render_one(environment: jinja2.Environment, name: str, context: Mapping[str, object]) -> str:
+def _get(environment: jinja2.Environment, name: str) -> jinja2.Template:
     try:
-        return environment.get_template(name).render(context)
-    except jinja2.TemplateSyntaxError as error:
-        raise _broken(f"{error.filename or error.name}, line {error.lineno}", error) from error
+        return environment.get_template(name)
+    except Exception as error:  # jinja's own, and those of reading a file
+        raise _broken(name, error) from error
+
+
+def _render_one(environment: jinja2.Environment, name: str, context: Mapping[str, object]) -> str:
+    template = _get(environment, name)
+    try:
+        return template.render(context)
     except Exception as error:  # an expression in a user's template may raise anything
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".j2")]
-        raise _broken(f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else name, error) from error
+        raise _broken(name, error) from error
 
 
-def _broken(where: str, error: Exception) -> InputError:
+def _broken(name: str, error: Exception) -> InputError:
+    """The error for a template, with file and line where they are known."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".j2")]
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        where = f"{error.filename or error.name}, line {error.lineno}"
+    else:
+        where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else name
     return InputError(
         f"{where}: {error or type(error).__name__}",
         hint="docs of the template language: https://jinja.palletsprojects.com/templates; start from a copy of recsplit's own template",

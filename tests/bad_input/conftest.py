@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> Refused:
         kind.make(folder)
         before = contents(folder)
         capfd.readouterr()
-        code = main(kind.arguments.split(" "))
+        code = main(shlex.split(kind.arguments))
         stdout, stderr = capfd.readouterr()
         print(f"$ recsplit {kind.arguments}\n{stdout}{stderr}")  # noqa: T201 (pytest shows it where the test fails)
         answer = read(code, stderr)
