@@ -1,7 +1,8 @@
 """Small models as text, cut in memory, and run whole and in parts: what every test of the graph works on.
 
 The text is ONNX's own syntax (onnx.parser) without its header; tables are arrays put in beside it. The source's answer
-comes from onnxruntime on the text as it stands, or, where the model has recsplit's own nodes, from torch in the test.
+comes from onnxruntime on the text as it stands, or, where the model has recsplit's own nodes, from onnx's reference
+evaluator with torch's embedding_bag.
 """
 
 import re
@@ -20,6 +21,7 @@ from onnx import numpy_helper, parser
 from recsplit.graph.cut import Cut, cut
 from recsplit.load.normalize import normalize
 from recsplit.plan import UNKNOWN_IDS
+from tests.load.reference import evaluate
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -97,6 +99,15 @@ class Small:
         return "\n".join(candidate.reason for candidate in self.cut.candidates if candidate.reason)
 
 
+def source_of(text: str, arrays: Feeds, *, opset: int = 17) -> Callable[[Feeds], dict[str, Array]]:
+    """The model of `text` as it stands, before any of our own hands touch it."""
+    model = proto(text, arrays, opset=opset)
+    if "recsplit." not in text:
+        return session(model)
+    own = loaded(model)
+    return lambda feeds: evaluate(own, {value.name or "": feeds[value.name or ""] for value in own.graph.inputs})
+
+
 def small(text: str, arrays: Feeds, *, opset: int = 17, **settings: Any) -> Small:
     """Cut the model of `text`."""
     return Small(cut(loaded(proto(text, arrays, opset=opset)), **settings))
@@ -126,7 +137,7 @@ def row(feeds: Feeds, index: int) -> dict[str, Array]:
 
 def agrees(text: str, arrays: Feeds, limits: Mapping[str, int], *, opset: int = 17, length: int = 4, **settings: Any) -> Small:
     """Cut, and demand: source = whole (1e-6), whole = parts bit for bit, no row marked, single rows = the batch."""
-    source = session(proto(text, arrays, opset=opset))
+    source = source_of(text, arrays, opset=opset)
     parts = small(text, arrays, opset=opset, **settings)
     inputs = {item.name: item.dtype for item in parts.cut.whole.graph.inputs}
     for batch, seed in ((1, 1), (5, 2), (17, 3)):
@@ -141,9 +152,15 @@ def agrees(text: str, arrays: Feeds, limits: Mapping[str, int], *, opset: int = 
             np.testing.assert_allclose(alone, data, rtol=1e-5, atol=1e-6, err_msg=f"{name}, row by row")
         if parts.cut.marks:
             assert (joined[UNKNOWN_IDS][:, 0] == -1).all()
-    tables_in_dense = {value.name for value in parts.cut.dense.graph.initializers.values()} & {item.value.name for item in parts.cut.fused}
-    assert not tables_in_dense, "a fused table slipped into the dense model"
+    kept = {value.name for value in parts.cut.dense.graph.initializers.values()}
+    assert not kept & {item.value.name for item in parts.cut.fused}, "a fused table slipped into the dense model"
     return parts
+
+
+def tables_in(parts: Small, side: str) -> set[str]:
+    """Names of the rank-2 initializers of more than one column on one side."""
+    graph = getattr(parts.cut, side).graph
+    return {value.name for value in graph.initializers.values() if len(value.shape) == 2 and value.shape[1] > 1}
 
 
 def _filled(made: Cut, model: ir.Model) -> ir.Model:
