@@ -249,8 +249,10 @@ SHAPES = {
 def test_a_model_that_learns_its_batch_from_the_vectors_shape_does_not_keep_the_table(shape: str, keepdims: int, ids: str) -> None:
     if "Size" in shape and "T" in ids:
         pytest.skip("elements a row vary")
-    text = f"({ids} ids) => (float[N,8] y) "
-    f"{{ v=Gather(t,ids) s=ReduceSum<keepdims={keepdims}>(v,one) {shape} n8=Concat<axis=0>(b,e) r=Reshape(s,n8) y=Tanh(r) }}"
+    text = (
+        f"({ids} ids) => (float[N,8] y) {{ v=Gather(t,ids) s=ReduceSum<keepdims={keepdims}>(v,one) {shape} "
+        "n8=Concat<axis=0>(b,e) r=Reshape(s,n8) y=Tanh(r) }"
+    )
     parts = agrees(text, {"t": T, "one": at(1), "zero": at(0), "e": at(8), "per": np.array(24), "o0": at(1)}, {"ids": 50})
     assert "t" not in tables_in(parts, "dense")
 
