@@ -18,7 +18,8 @@ from recsplit.graph.emit import Emit
 from recsplit.graph.find import tables_of
 from recsplit.graph.flow import Array, table_shape
 from recsplit.graph.fused import fallback
-from recsplit.graph.lower import Lowering, Part, first_unknown, pool, vector_dtype
+from recsplit.graph.lowering import Lowering, Part, first_unknown
+from recsplit.graph.pooling import pool, vector_dtype
 from recsplit.graph.rows import RaggedGroup, as_rows, elementwise
 from recsplit.plan import Pooling
 

@@ -13,8 +13,10 @@ from recsplit.graph import lower, measure, readings, rows
 from recsplit.graph.bags import BagForm, choose_form, ragged
 from recsplit.graph.emit import Emit
 from recsplit.graph.find import Candidate, find, tables_of
-from recsplit.graph.flow import CONTROL, SEQUENCE, Array, table_shape
+from recsplit.graph.flow import CONTROL, SEQUENCE, Array
 from recsplit.graph.fused import FusedTable, fuse, policy
+from recsplit.graph.lowering import Lowering, mark_rows
+from recsplit.graph.pack import pack
 from recsplit.plan import UNKNOWN_IDS, Bags, Lookup
 from recsplit.ragged import bag_lengths
 
@@ -94,16 +96,16 @@ def cut(
     if int32_ids:
         _narrow_inputs(emit, found)
     tables = [reading.table for reading in found] + [table for group in groups for node in group.nodes for table in tables_of(node)]
-    lowering = lower.Lowering(emit, fuse(emit, tables, unknown), unknown)
+    lowering = Lowering(emit, fuse(emit, tables, unknown), unknown)
     lower.fixed(lowering, [reading for reading in found if reading.width is not None])
     for reading in found:
         if reading.width is None:
             lower.varying(lowering, reading)
     for group in groups:
         ragged(lowering, group, bag_form or choose_form(_example_lengths(group, example)), int32_ids=int32_ids)
-    marks = lower.marks(lowering)
+    marks = mark_rows(lowering)
     model.graph.outputs.append(marks)  # first of all, so that nothing takes it for dead code
-    boundary = _pack(lowering)
+    boundary = pack(lowering)
     _tidy(model)
     problem = rows.drop_old_inputs(model, groups)
     if problem:
@@ -155,73 +157,6 @@ def _example_lengths(group: rows.RaggedGroup, example: Mapping[str, Array] | Non
 def told(candidates: Sequence[Candidate]) -> str:
     """One line a candidate that isn't cut out: node, table and reason."""
     return "\n".join(f"{item.kind} {item.node.name!r} on {item.table!r}: {item.reason}" for item in candidates if item.reason)
-
-
-def _pack(lowering: lower.Lowering) -> list[ir.Value]:
-    """Few tensors cross: vectors of one dtype and dim as one [batch, n, dim]; the dense side takes them apart again."""
-    emit = lowering.emit
-    own = emit.made - lowering.dense_nodes  # nodes on the embedding side, which keep reading what they read
-    groups: dict[tuple[ir.DataType, int], list[lower.Part]] = {}
-    for part in lowering.parts:
-        dtype = part.outs[0][0].dtype or part.value.dtype or ir.DataType.FLOAT
-        groups.setdefault((dtype, part.dim), []).append(part)
-    boundary: list[ir.Value] = []
-    for (dtype, dim), parts in groups.items():
-        uses = {out: [(use.node, use.idx) for use in out.uses() if use.node not in own] for part in parts for out, _, _ in part.outs}
-        packed = emit.concat([part.value for part in parts], axis=1)
-        name = f"embeddings_{dim}" if dtype == ir.DataType.FLOAT else f"embeddings_{dtype.name.lower()}_{dim}"
-        packed.name, packed.dtype = emit.fresh(name), dtype
-        outs = [item for part in parts for item in part.outs]
-        taken = emit.split(packed, [count for _, count, _ in outs], axis=1)
-        for (out, count, dims), piece in zip(outs, taken, strict=True):
-            restored = _restore(emit, piece, count, dims, dim)
-            if restored is packed and out.is_graph_output():
-                restored = emit.op("Identity", packed)  # crosses under its own name, leaves under the output's
-            _redirect(lowering, out, restored, uses[out])
-        boundary.append(packed)
-    for number, value in enumerate(lowering.alone):
-        if value.is_graph_output():
-            value = _split_output(emit, value)
-        value.name = emit.fresh(f"vectors_{number}")
-        boundary.append(value)
-    return boundary
-
-
-def _restore(emit: Emit, piece: ir.Value, count: int, dims: tuple[int, ...], dim: int) -> ir.Value:
-    """A piece [batch, count, dim] in the shape the dense model expects: `dims` behind whatever comes first."""
-    if dims == (dim,) and count == 1:
-        return emit.op("Squeeze", piece, emit.const([1]))
-    if dims == (count, dim):
-        return piece
-    return emit.reshape(piece, [-1, *dims])
-
-
-def _redirect(lowering: lower.Lowering, out: ir.Value, restored: ir.Value, uses: Sequence[tuple[ir.Node, int]]) -> None:
-    """Let the dense side read `restored` where it read `out`."""
-    restored_dtype = restored.dtype or out.dtype
-    if out.is_graph_output():
-        graph = lowering.emit.graph
-        name = out.name
-        out.name, restored.name = f"{name}/lookup", name
-        restored.shape = out.shape
-        for index, value in enumerate(tuple(graph.outputs)):
-            if value is out:
-                graph.outputs[index] = restored
-    if restored_dtype is not None:
-        restored.dtype = restored_dtype
-    for node, index in uses:
-        node.replace_input_with(index, restored)
-
-
-def _split_output(emit: Emit, value: ir.Value) -> ir.Value:
-    """A boundary value that is also a model output: give the output its own value, so that both can have a name."""
-    copy = emit.op("Identity", value)
-    name, copy.type, copy.shape = value.name, value.type, value.shape
-    for index, output in enumerate(tuple(emit.graph.outputs)):
-        if output is value:
-            emit.graph.outputs[index] = copy
-    value.name, copy.name = f"{name}/lookup", name
-    return value
 
 
 def _narrow_inputs(emit: Emit, found: Sequence[readings.Reading]) -> None:
@@ -312,10 +247,3 @@ def _part(model: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Valu
     graph.name = role
     graph.opset_imports.pop("recsplit", None)
     return ir.Model(graph, ir_version=min(model.ir_version, _IR_VERSION), producer_name="recsplit")
-
-
-def size_bytes(table: ir.Value) -> int:
-    """Bytes of a table."""
-    shape = table_shape(table) or (0, 0)
-    assert table.const_value is not None
-    return int(shape[0] * shape[1] * table.const_value.dtype.itemsize)

@@ -4,79 +4,18 @@ Race-free and portable: Gather, Reduce, Where, Concat, Split; never ScatterND, L
 is still one graph, numerically the whole model; cut.py takes it apart at the boundary.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
 from recsplit.graph.columns import Column
 from recsplit.graph.emit import Emit
-from recsplit.graph.find import table_name
 from recsplit.graph.flow import table_shape
-from recsplit.graph.fused import FusedTable, UnknownIds, fallback
+from recsplit.graph.fused import fallback
+from recsplit.graph.lowering import Lowering, Part, first_unknown
+from recsplit.graph.pooling import pool, vector_dtype
 from recsplit.graph.readings import Reading
-from recsplit.plan import UNKNOWN_IDS, Lookup, Pooling
-
-
-@dataclass(frozen=True)
-class Part:
-    """Vectors [batch, n, dim] that cross the boundary, and the values of the dense model they stand for.
-
-    Each item of `outs`: the value, how many of the n it takes, and its dims behind the first one.
-    """
-
-    value: ir.Value
-    dim: int
-    outs: tuple[tuple[ir.Value, int, tuple[int, ...]], ...]
-
-
-@dataclass
-class Lowering:
-    """What lowering collects, lookup by lookup; read by `finish`."""
-
-    emit: Emit
-    fused: Mapping[ir.Value, FusedTable]
-    unknown: UnknownIds
-    parts: list[Part] = field(default_factory=list)
-    alone: list[ir.Value] = field(default_factory=list)  # values that cross unpacked
-    marks: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)  # (bad BOOL, ids INT64), both [batch, width]
-    lookups: list[Lookup] = field(default_factory=list)
-    dense_nodes: set[ir.Node] = field(default_factory=set)  # nodes that read lookups from the dense side of the boundary
-
-    def mark(self, bad: ir.Value, ids: ir.Value) -> None:
-        """Remember which ids of a row are unknown: bad BOOL and ids, both [batch, width]."""
-        self.marks.append((bad, self.emit.cast(ids, ir.DataType.INT64) if ids.dtype != ir.DataType.INT64 else ids))
-
-    def describe(self, table: ir.Value, pooling: Pooling, columns: Sequence[Column] | None, sources: str, width: int) -> None:
-        """Remember a lookup for the plan, one entry for each run of columns that is read alike.
-
-        Called in the order of the positions in `unknown_ids`.
-        """
-        rows = (table_shape(table) or (0, 0))[0]
-        if columns is None:
-            self._add(Lookup("", table_name(table), pooling, sources, None, 0, False, None, width))
-            return
-        start = 0
-        for stop in range(1, len(columns) + 1):
-            if stop < len(columns) and _follows(columns[stop - 1], columns[stop]):
-                continue
-            first, last = columns[start], columns[stop - 1]
-            span = None if first.column is None or last.column is None else (first.column, last.column + 1)
-            limit = rows - first.shift
-            self._add(Lookup("", table_name(table), pooling, first.source.name or "", span, first.shift, True, limit, stop - start))
-            start = stop
-
-    def _add(self, lookup: Lookup) -> None:
-        taken = {known.name for known in self.lookups}
-        names = (lookup.table, *(f"{lookup.table}_{number}" for number in range(2, len(taken) + 3)))
-        self.lookups.append(dataclasses.replace(lookup, name=next(name for name in names if name not in taken)))
-
-
-def _follows(one: Column, other: Column) -> bool:
-    """Whether a column is the next of the same input, and read alike."""
-    return one.column is not None and (other.source, other.column, other.shift) == (one.source, one.column + 1, one.shift)
 
 
 def fixed(lowering: Lowering, readings: Sequence[Reading]) -> None:
@@ -145,63 +84,6 @@ def varying(lowering: Lowering, reading: Reading) -> None:
     else:
         pooled = pool(emit, vectors, reading.pooling, axis=1, dtype=vector_dtype(reading.table), mask=mask, weights=reading.weights)
         lowering.parts.append(Part(emit.unsqueeze(pooled, 1), dim, ((reading.out, 1, (dim,)),)))
-
-
-def pool(
-    emit: Emit, vectors: ir.Value, mode: Pooling, *, axis: int, dtype: ir.DataType, mask: ir.Value | None, weights: ir.Value | None
-) -> ir.Value:
-    """Pool [..., length, dim] over `axis` as torch.nn.functional.embedding_bag does.
-
-    `mask` BOOL [..., length]: which slots count (None: all; masked slots must hold zeros already). An empty bag gives
-    zeros in every mode. `weights` [..., length] multiply the vectors (sum only, as in torch); those of masked slots,
-    which may be anything, even NaN, don't.
-    """
-    if weights is not None and mask is not None:
-        weights = emit.op("Where", mask, weights, emit.const(np.array(0), dtype.numpy(), name="zero"))
-    if weights is not None:
-        vectors = emit.op("Mul", vectors, emit.unsqueeze(weights, -1))
-    if mode == "max" and mask is not None:
-        lowest = emit.const(np.array(-np.inf), dtype.numpy(), name="lowest")
-        some = emit.reduce("ReduceMax", emit.cast(mask, ir.DataType.INT32), axis, keepdims=True)
-        best = emit.reduce("ReduceMax", emit.op("Where", emit.unsqueeze(mask, -1), vectors, lowest), axis)
-        return emit.op("Where", emit.cast(some, ir.DataType.BOOL), best, emit.const(np.array(0), dtype.numpy(), name="zero"))
-    if mode == "max":
-        return emit.reduce("ReduceMax", vectors, axis)
-    if mode == "mean" and mask is None:
-        return emit.reduce("ReduceMean", vectors, axis)
-    total = emit.reduce("ReduceSum", vectors, axis)
-    if mode == "mean":
-        assert mask is not None
-        count = emit.reduce("ReduceSum", emit.cast(mask, dtype), axis, keepdims=True)
-        return emit.op("Div", total, emit.op("Max", count, emit.const(np.array(1), dtype.numpy(), name="one")))
-    return total
-
-
-def first_unknown(emit: Emit, bad: ir.Value, ids: ir.Value, *, axis: int) -> tuple[ir.Value, ir.Value]:
-    """The first unknown id along `axis`: (bad, ids) with that dimension reduced to 1."""
-    where = emit.op("ArgMax", emit.cast(bad, ir.DataType.INT32), axis=axis, keepdims=1)
-    return emit.op("GatherElements", bad, where, axis=axis), emit.op("GatherElements", ids, where, axis=axis)
-
-
-def marks(lowering: Lowering) -> ir.Value:
-    """The tensor `unknown_ids` INT64 [batch, 2] out of everything marked, whatever the policy then does with it."""
-    emit = lowering.emit
-    bad = emit.concat([bad for bad, _ in lowering.marks], axis=1)
-    ids = emit.concat([ids for _, ids in lowering.marks], axis=1)
-    where = emit.op("ArgMax", emit.cast(bad, ir.DataType.INT32), axis=1, keepdims=1)
-    found = emit.op("GatherElements", bad, where, axis=1)
-    position = emit.op("Where", found, where, emit.const(-1))
-    value = emit.op("Where", found, emit.op("GatherElements", ids, where, axis=1), emit.const(0))
-    marked = emit.op("Concat", position, value, axis=1)
-    marked.name = UNKNOWN_IDS
-    marked.dtype, marked.shape = ir.DataType.INT64, ir.Shape(["batch", 2])
-    return marked
-
-
-def vector_dtype(table: ir.Value) -> ir.DataType:
-    """The dtype of a table's vectors."""
-    assert table.const_value is not None
-    return table.const_value.dtype
 
 
 def _read_group(lowering: Lowering, members: Sequence[Reading], row: ir.Value, plain: Mapping[ir.Node, bool]) -> None:
