@@ -95,7 +95,8 @@ def rows(model: ir.Model, values: Sequence[ir.Value]) -> list[Rows]:
             singles = [single[index] for single in alone]
             if not np.array_equal(np.concatenate([single.reshape(-1) for single in singles]), value.reshape(-1)):
                 widths[index] = None
-            mixed[index] = mixed[index] or _mixed(value, singles)
+            leads = [item.shape[:1] for item in (value, other[index])] == [(batch,), (_PROBES[1][0],)]
+            mixed[index] = mixed[index] or (leads and _mixed(value, singles))
     return [Rows(width, mix) for width, mix in zip(widths, mixed, strict=True)]
 
 
@@ -107,8 +108,6 @@ def _width(size: int, other: int) -> int | None:
 
 def _mixed(value: Array, alone: Sequence[Array]) -> bool:
     """Whether a row of [batch, ...] differs from the row run alone, as far as both go (a batch may be padded to its longest)."""
-    if value.ndim == 0 or len(value) != len(alone):
-        return False
     for row, single in zip(value, alone, strict=True):
         if single.ndim != value.ndim or len(single) != 1:
             return True
