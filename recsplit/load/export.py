@@ -73,12 +73,16 @@ def export(module: torch.nn.Module, tensors: Sequence[torch.Tensor], shapes: Seq
     ) from explained
 
 
-def to_ir(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], origin: str) -> ir.Model:
+def to_ir(
+    program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], origin: str, *, prefix: str = ""
+) -> ir.Model:
     """The program as an onnx_ir model in the form of the contract, with these input and output names.
 
-    Changes the program. Raises InputError where a batch dimension is fixed or the program changes its own state.
+    `prefix` is dropped from the names of weights. Changes the program.
+    Raises InputError where a batch dimension is fixed or the program changes its own state, RecsplitError where an
+    operator has no ONNX form.
     """
-    check_program(program, inputs, outputs)
+    check_program(program, inputs, outputs, prefix)
     rewrite(program)
     # Guards are source text that torch would execute on the way, stored ones of a .pt2 file too; the graph does without.
     program._guards_code = []
@@ -97,7 +101,7 @@ def to_ir(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs:
     assert exported is not None
     model = exported.model
     for value in list(model.graph.initializers.values()):
-        value.name = (value.name or "").removeprefix("module.")  # Flat's attribute, not the user's
+        value.name = (value.name or "").removeprefix(prefix)
     drop_idle(model)
     with quiet():
         optimize_ir(model, should_fold=_should_fold)
@@ -105,7 +109,7 @@ def to_ir(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs:
     return model
 
 
-def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], prefix: str) -> None:
     """Refuse, by name, fixed batches and programs that write to their weights or inputs."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     signature = program.graph_signature
@@ -113,11 +117,11 @@ def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], 
     written = [spec.target or "an input" for spec in signature.output_specs if spec.kind is not OutputKind.USER_OUTPUT]
     for node in program.graph.nodes:
         schema = getattr(node.target, "_schema", None)
-        if schema is not None and schema.is_mutable and getattr(node.args[0], "name", None) in given_by_name:
+        if schema is not None and schema.is_mutable and node.args and getattr(node.args[0], "name", None) in given_by_name:
             written.append(given_by_name[node.args[0].name])
     if written:
         raise InputError(
-            f"the model changes {written[0].removeprefix('module.')!r} while it runs",
+            f"the model changes {written[0].removeprefix(prefix)!r} while it runs",
             hint="a served model writes to no weight, buffer or input: update a copy, and call .eval() before torch.export.export",
         )
     taken = [spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument)]

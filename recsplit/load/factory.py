@@ -43,7 +43,7 @@ def load(spec: str, weights: pathlib.Path | None) -> Exported:
     names, outputs = flat.names, flat.output_names
     with collections_as_nodes(module):
         program = export(flat, flat.tensors, flat.shapes)
-    model = to_ir(program, names, outputs, spec)
+    model = to_ir(program, names, outputs, spec, prefix="module.")  # Flat's attribute, not the user's
     if mapped is not None:
         refer(model, mapped)
     example = {name: tensor.numpy() for name, tensor in zip(names, flat.tensors, strict=True)}
