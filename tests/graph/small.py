@@ -72,12 +72,12 @@ class Small:
     @cached_property
     def whole(self) -> Callable[[Feeds], dict[str, Array]]:
         """The lowered model in one piece."""
-        return session(_filled(self.cut, self.cut.whole))
+        return session(filled(self.cut, self.cut.whole))
 
     @cached_property
     def embedding(self) -> Callable[[Feeds], dict[str, Array]]:
         """The embedding model."""
-        return session(_filled(self.cut, self.cut.embedding))
+        return session(filled(self.cut, self.cut.embedding))
 
     @cached_property
     def dense(self) -> Callable[[Feeds], dict[str, Array]]:
@@ -163,7 +163,7 @@ def tables_in(parts: Small, side: str) -> set[str]:
     return {value.name for value in graph.initializers.values() if len(value.shape) == 2 and value.shape[1] > 1}
 
 
-def _filled(made: Cut, model: ir.Model) -> ir.Model:
+def filled(made: Cut, model: ir.Model) -> ir.Model:
     """The model with its fused tables in memory, as `build` would lay them into the file."""
     for fused in made.fused:
         data = [np.asarray(source.const_value.numpy()) for source in fused.sources if source.const_value is not None]
