@@ -172,6 +172,11 @@ _OS_HINTS = {
     errno.EPERM: "check the owner and permissions, or choose another folder",
     errno.EROFS: "choose a folder on a writable disk",
     errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.EISDIR: "give the path of a file, not of a folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "check the path: its links go in a circle",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
     errno.ENOMEM: "use a machine with more memory",
 }
 

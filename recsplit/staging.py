@@ -97,7 +97,10 @@ def staging(repository: Path, name: str) -> Iterator[Stage]:
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"{name!r} can't name a model", hint="use letters, digits, '_', '-' and '.', and begin with a letter or digit")
-    repository = repository.resolve()
+    try:
+        repository = repository.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: how Python below 3.13 tells of links that go in a circle
+        raise InputError(f"{repository} can't be followed: {error}", hint="choose another folder, or mend its links") from error
     _refuse_unusable(repository)
     try:
         with _area(repository) as area:
@@ -115,10 +118,15 @@ def _refuse_unusable(repository: Path) -> None:
     if repository.exists() and not repository.is_dir():
         raise InputError(f"{repository} is a file, and a model repository is a folder", hint="choose another folder")
     if not repository.parent.is_dir():
+        first = next(path for path in (repository.parent, *repository.parent.parents) if path.exists())
+        if not first.is_dir():
+            raise InputError(f"{first} is a file, and {repository} would be inside it", hint="choose another folder")
         raise InputError(f"the folder {repository.parent} doesn't exist", hint=f"mkdir -p {repository.parent}")
     written = repository if repository.exists() else repository.parent
     if not _writable(written):
-        raise InputError(f"{written} can't be written: permission denied", hint="choose another folder, or change its owner or permissions")
+        read_only = os.statvfs(written).f_flag & os.ST_RDONLY
+        hint = "choose a folder on another disk" if read_only else "choose another folder, or change its owner or permissions"
+        raise InputError(f"{written} can't be written: {'its disk is read-only' if read_only else 'permission denied'}", hint=hint)
 
 
 def _writable(folder: Path) -> bool:
@@ -183,10 +191,15 @@ def _lock(area: Path, repository: Path) -> int:
     while True:
         try:
             area.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise InputError(f"{area} is in the way: builds are staged there", hint="move it away") from None
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise InputError(f"{area.parent} can't be written: {error.strerror}", hint="choose another folder") from error
+        try:
             lock = os.open(area / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except (FileExistsError, FileNotFoundError):
-            if area.exists() and not area.is_dir():
-                raise InputError(f"{area} is in the way: builds are staged there", hint="move it away") from None
+        except FileNotFoundError:
             continue  # another build ended just now, and removed the area
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from recsplit import ragged
 from recsplit.errors import InputError, RecsplitError
@@ -131,7 +131,8 @@ def record(cases: Sequence[Case], path: Path) -> None:
     for number, case in enumerate(cases):
         for kind, arrays in (("in", case.inputs), ("out", case.outputs)):
             tensors.update({f"{number}/{kind}/{name}": np.ascontiguousarray(data) for name, data in arrays.items()})
-    save_file(tensors, path, metadata={"cases": json.dumps([case.name for case in cases])})
+    # Not save_file: of a full disk it tells in an error of its own, with no errno.
+    path.write_bytes(save(tensors, metadata={"cases": json.dumps([case.name for case in cases])}))
 
 
 def recorded(path: Path) -> list[Case]:
