@@ -11,6 +11,19 @@ from numpy.typing import NDArray
 from recsplit import samples
 from recsplit.plan import Plan
 
+#: Entries times batch that perf_analyzer prepares within a second.
+PREPARED_ROWS = 1 << 20
+
+
+def entries_for(batch: int) -> int:
+    """How many rows to write for requests of `batch` rows: four requests' worth, and 256 at least, unless that takes too long.
+
+    Before it starts, perf_analyzer 2.51 prepares a request of `batch` rows from every single row of the file, for every
+    concurrent request: 8192 rows at 2048 a request take minutes and gigabytes. One request's worth is the least that
+    repeats no row within a request.
+    """
+    return max(batch, min(max(4 * batch, 256), PREPARED_ROWS // batch))
+
 
 def write(path: Path, plan: Plan, entries: int, seed: int) -> None:
     """Write `entries` rows of valid inputs for the plan's ensemble; the same seed gives the same file."""

@@ -29,6 +29,9 @@ LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.s
 #: From this concurrency on, perf_analyzer's asynchronous mode is used: the synchronous one has a thread for each request.
 ASYNC_FROM = 16
 
+#: Time to get ready in: before it sends anything, it builds requests from every row of the data, concurrency times.
+PREPARATION_S = 180.0
+
 #: perf_analyzer takes this many windows and reports them together.
 WINDOWS = 3
 
@@ -143,7 +146,7 @@ def measure(
         command = command_line(
             analyzer, url=url, model=model, batch=batch, concurrency=concurrency, data=data, seconds=seconds, protocol=protocol
         )
-        run(command, "-f", str(report), "--verbose-csv", timeout_s=60 + 5 * seconds)
+        run(command, "-f", str(report), "--verbose-csv", timeout_s=PREPARATION_S + 5 * seconds)
         return parse(report.read_text(), batch)[0]
 
 

@@ -16,7 +16,7 @@ from recsplit.commands.output import example, json_option, progress, show_json
     "-n",
     "--entries",
     type=click.IntRange(1, 1_000_000),
-    help="Rows in the file.  [default: 4 ROWS, 256 at least]",
+    help="Rows in the file.  [default: enough for some requests that differ]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="[default: <model>.perf.json]")
@@ -37,7 +37,7 @@ def command(
     if batch > plan.max_batch_size:
         raise InputError(f"-b is {batch}, and {plan.name!r} takes {plan.max_batch_size} rows at most", hint="choose a smaller -b")
     path = Path(f"{plan.name}.perf.json") if output is None else output
-    count = max(4 * batch, 256) if entries is None else entries
+    count = data.entries_for(batch) if entries is None else entries
     with progress(f"Writing {count} rows to {path}"):
         data.write(path, plan, count, seed)
     analyzer = perf_analyzer.find_or_install(progress)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from recsplit.repository import find
 from recsplit.serving import Server
@@ -31,6 +32,11 @@ def test_an_entry_is_a_row_without_the_batch_dimension() -> None:
         "bags": {"content": [0, 1, 2, 3, 4, 5], "shape": [2, 3]},
     }
     assert second["user"]["content"] == [8]
+
+
+@pytest.mark.parametrize(("batch", "entries"), [(1, 256), (64, 256), (128, 512), (512, 2048), (1024, 1024), (2048, 2048)])
+def test_no_row_repeats_in_a_request_and_perf_analyzer_starts_soon(batch: int, entries: int) -> None:
+    assert data.entries_for(batch) == entries
 
 
 def test_ids_are_inside_their_tables_and_a_seed_tells_the_file(tiny: Path, tmp_path: Path) -> None:
