@@ -11,10 +11,12 @@ import errno
 import importlib
 import os
 import select
+import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 from click.shell_completion import CompletionItem
@@ -118,6 +120,8 @@ def cli(ctx: click.Context, traceback: bool) -> None:  # noqa: ARG001  (read by 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on `arguments` (default: the process's) and return its exit code."""
+    if arguments is None:
+        _end_gently()
     try:
         code = cli.main(arguments, prog_name="recsplit", standalone_mode=False)
     except click.UsageError as error:
@@ -135,6 +139,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _show(f"{type(error).__name__}: {error} (this is a bug in recsplit)", hint=_keep_traceback(error))
     return code if isinstance(code, int) else 0
+
+
+def _end_gently() -> None:
+    """`kill`, systemd, CI and a closed terminal end a command as Ctrl-C does: what it was writing is cleared away."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, interrupt)
 
 
 def _show(message: str, *, detail: str = "", hint: str = "", code: int = 1) -> int:

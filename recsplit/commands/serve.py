@@ -1,9 +1,7 @@
 """`recsplit serve`: a model repository on a real Triton, until Ctrl-C."""
 
 import json
-import signal
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -52,7 +50,6 @@ def command(
             )
         )
         return
-    signal.signal(signal.SIGTERM, _interrupt)  # `kill`, systemd and CI end it as gently as Ctrl-C does
     with progress(f"Triton loads {repository}"):
         server = serve(
             repository,
@@ -81,7 +78,3 @@ def _announce(server: Server, *, as_json: bool) -> None:
     show_table(("endpoint", "address"), [("HTTP", server.http_url), ("gRPC", server.grpc_url), ("metrics", server.metrics_url)])
     show_table(("model", "state"), [(name, state or "not loaded") for name, state in states.items()])
     click.echo(f"\nTry it:\n  {curl(server.http_url, server.models[0])}\n\nThe log is {server.log}. Ctrl-C stops the server.")
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
