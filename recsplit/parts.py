@@ -16,13 +16,17 @@ Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 def session(path: Path, *, threads: int = 1) -> Run:
     """One model file as a function. Inputs that the model doesn't read are ignored. Raises RecsplitError if it can't be loaded."""
+    if not path.is_file():
+        raise RecsplitError(f"there is no file {path}", hint="build the model again")
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     try:
         loaded = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own kinds, undocumented
-        raise RecsplitError(f"onnxruntime can't load {path.name}", hint="report this as a fault in recsplit", detail=str(error)) from error
+        raise RecsplitError(
+            f"onnxruntime can't load {path}: {str(error).rpartition(' : ')[2]}", hint="is the file whole? if not, build the model again"
+        ) from error
     inputs = [item.name for item in loaded.get_inputs()]
     outputs = [item.name for item in loaded.get_outputs()]
 

@@ -24,13 +24,16 @@ CONCURRENT_SUBQUERIES = 8
 
 
 def address(url: str, protocol: str) -> str:
-    """host:port, as tritonclient wants it. Raises InputError for another protocol or scheme."""
+    """host:port, as tritonclient wants it; for HTTP a path may follow. Raises InputError for another protocol or form."""
     if protocol not in ("grpc", "http"):
         raise InputError(f"the protocol is {protocol!r}", hint='choose "grpc" or "http"')
     scheme, _, rest = url.rpartition("://")
-    if scheme not in ("", protocol):
-        raise InputError(f"{url} is not an address for {protocol}", hint="give host:port; TLS is left to a proxy")
-    return rest.rstrip("/")
+    rest = rest.rstrip("/")
+    host, _, port = (rest.partition("/")[0] if protocol == "http" else rest).rpartition(":")
+    if scheme not in ("", protocol) or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        hint = "give host:port, as `recsplit serve` shows it; TLS is left to a proxy"
+        raise InputError(f"{url!r} is not an address for {protocol}", hint=hint)
+    return rest
 
 
 class GrpcConnection:

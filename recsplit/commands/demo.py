@@ -8,6 +8,7 @@ import click
 
 from recsplit.commands.build import show_differences
 from recsplit.commands.output import example, json_option, progress, show_json, show_table, size_text
+from recsplit.errors import InputError
 
 
 @click.command(epilog=example("recsplit demo", "recsplit demo --movielens --dir /tmp/movielens"))
@@ -25,6 +26,8 @@ def command(movielens: bool, folder: Path, seconds: float, as_json: bool) -> Non
     from recsplit.serving import serve
 
     start = time.monotonic()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file", hint="give a folder with --dir")
     demo.require()
     with progress("Reading MovieLens-100k" if movielens else "Making a click log"):
         log, held_out = demo.logs(movielens=movielens)

@@ -6,6 +6,7 @@ and is plain lines elsewhere.
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from recsplit.errors import InputError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Cell = str | int | float | None
@@ -25,6 +28,16 @@ json_option: Callable[[Function], Function] = click.option("--json", "as_json", 
 def example(*lines: str) -> str:
     """The epilog of a command: command lines that work in a fresh checkout. Use as `@click.command(epilog=example("recsplit ..."))`."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def refuse_output(path: Path) -> None:
+    """Raise InputError where a result can't become the file `path`, before the work that makes it."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder", hint=f"give a file: {path / 'result'}")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} doesn't exist", hint=f"mkdir -p {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"{path} can't be written: permission denied", hint="choose another folder, or change its owner or permissions")
 
 
 def show_json(value: object) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 import numpy as np
 
-from recsplit.commands.output import example, json_option, progress, show_json, show_table
+from recsplit.commands.output import example, json_option, progress, refuse_output, show_json, show_table
 
 #: The load goes round these: enough that caches don't hold all their table rows, few enough to make in a moment.
 DISTINCT_QUERIES = 16
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def command() -> None:
     """Measure a served model."""
 
@@ -44,6 +44,7 @@ def run(
     offered more than it answers. Inputs are random and valid.
     """
     from recsplit import samples
+    from recsplit.client.wire import address
     from recsplit.errors import InputError
     from recsplit.repository import find
     from recsplit.serving import serve
@@ -52,8 +53,10 @@ def run(
     plan = find(repository, model).plan
     if batch > plan.max_batch_size:
         raise InputError(f"--batch is {batch}, and {plan.name!r} takes {plan.max_batch_size} rows at most", hint="choose a smaller --batch")
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"the folder {output.parent} doesn't exist", hint=f"mkdir -p {output.parent}")
+    if output is not None:
+        refuse_output(output)
+    if url is not None:
+        url = address(url, "grpc")
     rng = np.random.default_rng(seed)
     inputs = samples.rows(plan, batch * DISTINCT_QUERIES, rng)  # drawn together, ragged rows share a shape, and Triton batches them
     queries = [{name: array[n * batch : (n + 1) * batch] for name, array in inputs.items()} for n in range(DISTINCT_QUERIES)]

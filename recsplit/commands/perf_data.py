@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from recsplit.commands.output import example, json_option, progress, show_json
+from recsplit.commands.output import example, json_option, progress, refuse_output, show_json
 
 
 @click.command(epilog=example("recsplit perf-data model_repository -b 64 -o data.json"))
@@ -37,6 +37,7 @@ def command(
     if batch > plan.max_batch_size:
         raise InputError(f"-b is {batch}, and {plan.name!r} takes {plan.max_batch_size} rows at most", hint="choose a smaller -b")
     path = Path(f"{plan.name}.perf.json") if output is None else output
+    refuse_output(path)
     count = data.entries_for(batch) if entries is None else entries
     with progress(f"Writing {count} rows to {path}"):
         data.write(path, plan, count, seed)
