@@ -56,7 +56,7 @@ def seeded(module: nn.Module, seed: int = 7) -> nn.Module:
     """
     generator = torch.Generator().manual_seed(seed)
     for _, parameter in sorted(module.named_parameters()):
-        spread = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.5
+        spread = min(0.5, parameter[0].numel() ** -0.5)  # from a row of a matrix, or of a table, to one of about unit length
         with torch.no_grad():
             parameter.normal_(std=spread, generator=generator)
     return module.eval()
