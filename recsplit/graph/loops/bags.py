@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from recsplit.graph.loops.numbers import ONE, ZERO, Number
 from recsplit.graph.loops.pooled import Pooled, read_pooled
-from recsplit.graph.loops.rows import Reader
+from recsplit.graph.loops.rows import Reader, check_end
 from recsplit.graph.loops.turns import Baked, Carried, NotABag, Turns, made_by, read_turns, source
 from recsplit.graph.loops.values import Numbers, constant
 
@@ -175,8 +175,7 @@ def _split_end(offsets: ir.Value, count: Number, numbers: Numbers) -> tuple[ir.V
         return offsets, True
     if end == count:
         return begins, replaced
-    if end.constant is not None and count.constant is None:
-        raise Baked(f"it has the example's {end.constant} ids written into it")
+    check_end(end, count)
     return offsets, True
 
 

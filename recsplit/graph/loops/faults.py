@@ -85,21 +85,26 @@ def _baked_split(node: ir.Node, numbers: Numbers, varying: set[Unknown]) -> Faul
 def _lost_sum(node: ir.Node) -> Fault | None:
     """Add(x, Scatter(zeros like x, indices, updates)), which stands for index_add and loses rows of equal indices."""
     zeros, indices, _ = node.inputs
-    if _reduction(node) != "none" or not is_filled(zeros, 0) or _is_distinct(indices):
+    if "reduction" in node.attributes or not is_filled(zeros, 0) or _is_distinct(indices):
         return None
-    outputs = [consumer for consumer in node.outputs[0].consumers() if consumer.op_type == "Add"]
-    if len(outputs) != 1 or len(node.outputs[0].uses()) != 1:
+    consumers = list(node.outputs[0].consumers())
+    if len(consumers) != 1 or consumers[0].op_type != "Add" or consumers[0].inputs[1] is not node.outputs[0]:
         return None
-    shape = made_by(zeros, "ConstantOfShape", "Expand")
-    like = None if shape is None else made_by(shape.inputs[0 if shape.op_type == "ConstantOfShape" else 1], "Shape")
-    if shape is not None and (like is None or source(like) not in outputs[0].inputs):
+    into = consumers[0].inputs[0]
+    shaped = made_by(zeros, "ConstantOfShape")
+    shape = None if shaped is None else made_by(shaped.inputs[0], "Shape")
+    stored = None if into is None else ir.convenience.get_const_tensor(into)
+    fixed = None if zeros is None else ir.convenience.get_const_tensor(zeros)
+    same = stored is not None and fixed is not None and stored.shape == fixed.shape
+    if not same and (shape is None or source(shape) is not into):
         return None
     what = f"{node.op_type} {node.name!r} stands for a sum by index and has no reduction: of rows with the same index all but one are lost"
     return Fault(_name(node), what, _POOL)
 
 
 def _race(node: ir.Node) -> Fault | None:
-    if node.op_type != "ScatterND" or _reduction(node) != "add":
+    reduction = node.attributes.get("reduction")
+    if node.op_type != "ScatterND" or reduction is None or reduction.as_string() != "add":
         return None
     what = f"ScatterND {node.name!r} adds: onnxruntime on the CPU loses updates where two threads add to the same row"
     return Fault(_name(node), what, _POOL)
@@ -112,11 +117,6 @@ def _is_distinct(indices: ir.Value | None) -> bool:
         return np.unique(array).size == array.size
     node = made_by(indices, "Expand", "Unsqueeze", "Reshape", "Cast", "Range")
     return node is not None and (node.op_type == "Range" or _is_distinct(node.inputs[0]))
-
-
-def _reduction(node: ir.Node) -> str:
-    found = node.attributes.get("reduction")
-    return "none" if found is None else found.as_string()
 
 
 def _name(node: ir.Node) -> str:

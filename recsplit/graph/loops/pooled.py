@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from recsplit.graph.loops.numbers import ZERO
-from recsplit.graph.loops.rows import Reader, Rows, Span, cast, is_filled, is_float_cast
+from recsplit.graph.loops.rows import Reader, Rows, Span, cast, check_end, is_filled, is_float_cast
 from recsplit.graph.loops.turns import NotABag, branches, equal, less, made_by, plain, source, truth
 from recsplit.graph.loops.values import attribute, integers
 
@@ -86,12 +86,13 @@ def _divided(node: ir.Node, reader: Reader) -> Pooled:
     while (conversion := made_by(divisor, "Cast", "CastLike")) is not None:
         divisor = source(conversion)
     total, size = read_pooled(source(node), reader), reader.numbers.scalar(divisor)
-    end = total.span.start + size
+    end, count = total.span.start + size, reader.numbers.count(total.rows.ids)
     if total.mode == "sum" and end == total.span.end:
         return dataclasses.replace(total, mode="mean")
-    if total.mode == "sum" and end == reader.numbers.count(total.rows.ids):
+    if total.mode == "sum" and end == count:
         rows = dataclasses.replace(total.rows, open_ended=True)
         return Pooled("mean", rows, Span(total.span.start, end), total.flat)
+    check_end(end, count)
     raise NotABag("it divides by something else than the size of the bag")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from recsplit.graph.loops.numbers import ZERO, Number
-from recsplit.graph.loops.turns import NotABag, Turns, branches, equal, less, made_by, plain, read_turns, source, truth
+from recsplit.graph.loops.turns import Baked, NotABag, Turns, branches, equal, less, made_by, plain, read_turns, source, truth
 from recsplit.graph.loops.values import Numbers, attribute, constant, dtype, integers, is_along_front
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
@@ -68,7 +68,10 @@ class Reader:
             if truth(condition) is not None:
                 return self.rows(yes if truth(condition) else no)
             if self.is_last(condition):
-                return _same_rows(self.rows(yes), self.rows(no))
+                last = self.rows(yes)
+                if last.span is not None:
+                    check_end(last.span.end, self.numbers.count(last.ids))
+                return _same_rows(last, self.rows(no))
         if node.op_type == "Slice":
             rows, span = self.rows(source(node)), self._span(node)
             if rows.span is not None:
@@ -144,6 +147,12 @@ class Reader:
         if inner is not None and not self.is_outside(inner.outputs[0]):
             return Rows(table, plain(source(inner)), tensor.dtype, span=self._span(inner))
         return Rows(table, ids, tensor.dtype)
+
+
+def check_end(end: Number, count: Number) -> None:
+    """Raise Baked where a bag ends at a fixed position, and the number of ids isn't fixed."""
+    if end.constant is not None and count.constant is None:
+        raise Baked(f"it has the example's {end.constant} ids written into it")
 
 
 def _same_rows(last: Rows, usual: Rows) -> Rows:

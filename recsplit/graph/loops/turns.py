@@ -66,6 +66,8 @@ def read_turns(loop: ir.Node, outside: Mapping[ir.Value, Number]) -> Turns:
     known.update({item.inside: around.scalar(item.first) + index for item in counters})
     numbers = Numbers(known)
     others = tuple(item for item in carried if item not in counters)
+    if plain(again) is body.inputs[1] and len(loop.inputs) > 1 and loop.inputs[1] is not None:
+        again = loop.inputs[1]  # handed on as it came
     return Turns(index, _times(loop, again, index, around, numbers), numbers, tuple(counters), others, tuple(collected))
 
 
