@@ -4,6 +4,7 @@ How a build comes in is staging.py's.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,17 +51,36 @@ def find(repository: Path, model: str | None = None) -> Found:
     return Found(repository, plan, path.parent)
 
 
+def refuse_mixture(repository: Path, ensemble: str) -> None:
+    """Raise RecsplitError where a step of an ensemble that recsplit built carries the id of another build.
+
+    Reads configs only. What is absent or can't be read is not judged: Triton says so itself, and in better words.
+    """
+    build = build_of(repository / ensemble)
+    if build is None:
+        return
+    path = repository / ensemble / CONFIG
+    steps = [step.model_name for step in parse(_read(path), origin=str(path)).ensemble_scheduling.step]
+    builds = {name: build_of(repository / name) for name in (ensemble, *steps)}
+    if {build, None} | set(builds.values()) != {build, None}:
+        raise _mixed(repository, ensemble, builds)
+
+
+def _mixed(repository: Path, ensemble: str, builds: Mapping[str, str | None], more: str = "") -> RecsplitError:
+    found = ", ".join(f"{name}: {build or 'absent'}" for name, build in builds.items())
+    return RecsplitError(
+        f"the parts of {ensemble!r} in {repository} come from different builds ({found}{more})",
+        hint="a build was interrupted while it moved its parts in, or is doing so now: build again",
+    )
+
+
 def _same_build(repository: Path, path: Path, plan: Plan) -> None:
     folder = path.parent.parent.name
     if folder != plan.name:
         raise RecsplitError(f"{path} was built as {plan.name!r}, and its folder is {folder!r}", hint="rename the folder back")
     builds = {name: build_of(repository / name) for name in (plan.name, plan.embedding.name, plan.dense.name)}
     if set(builds.values()) != {plan.build}:
-        found = ", ".join(f"{name}: {build or 'absent'}" for name, build in builds.items())
-        raise RecsplitError(
-            f"the parts of {plan.name!r} in {repository} come from different builds ({found}; plan: {plan.build})",
-            hint="a build was interrupted while it moved its parts in, or is doing so now: build again",
-        )
+        raise _mixed(repository, plan.name, builds, f"; plan: {plan.build}")
 
 
 def plan_file(folder: Path) -> Path | None:

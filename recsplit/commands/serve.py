@@ -21,7 +21,14 @@ HOST_HELP = "Address to listen on. 0.0.0.0 is every one; whoever reaches the ser
 @click.option("--metrics-port", type=int, metavar="N", help="Default: a free port.")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help=HOST_HELP)
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Append Triton's log here. Default: a temporary file.")
-@click.option("--ready-timeout", type=float, default=120, show_default=True, metavar="S", help="Give up loading after so many seconds.")
+@click.option(
+    "--ready-timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=120,
+    show_default=True,
+    metavar="S",
+    help="Give up loading after so many seconds.",
+)
 @click.option("--docker", is_flag=True, help="Only print the docker run that serves DIR on NVIDIA's image (ports: 8000, 8001, 8002).")
 @click.option("--image", default=IMAGE, show_default=True, help="Image for --docker. Your registry's prefix goes before the name.")
 @json_option

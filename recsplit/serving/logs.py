@@ -65,7 +65,7 @@ class Log:
             match = re.search(pattern, text, re.MULTILINE)
             if match is not None:
                 # The Python backend adds the exception's class before and the traceback after, its newlines spelt out.
-                reason = match["reason"].partition(r"\n\nAt:")[0].rstrip('" ')
+                reason = match["reason"].partition(r"\n\nAt:")[0].replace('\\"', '"').rstrip('" ')
                 return sentence.format(**{**match.groupdict(), "reason": reason.replace("Internal: TritonModelException: ", "")})
         return None
 

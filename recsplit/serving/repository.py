@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsplit.errors import InputError
+from recsplit.repository import refuse_mixture
 
 
 def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
     """The models to name to Triton; it loads the steps of an ensemble with the ensemble.
 
     `models` where given; else the ensembles that `recsplit build` wrote (plan.json in a version folder); else, in a
-    repository that recsplit did not write, every model. Raises InputError where there is nothing to load.
+    repository that recsplit did not write, every model. Raises InputError where there is nothing to load,
+    RecsplitError where the parts of an ensemble come from different builds.
     """
     if not repository.is_dir():
         raise InputError(f"there is no folder {repository}", hint="recsplit build SOURCE -o DIR writes a model repository")
@@ -25,7 +27,10 @@ def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
     for model in models:
         if model not in found:
             raise InputError(f"{repository} has no model {model!r}", hint=f"it has {', '.join(found)}")
-    return tuple(models) or tuple(sorted({path.parent.parent.name for path in repository.glob("*/[0-9]*/plan.json")})) or tuple(found)
+    built = sorted({path.parent.parent.name for path in repository.glob("*/[0-9]*/plan.json")})
+    for model in models or built:
+        refuse_mixture(repository, model)
+    return tuple(models) or tuple(built) or tuple(found)
 
 
 def auto_complete_needed(repository: Path) -> bool:

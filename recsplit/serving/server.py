@@ -123,9 +123,9 @@ def serve(
     None is a free one. `log` is appended to; without it the log is a temporary file. `extra_args` are tritonserver's
     own; it runs in a private folder, so paths in them are absolute.
 
-    Raises MissingExtra without nvidia-pytriton; InputError for a repository, host or port that can't be served, before
-    anything is started; RecsplitError, with the end of the log as its detail, where Triton refuses a model, ends, or is
-    not ready in time. Nothing is left running then, nor after KeyboardInterrupt.
+    Raises MissingExtra without nvidia-pytriton; before anything is started InputError for a repository, host or port that
+    can't be served and RecsplitError for parts of different builds; RecsplitError, with the end of the log as its detail,
+    where Triton refuses a model, ends, or is not ready in time. Nothing is left running then, nor after KeyboardInterrupt.
     """
     found = triton.find()
     names = models_to_load(repository, models)
@@ -239,7 +239,7 @@ def _await_ready(server: Server, timeout_s: float) -> None:
                 continue
             raise running.log.failure(f"Triton was not ready after {timeout_s:g} s", hint="a large model may need a longer time") from None
         reason = running.log.reason() or f"Triton ended before it was ready ({_ending(code)})"
-        raise running.log.failure(reason)
+        raise running.log.failure(reason, hint="if recsplit built it, `recsplit verify DIR` tries the files without a server")
 
 
 def _url(address: str, port: int) -> str:
