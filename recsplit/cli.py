@@ -137,6 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _show("out of memory", hint="use a machine with more memory, or a smaller --max-batch-size")
     except Exception as error:
+        if isinstance(error, ImportError) and not (error.name or "recsplit").startswith("recsplit"):
+            return _show(
+                f"importing {error.name} failed: {error}", hint="the installation is incomplete: pip install --force-reinstall recsplit"
+            )
         return _show(f"{type(error).__name__}: {error} (this is a bug in recsplit)", hint=_keep_traceback(error))
     return code if isinstance(code, int) else 0
 
