@@ -124,6 +124,7 @@ def cut(
     embedding = _part(model, model.graph.inputs, crossing, "embedding")
     outputs = [value for value in model.graph.outputs if value is not marks]
     dense = _part(model, [*model.graph.inputs, *crossing], outputs, "dense")
+    _take_unread(dense, model, embedding)
     return Cut(
         whole=model,
         embedding=embedding,
@@ -247,3 +248,11 @@ def _part(model: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Valu
     graph.name = role
     graph.opset_imports.pop("recsplit", None)
     return ir.Model(graph, ir_version=min(model.ir_version, _IR_VERSION), producer_name="recsplit")
+
+
+def _take_unread(dense: ir.Model, model: ir.Model, embedding: ir.Model) -> None:
+    """Inputs that nothing reads go to the dense model: clients may send them, and an ensemble has no input without a step."""
+    known = {value.name for part in (dense, embedding) for value in part.graph.inputs}
+    for value in model.graph.inputs:
+        if value.name not in known:
+            dense.graph.inputs.append(ir.val(value.name or "", type=value.type, shape=value.shape))

@@ -186,7 +186,15 @@ def test_the_worst_case_is_told_with_both_errors() -> None:
 
     (found,) = check("stage", cases(), run, limit=1e-5)
     assert found.case == "case 3" and not found.ok
-    assert found.absolute == pytest.approx(0.007, rel=0.01) and found.relative == pytest.approx(0.001, rel=0.01)
+    assert found.absolute == pytest.approx(0.007, rel=0.01) and found.relative == pytest.approx(0.007 / 11, rel=0.01)
+
+
+def test_a_row_whose_score_lies_near_zero_is_judged_by_the_size_of_scores() -> None:
+    near_zero, usual = (
+        Case(name, {"x": want}, {"y": want}) for name, want in (("near zero", np.full((1, 1), 1e-6)), ("usual", np.ones((4, 1))))
+    )
+    (found,) = check("stage", [near_zero, usual], lambda inputs: {"y": inputs["x"].astype(np.float64) + 1e-7}, limit=1e-5)
+    assert found.ok and found.relative == pytest.approx(1e-7)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])

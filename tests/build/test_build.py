@@ -1,0 +1,142 @@
+"""Builds that must fail, and leave nothing behind; builds that must not: half precision, policies, several outputs, versions."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsplit import proof
+from recsplit.errors import InputError, RecsplitError
+from recsplit.plan import UNKNOWN_IDS
+from recsplit.repository import find
+from tests.build.onnx_models import built
+from tests.graph.small import Array, table
+
+T, W = table(50, 8), table(8, 1)
+ARRAYS: dict[str, Array] = {
+    "t": T,
+    "u": table(60, 8),
+    "w": W,
+    "w4": table(4, 1),
+    "one": np.array([1]),
+    "zero": np.array([0]),
+    "eight": np.ones(8, np.float32),
+}
+
+MIXES_ROWS = {
+    "softmax over the batch": "(int64[N] ids) => (float[N,1] y) { v=Gather(t,ids) m=MatMul(v,w) y=Softmax<axis=0>(m) }",
+    "the batch's mean": "(int64[N] ids) => (float[N,8] y) { v=Gather(t,ids) m=ReduceMean<axes=[0],keepdims=1>(v) y=Sub(v,m) }",
+    "batch normalization in training": (
+        "(int64[N] ids) => (float[N,8] y) { v=Gather(t,ids) y,m,s=BatchNormalization<training_mode=1>(v,eight,eight,eight,eight) }"
+    ),
+    "the last row's score": (
+        "(int64[N] ids, float[N,4] x) => (float[N,1] y) { v=Gather(t,ids) m=MatMul(v,w) c=MatMul(x,w4) l=CumSum(c,axis) y=Add(m,l) }"
+    ),
+    "the batch's size": (
+        "(int64[N] ids) => (float[N,1] y) { v=Gather(t,ids) m=MatMul(v,w) n=Shape<start=0,end=1>(ids) f=Cast<to=1>(n) y=Div(m,f) }"
+    ),
+    "the batch sorted": (
+        "(int64[N] ids) => (float[N,1] y) { v=Gather(t,ids) m=MatMul(v,w) n=Shape<start=0,end=1>(ids) y,i=TopK<axis=0>(m,n) }"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", MIXES_ROWS.values(), ids=MIXES_ROWS)
+def test_a_model_whose_rows_depend_on_each_other_is_refused_by_the_proof(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"depends on the other rows|answers differently when it is asked again"):
+        built(tmp_path, text, {**ARRAYS, "axis": np.array(0)})
+    assert not list((tmp_path / "models").glob("*"))
+
+
+def test_a_failed_build_leaves_the_build_before_it_as_it_was(tmp_path: Path) -> None:
+    good = "(int64[N] ids) => (float[N,1] y) { v=Gather(t,ids) y=MatMul(v,w) }"
+    first = built(tmp_path, good, ARRAYS)
+    before = {path: path.read_bytes() for path in first.repository.rglob("*") if path.is_file()}
+    with pytest.raises(RecsplitError):
+        built(tmp_path, MIXES_ROWS["softmax over the batch"], ARRAYS)
+    assert {path: path.read_bytes() for path in first.repository.rglob("*") if path.is_file()} == before
+    again = built(tmp_path, good, ARRAYS)
+    assert again.plan.version == 2 and find(again.repository).plan == again.plan
+
+
+FINE: dict[str, tuple[str, dict[str, Any]]] = {
+    "rows of zeros": ("(int64[N] ids) => (float[N,8] y) { v=Gather(nothing,ids) y=Tanh(v) }", {}),
+    "nothing but the vectors": ("(int64[N,3] ids) => (float[N,3,8] y) { y=Gather(t,ids) }", {}),
+    "a scalar a row": ("(int64[N] ids) => (float[N] y) { v=Gather(t,ids) y=ReduceSum<keepdims=0>(v,one) }", {}),
+    "a scalar a row, twice out": (
+        "(int64[N] ids) => (float[N] y, float[N] z) { v=Gather(t,ids) y=ReduceSum<keepdims=0>(v,one) z=Neg(y) }",
+        {},
+    ),
+    "integers out": (
+        "(int64[N,3] ids) => (int64[N,3] best, float[N,3,1] y) { v=Gather(t,ids) y=MatMul(v,w) best=ArgMax<axis=2,keepdims=0>(v) }",
+        {},
+    ),
+    "truths out": ("(int64[N,3] ids) => (bool[N,3,8] high) { v=Gather(t,ids) high=Greater(v,low) }", {}),
+    "a history and no other input": (
+        "(int64[N,T] ids) => (float[N,1] y) { v=Gather(t,ids) s=ReduceSum<keepdims=0>(v,one) y=MatMul(s,w) }",
+        {},
+    ),
+    "an input that goes straight out": (
+        "(int64[N] ids, float[N,4] x) => (float[N,8] y, float[N,4] z) { v=Gather(t,ids) y=Tanh(v) z=Identity(x) }",
+        {},
+    ),
+    "an input that nothing reads": ("(int64[N] ids, float[N,4] x) => (float[N,8] y) { v=Gather(t,ids) y=Tanh(v) }", {}),
+    "zeros for unknown ids": (
+        "(int64[N] ids, int64[N] b) => (float[N,8] y) { v=Gather(t,ids) q=Gather(u,b) y=Mul(v,q) }",
+        {"unknown_ids": "zero"},
+    ),
+    "a row for unknown ids": (
+        "(int64[N] ids, int64[N] b) => (float[N,8] y) { v=Gather(t,ids) q=Gather(u,b) y=Mul(v,q) }",
+        {"unknown_ids": "row=49"},
+    ),
+    "narrow ids": ("(int64[N,3] ids) => (float[N,3,1] y) { v=Gather(t,ids) y=MatMul(v,w) }", {"int32_ids": True}),
+    "one row at most": ("(int64[N,3] ids) => (float[N,3,1] y) { v=Gather(t,ids) y=MatMul(v,w) }", {"max_batch_size": 1}),
+    "a double table": ("(int64[N] ids) => (double[N,8] y) { v=Gather(wide,ids) y=Tanh(v) }", {}),
+    "a half table, within its precision": (
+        "(int64[N,3] ids) => (float16[N,8] y) { v=Gather(half,ids) s=ReduceSum<keepdims=0>(v,one) y=Tanh(s) }",
+        {"tolerance": 2e-3},
+    ),
+    "a mask of other inputs": (
+        (
+            "(int64[N,3] ids, int64[N] lengths) => (float[N,1] y) { v=Gather(t,ids) l=Unsqueeze(lengths,one) m=Less(three,l) f=Cast<to=1>(m) "
+            "k=Unsqueeze(f,two) p=Mul(v,k) s=ReduceSum<keepdims=0>(p,one) y=MatMul(s,w) }"
+        ),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "settings"), FINE.values(), ids=FINE)
+def test_it_is_built_and_proved_again(text: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    more = {
+        "nothing": np.zeros((50, 8), np.float32),
+        "low": np.array(0, np.float32),
+        "wide": table(50, 8, dtype=np.float64),
+        "half": table(50, 8, dtype=np.float16),
+        "three": np.arange(3)[None],
+        "two": np.array([2]),
+    }
+    made = built(tmp_path, text, {**ARRAYS, **more}, **settings)
+    assert all(item.ok for item in proof.verify(made.repository, source=str(tmp_path / "source.onnx")))
+    marked = UNKNOWN_IDS in {tensor.name for tensor in made.plan.outputs}
+    assert marked == (settings.get("unknown_ids", "error") == "error")
+    dtypes = {tensor.name: tensor.dtype for tensor in made.plan.inputs}
+    assert dtypes.get("ids") == ("INT32" if "int32_ids" in settings else "INT64")
+    assert {tensor.name for tensor in made.plan.embedding.inputs} | {tensor.name for tensor in made.plan.dense.inputs} >= set(dtypes) - {
+        "x"
+    }
+
+
+def test_the_plan_tells_the_tables_and_where_each_id_goes(tmp_path: Path) -> None:
+    text = "(int64[N,3] ids, int64[N] b) => (float[N,8] y) { v=Gather(t,ids) s=ReduceSum<keepdims=0>(v,one) q=Gather(u,b) y=Mul(s,q) }"
+    plan = built(tmp_path, text, ARRAYS).plan
+    assert sorted((item.name, item.rows, item.dim, item.dtype, item.size_bytes) for item in plan.tables) == [
+        ("t", 50, 8, "FP32", 50 * 32),
+        ("u", 60, 8, "FP32", 60 * 32),
+    ]
+    assert {(item.table, item.pooling, item.input, item.columns, item.width) for item in plan.lookups} == {
+        ("t", "sum", "ids", (0, 3), 3),
+        ("u", "none", "b", None, 1),
+    }
+    assert [(item.name, item.dtype, item.dims) for item in plan.boundary] == [("embeddings_8", "FP32", (2, 8))]
