@@ -99,8 +99,8 @@ FINE: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "a mask of other inputs": (
         (
-            "(int64[N,3] ids, int64[N] lengths) => (float[N,1] y) { v=Gather(t,ids) l=Unsqueeze(lengths,one) m=Less(three,l) f=Cast<to=1>(m) "
-            "k=Unsqueeze(f,two) p=Mul(v,k) s=ReduceSum<keepdims=0>(p,one) y=MatMul(s,w) }"
+            "(int64[N,3] ids, int64[N] lengths) => (float[N,1] y) { v=Gather(t,ids) l=Unsqueeze(lengths,one) m=Less(three,l) "
+            "f=Cast<to=1>(m) k=Unsqueeze(f,two) p=Mul(v,k) s=ReduceSum<keepdims=0>(p,one) y=MatMul(s,w) }"
         ),
         {},
     ),
