@@ -45,7 +45,8 @@ class Case:
 class Difference:
     """The largest differences found for one output at one stage, and the cases that made them.
 
-    `relative` is the largest absolute difference of a case divided by the largest magnitude in that case's output.
+    `relative` is the largest absolute difference divided by the largest magnitude that the output has in any case of the
+    stage: a case of its own may be one row whose score happens to lie near zero, where rounding alone looks large.
     """
 
     stage: str
@@ -66,10 +67,14 @@ def check(stage: str, cases: Sequence[Case], run: Run, *, limit: float, repeats:
     """Run every case `repeats` times from each of `threads` threads and keep the worst difference of each output."""
     worst: dict[str, tuple[float, float, str]] = {}
     jobs = [case for case in cases for _ in range(repeats * threads)]
+    scales: dict[str, float] = {}
+    for case in cases:
+        for name, want in case.outputs.items():
+            scales[name] = max(scales.get(name, 0.0), _magnitude(want))
     with ThreadPoolExecutor(max_workers=threads) as pool:
         for case, got in zip(jobs, pool.map(lambda case: run(case.inputs), jobs), strict=True):
             for name, want in case.outputs.items():
-                absolute, relative = _difference(stage, case, name, want, got.get(name))
+                absolute, relative = _difference(stage, case, name, want, got.get(name), scales[name])
                 if name not in worst or relative > worst[name][1]:
                     worst[name] = (absolute, relative, case.name)
     return [Difference(stage, name, *values, runs=len(jobs), limit=limit) for name, values in worst.items()]
@@ -201,7 +206,7 @@ def make_cases(
 
 def _refuse_random(case: Case, again: Mapping[str, Array]) -> None:
     for output, data in case.outputs.items():
-        _, relative = _difference("source - source", case, output, data, again.get(output))
+        _, relative = _difference("source - source", case, output, data, again.get(output), _magnitude(data))
         if relative > _RANDOM:
             raise InputError(
                 f"the source answers differently when it is asked again: output {output!r} by {relative:.0e} in case {case.name!r}",
@@ -219,7 +224,14 @@ def _single_rows(cases: Sequence[Case]) -> Iterable[Case]:
                 yield Case(f"{case.name}, row {row}", one, {name: data[row : row + 1] for name, data in case.outputs.items()})
 
 
-def _difference(stage: str, case: Case, name: str, want: Array, got: Array | None) -> tuple[float, float]:
+def _magnitude(data: Array) -> float:
+    """The largest absolute value among an output's finite numbers; 0 where it isn't of floating point."""
+    if data.dtype.kind not in "fc" or data.size == 0:
+        return 0.0
+    return float(np.abs(np.nan_to_num(data.astype(np.float64), posinf=0.0, neginf=0.0)).max())
+
+
+def _difference(stage: str, case: Case, name: str, want: Array, got: Array | None, scale: float) -> tuple[float, float]:
     if got is None and name == UNKNOWN_IDS:
         return 0.0, 0.0  # a server that errs on unknown ids need not hand out the marks
     if got is None or got.shape != want.shape:
@@ -234,6 +246,5 @@ def _difference(stage: str, case: Case, name: str, want: Array, got: Array | Non
         return wrong, wrong
     gap = np.abs(want.astype(np.float64) - got.astype(np.float64))
     gap = np.where(np.isnan(gap), np.where(np.isnan(want) & np.isnan(got), 0.0, np.inf), gap)
-    scale = float(np.abs(np.nan_to_num(want.astype(np.float64))).max())
     absolute = float(gap.max())
     return absolute, absolute / scale if scale > 0 else absolute
