@@ -11,40 +11,30 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from torch.utils import _pytree
 
 from recsplit.errors import RecsplitError
 from recsplit.load.export import quiet
 from recsplit.load.flat import Flat
-from recsplit.parts import joined, session
+from recsplit.parts import Run, joined, session
 from recsplit.repository import find
 from recsplit.sources import as_rows
+from recsplit.verify import Case, check
 from recsplit.zoo.layers import VARIES, Model
-from recsplit_perf.benchmarks.coverage import ROUTES, Row
+from recsplit_perf.benchmarks.coverage import EQUAL, ROUTES, Row
 
-Arrays = dict[str, NDArray[Any]]
 Factory = Callable[..., Model]
 
 #: (batch, seed) of the fresh inputs; every draw holds a table's first and last rows, and every batch above one an empty bag.
 INPUTS = ((1, 11), (2, 12), (7, 13), (64, 14))
 NAME = "covered"
 LOOPING = ("Loop", "If", "Scan")
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """Fresh inputs under the names that recsplit gives them, and what torch eager answers."""
-
-    inputs: Arrays
-    outputs: Arrays
 
 
 def rows(model: str, tables: int, folder: Path) -> Iterator[Row]:
@@ -77,6 +67,7 @@ def _cases(factory: Factory) -> Iterator[Case]:
                 raise
             continue
         yield Case(
+            f"batch of {batch}",
             {name: tensor.numpy() for name, tensor in zip(flat.names, flat.tensors, strict=True)},
             {name: answer.numpy() for name, answer in zip(flat.output_names, answers, strict=True)},
         )
@@ -131,30 +122,23 @@ def _built(row: Row, source: str, folder: Path, cases: Sequence[Case]) -> Row:
     row = dataclasses.replace(row, cut=True, tables=len(plan.tables), operators_left=tuple(_looping(paths)))
     try:
         run = joined(*paths)
-        error = max(_difference(run(as_rows(plan.bags, case.inputs)), case.outputs) for case in cases)
+        error = _error([dataclasses.replace(case, inputs=as_rows(plan.bags, case.inputs)) for case in cases], run)
     except (RecsplitError, KeyError, ValueError, RuntimeError) as failure:
         return dataclasses.replace(row, reason=f"the parts fail: {_short(failure)}")
     return dataclasses.replace(row, error=error)
 
 
+def _error(cases: Sequence[Case], run: Run) -> float:
+    """Largest relative error, over all outputs, of the model's own answers (the parts have a mark of unknown ids besides)."""
+    return max(item.relative for item in check("torch - parts", cases, run, limit=EQUAL))
+
+
 def _file_error(path: Path, cases: Sequence[Case]) -> float | None:
     """Largest relative error of the exported file, as onnxruntime runs it; None where it can't be run on these inputs."""
     try:
-        run = session(path)
-        return max(_difference(run(case.inputs), case.outputs) for case in cases)
+        return _error(cases, session(path))
     except Exception:  # onnxruntime raises its own kinds, undocumented
         return None
-
-
-def _difference(got: Mapping[str, NDArray[Any]], want: Arrays) -> float:
-    """Largest difference over largest magnitude, over all outputs. NaN counts as infinite."""
-    worst = 0.0
-    for name, expected in want.items():
-        if got[name].shape != expected.shape:
-            raise ValueError(f"output {name!r} has shape {got[name].shape} instead of {expected.shape}")
-        gap = np.abs(got[name].astype(np.float64) - expected)
-        worst = max(worst, float(np.nan_to_num(gap, nan=np.inf).max() / max(float(np.abs(expected).max()), 1e-30)))
-    return worst
 
 
 def _looping(paths: Sequence[Path]) -> list[str]:
