@@ -48,6 +48,12 @@ def prepare(signature: Signature, inputs: Mapping[str, ArrayLike]) -> dict[str, 
             tensors[tensor.name] = _fit(tensor, given[tensor.name], signature, origins.get(tensor.name, tensor.name))
     if signature.max_batch_size > 0:
         _check_batch(tensors)
+    for bags in signature.bags:
+        if tensors[bags.values].shape[-1] == 0:
+            raise InputError(
+                f"input {bags.values!r}: expected at least one slot, found {_shape(tensors[bags.values].shape)}",
+                hint=f"pad the rows to one slot or more; {bags.lengths!r} says that they hold nothing",
+            )
     return tensors
 
 

@@ -17,7 +17,10 @@ from recsplit.plan import UNKNOWN_IDS
 
 OnUnknown = Literal["error", "mark"]
 
-# What recsplit/backends/onnxruntime/lookups.py writes; Triton puts the names of the models that failed in front.
+# As in recsplit/backends/onnxruntime/ort_lookups.py: what NaN is as an id, and what stands for wrong lengths.
+NO_ID = -(2**63)
+
+# What recsplit/backends/onnxruntime/ort_lookups.py writes; Triton puts the names of the models that failed in front.
 _MESSAGE = re.compile(
     r"(?P<what>input '[^']*'[^:]*: (?:id|row) (?P<id>-?\d+)\b.* is outside table '[^']*' \(-?\d+\.\.-?\d+\))"
     r", row (?P<row>\d+) of the request"
@@ -69,7 +72,8 @@ def describe(position: int, unknown: int, lookups: Sequence[dict[str, Any]]) -> 
         if position < first + width:
             column = "" if lookup["columns"] is None else f" column {lookup['columns'][0] + position - first}"
             shift = lookup["shift"] if lookup["direct"] else 0
-            what = f"id {unknown}" if lookup["direct"] else f"row {unknown}, computed from the input,"
+            hint = " (NaN, infinity, or lengths that do not fit the values)" if unknown == NO_ID else ""
+            what = f"id {unknown}{hint}" if lookup["direct"] else f"row {unknown}{hint}, computed from the input,"
             return (
                 f"input '{lookup['input']}'{column}: {what} is outside table '{lookup['table']}' ({-shift}..{lookup['rows'] - 1 - shift})"
             )

@@ -6,6 +6,8 @@ from typing import Any
 
 UNKNOWN_IDS = "unknown_ids"
 PARAMETER = "recsplit.lookups"
+#: No client means this one: it is what a cast makes of NaN and infinity, and what the graph gives for lengths that don't fit.
+NO_ID = -(2**63)
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Lookup:
     def explain(self, offset: int, number: int) -> str:
         """What is wrong with `number`, the id of the input (or the row computed from it) at position `offset` of this lookup."""
         column = "" if self.columns is None else f" column {self.columns[0] + offset}"
-        what, shift = (f"id {number}", self.shift) if self.direct else (f"row {number}, computed from the input,", 0)
+        hint = " (NaN, infinity, or lengths that do not fit the values)" if number == NO_ID else ""
+        what, shift = (f"id {number}{hint}", self.shift) if self.direct else (f"row {number}{hint}, computed from the input,", 0)
         return f"input '{self.input}'{column}: {what} is outside table '{self.table}' ({-shift}..{self.rows - 1 - shift})"
 
 
