@@ -14,13 +14,14 @@ PACKAGES = ("recsplit", "onnxruntime", "torch", "numpy", "tritonclient", "nvidia
 
 
 def provenance() -> dict[str, Any]:
-    """CPU model, cores, memory, versions, commit (with "+" where files differ from it) and this process's command line."""
+    """CPU model, cores, memory, load, versions, commit (with "+" where files differ from it) and this process's command line."""
     return {
         "machine": {
             "cpu": _line("/proc/cpuinfo", "model name") or platform.processor(),
             "cores": len(os.sched_getaffinity(0)),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "system": platform.platform(),
+            "load_average": [round(value, 1) for value in os.getloadavg()],  # above what the benchmark itself needs, others were at work
         },
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": _commit(),
