@@ -45,8 +45,9 @@ class Case:
 class Difference:
     """The largest differences found for one output at one stage, and the cases that made them.
 
-    `relative` is the largest absolute difference divided by the largest magnitude that the output has in any case of the
-    stage: a case of its own may be one row whose score happens to lie near zero, where rounding alone looks large.
+    `relative` is the largest, over all rows, of a row's absolute difference divided by its magnitude, the largest absolute
+    value in it, or by the median row's, where that is more: a row whose score happens to lie near zero would make
+    rounding look large, and one row of huge numbers must not hide what is wrong in the others.
     """
 
     stage: str
@@ -67,10 +68,8 @@ def check(stage: str, cases: Sequence[Case], run: Run, *, limit: float, repeats:
     """Run every case `repeats` times from each of `threads` threads and keep the worst difference of each output."""
     worst: dict[str, tuple[float, float, str]] = {}
     jobs = [case for case in cases for _ in range(repeats * threads)]
-    scales: dict[str, float] = {}
-    for case in cases:
-        for name, want in case.outputs.items():
-            scales[name] = max(scales.get(name, 0.0), _magnitude(want))
+    names = dict.fromkeys(name for case in cases for name in case.outputs)
+    scales = {name: _median([case.outputs[name] for case in cases if name in case.outputs]) for name in names}
     with ThreadPoolExecutor(max_workers=threads) as pool:
         for case, got in zip(jobs, pool.map(lambda case: run(case.inputs), jobs), strict=True):
             for name, want in case.outputs.items():
@@ -206,7 +205,7 @@ def make_cases(
 
 def _refuse_random(case: Case, again: Mapping[str, Array]) -> None:
     for output, data in case.outputs.items():
-        _, relative = _difference("source - source", case, output, data, again.get(output), _magnitude(data))
+        _, relative = _difference("source - source", case, output, data, again.get(output), _median([data]))
         if relative > _RANDOM:
             raise InputError(
                 f"the source answers differently when it is asked again: output {output!r} by {relative:.0e} in case {case.name!r}",
@@ -224,11 +223,17 @@ def _single_rows(cases: Sequence[Case]) -> Iterable[Case]:
                 yield Case(f"{case.name}, row {row}", one, {name: data[row : row + 1] for name, data in case.outputs.items()})
 
 
-def _magnitude(data: Array) -> float:
-    """The largest absolute value among an output's finite numbers; 0 where it isn't of floating point."""
-    if data.dtype.kind not in "fc" or data.size == 0:
-        return 0.0
-    return float(np.abs(np.nan_to_num(data.astype(np.float64), posinf=0.0, neginf=0.0)).max())
+def _magnitudes(data: Array) -> Array:
+    """The largest absolute value among the finite numbers of each row, FP64 [rows]."""
+    finite = np.nan_to_num(data.astype(np.float64), posinf=0.0, neginf=0.0)
+    largest: Array = np.abs(finite.reshape(len(data) if data.ndim else 1, -1)).max(axis=1, initial=0.0)
+    return largest
+
+
+def _median(outputs: Sequence[Array]) -> float:
+    """The median magnitude of the rows that aren't zero; 0 where there is none, or no floating point."""
+    found = np.concatenate([_magnitudes(data) for data in outputs if data.dtype.kind in "fc"] or [np.zeros(0)])
+    return float(np.median(found[found > 0])) if (found > 0).any() else 0.0
 
 
 def _difference(stage: str, case: Case, name: str, want: Array, got: Array | None, scale: float) -> tuple[float, float]:
@@ -246,5 +251,6 @@ def _difference(stage: str, case: Case, name: str, want: Array, got: Array | Non
         return wrong, wrong
     gap = np.abs(want.astype(np.float64) - got.astype(np.float64))
     gap = np.where(np.isnan(gap), np.where(np.isnan(want) & np.isnan(got), 0.0, np.inf), gap)
-    absolute = float(gap.max())
-    return absolute, absolute / scale if scale > 0 else absolute
+    worst = gap.reshape(len(want) if want.ndim else 1, -1).max(axis=1, initial=0.0)
+    scales = np.maximum(_magnitudes(want), scale)
+    return float(worst.max()), float(np.divide(worst, scales, out=worst.copy(), where=scales > 0).max())

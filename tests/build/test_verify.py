@@ -186,7 +186,7 @@ def test_the_worst_case_is_told_with_both_errors() -> None:
 
     (found,) = check("stage", cases(), run, limit=1e-5)
     assert found.case == "case 3" and not found.ok
-    assert found.absolute == pytest.approx(0.007, rel=0.01) and found.relative == pytest.approx(0.007 / 11, rel=0.01)
+    assert found.absolute == pytest.approx(0.007, rel=0.01) and found.relative == pytest.approx(0.001, rel=0.01)
 
 
 def test_a_row_whose_score_lies_near_zero_is_judged_by_the_size_of_scores() -> None:
@@ -195,6 +195,22 @@ def test_a_row_whose_score_lies_near_zero_is_judged_by_the_size_of_scores() -> N
     )
     (found,) = check("stage", [near_zero, usual], lambda inputs: {"y": inputs["x"].astype(np.float64) + 1e-7}, limit=1e-5)
     assert found.ok and found.relative == pytest.approx(1e-7)
+
+
+def test_a_row_of_huge_numbers_hides_nothing_in_the_others() -> None:
+    want = np.array([[1e8], [1.0], [2.0]], dtype=np.float32)
+    case = Case("c", {"x": want}, {"y": want})
+    (found,) = check("s", [case], lambda inputs: {"y": want + np.array([[0], [0.1], [0]], dtype=np.float32)}, limit=1e-5)
+    assert not found.ok and found.relative == pytest.approx(0.05, rel=0.01)
+
+
+def test_rounding_of_a_row_near_zero_is_no_difference() -> None:
+    want = np.array([[1e-7], [1.0], [2.0]], dtype=np.float32)
+    noisy = want + np.float32(1e-7)
+    one = Case("one", {"x": want[:1]}, {"y": want[:1]})
+    three = Case("three", {"x": want}, {"y": want})
+    (found,) = check("s", [one, three], lambda inputs: {"y": noisy[: len(inputs["x"])]}, limit=1e-5)
+    assert found.ok and 0 < found.relative < 1e-6
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
