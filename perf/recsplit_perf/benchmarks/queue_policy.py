@@ -47,11 +47,12 @@ dynamic_batching {{ {policy} }}
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
 def command(seconds: float, rounds: int, output: Path | None) -> None:
     """Count the requests that wait half a second, by queue policy."""
+    origin = provenance()  # first: the commit and the load are those that the measurement meets
     rows = measure(seconds, rounds)
     columns = ("policy", "clients", "requests", "stalls", "stalls_per_1000", "p50_ms", "p99_ms", "max_ms")
     show_table(columns, [[row[column] for column in columns] for row in rows], title=f"Requests of more than {STALL_MS:.0f} ms")
     if output is not None:
-        result = {"benchmark": "queue_policy", **provenance(), "seconds": seconds, "rounds": rounds, "stall_ms": STALL_MS, "cases": rows}
+        result = {"benchmark": "queue_policy", **origin, "seconds": seconds, "rounds": rounds, "stall_ms": STALL_MS, "cases": rows}
         output.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -78,6 +78,7 @@ def command(batches: str, seconds: float, rounds: int, threads: int | None, outp
 
 def benchmark(batches: Sequence[int], *, seconds: float, rounds: int, threads: int | None) -> dict[str, Any]:
     """Prepare, serve, compare answers, measure; the result as plain values. Raises RecsplitError where a step fails."""
+    origin = provenance()  # first: the commit and the load are those that the measurement meets
     analyzer = perf_analyzer.find_or_install(progress)
     with tempfile.TemporaryDirectory(prefix="recsplit-benchmark-") as name, ExitStack() as stack:
         repository = Path(name) / "models"
@@ -121,7 +122,7 @@ def benchmark(batches: Sequence[int], *, seconds: float, rounds: int, threads: i
                     raw[batch, concurrency].append(found)
     return {
         "benchmark": "split_vs_whole",
-        **provenance(),
+        **origin,
         "settings": {
             "factory": FACTORY,
             "seconds": seconds,
