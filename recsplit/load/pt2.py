@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch._export.utils import _get_shape_env_from_gm
 from torch.export.graph_signature import ConstantArgument, OutputKind
 from torch.utils import _pytree as pytree
 
@@ -51,10 +52,23 @@ def load(path: pathlib.Path) -> Exported:
         ) from error
     if program.example_inputs is None:
         raise InputError(f"{path} has no example inputs", hint=AGAIN)
+    forget_derived_ranges(program)
     caller = Caller(program)
     exported = to_ir(program, caller.names, caller.output_names, str(path))
     example = {name: tensor.detach().numpy() for name, tensor in zip(caller.names, caller.tensors, strict=True)}
     return Exported(exported, example, Eager(caller, caller.names, caller.output_names))
+
+
+def forget_derived_ranges(program: torch.export.ExportedProgram) -> None:
+    """Drop the ranges of sizes that are expressions: batch + 1, as offsets with include_last_offset have.
+
+    torch 2.13 stores them in the file, reads them back among those of the symbols, and then fails on them in its own
+    decompositions ("expected sympy.Symbol"). The ranges of the symbols say all.
+    """
+    environment = _get_shape_env_from_gm(program.graph_module)
+    if environment is not None:
+        for size in [size for size in environment.var_to_range if not size.is_Symbol]:
+            del environment.var_to_range[size]
 
 
 class Caller(torch.nn.Module):

@@ -13,6 +13,7 @@ import torch
 from recsplit.errors import InputError
 from recsplit.load import load
 from recsplit.load.pt2 import SIZE, TARGET
+from recsplit.zoo import bags
 from tests.load import models
 from tests.load.agreement import compare, inputs_of, names, ops
 
@@ -65,6 +66,16 @@ def test_a_decomposed_program_keeps_its_bags(tmp_path: Path) -> None:
     loaded = load(str(tmp_path / "model.pt2"))
     compare(loaded, inputs_of("tests.load.models:fixed_bags", batch=5))
     assert ops(loaded) == ["recsplit::EmbeddingBag"] * len(models.FIXED)
+
+
+def test_offsets_may_have_one_entry_more_than_the_batch_has_rows(tmp_path: Path) -> None:
+    """Their size is an expression of the batch's, which torch reads back in a form that it can't use itself."""
+    module, inputs, shapes = bags.sum_last_offset()  # type: ignore[misc]
+    program = torch.export.export(module, inputs, dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "model.pt2")
+    loaded = load(str(tmp_path / "model.pt2"))
+    compare(loaded, *(inputs_of("recsplit.zoo.bags:sum_last_offset", batch=batch, seed=batch) for batch in (1, 2, 5)))
+    assert "recsplit::EmbeddingBag" in ops(loaded)
 
 
 def test_a_fixed_batch_is_refused_by_name(tmp_path: Path) -> None:
