@@ -34,7 +34,7 @@ def ask_async(url: str, model: str, protocol: Protocol, inputs: Arrays, **settin
 
 @pytest.fixture(params=[ask_blocking, ask_async], ids=["sync", "asyncio"])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    return request.param  # type: ignore[no-any-return]
+    return request.param
 
 
 def plain(batch: int) -> Arrays:
