@@ -1,5 +1,6 @@
 """What collapsing keeps, what it leaves behind, and what it never touches."""
 
+import logging
 from pathlib import Path
 
 import onnx_ir as ir
@@ -72,12 +73,14 @@ def test_nothing_of_a_loop_is_left(exporter: str) -> None:
 
 
 @both
-def test_loops_are_read_after_loading_too(exporter: str) -> None:
+def test_loops_are_read_after_loading_too(exporter: str, caplog: pytest.LogCaptureFixture) -> None:
     """Loading turns Constants into initializers, lifts them out of branches and drops Identities."""
     proto, module = bags_of_every_mode(exporter)
     model = ir.from_proto(proto)
     normalize(model, origin="test")
+    caplog.clear()
     collapsed(model)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert_answers_as_torch(model, module, *RAGGED)
 
 

@@ -1,5 +1,6 @@
 """Rewrites Loops that are bags into single nodes."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -49,8 +50,18 @@ def collapse_loops(model: ir.Model) -> tuple[Collapsed, ...]:
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Fill in ranks and dims that the file doesn't tell, in place: the old exporter writes none."""
-    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    """Fill in ranks and dims that the file doesn't tell, in place: the old exporter writes none.
+
+    onnx_ir's warnings are kept back: they are of bodies that loading has changed, or of a file that can't be inferred
+    as a whole, and either is no concern of the user's; what isn't known makes a Loop stay, with that as the reason.
+    """
+    log = logging.getLogger("onnx_ir")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    finally:
+        log.setLevel(level)
 
 
 def loop_name(loop: ir.Node) -> str:
