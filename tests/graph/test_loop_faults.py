@@ -126,6 +126,12 @@ def test_constant_offsets_are_those_of_the_example(exporter: str) -> None:
     assert "pools bags, and its offsets are constants, [0, 2, 2, 3, ...]" in fault.what
 
 
+def test_a_batch_of_one_that_was_not_dynamic_is_written_into_the_offsets() -> None:
+    model = legacy(bag(), RECTANGLES[1:2], axes={})
+    assert reasons(model) == ["its offsets are constants, [0]"]
+    assert len(faults(model)) == 1
+
+
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_a_batch_that_was_not_dynamic_is_written_into_the_offsets(exporter: str) -> None:
     model = legacy(bag(), RECTANGLES[:1], axes={}) if exporter == "legacy" else dynamo(bag(), RECTANGLES[:1], shapes=None)

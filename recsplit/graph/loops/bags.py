@@ -164,10 +164,10 @@ def _split_end(offsets: ir.Value, count: Number, numbers: Numbers) -> tuple[ir.V
     node = made_by(offsets, "Concat", "ScatterElements")
     if node is None:
         return offsets, True
-    begins = source(node)
-    if (array := constant(begins)) is not None and array.size != 1:
+    begins, end = source(node), numbers.scalar(node.inputs[-1])
+    array = constant(begins)
+    if array is not None and (array.size != 1 or end == count):  # a zero before computed ends is no offset of the example
         raise Baked(f"its offsets are constants, {_shown(array.reshape(-1).tolist())}")
-    end = numbers.scalar(node.inputs[-1])
     replaced = node.op_type == "ScatterElements"
     if replaced and (numbers.scalar(node.inputs[1]).constant != -1 or end != count):
         return offsets, True
