@@ -4,6 +4,7 @@ Pure: plan and random generator in, arrays out. `references` (inputs known to be
 example) lend their values to whatever isn't an id, so that dense features look like the real ones.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -29,6 +30,7 @@ ANY = 2**31
 _ANY_ID = 10_000  # hashed ids may be anything: draw below this
 _VARYING = 8  # size of a varying dimension that no reference tells
 _BAG = 6  # mean bag length that no reference tells
+_LARGEST_BYTES = 256 << 20  # a proof with the largest batch must not take all memory: then a smaller one is the largest
 
 
 def rows(plan: Plan, batch: int, rng: np.random.Generator, *, references: Mapping[str, Array] | None = None) -> dict[str, Array]:
@@ -55,11 +57,21 @@ def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Arra
             yield name, rows(plan, few, rng, references=references) | _bags(plan, few, rng, {}, draw_lengths)
     if plan.max_batch_size > 7:
         # A few rows over and over: 2048 different ones would touch, and so map, most pages of a 10 GB table.
-        size = plan.max_batch_size
+        size = min(plan.max_batch_size, max(8, _LARGEST_BYTES // _row_bytes(plan)))
         yield (
-            "largest batch",
+            "largest batch" if size == plan.max_batch_size else f"batch of {size}",
             {name: np.resize(data, (size, *data.shape[1:])) for name, data in rows(plan, min(8, size), rng, references=references).items()},
         )
+
+
+def _row_bytes(plan: Plan) -> int:
+    """About how much memory a row takes: what goes in, across and out, and every vector that is looked up for it."""
+    tensors = sum(
+        math.prod(size if size > 0 else _VARYING for size in tensor.dims) * np.dtype(NUMPY[tensor.dtype]).itemsize
+        for tensor in (*plan.inputs, *plan.boundary, *plan.outputs)
+    )
+    vectors = {table.name: table.size_bytes // table.rows for table in plan.tables}
+    return tensors + sum(lookup.width * vectors[lookup.table] for lookup in plan.lookups)
 
 
 def id_columns(plan: Plan, name: str) -> list[tuple[tuple[int, int] | None, int, int]]:

@@ -36,18 +36,31 @@ def load(path: pathlib.Path) -> tuple[ir.Model, "Session"]:
         onnx.checker.check_model(str(path))
     except Exception as error:
         raise _broken(path, error, "export it again with torch.onnx.export; onnx.checker.check_model tells the same") from error
+    refuse_unmade(model, path)
+    original = [value.name or "" for value in model.graph.outputs]
     try:
         normalize(model, origin=str(path))
     except RecsplitError:
         raise
     except Exception as error:
         raise _broken(path, error) from error
-    return model, Session(path, [value.name or "" for value in model.graph.outputs])
+    return model, Session(path, dict(zip([value.name or "" for value in model.graph.outputs], original, strict=True)))
 
 
 def _broken(path: pathlib.Path, error: Exception, hint: str = "copy it again, or export it again with torch.onnx.export") -> InputError:
     first, *more = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return InputError(f"{path} is not a valid ONNX model: {first.strip()}", hint=hint, detail="\n".join([first, *more]) if more else "")
+
+
+def refuse_unmade(model: ir.Model, path: pathlib.Path) -> None:
+    """Refuse what the checker passes and onnx_ir doesn't read: a weight stored as a sparse tensor."""
+    for node in model.graph:
+        for value in node.inputs:
+            if value is not None and value.producer() is None and not value.is_graph_input() and not value.is_initializer():
+                raise InputError(
+                    f"{path} reads {value.name!r}, which is no input, no dense weight and no node's output",
+                    hint="store weights as dense tensors",
+                )
 
 
 def check_external_data(model: ir.Model, path: pathlib.Path) -> None:
@@ -79,9 +92,9 @@ def _check_tensor(tensor: ir.ExternalTensor, path: pathlib.Path) -> None:
 
 
 class Session:
-    """The original file in onnxruntime, opened on the first call."""
+    """The original file in onnxruntime, opened on the first call. `outputs`: the file's own name of each output, by the IR's."""
 
-    def __init__(self, path: pathlib.Path, outputs: list[str]) -> None:
+    def __init__(self, path: pathlib.Path, outputs: Mapping[str, str]) -> None:
         self._path = path
         self._outputs = outputs
         self._opening = threading.Lock()
@@ -95,7 +108,7 @@ class Session:
                     options = onnxruntime.SessionOptions()
                     options.log_severity_level = 4  # what goes wrong is raised; the rest is chatter
                     self._session = onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
-            results = self._session.run(self._outputs, dict(inputs))
+            results = self._session.run(list(self._outputs.values()), dict(inputs))
         except Exception as error:
             hint = "are all ids inside their tables, and shapes and dtypes those of the model?"
             raise RecsplitError(f"onnxruntime can't run {self._path}", hint=hint, detail=str(error)) from error
