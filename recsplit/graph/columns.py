@@ -30,7 +30,7 @@ def proved(model: ir.Model, values: Sequence[ir.Value], widths: Sequence[int | N
     if not asked:
         return [None] * len(found)
     run = measure.runner(model, [values[index] for index in asked])
-    inputs = measure.feeds(model, 3, 5, np.random.default_rng(0), largest=2**30)
+    inputs = measure.feeds(model, 3, 5, np.random.default_rng(0), low=-(2**30), high=2**30)
     got = dict(zip(asked, run(inputs), strict=True))
     holds = {index for index, ids in got.items() if np.array_equal(ids.reshape(3, -1), _read(found[index] or (), inputs))}
     return [tuple(columns or ()) if index in holds else None for index, columns in enumerate(found)]

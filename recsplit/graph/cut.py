@@ -75,6 +75,9 @@ def cut(
     unknown = policy(unknown_ids)
     _reserve(model, UNKNOWN_IDS)
     candidates = find(model, loops=loops)
+    if not any(candidate.is_lookup for candidate in candidates):
+        raise _no_lookup(candidates)
+    _refuse_control(model)  # before anything is measured: sub-graphs with bodies can't be taken out
     found, refused = readings.read(model, candidates)
     nodes = [candidate.node for candidate in candidates if candidate.is_lookup and readings.is_ragged(candidate.node)]
     groups, ragged_refused = rows.group(model, nodes)
@@ -83,15 +86,8 @@ def cut(
         Candidate(item.node, item.kind, item.table, item.rows, item.dim, item.reason or refused.get(item.node, "")) for item in candidates
     )
     if not found and not groups:
-        if not candidates:
-            raise InputError(
-                "the model reads no embedding table",
-                hint="a table is a float tensor [rows, dim] of the model that ids read: nn.Embedding, Gather",
-            )
-        raise InputError(
-            "the model has no lookup that can be cut out", hint="recsplit inspect tells why for every candidate", detail=told(candidates)
-        )
-    _refuse_leftovers(model, refused)
+        raise _no_lookup(candidates)
+    _refuse_left(model, refused)
     emit = Emit(model)
     if int32_ids:
         _narrow_inputs(emit, found)
@@ -193,7 +189,16 @@ def _tidy(model: ir.Model) -> None:
     passes.RemoveUnusedNodesPass()(model)
 
 
-def _refuse_leftovers(model: ir.Model, refused: Mapping[ir.Node, str]) -> None:
+def _no_lookup(candidates: Sequence[Candidate]) -> InputError:
+    if not candidates:
+        hint = "a table is a float tensor [rows, dim] of the model that ids read: nn.Embedding, Gather"
+        return InputError("the model reads no embedding table", hint=hint)
+    return InputError(
+        "the model has no lookup that can be cut out", hint="recsplit inspect tells why for every candidate", detail=told(candidates)
+    )
+
+
+def _refuse_control(model: ir.Model) -> None:
     """Loops and sequences have no place in the parts: TensorRT rejects them, and they are what makes exports slow."""
     for node in model.graph:
         if node.op_type in CONTROL - {"Scan"} | SEQUENCE:
@@ -201,6 +206,11 @@ def _refuse_leftovers(model: ir.Model, refused: Mapping[ir.Node, str]) -> None:
                 f"the model still has {node.op_type} {node.name!r}, which neither sub-model may have",
                 hint="recsplit inspect tells why it isn't read as a bag; build from the .pt2 or the factory instead of the .onnx",
             )
+
+
+def _refuse_left(model: ir.Model, refused: Mapping[ir.Node, str]) -> None:
+    """A bag is a standard operator in neither part."""
+    for node in model.graph:
         if node.domain == "recsplit" and node in refused:
             raise InputError(
                 f"{node.op_type} {node.name!r} can't be cut out: {refused[node]}", hint="build from the factory, or use fixed-length bags"

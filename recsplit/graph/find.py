@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from recsplit.graph.flow import CONTROL, Flow, axis_of, ints_of, is_lookup_shaped, table_shape
+from recsplit.graph.flow import CONTROL, TABLE_DTYPES, Flow, axis_of, ints_of, is_lookup_shaped, table_shape
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,11 @@ def _judge(node: ir.Node, flow: Flow, loops: Mapping[str, str]) -> Candidate | N
     shape = table_shape(data)
     if shape is not None and data is not None:
         return Candidate(node, "Gather", table_name(data), *shape, f"it picks along axis {axis_of(node)}: columns of the table, not rows")
+    tensor = data.const_value if data is not None and data.is_initializer() else None
+    if data is not None and tensor is not None and tensor.dtype.is_floating_point() and tensor.dtype not in TABLE_DTYPES:
+        rows, *dims = tensor.shape.numpy()
+        why = f"its table is of {tensor.dtype.name}, which onnxruntime can't pool on a CPU: store it as FLOAT16 or FLOAT"
+        return Candidate(node, "Gather", table_name(data), rows, dims[0] if dims else 1, why)
     if data is not None and not data.is_initializer() and _made_of_weights(data, flow):
         maker = data.producer()
         assert maker is not None

@@ -21,6 +21,9 @@ PORTABLE = frozenset(
 #: Operators whose output tells the shape of their input and nothing of its data.
 SHAPE_ONLY = frozenset({"Shape", "Size", "ConstantOfShape"})
 
+#: What onnxruntime reads, pads and pools on a CPU.
+TABLE_DTYPES = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16})
+
 CONTROL = frozenset({"Loop", "If", "Scan"})
 SEQUENCE = frozenset(
     "SequenceEmpty SequenceConstruct SequenceInsert SequenceErase SequenceAt SequenceLength SequenceMap "
@@ -67,9 +70,9 @@ def is_lookup_shaped(node: ir.Node) -> bool:
 
 
 def table_shape(value: ir.Value | None) -> tuple[int, int] | None:
-    """(rows, dim) where the value is a rank-2 floating-point initializer, else None."""
+    """(rows, dim) where the value is a rank-2 initializer of a dtype that tables may have, else None."""
     tensor = value.const_value if value is not None and value.is_initializer() else None
-    if tensor is None or not tensor.dtype.is_floating_point() or len(tensor.shape) != 2:
+    if tensor is None or tensor.dtype not in TABLE_DTYPES or len(tensor.shape) != 2:
         return None
     rows, dim = (int(size) for size in tensor.shape)  # type: ignore[arg-type]
     return rows, dim

@@ -32,19 +32,19 @@ class Rows:
     mixed: bool
 
 
-def feeds(model: ir.Model, batch: int, length: int, rng: np.random.Generator, *, largest: int = 1) -> dict[str, Array]:
+def feeds(model: ir.Model, batch: int, length: int, rng: np.random.Generator, *, low: int = 0, high: int = 1) -> dict[str, Array]:
     """Inputs of whole numbers in each input's dtype, `length` long where a dimension varies.
 
-    By default of 0 and 1, which are ids of any table with two rows; else from -largest to largest, as far as the
-    dtype counts without gaps.
+    By default of 0 and 1, which are ids of any table with two rows; else from low to high, as far as the dtype counts
+    without gaps.
     """
     made: dict[str, Array] = {}
     for value in model.graph.inputs:
         assert value.name and value.shape is not None and value.dtype is not None
         sizes = [batch] + [size if isinstance(size, int) else length for size in value.shape[1:]] if len(value.shape) else []
         dtype = value.dtype.numpy()
-        low, high = (0, 1) if largest == 1 else (max(-largest, _whole(dtype)[0]), min(largest, _whole(dtype)[1]))
-        made[value.name] = rng.integers(low, high, size=sizes, endpoint=True).astype(dtype)
+        least, most = _whole(dtype)
+        made[value.name] = rng.integers(max(low, least), min(high, most), size=sizes, endpoint=True).astype(dtype)
     return made
 
 
@@ -63,17 +63,28 @@ def shapes(model: ir.Model, values: Sequence[ir.Value], *, zeros: Collection[str
     if not values:
         return []
     run = runner(model, values)
-    first, second = (
-        run({name: np.zeros_like(data) if name in zeros else data for name, data in feeds(model, *probe, np.random.default_rng(0)).items()})
-        for probe in _PROBES
-    )
+
+    def sizes(batch: int, length: int) -> list[Array]:
+        inputs = feeds(model, batch, length, np.random.default_rng(0))
+        return run({name: np.zeros_like(data) if name in zeros else data for name, data in inputs.items()})
+
+    first, second = (sizes(*probe) for probe in _PROBES)
+    other = _with_larger_numbers(model, run) if not zeros else None
     return [
         tuple(
-            "batch" if (a, b) == (_PROBES[0][0], _PROBES[1][0]) and axis == 0 else int(a) if a == b else -1
-            for axis, (a, b) in enumerate(zip(one.shape, two.shape, strict=True))
+            "batch" if (a, b) == (_PROBES[0][0], _PROBES[1][0]) and axis == 0 else int(a) if a == b == c else -1
+            for axis, (a, b, c) in enumerate(zip(one.shape, two.shape, three.shape, strict=True))
         )
-        for one, two in zip(first, second, strict=True)
+        for one, two, three in zip(first, second, other or first, strict=True)
     ]
+
+
+def _with_larger_numbers(model: ir.Model, run: _Run) -> list[Array] | None:
+    """The values at the first probe's size for larger numbers, which lengths of histories may be; None if they can't be run."""
+    try:
+        return run(feeds(model, *_PROBES[0], np.random.default_rng(0), high=_PROBES[0][1]))
+    except RecsplitError:  # no length, but an id beyond a small table of integers, say
+        return None
 
 
 def rows(model: ir.Model, values: Sequence[ir.Value]) -> list[Rows]:
@@ -90,7 +101,8 @@ def rows(model: ir.Model, values: Sequence[ir.Value]) -> list[Rows]:
         together = run(whole)
         alone = [run({name: data[row : row + 1] for name, data in whole.items()}) for row in range(batch)]
         if trial == 0:
-            widths = [_width(one.size, two.size) for one, two in zip(together, other, strict=True)]
+            sizes = zip(together, other, _with_larger_numbers(model, run) or together, strict=True)
+            widths = [_width(one.size, two.size) if one.size == three.size else None for one, two, three in sizes]
         for index, value in enumerate(together):
             singles = [single[index] for single in alone]
             if not np.array_equal(np.concatenate([single.reshape(-1) for single in singles]), value.reshape(-1)):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -189,6 +190,10 @@ REFUSED = {
         "no leading batch dimension",
     ),
     "columns of a table": ("(int64[N] ids) => (float[50,N] y) { v=Gather<axis=1>(t,ids) y=Tanh(v) }", "columns of the table, not rows"),
+    "a table of half precision of the other kind": (
+        "(int64[N] ids) => (float[N,1] y) { h=Gather(brain,ids) v=Cast<to=1>(h) y=MatMul(v,w) }",
+        "is of BFLOAT16",
+    ),
     "a table that is computed": (
         "(int64[N] ids) => (float[N,1] y) { big=Mul(huge,c) v=Gather(big,ids) y=MatMul(v,w) }",
         "isn't stored but computed by Mul",
@@ -211,6 +216,7 @@ def test_lookups_that_mix_rows_or_read_no_rows_are_refused_and_it_is_told_why(mo
         "k50": number(50),
         "c": np.full(1, 2, dtype=np.float32),
         "huge": HUGE,
+        "brain": T.astype(ml_dtypes.bfloat16),
     }
     with pytest.raises(InputError, match="no lookup that can be cut out") as refused:
         small(model, {"t": T, "w": W, **small_ones})

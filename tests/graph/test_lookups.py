@@ -102,6 +102,15 @@ FORMS = [
         ["none"],
     ),
     Form(
+        "a history trimmed to the longest of the batch",
+        "(int64[N,T] ids, int64[N] n) => (float[N,1] y) { m=ReduceMax<keepdims=1>(n) l=Max(m,one) i=Slice(ids,zero,l,one) v=Gather(t,i) "
+        "k=Shape(i) e=Gather(k,second) g=Range(first,e,second) h=Unsqueeze(n,one) b=Less(g,h) f=Cast<to=1>(b) q=Unsqueeze(f,two) "
+        "p=Mul(v,q) s=ReduceSum<keepdims=0>(p,one) y=MatMul(s,w) }",
+        ["graph"],
+        {"zero": at(0), "two": at(2), "first": np.array(0), "second": np.array(1)},
+        ids=("ids", "n"),
+    ),
+    Form(
         "two histories of one table",
         "(int64[N,T] ids, int64[N,T] b) => (float[N,1] y) "
         "{ v=Gather(t,ids) r=Gather(t,b) p=Mul(v,r) s=ReduceSum<keepdims=0>(p,one) y=MatMul(s,w) }",
@@ -209,7 +218,7 @@ FORMS = [
 @pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
 def test_a_lookup_is_cut_and_the_parts_answer_as_the_source(form: Form) -> None:
     arrays = {"t": T, "w": W, "one": at(1), **form.constants}
-    limits = dict.fromkeys(form.ids, 6 if "bag" in form.text.lower() else 50)  # few ids, so that padding is among them
+    limits = dict.fromkeys(form.ids, 6 if "bag" in form.text.lower() else 50) | {"n": 5}  # few ids, so that padding is among them
     parts = agrees(form.text, arrays, limits)
     assert [lookup.pooling for lookup in parts.cut.lookups] == form.pooling
     assert not tables_in(parts, "dense") & {"t", "u", "t4", "t16", "h", "d"}

@@ -61,11 +61,11 @@ def test_a_wide_and_a_deep_table_on_each_of_26_inputs_unsqueeze_each_input_once(
     assert operators(agrees(text, arrays, dict.fromkeys(names, 100)))["Unsqueeze"] == 26
 
 
-def test_cutting_250_tables_takes_seconds_and_twice_as_many_take_about_twice_as_long() -> None:
+def test_cutting_hundreds_of_tables_takes_seconds_and_no_square_of_them() -> None:
     took = {}
-    for tables in (125, 250):
+    for tables in (75, 300):
         text, arrays = click_model(tables, packed=False)
         started = time.process_time()
         small(text, arrays)
         took[tables] = time.process_time() - started
-    assert took[250] < 15 and took[250] < 3.5 * took[125], took
+    assert took[300] < 15 and took[300] < 10 * took[75], took
