@@ -82,13 +82,16 @@ def _show(summary: dict[str, Any]) -> None:
         ("latency", f"p50 {load['p50_ms']:.1f} ms, p95 {load['p95_ms']:.1f} ms, p99 {load['p99_ms']:.1f} ms"),
         ("in all", f"{summary['seconds']:.0f} s"),
     ]
-    show_table(("", "what the demo found"), rows)
+    show_table(("what", "found"), rows, title="The demo")
     module = summary["source"].partition(":")[0].replace(".", "/")
-    click.echo(
-        f"\nWhere to look next:\n"
-        f"  {module}.py                    the model and its factory: write yours like that\n"
-        f"  {repository}/ranker/*/plan.json   what was decided\n"
-        f"  {repository}/*/config.pbtxt       what Triton reads\n"
-        f"  recsplit serve {repository}       leave it running, and see a request to try\n"
-        f"  recsplit perf-data {repository}   input data for perf_analyzer"
-    )
+    places = {
+        f"{module}.py": "the model and its factory: write yours like that",
+        f"{repository}/*/*/plan.json": "what was decided",
+        f"{repository}/*/config.pbtxt": "what Triton reads",
+        f"recsplit serve {repository}": "leave it running, and see a request to try",
+        f"recsplit perf-data {repository}": "input data for perf_analyzer",
+    }
+    width = max(map(len, places))
+    click.echo("\nWhere to look next:")
+    for place, what in places.items():
+        click.echo(f"  {place:{width}}   {what}")
