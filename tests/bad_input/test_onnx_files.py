@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from tests.bad_input.conftest import Refused
 from tests.bad_input.kinds import Kind, nothing
@@ -44,6 +45,15 @@ def too_few_bytes(path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
 
 
+def sparse(path: Path) -> None:
+    proto = model()
+    place = [tensor.name for tensor in proto.graph.initializer].index("users")
+    del proto.graph.initializer[place]
+    values = numpy_helper.from_array(np.ones(1, np.float32), "users")
+    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([[7, 1]])), [100, 8]))
+    path.write_bytes(proto.SerializeToString())
+
+
 NOT_ONNX = "bad.onnx is not a valid ONNX model"
 KINDS = [
     from_file("missing", nothing, "bad.onnx is not a file", "check the path"),
@@ -79,6 +89,7 @@ KINDS = [
         "do the weights' shapes fit?",
         code=1,
     ),
+    from_file("sparse weights", sparse, "bad.onnx reads 'users', which is no input, no dense weight", "store weights as dense tensors"),
     from_file("no inputs", saved("score = Gather(users, fixed)", inputs=""), "bad.onnx has no inputs", "at least the ids"),
     from_file("no outputs", saved(outputs=""), "bad.onnx has no outputs", "what it answers"),
     from_file("text as input", saved(inputs=f"{INPUTS}, string[batch] city"), "input 'city' is STRING", "map text to numbers"),

@@ -20,6 +20,10 @@ rows = Loop(many, yes) <body = turn (int64 i, bool go) => (bool goes, float[8] r
 }>
 more = ReduceSum(rows, one) score = Add(logit, more)
 """
+BRANCH = """
+score = If(yes) <then_branch = one_way () => (float[batch, 1] there) { there = Sigmoid(logit) },
+                 else_branch = another () => (float[batch, 1] here) { here = Tanh(logit) }>
+"""
 
 KINDS = [
     from_file(
@@ -29,6 +33,12 @@ KINDS = [
     from_file("ids are constant", saved("rows = Gather(users, fixed) score = MatMul(dense, rows)"), NO_TABLE, "that ids read"),
     from_file("ids come out of a layer", saved(FROM_A_LAYER), f"{NO_LOOKUP}\n    Gather 'node_3' on 'users'", "recsplit inspect"),
     from_file("a loop is left", saved(LOGIT + LOOPED), "the model still has Loop", "build from the .pt2 or the factory"),
+    from_file(
+        "a branch is left",
+        saved(LOGIT + BRANCH, inputs=f"{INPUTS}, bool[batch] yes"),
+        "the model still has If",
+        "build from the .pt2 or the factory",
+    ),
     from_file("table without rows", saved(users=np.ones((0, 8), np.float32)), "table 'users' is empty: 0 rows x 8", "its trained tables"),
     from_file(
         "table without columns",
