@@ -9,6 +9,7 @@ import numpy as np
 from recsplit import ragged
 from recsplit.errors import InputError
 from recsplit.graph.bags import BagForm
+from recsplit.graph.branches import settle_branches
 from recsplit.graph.cut import Cut, cut
 from recsplit.graph.find import Candidate, find
 from recsplit.graph.loops import collapse_loops, faults
@@ -73,4 +74,5 @@ def as_rows(groups: tuple[Bags, ...], example: Mapping[str, Array]) -> dict[str,
 def _load(source: str, weights: Path | None) -> tuple[Loaded, dict[str, str]]:
     loaded = load(source, weights=weights)
     collapsed = collapse_loops(loaded.model)
+    settle_branches(loaded.model)
     return loaded, {item.name: item.reason for item in collapsed if item.reason}
