@@ -126,11 +126,12 @@ def test_bags_that_share_offsets_share_lengths_in_samples(tmp_path: Path) -> Non
     signature = "(int64[K] a, int64[K] b, int64[M] offsets) => (float[N,8] y)"
     text = f"{signature} {{ p={bag_of('t', 'a', 'offsets')} q={bag_of('u', 'b', 'offsets')} y=Mul(p,q) }}"
     parts = small(text, ragged_models.ARRAYS)
-    plan = replace(shop(), inputs=models.interface(parts.cut.whole).inputs, lookups=parts.cut.lookups, bags=parts.cut.bags)
+    inputs, tables = models.interface(parts.cut.whole).inputs, models.tables(parts.cut)
+    plan = replace(shop(), inputs=inputs, tables=tables, lookups=parts.cut.lookups, bags=parts.cut.bags)
     known = parts.cut.known()
-    for name, inputs in samples.cases(plan, np.random.default_rng(0)):
-        assert known(inputs).all(), name
-        assert inputs["a"].shape == inputs["b"].shape and inputs["lengths"].sum(axis=1).max() <= inputs["a"].shape[1]
+    for name, rows in samples.cases(plan, np.random.default_rng(0)):
+        assert known(rows).all(), name
+        assert rows["a"].shape == rows["b"].shape and rows["lengths"].sum(axis=1).max() <= rows["a"].shape[1]
 
 
 def test_without_any_valid_row_nothing_is_published(tmp_path: Path) -> None:
