@@ -172,6 +172,11 @@ def _cases(plan: Plan, taken: Taken, example: Mapping[str, Array] | None, known:
     named = []
     for name, inputs in samples.cases(plan, np.random.default_rng(0), references=example):
         fine = known(inputs)
+        if name == samples.EXAMPLE and not fine.all():
+            raise InputError(
+                f"row {int(np.argmin(fine))} of the source's own example has an id outside its table, counted from 0 on",
+                hint="ids below 0, which torch's indexing and ONNX count from the end, are refused: add the table's rows to them",
+            )
         if fine.any():
             named.append((name, {key: data[fine] for key, data in inputs.items()}))
     if not named:

@@ -27,6 +27,9 @@ DrawLengths = Callable[[tuple[int, int]], Array]
 #: The limit that stands for "any id".
 ANY = 2**31
 
+#: The name of the case that the source brought along.
+EXAMPLE = "example"
+
 _ANY_ID = 10_000  # hashed ids may be anything: draw below this
 _VARYING = 8  # size of a varying dimension that no reference tells
 _BAG = 6  # mean bag length that no reference tells
@@ -45,7 +48,7 @@ def rows(plan: Plan, batch: int, rng: np.random.Generator, *, references: Mappin
 def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Array] | None = None) -> Iterator[tuple[str, dict[str, Array]]]:
     """Named inputs for a parity check: one row, an odd batch, the largest batch, first and last rows, duplicates, empty and long bags."""
     if references is not None and next(iter(references.values()), np.zeros(0)).shape[:1] not in ((), (0,)):
-        yield "example", {name: data.copy() for name, data in references.items()}
+        yield EXAMPLE, {name: data.copy() for name, data in references.items()}
     yield "one row", rows(plan, 1, rng, references=references)
     yield "odd batch", rows(plan, min(7, plan.max_batch_size), rng, references=references)
     few = min(4, plan.max_batch_size)

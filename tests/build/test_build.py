@@ -10,7 +10,7 @@ from recsplit import proof
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan import UNKNOWN_IDS
 from recsplit.repository import find
-from tests.build.onnx_models import built
+from tests.build.onnx_models import build_of, built
 from tests.graph.small import Array, table
 
 T, W = table(50, 8), table(8, 1)
@@ -47,6 +47,12 @@ def test_a_model_whose_rows_depend_on_each_other_is_refused_by_the_proof(text: s
     with pytest.raises(InputError, match=r"depends on the other rows|answers differently when it is asked again"):
         built(tmp_path, text, {**ARRAYS, "axis": np.array(0)})
     assert not list((tmp_path / "models").glob("*"))
+
+
+def test_an_example_with_ids_from_the_end_is_refused_rather_than_left_out(tmp_path: Path) -> None:
+    """An example is what users send. A cut that refuses it, rightly or not, must not be published."""
+    with pytest.raises(InputError, match="row 2 of the source's own example"):
+        build_of("tests.build.torch_models:from_the_end", tmp_path / "models")
 
 
 def test_a_failed_build_leaves_the_build_before_it_as_it_was(tmp_path: Path) -> None:
