@@ -16,6 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -122,6 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on `arguments` (default: the process's) and return its exit code."""
     if arguments is None:
         _end_gently()
+        _open_closed_streams()
+        if not _working_directory():
+            return _show("the working directory is gone", hint="cd to a folder that exists", code=2)
     try:
         code = cli.main(arguments, prog_name="recsplit", standalone_mode=False)
     except click.UsageError as error:
@@ -154,6 +158,22 @@ def _end_gently() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, interrupt)
+
+
+def _open_closed_streams() -> None:
+    """What a shell closed with >&- is None in Python: what is written there goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (for the life of the process)
+
+
+def _working_directory() -> bool:
+    """Whether there is one: relative paths need it, and some libraries end the process where there is none."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _show(message: str, *, detail: str = "", hint: str = "", code: int = 1) -> int:
@@ -203,7 +223,8 @@ _OS_HINTS = {
 def _os_message(error: OSError) -> str:
     """What the operating system said, and about which file."""
     text = (error.strerror or str(error)).lower()
-    return f"{error.filename}: {text}" if error.filename is not None else text
+    name = error.filename2 or error.filename  # a copy that failed names its source first
+    return f"{name}: {text}" if name is not None else text
 
 
 def _reader_is_gone() -> bool:

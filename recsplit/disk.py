@@ -1,9 +1,12 @@
-"""What building needs of the file system: exchange two paths at once, force data to the disk, tell that it is full."""
+"""What writing needs of the file system: whole files only, two paths exchanged at once, data forced to the disk, a full disk told."""
 
+import contextlib
 import ctypes
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from recsplit.errors import RecsplitError
 
@@ -16,6 +19,24 @@ _NOT_OFFERED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 
 #: OSError codes of a full disk and of a full quota.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that appears at `path` once it is complete, or not at all; a pipe or device is written to as it is."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    path = path.resolve()  # a link stays a link
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit import samples
+from recsplit.disk import whole_file
 from recsplit.plan import Plan
 
 #: Entries times batch that perf_analyzer prepares within a second.
@@ -28,7 +29,8 @@ def entries_for(batch: int) -> int:
 def write(path: Path, plan: Plan, entries: int, seed: int) -> None:
     """Write `entries` rows of valid inputs for the plan's ensemble; the same seed gives the same file."""
     rows = samples.rows(plan, entries, np.random.default_rng(seed))
-    path.write_text(to_json({tensor.name: rows[tensor.name] for tensor in plan.inputs}))
+    with whole_file(path) as file:
+        file.write(to_json({tensor.name: rows[tensor.name] for tensor in plan.inputs}).encode())
 
 
 def to_json(rows: Mapping[str, NDArray[Any]]) -> str:

@@ -45,6 +45,7 @@ def run(
     """
     from recsplit import samples
     from recsplit.client.wire import address
+    from recsplit.disk import whole_file
     from recsplit.errors import InputError
     from recsplit.repository import find
     from recsplit.serving import serve
@@ -67,7 +68,8 @@ def run(
         with progress(f"Loading {plan.name} for {seconds:g} s"):
             result = load.run(url, plan.name, queries, seconds=seconds, concurrency=concurrency)
     if output is not None:
-        np.savez(output, sent_s=result.sent_s, latency_ms=result.latency_ms, request_rows=result.request_rows)
+        with whole_file(output) as file:
+            np.savez(file, sent_s=result.sent_s, latency_ms=result.latency_ms, request_rows=result.request_rows)
     summary = {"model": plan.name, "version": plan.version, "batch": batch, **result.summary()}
     if as_json:
         show_json(summary)

@@ -7,7 +7,7 @@ import click
 
 from recsplit.commands.build import show_differences
 from recsplit.commands.output import example, json_option, progress, show_json
-from recsplit.errors import RecsplitError
+from recsplit.errors import InputError, RecsplitError
 
 
 @click.command(
@@ -42,6 +42,10 @@ def command(
     """
     from recsplit import proof
 
+    if weights is not None and source is None:
+        raise InputError("--weights goes with --source", hint="--source package.module:factory --weights x.safetensors")
+    if served and (grpc_url is not None or http_url is not None):
+        raise InputError("--served starts a server of its own, and an address asks another one", hint="give one of the two")
     with progress(f"verifying {repository}"):
         found = proof.verify(
             repository, model=model, source=source, weights=weights, served=served, grpc_url=grpc_url, http_url=http_url, repeats=repeats

@@ -11,6 +11,7 @@ from recsplit.errors import InputError, RecsplitError
 TAIL_LINES = 30
 #: What Triton writes when it gives up, the most telling first, and our sentence for each.
 REASONS = (
+    (r"(?P<reason>Too many open files)", "Triton can't start: {reason}; raise ulimit -n"),
     (
         r"Error parsing text-format inference.ModelConfig: (?P<reason>.+)\n.*Poll failed for model directory '(?P<model>[^']+)'",
         "config.pbtxt of model '{model}' can't be read: {reason}",

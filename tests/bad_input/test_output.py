@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from recsplit.repository import find
 from recsplit.staging import staging
 from tests.bad_input import models
 from tests.bad_input.conftest import Refused
-from tests.bad_input.kinds import Kind, contents, nothing
+from tests.bad_input.kinds import Kind, contents, nothing, read
 from tests.bad_input.models import Make
 
 MOUNTS = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
@@ -87,6 +88,19 @@ def test_a_full_disk_is_named_and_nothing_is_left_on_it(size_kb: int, folder: Pa
 
 
 @MOUNTS
+def test_a_result_that_does_not_fit_on_the_disk_leaves_no_half(folder: Path, refused: Refused) -> None:
+    with mounted(folder / "disk", "-t", "tmpfs", "-o", "size=16k", "tmpfs"):
+        refused(Kind("full", "perf-data models -b 8 -n 5000 -o disk/data.json", "no space left on device", "free some space", code=1))
+
+
+@MOUNTS
+def test_a_full_temporary_disk_is_named(folder: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mounted(folder / "disk", "-t", "tmpfs", "-o", "size=16k", "tmpfs"):
+        monkeypatch.setattr(tempfile, "tempdir", str(folder / "disk"))
+        refused(Kind("full", "serve models", "no space left on device", "free some space", code=1))
+
+
+@MOUNTS
 def test_a_read_only_disk_is_named(folder: Path, refused: Refused) -> None:
     with mounted(folder / "disk", "-t", "tmpfs", "-o", "ro", "tmpfs"):
         refused(Kind("read-only", "build shop.onnx -o disk --name shop", "disk can't be written: its disk is read-only", "another disk"))
@@ -140,3 +154,33 @@ def test_a_killed_build_leaves_the_old_one_and_its_own_leftovers_go_with_the_nex
     assert main(["build", "shop.onnx", "-o", "models", "--name", "shop"]) == 0
     assert find(folder / "models").plan.version == 2
     assert not list(folder.glob(".*"))
+
+
+def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """A shell command line, in which $RECSPLIT is ours."""
+    environment = os.environ | {"RECSPLIT": f"{sys.executable} -m recsplit"}
+    return subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "error", "hint"),
+    [
+        ("$RECSPLIT inspect shop.onnx > /dev/full", 1, "no space left on device", "free some space"),
+        ("ulimit -f 2; $RECSPLIT build shop.onnx -o new --name shop", 1, "tables.bin can't be written: File too large", "ulimit -f"),
+        ("ulimit -n 30; $RECSPLIT serve models", 1, "Triton can't start: Too many open files; raise ulimit -n", "the whole log is in"),
+        ("mkdir gone; cd gone; rmdir ../gone; $RECSPLIT build x.onnx", 2, "the working directory is gone", "cd to a folder that exists"),
+    ],
+)
+def test_what_the_shell_does_not_give_is_named(command: str, code: int, error: str, hint: str, folder: Path) -> None:
+    before = contents(folder)
+    done = run(command, folder)
+    answer = read(done.returncode, done.stderr)
+    assert error in answer.error
+    assert hint in answer.hint
+    assert answer.code == code
+    assert contents(folder) == before
+
+
+def test_a_closed_stdout_is_no_error(folder: Path) -> None:
+    done = run("$RECSPLIT inspect shop.onnx >&-", folder)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (0, "loading shop.onnx")

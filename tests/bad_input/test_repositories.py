@@ -156,6 +156,8 @@ VERIFY = [
         code=1,
     ),
     Kind("no repeats", "verify models --repeats 0", "0 is not in the range x>=1", "recsplit verify --help"),
+    Kind("weights without a source", "verify models --weights w.safetensors", "--weights goes with --source", "--source package.module"),
+    Kind("a server twice", "verify models --served --grpc-url h:1", "--served starts a server of its own", "give one of the two"),
     Kind("source missing", "verify models --source nowhere.onnx", "nowhere.onnx is not a file", "check the path"),
     Kind(
         "source of another model",
