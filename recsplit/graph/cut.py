@@ -191,7 +191,7 @@ def _tidy(model: ir.Model) -> None:
 
 def _no_lookup(candidates: Sequence[Candidate]) -> InputError:
     if not candidates:
-        hint = "a table is a float tensor [rows, dim] of the model that ids read: nn.Embedding, Gather"
+        hint = "a table is a FLOAT, DOUBLE or FLOAT16 tensor [rows, dim] of the model that ids read: nn.Embedding, Gather"
         return InputError("the model reads no embedding table", hint=hint)
     return InputError(
         "the model has no lookup that can be cut out", hint="recsplit inspect tells why for every candidate", detail=told(candidates)

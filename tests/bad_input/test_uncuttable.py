@@ -1,11 +1,14 @@
 """Valid models that can't be cut, batched or compared: `recsplit build` says why, and changes nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from tests.bad_input.conftest import Refused
 from tests.bad_input.kinds import Kind
-from tests.bad_input.models import INPUTS, LOGIT, SCORE, from_file, saved
+from tests.bad_input.models import INPUTS, LOGIT, SCORE, from_file, model, saved
 
 NO_TABLE = "the model reads no embedding table"
 NO_LOOKUP = "the model has no lookup that can be cut out"
@@ -25,11 +28,19 @@ score = If(yes) <then_branch = one_way () => (float[batch, 1] there) { there = S
                  else_branch = another () => (float[batch, 1] here) { here = Tanh(logit) }>
 """
 
+
+def bfloat16(path: Path) -> None:
+    proto = model("rows = Gather(users, user) score = Cast<to = 1>(rows)", outputs="float[batch, 8] score")
+    proto.graph.initializer[0].CopyFrom(helper.make_tensor("users", TensorProto.BFLOAT16, [9, 8], [1.0] * 72))
+    path.write_bytes(proto.SerializeToString())
+
+
 KINDS = [
     from_file(
         "no table", saved("short = Slice(dense, zero, one, one) score = Sigmoid(short)", zero=np.array([0])), NO_TABLE, "[rows, dim]"
     ),
-    from_file("table of whole numbers", NUMBERS_AS_TABLE, NO_TABLE, "float tensor [rows, dim]"),
+    from_file("table of whole numbers", NUMBERS_AS_TABLE, NO_TABLE, "a FLOAT, DOUBLE or FLOAT16 tensor [rows, dim]"),
+    from_file("table of bfloat16", bfloat16, NO_TABLE, "a FLOAT, DOUBLE or FLOAT16 tensor"),
     from_file("ids are constant", saved("rows = Gather(users, fixed) score = MatMul(dense, rows)"), NO_TABLE, "that ids read"),
     from_file("ids come out of a layer", saved(FROM_A_LAYER), f"{NO_LOOKUP}\n    Gather 'node_3' on 'users'", "recsplit inspect"),
     from_file("a loop is left", saved(LOGIT + LOOPED), "the model still has Loop", "build from the .pt2 or the factory"),
