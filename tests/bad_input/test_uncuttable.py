@@ -40,7 +40,7 @@ KINDS = [
         "no table", saved("short = Slice(dense, zero, one, one) score = Sigmoid(short)", zero=np.array([0])), NO_TABLE, "[rows, dim]"
     ),
     from_file("table of whole numbers", NUMBERS_AS_TABLE, NO_TABLE, "a FLOAT, DOUBLE or FLOAT16 tensor [rows, dim]"),
-    from_file("table of bfloat16", bfloat16, NO_TABLE, "a FLOAT, DOUBLE or FLOAT16 tensor"),
+    from_file("table of bfloat16", bfloat16, f"{NO_LOOKUP}\n    Gather 'node' on 'users': its table is of BFLOAT16", "recsplit inspect"),
     from_file("ids are constant", saved("rows = Gather(users, fixed) score = MatMul(dense, rows)"), NO_TABLE, "that ids read"),
     from_file("ids come out of a layer", saved(FROM_A_LAYER), f"{NO_LOOKUP}\n    Gather 'node_3' on 'users'", "recsplit inspect"),
     from_file("a loop is left", saved(LOGIT + LOOPED), "the model still has Loop", "build from the .pt2 or the factory"),
