@@ -1,6 +1,7 @@
 """What every test shares: the command line as a process, and how Hypothesis runs."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +16,9 @@ REPOSITORY = Path(__file__).parent.parent
 # The same examples every time: a red run must be red again.
 settings.register_profile("recsplit", deadline=None, derandomize=True)
 settings.load_profile("recsplit")
+
+# A shell without job control starts background jobs deaf to Ctrl-C, and so would be every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
