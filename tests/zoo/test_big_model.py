@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from recsplit.zoo import big
-from recsplit_perf.benchmarks.big_model import write
+from recsplit_perf.benchmarks.big_files import write
 
 ROWS = 70_000  # more than the random block that is repeated
 
