@@ -14,7 +14,7 @@ from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.bags import BagForm
 from recsplit.graph.flow import CONTROL, SEQUENCE
 from recsplit.graph.fused import policy
-from recsplit.parts import Array
+from recsplit.parts import Array, Run
 from recsplit.plan import Kind, Plan, Runtime, Submodel, to_json
 from recsplit.render import check_templates, render
 from recsplit.sources import Taken, take
@@ -89,7 +89,7 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         plan = dataclasses.replace(plan, lookups=limits.probe(plan, known, references=example))
         stage.write(render(plan, templates=settings.templates))
         notes = tensorrt.prepare(plan, dense) if plan.dense.runtime == "tensorrt" else ()
-        cases = _cases(plan, taken, example, known, progress)
+        cases, left_out = _cases(plan, taken, example, known, progress)
         progress("proving the parts equal", 0, 0)
         differences = verify.parts(embedding.parents[1], plan, cases)
         verify.demand(differences)
@@ -97,7 +97,7 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         stage.path(plan.name, "plan.json").write_text(to_json(plan), encoding="utf-8")
         progress("publishing", 0, 0)
         stage.publish()
-    return Built(plan, settings.out, tuple(differences), tuple(notes))
+    return Built(plan, settings.out, tuple(differences), (*notes, *left_out))
 
 
 def _refuse(settings: BuildSettings) -> None:
@@ -167,8 +167,13 @@ def _example(plan: Plan, taken: Taken) -> dict[str, Array] | None:
     return None if given is None else {name: data.astype(dtypes[name], copy=False) for name, data in given.items() if name in dtypes}
 
 
-def _cases(plan: Plan, taken: Taken, example: Mapping[str, Array] | None, known: limits.Known, progress: Progress) -> list[Case]:
-    """Reference inputs, edge cases included, answered by the source. Rows with an unknown id are left out: the source may raise on them."""
+def _cases(
+    plan: Plan, taken: Taken, example: Mapping[str, Array] | None, known: limits.Known, progress: Progress
+) -> tuple[list[Case], tuple[str, ...]]:
+    """Reference inputs, edge cases included, answered by the source, and notes on what the source could not answer.
+
+    Rows with an unknown id are left out: the source may raise on them.
+    """
     named = []
     for name, inputs in samples.cases(plan, np.random.default_rng(0), references=example):
         fine = known(inputs)
@@ -185,7 +190,26 @@ def _cases(plan: Plan, taken: Taken, example: Mapping[str, Array] | None, known:
             hint="build from the factory or the .pt2, which bring an example along",
         )
     source = verify.by_source(plan, taken.loaded.run, taken.dtypes)
-    return verify.make_cases(named, source, lambda case: progress(f"asking the source: {case}", 0, 0), infinite_rows=_may_be_infinite(plan))
+    named, notes = _without_one_row(named, source)
+    told = verify.make_cases(named, source, lambda case: progress(f"asking the source: {case}", 0, 0), infinite_rows=_may_be_infinite(plan))
+    return told, notes
+
+
+def _without_one_row(named: list[tuple[str, dict[str, Array]]], source: Run) -> tuple[list[tuple[str, dict[str, Array]]], tuple[str, ...]]:
+    """Leave a batch of one row out where the source fails on it, as modules do whose squeeze() takes the batch away.
+
+    The parts are proved on one row all the same: each row of the larger batches is asked for on its own.
+    """
+    kept, notes = [], []
+    for name, inputs in named:
+        if name == samples.ONE_ROW and len(named) > 1:
+            try:
+                source(inputs)
+            except RecsplitError as error:
+                notes.append(f"Note: on a batch of one row {error}. The parts answer it, as they answer that row of a larger batch.")
+                continue
+        kept.append((name, inputs))
+    return kept, tuple(notes)
 
 
 def _may_be_infinite(plan: Plan) -> bool:

@@ -27,8 +27,9 @@ DrawLengths = Callable[[tuple[int, int]], Array]
 #: The limit that stands for "any id".
 ANY = 2**31
 
-#: The name of the case that the source brought along.
+#: Names of cases: the one that the source brought along, and the smallest batch.
 EXAMPLE = "example"
+ONE_ROW = "one row"
 
 _ANY_ID = 10_000  # hashed ids may be anything: draw below this
 _VARYING = 8  # size of a varying dimension that no reference tells
@@ -49,7 +50,7 @@ def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Arra
     """Named inputs for a parity check: one row, an odd batch, the largest batch, first and last rows, duplicates, empty and long bags."""
     if references is not None and next(iter(references.values()), np.zeros(0)).shape[:1] not in ((), (0,)):
         yield EXAMPLE, {name: data.copy() for name, data in references.items()}
-    yield "one row", rows(plan, 1, rng, references=references)
+    yield ONE_ROW, rows(plan, 1, rng, references=references)
     yield "odd batch", rows(plan, min(7, plan.max_batch_size), rng, references=references)
     few = min(4, plan.max_batch_size)
     yield "first rows", _with_ids(plan, rows(plan, few, rng, references=references), last=False)

@@ -33,6 +33,7 @@ def normalize(model: ir.Model, *, origin: str, inputs: Sequence[str] | None = No
     common.LiftSubgraphInitializersToMainGraphPass()(model)
     drop_idle(model)
     gather_rows(model.graph)
+    name_squeezed_axes(model.graph)
     fold_constants(model)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
@@ -157,6 +158,21 @@ def gather_rows(graph: ir.Graph) -> None:
 def _last_axis(node: ir.Node, rank: int) -> bool:
     axes = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
     return axes is not None and axes.size == 1 and int(axes.numpy().reshape(-1)[0]) in (-1, rank - 1)
+
+
+def name_squeezed_axes(graph: ir.Graph) -> None:
+    """A Squeeze that names no axes would take the batch away when it is one row: name those that are one for every batch."""
+    for node in list(graph):
+        value = node.inputs[0] if node.op_type == "Squeeze" and node.domain == "" else None
+        if value is None or value.shape is None or (len(node.inputs) > 1 and node.inputs[1] is not None):
+            continue
+        axes = [axis for axis, size in enumerate(value.shape) if size == 1]
+        if axes and not isinstance(value.shape[0], int):
+            named = ir.Value(name=f"{value.name}_squeezed", const_value=ir.tensor(axes), type=ir.TensorType(ir.DataType.INT64))
+            named.shape = ir.Shape([len(axes)])
+            graph.register_initializer(named)
+            node.resize_inputs(2)
+            node.replace_input_with(1, named)
 
 
 def name_boundary(graph: ir.Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:

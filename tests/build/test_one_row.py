@@ -1,0 +1,44 @@
+"""A source whose squeeze() takes a batch of one row away: it is cut, and the parts answer the row that it can't."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recsplit.build import BuildSettings, build
+from recsplit.load import load
+from recsplit.parts import joined
+
+
+class Squeezing(torch.nn.Module):
+    """A matrix of width one, squeezed without saying where, as in deepctr-torch's DCNMix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(20, 4)
+        self.dense = torch.nn.Linear(4, 4)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """INT64 [batch] -> FP32 [batch, 8]; fails on one row."""
+        vectors = self.dense(self.table(ids)).unsqueeze(2)
+        return torch.cat([vectors.squeeze(), vectors.flatten(1)], dim=1)
+
+
+def squeezing() -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """The factory."""
+    return Squeezing(), (torch.tensor([1, 2, 3]),)
+
+
+def test_the_parts_answer_the_row_that_the_source_fails_on(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = load(f"{__name__}:squeezing").run
+    with pytest.raises(Exception, match="the source model fails"):
+        source({"ids": np.array([5])})
+    torch.manual_seed(0)
+    built = build(BuildSettings(source=f"{__name__}:squeezing", out=tmp_path / "models", name="squeezing"), lambda text, done, total: None)
+    assert [note for note in built.notes if "on a batch of one row the source model fails" in note]
+    parts = [tmp_path / "models" / part.name / "1" / "model.onnx" for part in (built.plan.embedding, built.plan.dense)]
+    answer = joined(*parts)({"ids": np.array([5])})["output"]
+    expected = source({"ids": np.array([5, 6])})["output"][:1]
+    assert answer.astype(np.float64) == pytest.approx(expected.astype(np.float64), rel=1e-5)
