@@ -115,7 +115,7 @@ def _built(row: Row, source: str, folder: Path, cases: Sequence[Case]) -> Row:
     command = [sys.executable, "-m", "recsplit", "build", source, "-o", str(folder), "--name", NAME]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        return dataclasses.replace(row, reason=_reason(done.stderr))
+        return dataclasses.replace(row, reason=_reason(done.stderr).replace(f"{folder.parent}/", ""))
     built = find(folder, NAME)
     plan = built.plan
     paths = [folder / part.name / str(plan.version) / "model.onnx" for part in (plan.embedding, plan.dense)]
