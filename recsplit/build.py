@@ -14,7 +14,7 @@ from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.bags import BagForm
 from recsplit.graph.flow import CONTROL, SEQUENCE
 from recsplit.graph.fused import policy
-from recsplit.parts import Array, Run
+from recsplit.parts import Array, Run, joined
 from recsplit.plan import Kind, Plan, Runtime, Submodel, to_json
 from recsplit.render import check_templates, render
 from recsplit.sources import Taken, take
@@ -89,7 +89,7 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         plan = dataclasses.replace(plan, lookups=limits.probe(plan, known, references=example))
         stage.write(render(plan, templates=settings.templates))
         notes = tensorrt.prepare(plan, dense) if plan.dense.runtime == "tensorrt" else ()
-        cases, left_out = _cases(plan, taken, example, known, progress)
+        cases, left_out = _cases(plan, taken, example, known, (embedding, dense), progress)
         progress("proving the parts equal", 0, 0)
         differences = verify.parts(embedding.parents[1], plan, cases)
         verify.demand(differences)
@@ -168,7 +168,12 @@ def _example(plan: Plan, taken: Taken) -> dict[str, Array] | None:
 
 
 def _cases(
-    plan: Plan, taken: Taken, example: Mapping[str, Array] | None, known: limits.Known, progress: Progress
+    plan: Plan,
+    taken: Taken,
+    example: Mapping[str, Array] | None,
+    known: limits.Known,
+    folders: tuple[Path, Path],
+    progress: Progress,
 ) -> tuple[list[Case], tuple[str, ...]]:
     """Reference inputs, edge cases included, answered by the source, and notes on what the source could not answer.
 
@@ -190,15 +195,18 @@ def _cases(
             hint="build from the factory or the .pt2, which bring an example along",
         )
     source = verify.by_source(plan, taken.loaded.run, taken.dtypes)
-    named, notes = _without_one_row(named, source)
+    named, notes = _without_one_row(named, source, folders)
     told = verify.make_cases(named, source, lambda case: progress(f"asking the source: {case}", 0, 0), infinite_rows=_may_be_infinite(plan))
     return told, notes
 
 
-def _without_one_row(named: list[tuple[str, dict[str, Array]]], source: Run) -> tuple[list[tuple[str, dict[str, Array]]], tuple[str, ...]]:
+def _without_one_row(
+    named: list[tuple[str, dict[str, Array]]], source: Run, folders: tuple[Path, Path]
+) -> tuple[list[tuple[str, dict[str, Array]]], tuple[str, ...]]:
     """Leave a batch of one row out where the source fails on it, as modules do whose squeeze() takes the batch away.
 
-    The parts are proved on one row all the same: each row of the larger batches is asked for on its own.
+    The parts are proved on one row all the same: each row of the larger batches is asked for on its own. Raises InputError
+    where they fail on it too.
     """
     kept, notes = [], []
     for name, inputs in named:
@@ -206,10 +214,23 @@ def _without_one_row(named: list[tuple[str, dict[str, Array]]], source: Run) -> 
             try:
                 source(inputs)
             except RecsplitError as error:
+                _refuse_if_parts_fail(inputs, folders, error)
                 notes.append(f"Note: on a batch of one row {error}. The parts answer it, as they answer that row of a larger batch.")
                 continue
         kept.append((name, inputs))
     return kept, tuple(notes)
+
+
+def _refuse_if_parts_fail(one_row: Mapping[str, Array], folders: tuple[Path, Path], error: RecsplitError) -> None:
+    embedding, dense = (folder / verify.MODEL_FILE for folder in folders)
+    try:
+        joined(embedding, dense)(one_row)
+    except Exception as failure:  # onnxruntime raises its own kinds, undocumented
+        raise InputError(
+            "the model fails on a batch of one row, which is what most requests are",
+            hint="name the axis of every squeeze() in the model: squeeze(-1); or build from the factory",
+            detail=f"{error}\n{error.detail}",
+        ) from failure
 
 
 def _may_be_infinite(plan: Plan) -> bool:

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from recsplit.build import BuildSettings, build
+from recsplit.errors import InputError
 from recsplit.load import load
+from recsplit.load.export import quiet
 from recsplit.parts import joined
 
 
@@ -42,3 +44,13 @@ def test_the_parts_answer_the_row_that_the_source_fails_on(tmp_path: Path) -> No
     answer = joined(*parts)({"ids": np.array([5])})["output"]
     expected = source({"ids": np.array([5, 6])})["output"][:1]
     assert answer.astype(np.float64) == pytest.approx(expected.astype(np.float64), rel=1e-5)
+
+
+def test_a_file_whose_parts_fail_on_one_row_too_is_refused_with_the_usual_cause(tmp_path: Path) -> None:
+    module, inputs = squeezing()
+    with quiet():
+        torch.onnx.export(module, inputs, tmp_path / "m.onnx", dynamo=False, input_names=["ids"], dynamic_axes={"ids": [0]})
+    with pytest.raises(InputError, match="fails on a batch of one row") as caught:
+        build(BuildSettings(source=str(tmp_path / "m.onnx"), out=tmp_path / "models", name="m"), lambda text, done, total: None)
+    assert "squeeze" in caught.value.hint
+    assert not (tmp_path / "models").exists() or not any((tmp_path / "models").glob("m*"))
