@@ -3,7 +3,7 @@
     python -m recsplit_perf.benchmarks.big_model --gb 10 --dir /tmp/big              # writes model.onnx and model.safetensors
     python -m recsplit_perf.benchmarks.big_model --gb 10 --dir /tmp/big --measure    # builds and serves what was written
 
-It holds four times its size on the disk while measuring. Nothing is dropped from the page cache: builds and copies take
+It holds three times its size on the disk while measuring. Nothing is dropped from the page cache: builds and copies take
 turns, so that both find the cache alike.
 """
 
@@ -79,11 +79,11 @@ def measured(gb: int, folder: Path, rounds: int) -> dict[str, Any]:
     for name, (data, arguments) in sources.items():
         copies, synced, peaks = [], [], []
         for n in range(rounds):
+            _remove(repository)
             with progress(f"{name}, round {n + 1}: cp {data.name}"):
                 copied, flushed = _copy(data, folder / "copy")
             copies.append(copied)
             synced.append(copied + flushed)
-            _remove(repository)
             build = [sys.executable, "-m", "recsplit", "build", *arguments, "-o", "repository", "--name", NAME]
             with progress(f"{name}, round {n + 1}: recsplit build"):
                 peaks.append(_watched([*build, "--embedding-instances", str(INSTANCES), "--threads", "1"], folder))
