@@ -51,7 +51,7 @@ class Trained:
     seconds: float
 
 
-#: Told how many of the impressions to come are done. What `Progress` gives is entered around one step of work.
+#: Told of so many more impressions, as they are learned from.
 Advance = Callable[[int], None]
 
 
@@ -149,8 +149,9 @@ def summary(
     """What the demo found, as plain values. Sizes in bytes, latencies in ms."""
     plan = find(folder / REPOSITORY, NAME).plan
     size = {
-        part.name: sum(path.stat().st_size for path in (folder / REPOSITORY / part.name / str(plan.version)).iterdir())
+        part.name: sum(path.stat().st_size for path in version.iterdir() if path.name == "model.onnx" or path.suffix == ".bin")
         for part in (plan.embedding, plan.dense)
+        for version in [folder / REPOSITORY / part.name / str(plan.version)]
     }
     return {
         "source": trained.source,
