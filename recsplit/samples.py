@@ -34,6 +34,7 @@ ONE_ROW = "one row"
 _ANY_ID = 10_000  # hashed ids may be anything: draw below this
 _VARYING = 8  # size of a varying dimension that no reference tells
 _BAG = 6  # mean bag length that no reference tells
+_ODD = 7
 _LARGEST_BYTES = 256 << 20  # a proof with the largest batch must not take all memory: then a smaller one is the largest
 
 
@@ -51,7 +52,8 @@ def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Arra
     if references is not None and next(iter(references.values()), np.zeros(0)).shape[:1] not in ((), (0,)):
         yield EXAMPLE, {name: data.copy() for name, data in references.items()}
     yield ONE_ROW, rows(plan, 1, rng, references=references)
-    yield "odd batch", rows(plan, min(7, plan.max_batch_size), rng, references=references)
+    odd = rows(plan, min(_ODD, plan.max_batch_size), rng, references=references)
+    yield "odd batch", odd
     few = min(4, plan.max_batch_size)
     yield "first rows", _with_ids(plan, rows(plan, few, rng, references=references), last=False)
     yield "last rows", _with_ids(plan, rows(plan, few, rng, references=references), last=True)
@@ -59,13 +61,11 @@ def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Arra
     if plan.bags:
         for name, draw_lengths in _edge_lengths(rng).items():
             yield name, rows(plan, few, rng, references=references) | _bags(plan, few, rng, {}, draw_lengths)
-    if plan.max_batch_size > 7:
-        # A few rows over and over: 2048 different ones would touch, and so map, most pages of a 10 GB table.
-        size = min(plan.max_batch_size, max(8, _LARGEST_BYTES // _row_bytes(plan)))
-        yield (
-            "largest batch" if size == plan.max_batch_size else f"batch of {size}",
-            {name: np.resize(data, (size, *data.shape[1:])) for name, data in rows(plan, min(8, size), rng, references=references).items()},
-        )
+    if plan.max_batch_size > _ODD:
+        # The same rows over and over: 2048 different ones would touch, and so map, most pages of a 10 GB table.
+        size = min(plan.max_batch_size, max(_ODD + 1, _LARGEST_BYTES // _row_bytes(plan)))
+        name = "largest batch" if size == plan.max_batch_size else f"batch of {size}"
+        yield name, {key: np.resize(data, (size, *data.shape[1:])) for key, data in odd.items()}
 
 
 def _row_bytes(plan: Plan) -> int:

@@ -1,14 +1,17 @@
 """Copying tensors into one file of ONNX external data, page-aligned, without holding them in memory.
 
-A table that lies in a file goes from file to file inside the kernel: a 10 GB model is written with a few megabytes
-of memory. Several tables of one width may be laid out as one (fused): the rows of the first, of the second, and so
+A table that lies in a file goes from file to file through two buffers: a 10 GB model is written with a few megabytes of
+memory. Several tables of one width may be laid out as one (fused): the rows of the first, of the second, and so
 on, then rows of zeros.
 """
 
 import errno
+import fcntl
+import mmap
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -21,14 +24,14 @@ from recsplit.errors import InputError, RecsplitError
 
 # Page-aligned, so that every session of every process maps a table as it lies on the disk, and shares it.
 PAGE = 4096
-_CHUNK = 32 << 20
+#: Tables that are larger together are written past the page cache: on a serving machine they would push out the tables
+#: that a live model reads, and the kernel takes two to three times as long to find that many pages.
+CACHED_BYTES = 1 << 30
+BLOCK = 4 << 20
+_WRITERS = 2
 
 #: Called with (bytes done, bytes in all) every few megabytes, and at the end.
 Progress = Callable[[int, int], None]
-Advance = Callable[[int], None]
-
-# Answers of kernels and file systems that can't copy between these two files: then the bytes come through us.
-_NOT_IN_KERNEL = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY}
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def write_external(entries: Sequence[Entry], path: Path, *, progress: Progress |
     """Write `entries` into the new file `path`, each at a page boundary; returns them as tensors that lie there.
 
     The tensors' location is the file's bare name, as a model saved in the same folder needs it. Memory in use stays
-    below two chunks (64 MB), plus the one tensor at hand where a source is neither in a file nor an array. The data
+    at two blocks (8 MB), plus the one tensor at hand where a source is neither in a file nor a contiguous array. The data
     is not forced to the disk; publishing does that.
 
     Raises RecsplitError where the disk is (or runs) full or can't be written, InputError where sources of one entry
@@ -85,23 +88,14 @@ def write_external(entries: Sequence[Entry], path: Path, *, progress: Progress |
     free = shutil.disk_usage(path.parent).free
     if end > free:
         raise disk_full(path.parent, needed=end, free=free)
-    done = 0
-
-    def advance(size: int) -> None:
-        nonlocal done
-        done += size
-        if progress is not None:
-            progress(done, total)
-
-    total = sum(entry.size_bytes for entry in entries)
     try:
         with path.open("xb", buffering=0) as file:
-            for entry, offset in zip(entries, offsets, strict=True):
-                file.seek(offset)
-                for source in entry.sources:
-                    _copy(source, file, advance)
-                _zeros(file, entry.zero_bytes, advance)
-            file.truncate(end)  # an entry of no bytes at the end leaves its page boundary unwritten
+            if end > CACHED_BYTES:
+                _bypass_cache(file.fileno(), direct=True)
+            for done in _copied(_blocks(_spans(entries, offsets), end), file.fileno()):
+                if progress is not None:
+                    progress(min(done, end), end)
+            file.truncate(end)  # the last block is a whole number of pages
     except BaseException as error:
         path.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in FULL:
@@ -131,23 +125,137 @@ def _refuse_misfits(entry: Entry) -> None:
         raise InputError(f"the tables of {entry.name!r} can't be laid out as one: {sorted(map(str, kinds))}", hint="report this as a fault")
 
 
-def _copy(source: onnx_ir.TensorProtocol, file: BinaryIO, advance: Advance) -> None:
-    """Append `source` to `file`: from its own file, or from an array a chunk at a time."""
-    if isinstance(source, onnx_ir.ExternalTensor):
-        with _open(source) as origin:
-            if not _copy_range(origin, source.offset or 0, source.nbytes, file, advance):
+@dataclass(frozen=True)
+class _Span:
+    """Bytes that go to `target` in the new file: at hand, or `size` bytes from `offset` in a tensor's own file."""
+
+    target: int
+    size: int
+    source: memoryview | onnx_ir.ExternalTensor
+    offset: int = 0
+
+
+def _spans(entries: Sequence[Entry], offsets: Sequence[int]) -> Iterator[_Span]:
+    for entry, target in zip(entries, offsets, strict=True):
+        for source in entry.sources:
+            if isinstance(source, onnx_ir.ExternalTensor):
+                yield _Span(target, source.nbytes, source, source.offset or 0)
+            else:
+                yield _Span(target, source.nbytes, _bytes(source))
+            target += source.nbytes
+
+
+def _bytes(source: onnx_ir.TensorProtocol) -> memoryview:
+    if source.dtype.bitwidth < 8:
+        return memoryview(source.tobytes())  # several elements a byte: only onnx_ir knows how
+    return np.ascontiguousarray(source.numpy()).reshape(-1).view(np.uint8).data
+
+
+@dataclass(frozen=True)
+class _Block:
+    """What lies from `target` up to `end` in the new file: these spans, or parts of them, and zeros elsewhere."""
+
+    target: int
+    end: int
+    spans: tuple[_Span, ...]
+
+
+def _blocks(spans: Iterator[_Span], end: int) -> Iterator[_Block]:
+    """The new file in blocks, in order; a span that is held in memory is let go with its last block."""
+    following: list[_Span] = []
+    for target in range(0, end, BLOCK):
+        limit = min(target + BLOCK, end)
+        while not following or following[-1].target < limit:
+            span = next(spans, None)
+            if span is None:
+                break
+            following.append(span)
+        yield _Block(target, limit, tuple(span for span in following if span.target < limit))
+        following = [span for span in following if span.target + span.size > limit]
+
+
+def _copied(blocks: Iterator[_Block], file: int) -> Iterator[int]:
+    """Write every block, a few at once; yields how many bytes are done."""
+    free = [mmap.mmap(-1, BLOCK) for _ in range(_WRITERS)]  # page-aligned, as writing past the page cache needs it
+    done = 0
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        under_way: dict[Future[int], mmap.mmap] = {}
+        try:
+            for block in blocks:
+                if not free:
+                    finished, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        done += future.result()
+                        free.append(under_way.pop(future))
+                    yield done
+                buffer = free.pop()
+                under_way[pool.submit(_write, block, buffer, file)] = buffer
+            for future in as_completed(under_way):
+                done += future.result()
+                yield done
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write(block: _Block, buffer: mmap.mmap, file: int) -> int:
+    """Put one block where it belongs; returns its size in bytes."""
+    size = block.end - block.target
+    with memoryview(buffer) as view:
+        filled = 0
+        for span in block.spans:
+            first, last = max(block.target, span.target), min(block.end, span.target + span.size)
+            if first < last:
+                view[filled : first - block.target] = bytes(first - block.target - filled)
+                filled = last - block.target
+                _fill(view[first - block.target : filled], span, first - span.target)
+        whole = -(-size // PAGE) * PAGE
+        view[filled:whole] = bytes(whole - filled)
+        _write_all(file, view[:whole], block.target)
+    return size
+
+
+def _fill(view: memoryview, span: _Span, start: int) -> None:
+    """Fill `view` with the span's bytes from `start` on."""
+    if isinstance(span.source, memoryview):
+        view[:] = span.source[start : start + len(view)]
+        return
+    tensor = span.source
+    with _open(tensor) as origin:
+        while view:
+            read = os.preadv(origin.fileno(), [view], span.offset + start)
+            if not read:
                 raise InputError(
-                    f"{source.path} ends before tensor {source.name!r} does ({source.nbytes} bytes from {source.offset or 0})",
+                    f"{tensor.path} ends before tensor {tensor.name!r} does ({tensor.nbytes} bytes from {tensor.offset or 0})",
                     hint="copy or save the model's data again: the file was cut short",
                 )
-    elif source.dtype.bitwidth < 8:
-        _write(file, source.tobytes(), advance)  # several elements a byte: only onnx_ir knows how
-    else:
-        array = np.atleast_1d(source.numpy())
-        rows = max(1, _CHUNK // max(1, array[:1].nbytes))
-        for first in range(0, len(array), rows):
-            # Contiguous already, as a rule; else one chunk at a time is made so.
-            _write(file, np.ascontiguousarray(array[first : first + rows]).reshape(-1).view(np.uint8).data, advance)
+            view, start = view[read:], start + read
+
+
+def _write_all(file: int, data: memoryview, target: int) -> None:
+    """A write may take less than it is given, on a disk that is nearly full."""
+    while data:
+        try:
+            written = os.pwrite(file, data, target)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not _bypass_cache(file, direct=False):
+                raise
+            continue
+        data, target = data[written:], target + written
+
+
+def _bypass_cache(file: int, *, direct: bool) -> bool:
+    """Let writes to `file` go past the page cache, or through it again. False where that changed nothing or isn't offered."""
+    flags = fcntl.fcntl(file, fcntl.F_GETFL)
+    wanted = flags | os.O_DIRECT if direct else flags & ~os.O_DIRECT
+    if wanted == flags:
+        return False
+    try:
+        fcntl.fcntl(file, fcntl.F_SETFL, wanted)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
 
 
 def _open(source: onnx_ir.ExternalTensor) -> BinaryIO:
@@ -158,41 +266,3 @@ def _open(source: onnx_ir.ExternalTensor) -> BinaryIO:
             f"the data of tensor {source.name!r} can't be read from {source.path}: {error.strerror}",
             hint="the model's data files belong beside the model",
         ) from error
-
-
-def _copy_range(origin: BinaryIO, offset: int, size: int, file: BinaryIO, advance: Advance) -> bool:
-    """Copy `size` bytes to the end of `file`, inside the kernel where the two file systems allow it; False where origin ends early."""
-    origin.seek(offset)
-    in_kernel = True
-    while size:
-        if in_kernel:
-            try:
-                copied = os.copy_file_range(origin.fileno(), file.fileno(), min(size, _CHUNK))
-            except OSError as error:
-                if error.errno not in _NOT_IN_KERNEL:
-                    raise
-                in_kernel = False
-                continue
-            advance(copied)
-        else:
-            copied = _write(file, origin.read(min(size, _CHUNK)), advance)
-        if not copied:
-            return False
-        size -= copied
-    return True
-
-
-def _zeros(file: BinaryIO, size: int, advance: Advance) -> None:
-    block = bytes(min(size, _CHUNK))
-    while size:
-        size -= _write(file, block[:size], advance)
-
-
-def _write(file: BinaryIO, data: bytes | memoryview, advance: Advance) -> int:
-    """Write all of `data`; a raw file may take it in pieces. Returns its length."""
-    view = memoryview(data)
-    while view:
-        written = file.write(view)
-        advance(written)
-        view = view[written:]
-    return len(data)
