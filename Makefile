@@ -61,12 +61,12 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "==> installing torch"
 	@$(PIP) torch
 	@echo "==> installing recsplit with what a demo needs"
-	@$(PIP) --editable '.[torch,local]'
+	@$(PIP) --editable '.[torch,local,capacity]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "==> installing what the tests need"
-	@$(PIP) --editable '.[torch,local,dev]' $(TORCHREC_NEEDS)
+	@$(PIP) --editable '.[torch,local,capacity,dev]' $(TORCHREC_NEEDS)
 	@$(PIP) --no-deps torchrec
 	@touch $@
 

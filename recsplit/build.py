@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from recsplit import limits, models, samples, tensorrt, verify
-from recsplit.disk import read_ahead
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.bags import BagForm
 from recsplit.graph.flow import CONTROL, SEQUENCE
@@ -74,8 +73,6 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
     _refuse(settings)
     with staging(settings.out, settings.name) as stage:  # first of all: a folder that can't be written shows at once
         progress(f"loading {settings.source}", 0, 0)
-        if settings.weights is not None:
-            read_ahead(settings.weights)  # importing torch and tracing take seconds
         taken = take(
             settings.source,
             weights=settings.weights,

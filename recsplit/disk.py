@@ -4,14 +4,12 @@ import contextlib
 import ctypes
 import errno
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from recsplit.errors import RecsplitError
 
-_READ_AHEAD = 128 << 10
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -71,22 +69,6 @@ def flush_one(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def read_ahead(path: Path) -> None:
-    """Let the kernel bring a file into the page cache while this process does other things; a file too large for it is left alone.
-
-    Never raises: what is wrong with the file, its reader will say.
-    """
-
-    def ask() -> None:
-        with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2:
-                for offset in range(0, size, _READ_AHEAD):  # the kernel shortens a longer request
-                    os.posix_fadvise(file.fileno(), offset, _READ_AHEAD, os.POSIX_FADV_WILLNEED)
-
-    threading.Thread(target=ask, daemon=True).start()
 
 
 def disk_full(folder: Path, *, needed: int | None = None, free: int | None = None) -> RecsplitError:

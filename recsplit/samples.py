@@ -35,15 +35,20 @@ _ANY_ID = 10_000  # hashed ids may be anything: draw below this
 _VARYING = 8  # size of a varying dimension that no reference tells
 _BAG = 6  # mean bag length that no reference tells
 _ODD = 7
+_PLACES = 8
+_LARGE_TABLE = 1_000_000  # rows
 _LARGEST_BYTES = 256 << 20  # a proof with the largest batch must not take all memory: then a smaller one is the largest
 
 
-def rows(plan: Plan, batch: int, rng: np.random.Generator, *, references: Mapping[str, Array] | None = None) -> dict[str, Array]:
-    """Random valid inputs of the ensemble, `batch` rows: ids uniform over their tables, the rest as in `references`."""
-    made = _bags(plan, batch, rng, references or {}, lambda shape: rng.integers(0, 2 * _BAG + 1, shape))
+def rows(
+    plan: Plan, batch: int, rng: np.random.Generator, *, references: Mapping[str, Array] | None = None, draw: Draw | None = None
+) -> dict[str, Array]:
+    """Random valid inputs of the ensemble, `batch` rows: ids from `draw`, else uniform over their tables; the rest as in `references`."""
+    draw = draw or rng.integers
+    made = _bags(plan, batch, rng, references or {}, lambda shape: rng.integers(0, 2 * _BAG + 1, shape), draw)
     for tensor in plan.inputs:
         if tensor.name not in made:
-            made[tensor.name] = _tensor(plan, tensor, batch, rng, references or {})
+            made[tensor.name] = _tensor(plan, tensor, batch, rng, references or {}, draw)
     return {tensor.name: made[tensor.name] for tensor in plan.inputs}
 
 
@@ -51,16 +56,24 @@ def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Arra
     """Named inputs for a parity check: one row, an odd batch, the largest batch, first and last rows, duplicates, empty and long bags."""
     if references is not None and next(iter(references.values()), np.zeros(0)).shape[:1] not in ((), (0,)):
         yield EXAMPLE, {name: data.copy() for name, data in references.items()}
-    yield ONE_ROW, rows(plan, 1, rng, references=references)
-    odd = rows(plan, min(_ODD, plan.max_batch_size), rng, references=references)
+
+    def few_places(low: int, limit: int, shape: tuple[int, ...]) -> Array:
+        # Another row of a large table is another page to bring from the disk, and proves no more.
+        return rng.choice(rng.integers(low, limit, _PLACES), shape) if limit - low > _LARGE_TABLE else rng.integers(low, limit, shape)
+
+    def drawn(batch: int) -> dict[str, Array]:
+        return rows(plan, batch, rng, references=references, draw=few_places)
+
+    yield ONE_ROW, drawn(1)
+    odd = drawn(min(_ODD, plan.max_batch_size))
     yield "odd batch", odd
     few = min(4, plan.max_batch_size)
-    yield "first rows", _with_ids(plan, rows(plan, few, rng, references=references), last=False)
-    yield "last rows", _with_ids(plan, rows(plan, few, rng, references=references), last=True)
-    yield "duplicates", {name: np.repeat(data, few, axis=0) for name, data in rows(plan, 1, rng, references=references).items()}
+    yield "first rows", _with_ids(plan, drawn(few), last=False)
+    yield "last rows", _with_ids(plan, drawn(few), last=True)
+    yield "duplicates", {name: np.repeat(data, few, axis=0) for name, data in drawn(1).items()}
     if plan.bags:
         for name, draw_lengths in _edge_lengths(rng).items():
-            yield name, rows(plan, few, rng, references=references) | _bags(plan, few, rng, {}, draw_lengths)
+            yield name, drawn(few) | _bags(plan, few, rng, {}, draw_lengths, few_places)
     if plan.max_batch_size > _ODD:
         # The same rows over and over: 2048 different ones would touch, and so map, most pages of a 10 GB table.
         size = min(plan.max_batch_size, max(_ODD + 1, _LARGEST_BYTES // _row_bytes(plan)))
@@ -102,7 +115,7 @@ def whole_numbers(dtype: DTypeLike) -> int:
     return 2 if kind.kind == "b" else int(np.iinfo(kind.name).max) + 1
 
 
-def _tensor(plan: Plan, tensor: Tensor, batch: int, rng: np.random.Generator, references: Mapping[str, Array]) -> Array:
+def _tensor(plan: Plan, tensor: Tensor, batch: int, rng: np.random.Generator, references: Mapping[str, Array], draw: Draw) -> Array:
     dtype = np.dtype(NUMPY[tensor.dtype])
     reference = references.get(tensor.name)
     shape = [batch, *(_dim(size, reference, axis + 1) for axis, size in enumerate(tensor.dims))]
@@ -115,7 +128,7 @@ def _tensor(plan: Plan, tensor: Tensor, batch: int, rng: np.random.Generator, re
         data = rng.standard_normal(shape).astype(dtype)
     else:
         data = rng.integers(0, 2, shape).astype(dtype)
-    return _fill_ids(data, columns, rng.integers)
+    return _fill_ids(data, columns, draw)
 
 
 def _fill_ids(data: Array, columns: Sequence[tuple[tuple[int, int] | None, int, int]], draw: Draw) -> Array:
@@ -141,7 +154,9 @@ def _with_ids(plan: Plan, inputs: dict[str, Array], *, last: bool) -> dict[str, 
     return filled
 
 
-def _bags(plan: Plan, batch: int, rng: np.random.Generator, references: Mapping[str, Array], draw_lengths: DrawLengths) -> dict[str, Array]:
+def _bags(
+    plan: Plan, batch: int, rng: np.random.Generator, references: Mapping[str, Array], draw_lengths: DrawLengths, draw: Draw
+) -> dict[str, Array]:
     """All ragged inputs: lengths as in `references`, else as drawn, the same where two groups share them; ids that fit."""
     tensors = {tensor.name: tensor for tensor in plan.inputs}
     made: dict[str, Array] = {}
@@ -153,7 +168,7 @@ def _bags(plan: Plan, batch: int, rng: np.random.Generator, references: Mapping[
             made[bags.lengths] = np.asarray(draw_lengths((batch, len(bags.features)))).astype(np.int64)
         slots = max(int(made[bags.lengths].astype(np.int64).sum(axis=1).max(initial=0)), 1)
         empty = np.zeros((batch, slots), dtype=NUMPY[tensors[bags.values].dtype])
-        made[bags.values] = _bag_ids(plan, bags, made[bags.lengths], empty, rng.integers)
+        made[bags.values] = _bag_ids(plan, bags, made[bags.lengths], empty, draw)
         if bags.weights is not None:
             made[bags.weights] = rng.random((batch, slots)).astype(NUMPY[tensors[bags.weights].dtype])
     return made
