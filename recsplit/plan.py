@@ -10,12 +10,10 @@ Dtypes are Triton's (FP32, INT64, BOOL, ...).
 
 import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from recsplit.errors import InputError
+from recsplit.strict import read_json
 
 SCHEMA = 1
 
@@ -152,44 +150,4 @@ def to_json(plan: Plan) -> str:
 
 def from_json(text: str, *, origin: str = "plan.json") -> Plan:
     """Read a plan strictly. Raises InputError on broken JSON, another schema number, or an unknown, missing or ill-typed key."""
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{origin} is not JSON: {error}", hint="build the model again") from error
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != SCHEMA:
-        raise InputError(
-            f"{origin} has schema {schema}, and this recsplit reads schema {SCHEMA}",
-            hint="build the model again with this version of recsplit",
-        )
-    plan = _read(Plan, data, origin)
-    assert isinstance(plan, Plan)
-    return plan
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """`value` as the annotated type `kind`; only the kinds of types that this module uses."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        if not isinstance(value, dict) or set(value) != set(hints):
-            found = sorted(value) if isinstance(value, dict) else value
-            raise InputError(f"{where}: expected the keys {sorted(hints)}, found {found}", hint="build the model again")
-        return kind(**{key: _read(hint, value[key], f"{where}: {key}") for key, hint in hints.items()})  # type: ignore[operator]
-    if origin is Literal and value in arguments:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        (rest,) = [argument for argument in arguments if argument is not type(None)]
-        return _read(rest, value, where)
-    if origin is tuple and isinstance(value, list):
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_read(arguments[0], item, f"{where}[{n}]") for n, item in enumerate(value))
-        if len(arguments) == len(value):
-            return tuple(_read(argument, item, where) for argument, item in zip(arguments, value, strict=True))
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    raise InputError(f"{where}: expected {kind}, found {value!r}", hint="build the model again")
+    return read_json(Plan, text, schema=SCHEMA, origin=origin, again="build the model again")

@@ -1,0 +1,151 @@
+"""A profile: what a build was measured to cost on one machine, and the straight lines through it.
+
+Frozen values and their JSON; recsplit_perf.profiling measures them. Latency is in ms and sizes in rows throughout. Every
+curve keeps its raw samples, so that the simulator can draw from them and a reader can fit something else.
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recsplit.errors import InputError
+from recsplit.plan import Role
+from recsplit.strict import read_json
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Fit:
+    """latency = a_ms + b_ms * x. `r2` is the share of the medians' variance that the line explains.
+
+    Service times of recommenders are affine in every one of the papers: ElasticRec figure 9 (x: gathers), DeepRecSys and
+    RIBBON (x: batch).
+    """
+
+    a_ms: float
+    b_ms: float
+    r2: float
+
+    def ms(self, x: float) -> float:
+        """Latency at `x`, in ms."""
+        return self.a_ms + self.b_ms * x
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Latency against rows: `samples_ms[i]` are single executions at `x[i]` rows, in the order in which they were taken; x rises."""
+
+    x: tuple[int, ...]
+    samples_ms: tuple[tuple[float, ...], ...]
+    fit: Fit
+
+    @property
+    def median_ms(self) -> tuple[float, ...]:
+        """The median at each x."""
+        return tuple(float(np.median(samples)) for samples in self.samples_ms)
+
+
+@dataclass(frozen=True)
+class PartProfile:
+    """One sub-model, one instance, no batch but its own.
+
+    `alone`: what an execution keeps the instance busy, on one core while the others idle; `contended`: while another core
+    runs the same sub-model, None where that was not measured. `pss_bytes`: memory of its instances' processes, shared pages
+    divided among those that share them; `load_s`: from the load call until it is ready, files in the page cache.
+    """
+
+    name: str
+    role: Role
+    instances: int
+    threads: int
+    alone: Curve
+    contended: Curve | None
+    pss_bytes: int
+    load_s: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one version of one ensemble costs.
+
+    `whole`: a query's latency at the client, one at a time, every sub-model and all that lies between included. `overhead_ms`:
+    what is left of that at one row without the sub-models' own time. `cpu_ms`: CPU time of one query at each x of `whole`, over all
+    processes, client included. Bytes are those of the tensors on the wire. `gathers_per_row`: table rows that one row reads, in the
+    mean of the inputs used. `server_pss_bytes`: Triton without the sub-models' processes.
+    """
+
+    model: str
+    version: int
+    build: str
+    max_batch_size: int
+    queue_delay_us: int
+    provenance: Mapping[str, Any]
+    parts: tuple[PartProfile, ...]
+    whole: Curve
+    cpu_ms: tuple[float, ...]
+    overhead_ms: float
+    request_bytes_per_row: float
+    response_bytes_per_row: float
+    gathers_per_row: float
+    server_pss_bytes: int
+    schema: int = SCHEMA
+
+    def part(self, role: Role) -> PartProfile:
+        """The sub-model of a role. Raises InputError where the profile has none."""
+        for part in self.parts:
+            if part.role == role:
+                return part
+        raise InputError(f"the profile of {self.model!r} has no {role} model", hint="recsplit profile DIR measures both")
+
+
+def fit(x: Sequence[int], samples_ms: Sequence[Sequence[float]]) -> Fit:
+    """The line through the medians that makes relative errors small: each point weighs 1 / its median.
+
+    Unweighted, a batch of 2048 rows would decide the line alone, and `a_ms` would be noise. A single x says nothing of the
+    slope: then b_ms is 0. Raises ValueError without points, for unequal lengths, an x without samples, or a time that isn't positive.
+    """
+    if not x or len(x) != len(samples_ms) or not all(len(samples) for samples in samples_ms):
+        raise ValueError("a fit needs one x or more, with samples at each")
+    medians = np.array([np.median(samples) for samples in samples_ms])
+    if not (medians > 0).all():
+        raise ValueError("times must be positive")
+    if len(set(x)) == 1:
+        return Fit(float(np.median(medians)), 0.0, 1.0)
+    matrix = np.stack([np.ones(len(x)), np.asarray(x, dtype=np.float64)], axis=1)
+    (a_ms, b_ms), *_ = np.linalg.lstsq(matrix / medians[:, None], np.ones(len(x)), rcond=None)
+    residual = ((medians - matrix @ (a_ms, b_ms)) ** 2).sum()
+    spread = ((medians - medians.mean()) ** 2).sum()
+    return Fit(float(a_ms), float(b_ms), float(1 - residual / spread) if spread > 0 else 1.0)
+
+
+def curve(x: Sequence[int], samples_ms: Sequence[Sequence[float]]) -> Curve:
+    """A curve with its fit. Raises ValueError as `fit` does, and where x does not rise."""
+    if any(low >= high for low, high in itertools.pairwise(x)):
+        raise ValueError("x must rise")
+    return Curve(tuple(x), tuple(tuple(map(float, samples)) for samples in samples_ms), fit(x, samples_ms))
+
+
+def to_json(profile: Profile) -> str:
+    """The profile as JSON that ends in a newline: one line a curve point would be thousands, so only the outer keys are indented."""
+    fields = dataclasses.asdict(profile)
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in fields.items()) + "\n}\n"
+
+
+def from_json(text: str, *, origin: str = "profile.json") -> Profile:
+    """Read a profile strictly. Raises InputError as `recsplit.strict.read_json` does, and for a curve without points."""
+    profile = read_json(Profile, text, schema=SCHEMA, origin=origin, again="measure it again: recsplit profile DIR")
+    curves = [profile.whole, *(found for part in profile.parts for found in (part.alone, part.contended) if found is not None)]
+    for found in curves:
+        try:
+            curve(found.x, found.samples_ms)
+        except ValueError as error:
+            raise InputError(f"{origin}: a curve can't be used: {error}", hint="measure it again: recsplit profile DIR") from error
+    if len(profile.cpu_ms) != len(profile.whole.x):
+        raise InputError(f"{origin}: cpu_ms needs one number for each x of whole", hint="measure it again: recsplit profile DIR")
+    return profile

@@ -1,0 +1,36 @@
+"""A small made-up profile."""
+
+from recsplit.capacity.profile import PartProfile, Profile, curve
+from recsplit.plan import Role
+
+X = (1, 8, 64)
+LINES: dict[Role, tuple[float, float]] = {"embedding": (0.4, 0.02), "dense": (0.3, 0.01)}
+SPREAD = (0.9, 1.0, 1.2)
+
+
+def small(*, roles: tuple[Role, ...] = ("embedding", "dense"), overhead_ms: float = 0.5) -> Profile:
+    """Affine parts whose samples are 0.9, 1 and 1.2 times the line; a third slower when contended."""
+
+    def part(role: Role) -> PartProfile:
+        a, b = LINES[role]
+        samples = [[(a + b * rows) * factor for factor in SPREAD] for rows in X]
+        slower = [[value * 4 / 3 for value in row] for row in samples]
+        return PartProfile(f"shop_{role}", role, 1, 1, curve(X, samples), curve(X, slower), 50_000_000, 1.5)
+
+    whole = [[(overhead_ms + sum(a + b * rows for a, b in LINES.values())) * factor for factor in SPREAD] for rows in X]
+    return Profile(
+        model="shop",
+        version=1,
+        build="made up",
+        max_batch_size=64,
+        queue_delay_us=0,
+        provenance={"machine": {"cpu": "none"}},
+        parts=tuple(part(role) for role in roles),
+        whole=curve(X, whole),
+        cpu_ms=tuple(row[1] for row in whole),
+        overhead_ms=overhead_ms,
+        request_bytes_per_row=40.0,
+        response_bytes_per_row=4.0,
+        gathers_per_row=7.0,
+        server_pss_bytes=100_000_000,
+    )
