@@ -1,0 +1,218 @@
+"""Plots of a report, as SVG text that scales with the page. Arrays in, text out."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import NDArray
+
+INK, SOFT, LINE = "#16202e", "#5b6878", "#dfe4ea"
+TEAL, INDIGO, AMBER, RED, GREY = "#0f766e", "#4338ca", "#d97706", "#dc2626", "#94a3b8"
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text, in the page's own font
+    "svg.hashsalt": "recsplit",  # the same data makes the same file
+    "font.size": 11,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": SOFT,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#eef1f4",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+}
+_FONT = re.compile(r"font-family: [^;\"]*;?|font: (\d+(?:\.\d+)?px) [^;\"]*")
+
+
+@dataclass(frozen=True)
+class Point:
+    """Latencies in ms at one rate in queries/s."""
+
+    rate: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+def latency_against_rate(
+    points: Sequence[Point], *, bound_ms: float | None = None, whole: Sequence[Point] = (), title: str = "Latency against rate"
+) -> str:
+    """p50, p95 and p99 against the offered rate, with the bound, and the whole model's p95 beside them."""
+    figure, axes = _axes(title, "queries/s", "latency, ms")
+    rates = [point.rate for point in points]
+    for name, color, marker in (("p50", TEAL, "o"), ("p95", INDIGO, "s"), ("p99", GREY, "^")):
+        axes.plot(
+            rates, [getattr(point, f"{name}_ms") for point in points], color=color, marker=marker, markersize=4.5, linewidth=1.8, label=name
+        )
+    if whole:
+        axes.plot(
+            [point.rate for point in whole],
+            [point.p95_ms for point in whole],
+            color=AMBER,
+            linestyle="--",
+            marker="s",
+            markersize=4,
+            label="p95, whole model",
+        )
+    if bound_ms is not None:
+        axes.axhline(bound_ms, color=RED, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.annotate(
+            f"bound {bound_ms:g} ms",
+            (1, bound_ms),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 4),
+            textcoords="offset points",
+            color=RED,
+            ha="right",
+            fontsize=10,
+        )
+    values = [value for point in [*points, *whole] for value in (point.p50_ms, point.p99_ms)]
+    if max(values) > 20 * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    axes.legend(loc="upper left")
+    return _svg(figure)
+
+
+def latency_distribution(
+    latency_ms: NDArray[np.float64], *, bound_ms: float | None = None, title: str = "Latency of single queries"
+) -> str:
+    """Histogram on a logarithmic axis, with p50, p95, p99 and the bound marked."""
+    figure, axes = _axes(title, "latency, ms", "queries")
+    low, high = float(latency_ms.min()), float(latency_ms.max())
+    bins = np.geomspace(max(low, 1e-3), max(high, low * 1.1, 2e-3), 60)
+    axes.hist(latency_ms, bins=bins, color=TEAL, alpha=0.75)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
+    top = axes.get_ylim()[1]
+    for n, share in enumerate((50, 95, 99)):
+        value = float(np.percentile(latency_ms, share))
+        axes.axvline(value, color=INK, linewidth=0.9)
+        axes.text(value, top * (0.98 - 0.08 * n), f" p{share} {value:.3g}", fontsize=10, va="top")
+    if bound_ms is not None:
+        axes.axvline(bound_ms, color=RED, linewidth=1.2, linestyle=(0, (4, 3)))
+    return _svg(figure)
+
+
+def query_sizes(sizes: NDArray[np.int64], *, title: str = "Query sizes") -> str:
+    """Histogram of items in a query, and the share of all items that the larger queries hold."""
+    figure, axes = _axes(title, "items in a query", "share of queries")
+    axes.hist(sizes, bins=min(60, max(1, len(np.unique(sizes)))), weights=np.full(len(sizes), 1 / len(sizes)), color=INDIGO, alpha=0.75)
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+    ordered = np.sort(sizes)
+    quarter = ordered[-max(1, len(ordered) // 4) :].sum() / max(1, ordered.sum())
+    axes.text(
+        0.98,
+        0.95,
+        f"median {np.median(sizes):.0f}, largest {ordered[-1]}\nthe largest quarter holds {quarter:.0%} of the items",
+        transform=axes.transAxes,
+        ha="right",
+        va="top",
+        fontsize=10,
+        color=SOFT,
+    )
+    return _svg(figure)
+
+
+def skew(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], *, title: str = "Access skew") -> str:
+    """Share of accesses against share of rows, hottest rows first: (rows, accesses) by name, both rising from 0 to 1."""
+    figure, axes = _axes(title, "share of rows, hottest first", "share of accesses")
+    for color, (name, (rows, accesses)) in zip((TEAL, INDIGO, AMBER, GREY), curves.items(), strict=False):
+        axes.plot(rows, accesses, color=color, linewidth=1.9, label=name)
+        tenth = float(np.interp(0.1, rows, accesses))
+        axes.plot([0.1], [tenth], marker="o", markersize=5, color=color)
+        note = f"{tenth:.0%} in the hottest 10 %"
+        axes.annotate(note, (0.1, tenth), xytext=(10, -12), textcoords="offset points", fontsize=10, color=color)
+    axes.plot([0, 1], [0, 1], color=LINE, linewidth=1)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.xaxis.set_major_formatter(FuncFormatter(_percent))
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+    if len(curves) > 1:
+        axes.legend(loc="lower right")
+    return _svg(figure)
+
+
+def memory(parts: Mapping[str, float], *, title: str = "Memory") -> str:
+    """Bytes by part, as bars."""
+    figure, axes = _axes(title, "MB", "", height=0.55 * len(parts) + 1.3)
+    names = list(parts)[::-1]
+    values = [parts[name] / 1e6 for name in names]
+    axes.barh(names, values, color=[TEAL if "embedding" in name else INDIGO if "dense" in name else GREY for name in names], height=0.6)
+    for row, value in enumerate(values):
+        axes.text(value, row, f"  {value:,.0f} MB", va="center", fontsize=10)
+    axes.set_xlim(0, max(values) * 1.18 or 1)
+    axes.grid(visible=False, axis="y")
+    return _svg(figure)
+
+
+def agreement(live: Sequence[Point], simulated: Sequence[Point], *, title: str = "Live and simulated") -> str:
+    """p50 and p95 against rate: points measured, lines simulated."""
+    figure, axes = _axes(title, "queries/s", "latency, ms")
+    for name, color in (("p50", TEAL), ("p95", INDIGO)):
+        axes.plot(
+            [point.rate for point in simulated],
+            [getattr(point, f"{name}_ms") for point in simulated],
+            color=color,
+            linewidth=1.8,
+            label=f"{name}, simulated",
+        )
+        axes.plot(
+            [point.rate for point in live],
+            [getattr(point, f"{name}_ms") for point in live],
+            color=color,
+            linestyle="none",
+            marker="o",
+            markersize=6,
+            label=f"{name}, live",
+        )
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper left")
+    return _svg(figure)
+
+
+def _axes(title: str, x: str, y: str, *, height: float = 3.5) -> "tuple[Figure, Any]":
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.2, height), layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(title)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    return _FONT.sub(lambda found: f"font-size: {found[1]}" if found[1] else "", svg)
+
+
+def _plain(value: float, _position: int) -> str:
+    return f"{value:g}"
+
+
+def _percent(value: float, _position: int) -> str:
+    return f"{value:.0%}"

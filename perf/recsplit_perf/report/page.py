@@ -1,0 +1,53 @@
+"""The page: facts on top, sections below, everything inside one HTML file that needs no network."""
+
+from dataclasses import dataclass
+from importlib import resources
+
+import jinja2
+from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number that matters, with its unit, and a word on what it is."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column heads and rows of text; numbers are given as they shall be read."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a sentence that says what is to be seen, pictures (SVG text) side by side, and perhaps a table."""
+
+    title: str
+    lead: str
+    figures: tuple[str, ...] = ()
+    table: Table | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole report. `origin` names machine, versions, commit and command, as pairs of text."""
+
+    title: str
+    subtitle: str
+    facts: tuple[Fact, ...]
+    sections: tuple[Section, ...]
+    origin: tuple[tuple[str, str], ...]
+
+
+def render(page: Page) -> str:
+    """The page as HTML. Everything but the pictures is escaped: names come from users' models."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = (resources.files("recsplit") / "templates" / "report" / "page.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source).render(page=page, picture=Markup)

@@ -1,0 +1,80 @@
+"""The report: a page that needs nothing but itself, and pictures that say what the plan says."""
+
+import dataclasses
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsplit.plan import Plan, Table, from_json
+from recsplit_perf.report import Fact, Page, Section, cut, figures, render
+
+GOLDEN = Path(__file__).parents[2] / "model_repository"
+#: What would make a browser ask the network; the names of XML's vocabularies are no addresses.
+ASKS = re.compile(r'(?:src|href)\s*=\s*"(?!#)|url\((?!#)|@import|<script')
+
+
+@pytest.fixture
+def plan() -> Plan:
+    """The plan of the golden repository."""
+    (path,) = GOLDEN.glob("*/*/plan.json")
+    return from_json(path.read_text())
+
+
+def test_a_page_needs_no_network_and_escapes_what_users_name() -> None:
+    section = Section("Memory", "see <b>here</b>", (figures.memory({"a_embedding": 5e6, "b & c": 1e6}),))
+    page = Page("<script>alert(1)</script>", "x", (Fact("rate", "3 < 4"),), (section,), (("machine", "a & b"),))
+    html = render(page)
+    assert "&lt;script&gt;alert" in html and "3 &lt; 4" in html and "see &lt;b&gt;" in html
+    assert not ASKS.search(html)
+
+
+def test_every_figure_is_well_formed_and_holds_its_words() -> None:
+    rng = np.random.default_rng(0)
+    points = [figures.Point(rate, rate / 50, rate / 20, rate / 10) for rate in (10.0, 20.0, 30.0)]
+    made = {
+        "bound 2 ms": figures.latency_against_rate(points, bound_ms=2, whole=points),
+        "p99": figures.latency_distribution(rng.lognormal(1, 1, 500), bound_ms=3),
+        "largest 9": figures.query_sizes(np.array([1, 2, 9])),
+        "hottest": figures.skew({"items": (np.array([0.0, 0.1, 1.0]), np.array([0.0, 0.8, 1.0]))}),
+        "5 MB": figures.memory({"embedding": 5e6}),
+        "p95, simulated": figures.agreement(points, points),
+    }
+    for words, svg in made.items():
+        assert words in "".join(ET.fromstring(svg).itertext())
+        assert not ASKS.search(svg)
+
+
+def test_one_query_and_equal_sizes_are_drawn_too() -> None:
+    ET.fromstring(figures.latency_distribution(np.array([2.0])))
+    ET.fromstring(figures.query_sizes(np.array([64, 64])))
+    ET.fromstring(figures.latency_against_rate([figures.Point(1, 0.5, 0.5, 0.5)]))
+
+
+def test_the_same_values_make_the_same_picture() -> None:
+    assert figures.memory({"a": 1e6}) == figures.memory({"a": 1e6})
+
+
+def test_the_cut_shows_each_table_with_its_bytes_and_reads(plan: Plan) -> None:
+    words = "".join(ET.fromstring(cut.draw(plan)).itertext())
+    for table in plan.tables:
+        assert table.name in words
+        assert cut.size_text(table.size_bytes) in words
+    assert plan.embedding.name in words and plan.dense.name in words
+
+
+def test_many_tables_share_the_last_bar(plan: Plan) -> None:
+    tables = tuple(Table(f"t{n}", 10, 4, "FP32", 160 * (n + 1)) for n in range(250))
+    many = dataclasses.replace(plan, tables=tables, lookups=())
+    bars = cut.bars(many)
+    assert len(bars) == cut.BARS
+    assert bars[-1].name == f"{250 - cut.BARS + 1} more tables"
+    assert sum(bar.size_bytes for bar in bars) == sum(table.size_bytes for table in tables)
+    ET.fromstring(cut.draw(many))
+
+
+def test_names_with_markup_stay_text(plan: Plan) -> None:
+    odd = dataclasses.replace(plan, tables=(Table('<a href="x">', 1, 1, "FP32", 4),), lookups=())
+    assert '<a href="x">' in "".join(ET.fromstring(cut.draw(odd)).itertext())
