@@ -54,7 +54,8 @@ def find(repository: Path, model: str | None = None) -> Found:
 def refuse_mixture(repository: Path, ensemble: str) -> None:
     """Raise RecsplitError where a step of an ensemble that recsplit built carries the id of another build.
 
-    Reads configs only. What is absent or can't be read is not judged: Triton says so itself, and in better words.
+    InputError where a step has a config and no version folder. Reads configs only. What else is absent or can't be read is not
+    judged: Triton says so itself, and in better words.
     """
     build = build_of(repository / ensemble)
     if build is None:
@@ -64,6 +65,12 @@ def refuse_mixture(repository: Path, ensemble: str) -> None:
     builds = {name: build_of(repository / name) for name in (ensemble, *steps)}
     if {build, None} | set(builds.values()) != {build, None}:
         raise _mixed(repository, ensemble, builds)
+    for step in steps:
+        if build_of(repository / step) == build and not versions(repository / step):
+            raise InputError(
+                f"{repository / step} has a config and no model files",
+                hint="build the model again; a checkout of recsplit holds configs only, and `make repository` adds the files",
+            )
 
 
 def _mixed(repository: Path, ensemble: str, builds: Mapping[str, str | None], more: str = "") -> RecsplitError:

@@ -93,7 +93,7 @@ MORE_BROKEN = [
     broken(
         "a part missing", "ensemble shop contains models that are not available or ambiguous: shop_dense", VERIFY, removed("shop_dense")
     ),
-    broken("version missing", "at least one version must be available", VERIFY, removed("shop_dense/1")),
+    broken("version missing", "shop_dense has a config and no model files", "build the model again", removed("shop_dense/1"), code=2),
     broken("model file missing", f"{NOT_LOADED}unable to find '", VERIFY, removed("shop_dense/1/model.onnx")),
     broken("model file cut short", "failed:Protobuf parsing failed", VERIFY, cut("shop_dense/1/model.onnx")),
     broken("tables missing", "External data path does not exist", VERIFY, removed(TABLES)),
