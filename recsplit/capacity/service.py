@@ -1,0 +1,65 @@
+"""Service times: how long a server is busy with a batch of so many rows, as a law to draw from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsplit.capacity.profile import Curve, Fit
+
+#: No work takes less: keeps a line that was fitted through noise from turning time back.
+LEAST_MS = 1e-6
+
+
+@dataclass(frozen=True)
+class Service:
+    """time = middle(rows) * ratio.
+
+    `middle_ms[i]` holds at `rows[i]` (rising); between two points it is interpolated, outside the line through the nearest two
+    goes on (constant where there is one point only). The ratio is 1 without `ratios`; exponential with mean 1 if `memoryless`; else
+    drawn from `ratios[i]` of the point nearest in rows.
+    """
+
+    rows: tuple[int, ...]
+    middle_ms: tuple[float, ...]
+    ratios: tuple[tuple[float, ...], ...] = ()
+    memoryless: bool = False
+
+    def table_ms(self, largest: int) -> NDArray[np.float64]:
+        """Middle times of 0, 1, .. `largest` rows, float64 [largest + 1]."""
+        x, y = np.asarray(self.rows, dtype=np.float64), np.asarray(self.middle_ms)
+        wanted = np.arange(largest + 1, dtype=np.float64)
+        if len(x) == 1:
+            return np.full(largest + 1, max(y[0], LEAST_MS))
+        right = np.clip(np.searchsorted(x, wanted), 1, len(x) - 1)
+        slope = (y[right] - y[right - 1]) / (x[right] - x[right - 1])
+        found: NDArray[np.float64] = np.maximum(y[right - 1] + slope * (wanted - x[right - 1]), LEAST_MS)
+        return found
+
+    def nearest(self, largest: int) -> NDArray[np.int64]:
+        """Which point is nearest to 0, 1, .. `largest` rows, int64 [largest + 1]."""
+        x = np.asarray(self.rows, dtype=np.float64)
+        found: NDArray[np.int64] = np.abs(np.arange(largest + 1)[:, None] - x[None, :]).argmin(axis=1)
+        return found
+
+
+def affine(a_ms: float, b_ms: float) -> Service:
+    """a_ms + b_ms * rows, always."""
+    return Service((0, 1), (a_ms, a_ms + b_ms))
+
+
+def fitted(fit: Fit) -> Service:
+    """The fitted line, always."""
+    return affine(fit.a_ms, fit.b_ms)
+
+
+def exponential(mean_ms: float) -> Service:
+    """Exponential, whatever the rows: what queueing theory has answers for."""
+    return Service((1,), (mean_ms,), memoryless=True)
+
+
+def measured(curve: Curve) -> Service:
+    """A measured curve: its medians, and how single samples lay about them. No line is assumed."""
+    median_ms = curve.median_ms
+    ratios = tuple(tuple(sample / middle for sample in samples) for samples, middle in zip(curve.samples_ms, median_ms, strict=True))
+    return Service(curve.x, median_ms, ratios)
