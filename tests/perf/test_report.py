@@ -4,12 +4,14 @@ import dataclasses
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from recsplit.plan import Plan, Table, from_json
-from recsplit_perf.report import Fact, Page, Section, cut, figures, render
+from recsplit_perf.report import Fact, Page, Section, contents, cut, figures, render
+from recsplit_perf.runs import Run
 
 GOLDEN = Path(__file__).parents[2] / "model_repository"
 #: What would make a browser ask the network; the names of XML's vocabularies are no addresses.
@@ -78,3 +80,60 @@ def test_many_tables_share_the_last_bar(plan: Plan) -> None:
 def test_names_with_markup_stay_text(plan: Plan) -> None:
     odd = dataclasses.replace(plan, tables=(Table('<a href="x">', 1, 1, "FP32", 4),), lookups=())
     assert '<a href="x">' in "".join(ET.fromstring(cut.draw(odd)).itertext())
+
+
+def run(rate: float, latency_ms: np.ndarray[Any, np.dtype[np.float64]]) -> Run:
+    """A run of as many queries as there are latencies, of 64 rows each, under a bound of p95 10 ms."""
+    told = {
+        "name": "evening",
+        "latency": {"bound_ms": 10.0, "percentile": 95.0},
+        "sizes": {"law": "fixed"},
+        "arrivals": {"process": "poisson"},
+        "ids": {"law": "zipf"},
+    }
+    count = len(latency_ms)
+    times = np.arange(count) / rate
+    errors = {"overloaded": int((~np.isfinite(latency_ms)).sum())}
+    return Run({}, told, "shop", 1, rate, count / rate, times, np.full(count, 0.1), latency_ms, np.full(count, 64), errors)
+
+
+PROVENANCE = {
+    "machine": {"cpu": "one", "cores": 2, "memory_gib": 4, "load_average": [0.1]},
+    "versions": {"python": "3.11"},
+    "commit": None,
+    "command": "recsplit report",
+}
+
+
+def test_the_facts_come_from_the_largest_rate_that_kept_the_bound(plan: Plan) -> None:
+    latencies = np.linspace(1, 8, 400)
+    slow = np.where(np.arange(400) % 10, latencies, 50.0)  # one in ten is late: p95 is over the bound
+    failing = np.where(np.arange(400) % 10, latencies, np.inf)
+    runs = [run(300, slow), run(100, latencies), run(200, latencies), run(400, failing)]
+    page = contents.page(contents.Material(plan, PROVENANCE, runs=runs))
+    assert page.facts[0].value == "200 queries/s"
+    assert page.facts[1].value == "12,781 rows/s"  # 25,600 rows until the last answer, after 2.003 s
+    (load,) = [section for section in page.sections if section.title == "Latency and rate"]
+    assert load.table is not None
+    assert [row[1] for row in load.table.rows] == ["100.0", "200.0", "300.0", "400.0"]  # in order of rate
+    assert load.table.rows[3][8] == "40"  # failed
+    assert "could not keep up" not in {row[-1] for row in load.table.rows}
+
+
+def test_a_bound_that_no_run_kept_is_told(plan: Plan) -> None:
+    page = contents.page(contents.Material(plan, PROVENANCE, runs=[run(10, np.full(100, 99.0))]))
+    assert (page.facts[0].value, page.facts[0].note) == ("none", "p95 under 10 ms")
+
+
+def test_runs_without_an_answer_leave_the_cut(plan: Plan) -> None:
+    page = contents.page(contents.Material(plan, PROVENANCE, runs=[run(10, np.full(20, np.inf))]))
+    assert [section.title for section in page.sections] == ["The cut"]
+    render(page)
+
+
+def test_live_and_simulated_are_compared_rate_by_rate(plan: Plan) -> None:
+    simulated = [figures.Point(50, 2, 4, 5), figures.Point(150, 4, 8, 9)]
+    page = contents.page(contents.Material(plan, PROVENANCE, runs=[run(100, np.full(100, 3.0))], simulated=simulated))
+    (section,) = [section for section in page.sections if section.title == "Live and simulated"]
+    assert section.table is not None
+    assert section.table.rows[0] == ("100.0", "3", "3", "+0%", "3", "6", "+100%")

@@ -153,6 +153,18 @@ def skew(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], 
     return _svg(figure)
 
 
+def profile(curves: Mapping[str, tuple[Sequence[float], Sequence[float], float, float]], *, title: str = "Latency against rows") -> str:
+    """Medians and the line through them, by name: (rows, medians in ms, a in ms, b in ms a row)."""
+    figure, axes = _axes(title, "rows in a request", "latency, ms")
+    for color, (name, (rows, medians, a_ms, b_ms)) in zip((TEAL, INDIGO, GREY, AMBER), curves.items(), strict=False):
+        line = np.linspace(rows[0], rows[-1], 2)
+        axes.plot(line, a_ms + b_ms * line, color=color, linewidth=1.4)
+        axes.plot(rows, medians, color=color, linestyle="none", marker="o", markersize=5, label=name)
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper left")
+    return _svg(figure)
+
+
 def memory(parts: Mapping[str, float], *, title: str = "Memory") -> str:
     """Bytes by part, as bars."""
     figure, axes = _axes(title, "MB", "", height=0.55 * len(parts) + 1.3)
