@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from recsplit.capacity import ids
+from recsplit.capacity.ids import Skew
 from recsplit.plan import Bags, Plan, Tensor
 
 Array = NDArray[np.generic]
@@ -50,6 +52,15 @@ def rows(
         if tensor.name not in made:
             made[tensor.name] = _tensor(plan, tensor, batch, rng, references or {}, draw)
     return {tensor.name: made[tensor.name] for tensor in plan.inputs}
+
+
+def by_law(law: Skew, rng: np.random.Generator) -> Draw:
+    """Ids that follow a workload's law, for `rows`: each id column as a table of as many rows as it has valid ids."""
+
+    def draw(low: int, limit: int, shape: tuple[int, ...]) -> Array:
+        return low + ids.draw(law, limit - low, math.prod(shape), rng).reshape(shape)
+
+    return draw
 
 
 def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Array] | None = None) -> Iterator[tuple[str, dict[str, Array]]]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit import samples
+from recsplit.capacity.ids import Skew
 from recsplit.disk import whole_file
 from recsplit.plan import Plan
 
@@ -26,9 +27,10 @@ def entries_for(batch: int) -> int:
     return max(batch, min(max(4 * batch, 256), PREPARED_ROWS // batch))
 
 
-def write(path: Path, plan: Plan, entries: int, seed: int) -> None:
-    """Write `entries` rows of valid inputs for the plan's ensemble; the same seed gives the same file."""
-    rows = samples.rows(plan, entries, np.random.default_rng(seed))
+def write(path: Path, plan: Plan, entries: int, seed: int, law: Skew | None = None) -> None:
+    """Write `entries` rows of valid inputs for the plan's ensemble, ids by `law` or uniform; the same seed gives the same file."""
+    rng = np.random.default_rng(seed)
+    rows = samples.rows(plan, entries, rng, draw=samples.by_law(law, rng) if law is not None else None)
     with whole_file(path) as file:
         file.write(to_json({tensor.name: rows[tensor.name] for tensor in plan.inputs}).encode())
 

@@ -22,7 +22,7 @@ CLEAR = 1.3
 RESAMPLES = 500
 CONFIDENCE = 95.0
 
-Verdict = Literal["found", "bound unreachable", "bound never exceeded", "generator too slow"]
+Verdict = Literal["found", "bound unreachable", "bound never exceeded", "generator too slow", "too few trials"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Found:
     """The latency-bounded throughput in queries per second, its 95 % interval [low, high], and every trial in order.
 
     By `verdict`: "found"; "bound unreachable" (rate 0: even the smallest rate exceeds it); "bound never exceeded" (rate is
-    the largest tried, and a lower limit), "generator too slow" (likewise: beyond it the generator could not keep up).
+    the largest tried, and a lower limit), "generator too slow" (likewise: beyond it the generator could not keep up);
+    "too few trials" (high is the smallest rate that exceeded the bound, inf where none did).
     """
 
     rate: float
@@ -115,7 +116,9 @@ def search(
                 break
         return 2 * sum(trial.meets(bound) for trial in votes) > len(votes)
 
-    low, high = _bracket(meets, first, least, most)
+    low, high = _bracket(meets, first, least, most, lambda: len(trials) >= max_trials)
+    if (high is None and low < most) or (low == 0 and high is not None and high > least):
+        return Found(low, low, math.inf if high is None else high, "too few trials", tuple(trials))
     if high is None:
         return Found(low, low, math.inf, "bound never exceeded", tuple(trials))
     if low == 0:
@@ -163,18 +166,20 @@ def interval(trials: Sequence[Trial], bound: Bound) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _bracket(meets: Callable[[float], bool], first: float, least: float, most: float) -> tuple[float, float | None]:
-    """A rate that meets the bound (0: none does) and one that does not (None: all do)."""
+def _bracket(
+    meets: Callable[[float], bool], first: float, least: float, most: float, spent: Callable[[], bool]
+) -> tuple[float, float | None]:
+    """A rate that meets the bound (0: none did) and one that does not (None: all did), as far as the trials last."""
     if meets(first):
         low = first
-        while low < most:
+        while low < most and not spent():
             rate = min(2 * low, most)
             if not meets(rate):
                 return low, rate
             low = rate
         return low, None
     high = first
-    while high > least:
+    while high > least and not spent():
         rate = max(high / 2, least)
         if meets(rate):
             return rate, high

@@ -1,15 +1,32 @@
-"""The command `perf`: measure a served model."""
+"""The command `perf`: measure a served model, search its capacity, compare results."""
 
 import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from recsplit.commands import perf_compare, perf_search
 from recsplit.commands.output import example, json_option, progress, refuse_output, show_json, show_table
+
+if TYPE_CHECKING:
+    from recsplit.plan import Plan
 
 #: The load goes round these: enough that caches don't hold all their table rows, few enough to make in a moment.
 DISTINCT_QUERIES = 16
+CONCURRENCY = 4
+BATCH = 64
+INTERRUPTED = 130
+
+CLOSED_COLUMNS = ("concurrency", "batch", "requests", "failed", "requests_per_s", "rows_per_s", "p50_ms", "p95_ms", "p99_ms", "max_ms")
+OPEN_COLUMNS = (
+    *("offered_per_s", "answered_per_s", "rows_per_s", "failed", "p50_ms", "p95_ms", "p99_ms"),
+    *("within_bound", "late_p99_ms", "verdict"),
+)
 
 
 @click.group(no_args_is_help=False)
@@ -17,19 +34,137 @@ def command() -> None:
     """Measure a served model."""
 
 
-@command.command(epilog=example("recsplit build recsplit.zoo.tiny:dlrm -o /tmp/tiny", "recsplit perf run /tmp/tiny --seconds 3 --batch 16"))
+command.add_command(perf_search.command, "search")
+command.add_command(perf_compare.command, "compare")
+
+
+@command.command(
+    epilog=example(
+        "recsplit build recsplit.zoo.tiny:dlrm -o /tmp/tiny",
+        "recsplit perf run /tmp/tiny --seconds 3 --batch 16",
+        "recsplit perf run /tmp/tiny --seconds 3 --workload perf/scenarios/elasticrec.toml -o /tmp/tiny.npz",
+    )
+)
 @click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
 @click.option("--url", metavar="HOST:PORT", help="gRPC address of a server that runs; without it DIR is served for the measurement.")
 @click.option("--seconds", type=click.FloatRange(0, 3600, min_open=True), default=10, show_default=True, help="How long.")
-@click.option("--concurrency", type=click.IntRange(1, 256), default=4, show_default=True, help="Requests on their way at all times.")
-@click.option("-b", "--batch", type=click.IntRange(1), default=64, show_default=True, help="Rows in a request.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
+@click.option("--workload", metavar="FILE", type=click.Path(path_type=Path), help="An open loop that follows this TOML file.")
+@click.option("--rate", type=click.FloatRange(0, 1e6, min_open=True), help="Queries per second.  [default: the workload's]")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 256), help=f"Closed loop: requests on their way at all times.  [default: {CONCURRENCY}]"
+)
+@click.option("-b", "--batch", type=click.IntRange(1), help=f"Closed loop: rows in a request.  [default: {BATCH}]")
+@click.option("--seed", type=click.IntRange(0), help="Of the random inputs.  [default: the workload's, or 0]")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write every latency there, as .npz.")
 @json_option
 def run(
     repository: Path,
     model: str | None,
+    url: str | None,
+    seconds: float,
+    workload: Path | None,
+    rate: float | None,
+    concurrency: int | None,
+    batch: int | None,
+    seed: int | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Load the ensemble in DIR for some seconds and show throughput and latencies.
+
+    With --workload an open loop: queries are sent when the workload says, answered or not, and latency counts from when a
+    query was due. Ctrl-C ends it early and keeps what was measured.
+
+    Without, a closed loop: as many requests are on their way at all times as --concurrency says, so the server is never
+    offered more than it answers. Inputs are random and valid.
+    """
+    from recsplit.client.wire import address
+    from recsplit.errors import InputError
+    from recsplit.repository import find
+
+    plan = find(repository, model).plan
+    if output is not None:
+        refuse_output(output)
+    if url is not None:
+        url = address(url, "grpc")
+    if workload is not None:
+        if concurrency is not None or batch is not None:
+            name = "--batch" if batch is not None else "--concurrency"
+            raise InputError(
+                f"{name} is for the closed loop, and --workload asks for the open one", hint=f"leave one out: {workload} says it"
+            )
+        _open_loop(plan, repository, url, seconds, workload, rate, seed, output, as_json)
+    elif rate is not None:
+        raise InputError("--rate is for the open loop", hint="give --workload FILE too: perf/scenarios holds some")
+    else:
+        _closed_loop(plan, repository, url, seconds, concurrency or CONCURRENCY, batch or BATCH, seed or 0, output, as_json)
+
+
+def _open_loop(
+    plan: "Plan",
+    repository: Path,
+    url: str | None,
+    seconds: float,
+    path: Path,
+    rate: float | None,
+    seed: int | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Offer a workload, show how it was answered."""
+    import dataclasses
+
+    from recsplit.capacity import arrivals, workload
+    from recsplit_perf import live, queries, runs
+
+    wanted = workload.read(path)
+    if rate is not None:
+        wanted = live.at_rate(wanted, rate)
+    if seed is not None:
+        wanted = dataclasses.replace(wanted, seed=seed)
+    rng = np.random.default_rng(wanted.seed)
+    with contextlib.ExitStack() as stack:
+        url = url or stack.enter_context(perf_search.served(repository, plan.name))
+        with progress("Preparing queries"):
+            pool = queries.pool(plan, wanted, rng)
+        with (
+            progress(f"Offering {wanted.name} to {plan.name}, {arrivals.rate(wanted.arrivals):g} queries/s for {seconds:g} s"),
+            _until() as stop,
+        ):
+            found = live.measure(url, plan, wanted, pool, rng, seconds=seconds, stop=stop)
+        if output is not None:
+            runs.save(found, output)
+    summary = {"model": plan.name, "version": plan.version, **found.summary(), **found.provenance}
+    if as_json:
+        show_json(summary)
+    else:
+        title = f"{plan.name}, version {plan.version}, {wanted.name}, {found.seconds:.1f} s; bound {wanted.latency.bound_ms:g} ms"
+        show_table(OPEN_COLUMNS, [[summary[column] for column in OPEN_COLUMNS]], title=title)
+        _show_errors(found.errors)
+    if found.interrupted:
+        click.get_current_context().exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _until() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, in place of ending the program: what was measured is kept then. A second Ctrl-C ends it."""
+    stop = threading.Event()
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _closed_loop(
+    plan: "Plan",
+    repository: Path,
     url: str | None,
     seconds: float,
     concurrency: int,
@@ -38,43 +173,39 @@ def run(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Keep the ensemble in DIR busy for some seconds and show throughput and latencies.
+    """Keep the server busy, show how fast it answers."""
+    import json
 
-    A closed loop: as many requests are on their way at all times as --concurrency says, so the server is never
-    offered more than it answers. Inputs are random and valid.
-    """
     from recsplit import samples
-    from recsplit.client.wire import address
     from recsplit.disk import whole_file
     from recsplit.errors import InputError
-    from recsplit.repository import find
-    from recsplit.serving import serve
     from recsplit_perf import load
+    from recsplit_perf.machine import provenance
 
-    plan = find(repository, model).plan
     if batch > plan.max_batch_size:
         raise InputError(f"--batch is {batch}, and {plan.name!r} takes {plan.max_batch_size} rows at most", hint="choose a smaller --batch")
-    if output is not None:
-        refuse_output(output)
-    if url is not None:
-        url = address(url, "grpc")
     rng = np.random.default_rng(seed)
     inputs = samples.rows(plan, batch * DISTINCT_QUERIES, rng)  # drawn together, ragged rows share a shape, and Triton batches them
     queries = [{name: array[n * batch : (n + 1) * batch] for name, array in inputs.items()} for n in range(DISTINCT_QUERIES)]
     with contextlib.ExitStack() as stack:
-        if url is None:
-            with progress(f"Starting Triton on {repository}"):
-                url = stack.enter_context(serve(repository, models=[plan.name])).grpc_url
+        url = url or stack.enter_context(perf_search.served(repository, plan.name))
+        origin = provenance()
         with progress(f"Loading {plan.name} for {seconds:g} s"):
             result = load.run(url, plan.name, queries, seconds=seconds, concurrency=concurrency)
+    about: dict[str, Any] = {"model": plan.name, "version": plan.version, "batch": batch, "concurrency": concurrency}
     if output is not None:
+        text = json.dumps({**about, "seconds": result.seconds, "provenance": origin})
         with whole_file(output) as file:
-            np.savez(file, sent_s=result.sent_s, latency_ms=result.latency_ms, request_rows=result.request_rows)
-    summary = {"model": plan.name, "version": plan.version, "batch": batch, **result.summary()}
+            np.savez(file, about=np.array(text), sent_s=result.sent_s, latency_ms=result.latency_ms, request_rows=result.request_rows)
+    summary = {**about, **result.summary(), **origin}
     if as_json:
         show_json(summary)
         return
-    columns = ("concurrency", "batch", "requests", "failed", "requests_per_s", "rows_per_s", "p50_ms", "p95_ms", "p99_ms", "max_ms")
-    show_table(columns, [[summary[column] for column in columns]], title=f"{plan.name}, version {plan.version}, {result.seconds:.1f} s")
-    for message, count in result.errors.items():
+    title = f"{plan.name}, version {plan.version}, {result.seconds:.1f} s"
+    show_table(CLOSED_COLUMNS, [[summary[column] for column in CLOSED_COLUMNS]], title=title)
+    _show_errors(result.errors)
+
+
+def _show_errors(errors: Any) -> None:
+    for message, count in errors.items():
         click.echo(f"{count} x {message}", err=True)

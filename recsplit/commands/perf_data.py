@@ -18,17 +18,27 @@ from recsplit.commands.output import example, json_option, progress, refuse_outp
     type=click.IntRange(1, 1_000_000),
     help="Rows in the file.  [default: enough for some requests that differ]",
 )
+@click.option("--workload", metavar="FILE", type=click.Path(path_type=Path), help="Draw ids by this workload's law.  [default: uniform]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="[default: <model>.perf.json]")
 @click.option("--url", metavar="HOST:PORT", default="127.0.0.1:8001", show_default=True, help="gRPC address for the command line shown.")
 @json_option
 def command(
-    repository: Path, model: str | None, batch: int, entries: int | None, seed: int, output: Path | None, url: str, as_json: bool
+    repository: Path,
+    model: str | None,
+    batch: int,
+    entries: int | None,
+    workload: Path | None,
+    seed: int,
+    output: Path | None,
+    url: str,
+    as_json: bool,
 ) -> None:
     """Write random valid inputs of the ensemble in DIR, as perf_analyzer's --input-data, and show the command that uses them.
 
     perf_analyzer is fetched the first time (14 MB, into the user's cache) where the PATH has none.
     """
+    from recsplit.capacity.workload import read
     from recsplit.errors import InputError
     from recsplit.repository import find
     from recsplit_perf import data, perf_analyzer
@@ -38,9 +48,10 @@ def command(
         raise InputError(f"-b is {batch}, and {plan.name!r} takes {plan.max_batch_size} rows at most", hint="choose a smaller -b")
     path = Path(f"{plan.name}.perf.json") if output is None else output
     refuse_output(path)
+    law = None if workload is None else read(workload).ids
     count = data.entries_for(batch) if entries is None else entries
     with progress(f"Writing {count} rows to {path}"):
-        data.write(path, plan, count, seed)
+        data.write(path, plan, count, seed, law)
     analyzer = perf_analyzer.find_or_install(progress)
     line = shlex.join(perf_analyzer.command_line(analyzer, url=url, model=plan.name, batch=batch, concurrency=4, data=path, seconds=6))
     if as_json:

@@ -96,6 +96,13 @@ def test_an_interrupted_search_goes_on_with_what_was_measured() -> None:
     assert len(asked) == len(whole.trials) - 8
 
 
+def test_too_few_trials_to_bracket_the_rate_are_told() -> None:
+    growing = search(queue(500), P95, first=1, max_trials=3)
+    assert (growing.verdict, growing.rate, growing.high) == ("too few trials", 4, math.inf)
+    falling = search(queue(500), P95, first=8000, max_trials=3)
+    assert (falling.verdict, falling.rate, falling.high) == ("too few trials", 0, 2000)
+
+
 def test_trials_are_bounded() -> None:
     found = search(queue(500, noise=1.0), P95, first=50, max_trials=12)
     assert len(found.trials) <= 12

@@ -1,0 +1,67 @@
+"""Queries made ready before the clock starts: a pool of serialised gRPC requests with the workload's sizes and id skew."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2
+
+from recsplit import samples
+from recsplit.capacity import sizes
+from recsplit.capacity.workload import Workload
+from recsplit.client.query import split
+from recsplit.plan import Plan
+
+#: Distinct queries in a pool, where they fit.
+DISTINCT = 1000
+#: What a pool may take in memory.
+POOL_BYTES = 128 << 20
+#: Sizes drawn to choose those of the pool from.
+_DRAWN = 100_000
+_PROBE_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A query of `rows` rows, as the serialised requests of its sub-queries."""
+
+    rows: int
+    parts: tuple[bytes, ...]
+
+
+def pool(plan: Plan, workload: Workload, rng: np.random.Generator) -> list[Ready]:
+    """Distinct queries whose sizes are evenly spaced quantiles of the size law, so that a random one has the law's size.
+
+    As many as DISTINCT, or as fit into POOL_BYTES. Ids follow the workload's law; queries of more rows than max_batch_size
+    are split as recsplit.client does it. All rows are drawn together, so that ragged ones share a shape.
+    """
+    drawn = np.sort(sizes.draw(workload.sizes, _DRAWN, rng))
+    draw = samples.by_law(workload.ids, rng)
+    row_bytes = sum(array.nbytes for array in samples.rows(plan, _PROBE_ROWS, rng, draw=draw).values()) / _PROBE_ROWS
+    count = int(np.clip(POOL_BYTES / (row_bytes * drawn.mean()), 1, DISTINCT))
+    rows = drawn[((np.arange(count) + 0.5) / count * _DRAWN).astype(int)]
+    inputs = samples.rows(plan, int(rows.sum()), rng, draw=draw)
+    ends = np.cumsum(rows)
+    return [
+        ready(plan, {name: array[end - size : end] for name, array in inputs.items()})
+        for end, size in zip(ends.tolist(), rows.tolist(), strict=True)
+    ]
+
+
+def ready(plan: Plan, inputs: Mapping[str, NDArray[Any]]) -> Ready:
+    """One query with these inputs, first dimension = rows."""
+    rows = len(next(iter(inputs.values())))
+    return Ready(rows, tuple(_request(plan, part.tensors) for part in split(inputs, plan.max_batch_size)))
+
+
+def _request(plan: Plan, inputs: Mapping[str, NDArray[Any]]) -> bytes:
+    """A ModelInferRequest, serialised once and sent many times: building it anew takes longer than sending it."""
+    request = service_pb2.ModelInferRequest(model_name=plan.name)
+    for tensor in plan.inputs:
+        array = inputs[tensor.name]
+        shape = array.shape if array.ndim > 1 else (len(array), 1)  # one value a row is served as [batch, 1]
+        request.inputs.add(name=tensor.name, datatype=tensor.dtype, shape=shape)
+        request.raw_input_contents.append(np.ascontiguousarray(array).tobytes())
+    return bytes(request.SerializeToString())
