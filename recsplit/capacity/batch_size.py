@@ -1,0 +1,95 @@
+"""Which part of a query should one core take? DeepRecSys's question, by simulation.
+
+Servers of one core each stand behind one queue; a query of s items is cut into requests of at most `batch`. Small requests spread
+a query over cores and end sooner; large ones pay the fixed part of the latency less often. The best batch is the one with the largest
+latency-bounded throughput. DeepRecSys (section 2b of its scheduler) climbs; twelve batches are few enough to try them all.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsplit.capacity import drive
+from recsplit.capacity import sizes as size_laws
+from recsplit.capacity.arrivals import Arrivals
+from recsplit.capacity.search import Found, search
+from recsplit.capacity.service import Service
+from recsplit.capacity.simulate import Pool, split
+from recsplit.capacity.sizes import Sizes
+from recsplit.capacity.workload import Bound
+
+BATCHES = tuple(2**n for n in range(11))
+#: DeepRecSys's static baseline cuts its largest query evenly over all cores.
+LARGEST_QUERY = 1000
+#: Sizes drawn to tell how many requests a query becomes.
+SAMPLE = 10_000
+#: A trial's queries, however many requests that makes: fewer have no steady p95.
+FEWEST_QUERIES = 5_000
+#: Where requests of few items leave trials with few queries, the interval would take more trials than such a batch is worth.
+MOST_TRIALS = 20
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One batch and its latency-bounded throughput, queries per second."""
+
+    batch: int
+    found: Found
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """Every batch tried, in rising order; the static batch is among them."""
+
+    tried: tuple[Tried, ...]
+    static_batch: int
+
+    @property
+    def best(self) -> Tried:
+        """The batch with the largest throughput; of equals the smallest."""
+        return max(self.tried, key=lambda tried: tried.found.rate)
+
+    @property
+    def static(self) -> Tried:
+        """The static batch, ceil(1000 / servers)."""
+        return next(tried for tried in self.tried if tried.batch == self.static_batch)
+
+    @property
+    def gain(self) -> float:
+        """The best batch's throughput over the static one's; infinite where that one meets the bound at no rate."""
+        return self.best.found.rate / self.static.found.rate if self.static.found.rate > 0 else math.inf
+
+
+def batch_sizes(
+    service: Service,
+    servers: int,
+    sizes: Sizes,
+    arrivals: Arrivals,
+    bound: Bound,
+    *,
+    batches: Sequence[int] = BATCHES,
+    requests: int = 200_000,
+    precision: float = 0.03,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda _: None,
+) -> BatchSizes:
+    """Try `batches` and the static one on `servers` one-core servers; `arrivals` lends its shape, the rate is searched.
+
+    `requests`: about how many each trial simulates. `advance` is called with 1 when a batch is done. Raises InputError as
+    `simulate` does.
+    """
+    static = math.ceil(LARGEST_QUERY / servers)
+    pools = [Pool("cores", (service,) * servers)]
+    sample = size_laws.draw(sizes, SAMPLE, np.random.default_rng(seed))
+    tried = []
+    for batch in sorted({*batches, static}):
+        most = drive.capacity(pools, sizes, split_rows=batch)
+        count = max(requests * SAMPLE // len(split(sample, batch)[1]), FEWEST_QUERIES)
+        measure = drive.measure(pools, sizes, arrivals, bound, queries=count, split_rows=batch, seed=seed)
+        # Nobody answers more than `most`; where even an idle server is too slow, a hundredth of that shows it.
+        found = search(measure, bound, first=0.7 * most, least=0.01 * most, most=2 * most, precision=precision, max_trials=MOST_TRIALS)
+        tried.append(Tried(batch, found))
+        advance(1)
+    return BatchSizes(tuple(tried), static)
