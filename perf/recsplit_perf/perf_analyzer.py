@@ -40,6 +40,8 @@ WINDOWS = 3
 class Measurement:
     """One line of perf_analyzer's report. Latencies are the client's; queue and compute are the server's averages.
 
+    `concurrency` is 0 where requests were sent at a rate.
+
     For an ensemble, compute is the sum over its steps, and queue is its own: next to nothing, as requests wait at the steps.
     """
 
@@ -104,27 +106,38 @@ def install(folder: Path) -> Path:
     return folder / "perf_analyzer"
 
 
+@dataclass(frozen=True)
+class Rate:
+    """Requests per second, evenly spaced or as a Poisson process; latencies then count from when a request was really sent."""
+
+    requests_per_s: float
+    distribution: Literal["constant", "poisson"] = "constant"
+
+
 def command_line(
     analyzer: Path | str,
     *,
     url: str,
     model: str,
     batch: int,
-    concurrency: int,
+    load: int | Rate,
     data: Path | Literal["zero"],
     seconds: float,
     protocol: Literal["grpc", "http"] = "grpc",
 ) -> list[str]:
-    """Arguments that measure one batch size at one concurrency for about `seconds`.
+    """Arguments that measure one batch size for about `seconds`, under one `load`: requests on their way at all times, or a rate.
 
     perf_analyzer wants three windows in a row that agree; here any three do, because what varies between runs is what
     repeated runs are for, and a run that "failed to obtain stable measurement" reports nothing at all.
     """
     window_ms = max(round(1000 * seconds / WINDOWS), 1)
-    mode = "--async" if concurrency >= ASYNC_FROM else "--sync"
+    if isinstance(load, Rate):
+        shape = ["--async", f"--request-rate-range={load.requests_per_s:g}", f"--request-distribution={load.distribution}"]
+    else:
+        shape = ["--async" if load >= ASYNC_FROM else "--sync", f"--concurrency-range={load}"]
     return [
-        *(str(analyzer), "-m", model, "-u", url, "-i", protocol, mode, "-b", str(batch)),
-        *(f"--concurrency-range={concurrency}", f"--input-data={data}"),
+        *(str(analyzer), "-m", model, "-u", url, "-i", protocol, "-b", str(batch)),
+        *(*shape, f"--input-data={data}"),
         *(f"--measurement-interval={window_ms}", "--stability-percentage=999"),
     ]
 
@@ -135,17 +148,15 @@ def measure(
     url: str,
     model: str,
     batch: int,
-    concurrency: int,
+    load: int | Rate,
     data: Path | Literal["zero"],
     seconds: float,
     protocol: Literal["grpc", "http"] = "grpc",
 ) -> Measurement:
-    """Measure one batch size at one concurrency. Raises RecsplitError, with what perf_analyzer printed, where it fails."""
+    """Measure one batch size under one load. Raises RecsplitError, with what perf_analyzer printed, where it fails."""
     with tempfile.TemporaryDirectory(prefix="recsplit-perf-") as folder:
         report = Path(folder) / "report.csv"
-        command = command_line(
-            analyzer, url=url, model=model, batch=batch, concurrency=concurrency, data=data, seconds=seconds, protocol=protocol
-        )
+        command = command_line(analyzer, url=url, model=model, batch=batch, load=load, data=data, seconds=seconds, protocol=protocol)
         run(command, "-f", str(report), "--verbose-csv", timeout_s=PREPARATION_S + 5 * seconds)
         return parse(report.read_text(), batch)[0]
 
@@ -179,7 +190,7 @@ def parse(report: str, batch: int) -> list[Measurement]:
             measurements.append(
                 Measurement(
                     batch=batch,
-                    concurrency=int(value["Concurrency"]),
+                    concurrency=int(value.get("Concurrency", 0)),
                     rows_per_s=value["Inferences/Second"],
                     avg_ms=value["Avg latency"] / 1000,
                     p50_ms=value["p50 latency"] / 1000,

@@ -53,7 +53,7 @@ def command(
     with progress(f"Writing {count} rows to {path}"):
         data.write(path, plan, count, seed, law)
     analyzer = perf_analyzer.find_or_install(progress)
-    line = shlex.join(perf_analyzer.command_line(analyzer, url=url, model=plan.name, batch=batch, concurrency=4, data=path, seconds=6))
+    line = shlex.join(perf_analyzer.command_line(analyzer, url=url, model=plan.name, batch=batch, load=4, data=path, seconds=6))
     if as_json:
         show_json({"model": plan.name, "file": path, "entries": count, "batch": batch, "command": line})
         return

@@ -44,7 +44,7 @@ def test_a_report_in_another_form_is_refused_with_its_text(report: str, message:
 
 @pytest.mark.parametrize(("concurrency", "mode"), [(1, "--sync"), (15, "--sync"), (16, "--async")])
 def test_many_requests_at_once_are_sent_without_a_thread_for_each(concurrency: int, mode: str) -> None:
-    line = perf_analyzer.command_line("p", url="u", model="m", batch=1, concurrency=concurrency, data=Path("zero"), seconds=3)
+    line = perf_analyzer.command_line("p", url="u", model="m", batch=1, load=concurrency, data=Path("zero"), seconds=3)
     assert mode in line
     assert "--measurement-interval=1000" in line
 
@@ -81,8 +81,11 @@ def test_it_measures_a_served_ensemble(analyzer: Path, server: Server, tiny: Pat
     path = tmp_path / "data.json"
     data.write(path, find(tiny).plan, entries=64, seed=0)
     url = server.grpc_url if protocol == "grpc" else server.http_url
-    found = perf_analyzer.measure(analyzer, url=url, model="tiny", batch=16, concurrency=2, data=path, seconds=0.9, protocol=protocol)  # type: ignore[arg-type]
+    found = perf_analyzer.measure(analyzer, url=url, model="tiny", batch=16, load=2, data=path, seconds=0.9, protocol=protocol)  # type: ignore[arg-type]
     assert (found.batch, found.concurrency) == (16, 2)
+    rate = perf_analyzer.Rate(50, "poisson")
+    offered = perf_analyzer.measure(analyzer, url=url, model="tiny", batch=4, load=rate, data=path, seconds=1.8, protocol=protocol)  # type: ignore[arg-type]
+    assert offered.rows_per_s == pytest.approx(200, rel=0.5)
     assert found.rows_per_s > 0
     assert 0 < found.p50_ms <= found.p95_ms <= found.p99_ms
 
@@ -100,7 +103,7 @@ def test_its_failure_is_told_in_its_words(
     path = tmp_path / "data.json"
     data.write(path, find(tiny).plan, entries=128, seed=0)
     with pytest.raises(RecsplitError) as caught:
-        perf_analyzer.measure(analyzer, url=server.grpc_url, model=model, batch=batch, concurrency=1, data=path, seconds=0.3)
+        perf_analyzer.measure(analyzer, url=server.grpc_url, model=model, batch=batch, load=1, data=path, seconds=0.3)
     assert message in str(caught.value)
     assert f"-m {model}" in caught.value.hint
 

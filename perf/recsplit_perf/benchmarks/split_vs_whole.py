@@ -101,7 +101,7 @@ def benchmark(batches: Sequence[int], *, seconds: float, rounds: int, threads: i
             # perf_analyzer gives up where a window sees no answer: leave room for a few in each.
             least = 3 * perf_analyzer.WINDOWS * concurrency * answer_s.get((model, batch), 0)
             return perf_analyzer.measure(
-                analyzer, url=server.grpc_url, model=model, batch=batch, concurrency=concurrency, data=source, seconds=max(seconds, least)
+                analyzer, url=server.grpc_url, model=model, batch=batch, load=concurrency, data=source, seconds=max(seconds, least)
             )
 
         cases = list(itertools.product(batches, CONCURRENCY))
