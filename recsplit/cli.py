@@ -29,6 +29,7 @@ from recsplit.errors import RecsplitError
 #: Every command in the order of use, with the help it shows in `recsplit --help`. The command `perf-data` is
 #: `command` in recsplit/commands/perf_data.py.
 COMMANDS = {
+    "zoo": "List the published models that recsplit brings along.",
     "inspect": "Show a model's lookups, and why a node is not one.",
     "build": "Cut a model, prove the parts, write a model repository.",
     "verify": "Prove again that source, parts and server answer alike.",

@@ -15,6 +15,8 @@ from recsplit.verify import MODEL_FILE, WHOLE_FILE
 
 #: Weights larger than this lie beside the dense model, where instances share them.
 _INLINE_BYTES = 1024
+#: Integers up to this size lie in the model: onnxruntime reads sizes and shapes before it opens any other file.
+_INLINE_INTEGER_BYTES = 1 << 16
 WEIGHTS_FILE = "weights.bin"
 
 _TRITON = {
@@ -41,9 +43,11 @@ def write(made: Cut, embedding: Path, dense: Path, *, progress: Callable[[int, i
             value.const_value = tensors.get(name) or _loaded(value)
     ir.save(made.embedding, embedding / MODEL_FILE)
     ir.save(made.whole, embedding / WHOLE_FILE)
-    for value in made.dense.graph.initializers.values():
-        value.const_value = _loaded(value)
-    ir.save(made.dense, dense / MODEL_FILE, external_data=WEIGHTS_FILE, size_threshold_bytes=_INLINE_BYTES, alignment=4096)
+    weights = [Entry(name, (_data(value),)) for name, value in made.dense.graph.initializers.items() if _outside(_data(value))]
+    tensors = {tensor.name: tensor for tensor in write_external(weights, dense / WEIGHTS_FILE)} if weights else {}
+    for name, value in made.dense.graph.initializers.items():
+        value.const_value = tensors.get(name) or _loaded(value)
+    ir.save(made.dense, dense / MODEL_FILE)
 
 
 def interface(model: ir.Model) -> Interface:
@@ -70,6 +74,10 @@ def left_in(model: ir.Model, operators: frozenset[str]) -> Sequence[str]:
 def _data(value: ir.Value) -> ir.TensorProtocol:
     assert value.const_value is not None
     return value.const_value
+
+
+def _outside(data: ir.TensorProtocol) -> bool:
+    return data.nbytes > (_INLINE_BYTES if data.dtype.is_floating_point() else _INLINE_INTEGER_BYTES)
 
 
 def _loaded(value: ir.Value) -> ir.TensorProtocol:

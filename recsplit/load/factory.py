@@ -59,6 +59,8 @@ def call(spec: str) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any]
     try:
         with quiet(), contextlib.redirect_stdout(sys.stderr):  # what users print must not mix with what recsplit answers
             returned = found()
+    except RecsplitError:
+        raise
     except (Exception, SystemExit) as error:
         raise InputError(
             f"{spec}() failed: {type(error).__name__}: {error}", hint="a factory is called without arguments", detail=last_frame(error)

@@ -146,3 +146,12 @@ def test_the_plan_tells_the_tables_and_where_each_id_goes(tmp_path: Path) -> Non
         ("u", "none", "b", None, 1),
     }
     assert [(item.name, item.dtype, item.dims) for item in plan.boundary] == [("embeddings_8", "FP32", (2, 8))]
+
+
+def test_sizes_of_many_pieces_stay_in_the_dense_model(tmp_path: Path) -> None:
+    """onnxruntime reads a Split's sizes before it opens weights.bin: with 129 pieces or more it could not load the part."""
+    pieces = ",".join(f"p{n}" for n in range(200))
+    text = f"(int64[N] ids, float[N,200] x) => (float[N,1] y) {{ v=Gather(t,ids) m=MatMul(v,w) {pieces}=Split<axis=1>(x,sizes) "
+    made = built(tmp_path, text + "a=Add(p0,p199) y=Add(m,a) }", {**ARRAYS, "sizes": np.ones(200, np.int64)})
+    assert all(item.ok for item in made.differences)
+    assert not (made.repository / "m_dense" / "1" / "weights.bin").exists()

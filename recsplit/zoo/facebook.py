@@ -1,0 +1,15 @@
+"""The shapes of facebookresearch/dlrm's bench folder: Criteo Kaggle, Criteo Terabyte, and the random benchmark."""
+
+from functools import partial
+
+from recsplit.zoo.layers import Model
+from recsplit.zoo.published import Factory, PublishedDLRM, made
+
+
+def _facebook(name: str, *, rows_scale: float | None = None, batch: int = 4, seed: int = 0) -> Model:
+    return made(name, partial(PublishedDLRM, interaction="dot"), rows_scale, batch, seed)
+
+
+criteo_kaggle: Factory = partial(_facebook, "criteo_kaggle")
+criteo_terabyte: Factory = partial(_facebook, "criteo_terabyte")
+random_benchmark: Factory = partial(_facebook, "random_benchmark")
