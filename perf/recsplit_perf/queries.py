@@ -1,6 +1,6 @@
 """Queries made ready before the clock starts: a pool of serialised gRPC requests with the workload's sizes and id skew."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from recsplit import samples
 from recsplit.capacity import sizes
 from recsplit.capacity.workload import Workload
 from recsplit.client.query import split
-from recsplit.plan import Plan
+from recsplit.plan import Plan, Tensor
 
 #: Distinct queries in a pool, where they fit.
 DISTINCT = 1000
@@ -53,15 +53,16 @@ def pool(plan: Plan, workload: Workload, rng: np.random.Generator) -> list[Ready
 def ready(plan: Plan, inputs: Mapping[str, NDArray[Any]]) -> Ready:
     """One query with these inputs, first dimension = rows."""
     rows = len(next(iter(inputs.values())))
-    return Ready(rows, tuple(_request(plan, part.tensors) for part in split(inputs, plan.max_batch_size)))
+    return Ready(rows, tuple(request(plan.name, plan.inputs, part.tensors) for part in split(inputs, plan.max_batch_size)))
 
 
-def _request(plan: Plan, inputs: Mapping[str, NDArray[Any]]) -> bytes:
-    """A ModelInferRequest, serialised once and sent many times: building it anew takes longer than sending it."""
-    request = service_pb2.ModelInferRequest(model_name=plan.name)
-    for tensor in plan.inputs:
+def request(model: str, tensors: Sequence[Tensor], inputs: Mapping[str, NDArray[Any]]) -> bytes:
+    """A ModelInferRequest with those of `inputs` that `model` takes, serialised once and sent many times: building it anew takes longer
+    than sending it."""
+    message = service_pb2.ModelInferRequest(model_name=model)
+    for tensor in tensors:
         array = inputs[tensor.name]
         shape = array.shape if array.ndim > 1 else (len(array), 1)  # one value a row is served as [batch, 1]
-        request.inputs.add(name=tensor.name, datatype=tensor.dtype, shape=shape)
-        request.raw_input_contents.append(np.ascontiguousarray(array).tobytes())
-    return bytes(request.SerializeToString())
+        message.inputs.add(name=tensor.name, datatype=tensor.dtype, shape=shape)
+        message.raw_input_contents.append(np.ascontiguousarray(array).tobytes())
+    return bytes(message.SerializeToString())

@@ -56,8 +56,9 @@ class PartProfile:
     """One sub-model, one instance, no batch but its own.
 
     `alone`: what an execution keeps the instance busy, on one core while the others idle; `contended`: while another core
-    runs the same sub-model, None where that was not measured. `pss_bytes`: memory of its instances' processes, shared pages
-    divided among those that share them; `load_s`: from the load call until it is ready, files in the page cache.
+    runs the same sub-model, None where that was not measured; `client`: a direct call of it, as a client sees it. `pss_bytes`: memory
+    of its instances' processes, shared pages divided among those that share them; `load_s`: from the load call until it is ready,
+    files in the page cache.
     """
 
     name: str
@@ -66,6 +67,7 @@ class PartProfile:
     threads: int
     alone: Curve
     contended: Curve | None
+    client: Curve
     pss_bytes: int
     load_s: float
 
@@ -75,8 +77,8 @@ class Profile:
     """What one version of one ensemble costs.
 
     `whole`: a query's latency at the client, one at a time, every sub-model and all that lies between included. `overhead_ms`:
-    what is left of that at one row without the sub-models' own time. `cpu_ms`: CPU time of one query at each x of `whole`, over all
-    processes, client included. Bytes are those of the tensors on the wire. `gathers_per_row`: table rows that one row reads, in the
+    what is left of that at its fewest rows without the sub-models' own time. `cpu_ms`: CPU time of one query at each x of `whole`, over
+    all processes, client included. Bytes are those of the tensors on the wire. `gathers_per_row`: table rows that one row reads, in the
     mean of the inputs used. `server_pss_bytes`: Triton without the sub-models' processes.
     """
 
@@ -140,7 +142,7 @@ def to_json(profile: Profile) -> str:
 def from_json(text: str, *, origin: str = "profile.json") -> Profile:
     """Read a profile strictly. Raises InputError as `recsplit.strict.read_json` does, and for a curve without points."""
     profile = read_json(Profile, text, schema=SCHEMA, origin=origin, again="measure it again: recsplit profile DIR")
-    curves = [profile.whole, *(found for part in profile.parts for found in (part.alone, part.contended) if found is not None)]
+    curves = [profile.whole, *(found for part in profile.parts for found in (part.alone, part.contended, part.client) if found is not None)]
     for found in curves:
         try:
             curve(found.x, found.samples_ms)

@@ -15,7 +15,8 @@ def small(*, roles: tuple[Role, ...] = ("embedding", "dense"), overhead_ms: floa
         a, b = LINES[role]
         samples = [[(a + b * rows) * factor for factor in SPREAD] for rows in X]
         slower = [[value * 4 / 3 for value in row] for row in samples]
-        return PartProfile(f"shop_{role}", role, 1, 1, curve(X, samples), curve(X, slower), 50_000_000, 1.5)
+        seen = [[value + overhead_ms / 2 for value in row] for row in samples]
+        return PartProfile(f"shop_{role}", role, 1, 1, curve(X, samples), curve(X, slower), curve(X, seen), 50_000_000, 1.5)
 
     whole = [[(overhead_ms + sum(a + b * rows for a, b in LINES.values())) * factor for factor in SPREAD] for rows in X]
     return Profile(

@@ -1,0 +1,270 @@
+"""Measuring a profile: each sub-model alone and the whole ensemble, on a server of its own, in rounds.
+
+Every round goes through all curves and sizes once, so that what else the machine does falls on all of them alike, and so that
+a measurement that is broken off after some rounds has them all, with fewer samples. Service times are the server's own
+(Triton's batch_stats), one execution at a time; latencies are the client's.
+"""
+
+import itertools
+import math
+import os
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsplit import samples
+from recsplit.capacity import ids
+from recsplit.capacity.profile import Curve, PartProfile, Profile, curve
+from recsplit.plan import Plan, Submodel
+from recsplit.repository import Found
+from recsplit.serving import serve
+from recsplit_perf import processes
+from recsplit_perf.machine import provenance
+from recsplit_perf.neighbour import Neighbour, neighbour
+from recsplit_perf.queries import request
+from recsplit_perf.wire import Wire
+
+Arrays = dict[str, NDArray[Any]]
+
+#: Different inputs at each size, so that caches don't hold all their rows.
+DISTINCT = 8
+#: What the neighbour runs at a time.
+NEIGHBOUR_ROWS = 64
+FEWEST, MOST = 2, 50  # samples of one point in one round
+ASKING_MS = 1.0  # about what it takes to read the statistics after each execution
+_CURVES = 3  # alone, contended, whole
+
+
+@dataclass(frozen=True)
+class Point:
+    """The requests of one size: of the ensemble, and of each sub-model by name; bytes of one answer of the ensemble."""
+
+    rows: int
+    whole: list[bytes]
+    parts: dict[str, list[bytes]]
+    inputs: dict[str, Arrays]
+    response_bytes: int
+
+
+def sizes(largest: int) -> list[int]:
+    """1, 2, 4, .. up to and with `largest`."""
+    return [*(2**n for n in range(largest.bit_length()) if 2**n < largest), largest]
+
+
+def measure(
+    found: Found,
+    *,
+    seconds: float = 60.0,
+    rounds: int = 5,
+    law: ids.Skew | None = None,
+    seed: int = 0,
+    started: Callable[[], None] = lambda: None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Profile:
+    """Serve a build and measure it for about `seconds` (more where executions are long: each point gets FEWEST samples a round).
+
+    Ids follow `law`, uniform by default. `started` is called before the first round, `advance` with 1 after every round and size.
+    After a KeyboardInterrupt the profile holds what was measured until then; it goes on to the caller where that is no curve yet.
+    Raises RecsplitError where the server can't be started or refuses.
+    """
+    origin, plan = provenance(), found.plan
+    rng = np.random.default_rng(seed)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recsplit-profile-")))
+        server = stack.enter_context(serve(found.repository, models=[plan.name]))
+        wire = stack.enter_context(Wire(server.grpc_url))
+        load_s = _load_times(wire, plan)
+        points = [_point(wire, plan, rows, law or ids.Uniform(), rng) for rows in sizes(plan.max_batch_size)]
+        runner = _Runner(wire, plan, server.pid, seconds / rounds / len(points), stack, folder, found.repository)
+        done = 0
+        try:
+            runner.begin(points, 10 * seconds + 600)
+            started()
+            for _ in range(rounds):
+                for point in points:
+                    runner.once(point)
+                    advance(1)
+                done += 1
+        except KeyboardInterrupt:
+            if not runner.whole or not all(runner.busy[part.name] for part in (plan.embedding, plan.dense)):
+                raise
+        pss = _memory(server.pid, plan)
+    measured = {"rounds": done, "asked_rounds": rounds, "seconds": seconds, "seed": seed, "ids": (law or ids.Uniform()).law}
+    return _profile(plan, {**origin, "measured": measured}, runner, points, load_s, pss, _gathers(plan, law or ids.Uniform(), rng))
+
+
+class _Runner:
+    """What was measured so far: samples in ms by rows, for the whole and by sub-model."""
+
+    def __init__(self, wire: Wire, plan: Plan, session: int, budget_s: float, stack: ExitStack, folder: Path, repository: Path) -> None:
+        self.whole: dict[int, list[float]] = defaultdict(list)
+        self.cpu: dict[int, list[float]] = defaultdict(list)
+        self.busy: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.seen: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.contended: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self._wire, self._plan, self._session, self._budget_s = wire, plan, session, budget_s
+        self._stack, self._folder, self._repository = stack, folder, repository
+        self._cores = sorted(os.sched_getaffinity(0))
+        self._neighbours: dict[str, Neighbour] = {}
+
+    def begin(self, points: list[Point], seconds: float) -> None:
+        """Ask for everything once, and start the neighbours, where there is a core for them."""
+        for point in points:
+            for requests in (point.whole, *point.parts.values()):
+                self._wire.ask(requests[0])
+        if len(self._cores) > 1:
+            near = min(points, key=lambda point: abs(point.rows - NEIGHBOUR_ROWS))
+            for part in (self._plan.embedding, self._plan.dense):
+                model = self._repository / part.name / str(self._plan.version) / "model.onnx"
+                inputs = {tensor.name: _as_model_takes(near.inputs[part.name][tensor.name], tensor.dims) for tensor in part.inputs}
+                started = neighbour(model, inputs, self._cores[-1], seconds, self._folder)
+                self._neighbours[part.name] = self._stack.enter_context(started)
+
+    def once(self, point: Point) -> None:
+        """One round at one size. What a Ctrl-C breaks off is left out."""
+        pids = list(processes.members(self._session))
+        first_ms = self._wire.latency_ms(point.whole[0])
+        count = self._count(first_ms)
+        start_s = processes.cpu_s(pids) + time.process_time()
+        latency_ms = [self._wire.latency_ms(message) for message in itertools.islice(itertools.cycle(point.whole), count)]
+        self.cpu[point.rows].append(1e3 * (processes.cpu_s(pids) + time.process_time() - start_s) / count)
+        self.whole[point.rows] += latency_ms
+        for part in (self._plan.embedding, self._plan.dense):
+            requests = point.parts[part.name]
+            count = self._count(self._wire.latency_ms(requests[0]) + ASKING_MS)
+            with _pinned(pids, set(self._cores[:-1])):
+                busy_ms, seen_ms = self._wire.timed(part.name, requests, count)
+                self.busy[part.name][point.rows] += busy_ms
+                self.seen[part.name][point.rows] += seen_ms
+                if part.name in self._neighbours:
+                    with self._neighbours[part.name].busy():
+                        self._wire.ask(requests[0])
+                        busy_ms, _ = self._wire.timed(part.name, requests, count)
+                    self.contended[part.name][point.rows] += busy_ms
+
+    def _count(self, each_ms: float) -> int:
+        """Samples that fit into this point's share of the time: the whole has a third, each part's two curves a third."""
+        return min(max(int(1e3 * self._budget_s / _CURVES / each_ms), FEWEST), MOST)
+
+
+@contextmanager
+def _pinned(pids: list[int], cores: set[int]) -> Iterator[None]:
+    """The server and this process on `cores` only, where there are any."""
+    everywhere = os.sched_getaffinity(0)
+    if cores:
+        processes.pin([*pids, os.getpid()], cores)
+    try:
+        yield
+    finally:
+        if cores:
+            processes.pin([*pids, os.getpid()], everywhere)
+
+
+def _point(wire: Wire, plan: Plan, rows: int, law: ids.Skew, rng: np.random.Generator) -> Point:
+    """Requests of one size; the dense model's inputs are what the embedding model answers."""
+    draw = samples.by_law(law, rng)
+    distinct = DISTINCT if rows <= 256 else 3  # larger ones fill memory, and fewer of them fill the caches
+    whole, parts = [], defaultdict(list)
+    first: dict[str, Arrays] = {}
+    for _ in range(distinct):
+        inputs = samples.rows(plan, rows, rng, draw=draw)
+        whole.append(request(plan.name, plan.inputs, inputs))
+        parts[plan.embedding.name].append(request(plan.embedding.name, plan.embedding.inputs, inputs))
+        joined = {**inputs, **wire.arrays(parts[plan.embedding.name][-1])}
+        parts[plan.dense.name].append(request(plan.dense.name, plan.dense.inputs, joined))
+        first = first or {plan.embedding.name: dict(inputs), plan.dense.name: joined}
+    return Point(rows, whole, dict(parts), first, len(wire.ask(whole[0])))
+
+
+def _as_model_takes(array: NDArray[Any], dims: tuple[int, ...]) -> NDArray[Any]:
+    """One number a row travels as [batch, 1], and the model itself takes [batch]."""
+    return array if dims else array.reshape(len(array))
+
+
+def _load_times(wire: Wire, plan: Plan) -> dict[str, float]:
+    """Unload everything, load it again: seconds for each sub-model."""
+    for name in (plan.name, plan.embedding.name, plan.dense.name):
+        wire.unload(name)
+    load_s = {part.name: wire.load_s(part.name) for part in (plan.embedding, plan.dense)}
+    wire.load_s(plan.name)
+    return load_s
+
+
+def _memory(session: int, plan: Plan) -> dict[str, int]:
+    """PSS by sub-model; "" is the server itself. Triton gives a stub the instance's name, such as shop_dense_0_0."""
+    found = {plan.embedding.name: 0, plan.dense.name: 0, "": 0}
+    for pid, arguments in processes.members(session).items():
+        names = {argument.rsplit("_", 2)[0] for argument in arguments}
+        found[next((name for name in found if name in names), "")] += processes.pss_bytes(pid)
+    return found
+
+
+def _gathers(plan: Plan, law: ids.Skew, rng: np.random.Generator) -> float:
+    """Table rows that a row of the inputs reads, in the mean."""
+    inputs = samples.rows(plan, 256, rng, draw=samples.by_law(law, rng))
+    lengths = {bags.values: np.asarray(inputs[bags.lengths]) for bags in plan.bags}
+    total = 0.0
+    for lookup in plan.lookups:
+        if lookup.input in lengths:
+            of_features = lengths[lookup.input][:, slice(*lookup.columns) if lookup.columns else slice(None)]
+            total += float(of_features.astype(np.float64).sum(axis=1).mean())
+        else:
+            total += lookup.width
+    return total
+
+
+def _curve(taken: dict[int, list[float]]) -> Curve:
+    return curve(sorted(taken), [taken[rows] for rows in sorted(taken)])
+
+
+def _profile(
+    plan: Plan,
+    origin: dict[str, Any],
+    runner: _Runner,
+    points: list[Point],
+    load_s: dict[str, float],
+    pss: dict[str, int],
+    gathers: float,
+) -> Profile:
+    def part(model: Submodel) -> PartProfile:
+        contended = runner.contended[model.name]
+        return PartProfile(
+            name=model.name,
+            role=model.role,
+            instances=model.instances,
+            threads=model.threads,
+            alone=_curve(runner.busy[model.name]),
+            contended=_curve(contended) if contended else None,
+            client=_curve(runner.seen[model.name]),
+            pss_bytes=pss[model.name],
+            load_s=load_s[model.name],
+        )
+
+    whole = _curve(runner.whole)
+    parts = (part(plan.embedding), part(plan.dense))
+    last = points[-1]
+    return Profile(
+        model=plan.name,
+        version=plan.version,
+        build=plan.build,
+        max_batch_size=plan.max_batch_size,
+        queue_delay_us=plan.queue_delay_us,
+        provenance=origin,
+        parts=parts,
+        whole=whole,
+        cpu_ms=tuple(statistics.median(runner.cpu[rows]) for rows in whole.x),
+        overhead_ms=max(whole.median_ms[0] - math.fsum(found.alone.median_ms[0] for found in parts), 0.0),
+        request_bytes_per_row=len(last.whole[0]) / last.rows,
+        response_bytes_per_row=last.response_bytes / last.rows,
+        gathers_per_row=gathers,
+        server_pss_bytes=pss[""],
+    )
