@@ -85,12 +85,16 @@ def inputs(model: Published, scale: float, batch: int, seed: int) -> tuple[Tenso
 
 
 def _shorten_sums(module: nn.Module) -> None:
-    """Sums of many vectors get about unit length: else they would drown the other features, and saturate the last layer."""
+    """Sums of many vectors get about unit length: else they would drown the other features, and saturate the last layer.
+
+    A bag of different rows grows with the root of its length, one of the same row over and over with its length: the
+    power lies between, so that neither is lost to rounding when the dot products are taken.
+    """
     with torch.no_grad():
         for part in module.modules():
             if isinstance(part, Bags):
                 for table, length in zip(part.tables.parameters(), part.lengths, strict=True):
-                    table.mul_(length**-0.5)
+                    table.mul_(length**-0.75)
             elif isinstance(part, GroupedLinear):
                 for parameter in part.parameters():
                     parameter.mul_(len(part.weight) ** -0.5)
