@@ -37,6 +37,7 @@ COMMANDS = {
     "profile": "Measure what a build costs: latency by batch, memory, load time.",
     "perf-data": "Write valid random inputs for perf_analyzer.",
     "perf": "Measure a served model.",
+    "simulate": "Tell from a profile how a load would be served.",
     "demo": "Train, build, serve, verify and load a small model.",
     "completion": "Print a shell completion script.",
 }

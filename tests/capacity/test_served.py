@@ -1,0 +1,107 @@
+"""Profiles as pools, and the command `simulate`."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsplit.capacity import served
+from recsplit.capacity.profile import to_json
+from recsplit.capacity.simulate import simulate
+from recsplit.errors import InputError
+from tests.capacity.profiles import small
+from tests.conftest import Run
+
+WORKLOAD = """
+name = "{name}"
+[latency]
+bound_ms = {bound_ms}
+percentile = 95
+[sizes]
+law = "fixed"
+size = 100
+[arrivals]
+process = "poisson"
+rate = 50.0
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    (tmp_path / "profile.json").write_text(to_json(small()))
+    (tmp_path / "workload.toml").write_text(WORKLOAD.format(name="even", bound_ms=20.0))
+    return tmp_path / "profile.json", tmp_path / "workload.toml"
+
+
+def test_a_query_alone_takes_what_was_measured() -> None:
+    """The samples are 0.9, 1 and 1.2 times the median, so the median query is the median of the whole."""
+    profile = small()
+    arrivals = np.arange(2000.0)
+    found = simulate(served.pools(profile, {}), arrivals, np.full(2000, 8), cores=served.cores(profile, 2))
+    assert np.median(found.latency_ms) == pytest.approx(profile.whole.median_ms[1], rel=0.05)
+
+
+def test_contention_is_that_of_the_profile() -> None:
+    assert served.cores(small(), 2).slowdown == pytest.approx(4 / 3)
+    quiet = small()
+    quiet = dataclasses.replace(quiet, parts=tuple(dataclasses.replace(part, contended=None) for part in quiet.parts))
+    assert served.cores(quiet, 2).slowdown == 1
+
+
+def test_instances_are_those_asked_for_or_those_measured() -> None:
+    wire, embedding, dense = served.pools(small(), {"dense": 3})
+    assert (len(embedding.servers), len(dense.servers)) == (1, 3)
+    assert (wire.after, embedding.after, dense.after) == ((), ("wire",), ("embedding",))
+    with pytest.raises(InputError, match="0 dense instances"):
+        served.pools(small(), {"dense": 0})
+
+
+def test_the_command_tells_latencies_and_the_largest_rate(run_recsplit: Run, files: tuple[Path, Path]) -> None:
+    profile, workload = files
+    done = run_recsplit("simulate", profile, "--workload", workload, "--cores", "2", "--search", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["queries"] == pytest.approx(30_000, rel=0.05)
+    assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
+    assert [pool["servers"] for pool in found["pools"]] == [None, 1, 1]
+    assert found["throughput"]["low"] <= found["throughput"]["rate"] <= found["throughput"]["high"]
+    at = run_recsplit("simulate", profile, "--workload", workload, "--cores", "2", "--rate", str(found["throughput"]["rate"]), "--json")
+    assert json.loads(at.stdout)["p95_ms"] == pytest.approx(20, rel=0.25)
+    more = run_recsplit("simulate", profile, "--workload", workload, "--cores", "8", "--instances", "embedding=2,dense=2", "--search")
+    assert "Up to" in more.stdout
+    assert "p95 within 20 ms" in more.stdout
+
+
+def test_a_bound_that_nobody_can_meet_is_said_so(run_recsplit: Run, files: tuple[Path, Path]) -> None:
+    profile, workload = files
+    workload.write_text(WORKLOAD.format(name="hopeless", bound_ms=0.5))
+    done = run_recsplit("simulate", profile, "--workload", workload, "--search")
+    assert done.returncode == 0, done.stderr
+    assert "No rate has p95 within 0.5 ms: a single query takes longer" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--instances", "embedding:2"], "--instances has 'embedding:2'"),
+        (["--instances", "dense=0"], "0 dense instances serve nobody"),
+        (["--rate", "0"], "0"),
+        (["--seconds", "0.00001"], "no query arrives"),
+    ],
+)
+def test_bad_options_are_refused(run_recsplit: Run, files: tuple[Path, Path], arguments: list[str], message: str) -> None:
+    done = run_recsplit("simulate", files[0], "--workload", files[1], *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_a_file_that_is_no_profile_is_refused(run_recsplit: Run, files: tuple[Path, Path]) -> None:
+    done = run_recsplit("simulate", files[1], "--workload", files[1])
+    assert done.returncode == 2
+    assert "is not JSON" in done.stderr
+    assert "recsplit profile DIR" in done.stderr
+    done = run_recsplit("simulate", "/nowhere.json", "--workload", files[1])
+    assert done.returncode == 2
+    assert "/nowhere.json" in done.stderr
