@@ -1,4 +1,4 @@
-"""Queries made ready before the clock starts: a pool of serialised gRPC requests with the workload's sizes and id skew."""
+"""Queries made ready before the clock starts: a pool of HTTP requests, as bytes, with the workload's sizes and id skew."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from recsplit.capacity import sizes
 from recsplit.capacity.workload import Workload
 from recsplit.client.query import split
 from recsplit.plan import Plan, Tensor
+from recsplit_perf import connection
 
 #: Distinct queries in a pool, where they fit.
 DISTINCT = 1000
@@ -25,7 +26,7 @@ _PROBE_ROWS = 16
 
 @dataclass(frozen=True)
 class Ready:
-    """A query of `rows` rows, as the serialised requests of its sub-queries."""
+    """A query of `rows` rows, as the HTTP requests of its sub-queries."""
 
     rows: int
     parts: tuple[bytes, ...]
@@ -53,7 +54,7 @@ def pool(plan: Plan, workload: Workload, rng: np.random.Generator) -> list[Ready
 def ready(plan: Plan, inputs: Mapping[str, NDArray[Any]]) -> Ready:
     """One query with these inputs, first dimension = rows."""
     rows = len(next(iter(inputs.values())))
-    return Ready(rows, tuple(request(plan.name, plan.inputs, part.tensors) for part in split(inputs, plan.max_batch_size)))
+    return Ready(rows, tuple(connection.request(plan.name, plan.inputs, part.tensors) for part in split(inputs, plan.max_batch_size)))
 
 
 def request(model: str, tensors: Sequence[Tensor], inputs: Mapping[str, NDArray[Any]]) -> bytes:

@@ -47,7 +47,11 @@ command.add_command(perf_compare.command, "compare")
 )
 @click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
-@click.option("--url", metavar="HOST:PORT", help="gRPC address of a server that runs; without it DIR is served for the measurement.")
+@click.option(
+    "--url",
+    metavar="HOST:PORT",
+    help="A server that runs: its gRPC address, or with --workload its HTTP address. Without it DIR is served.",
+)
 @click.option("--seconds", type=click.FloatRange(0, 3600, min_open=True), default=10, show_default=True, help="How long.")
 @click.option("--workload", metavar="FILE", type=click.Path(path_type=Path), help="An open loop that follows this TOML file.")
 @click.option("--rate", type=click.FloatRange(0, 1e6, min_open=True), help="Queries per second.  [default: the workload's]")
@@ -87,7 +91,7 @@ def run(
     if output is not None:
         refuse_output(output)
     if url is not None:
-        url = address(url, "grpc")
+        url = address(url, "grpc" if workload is None else "http")
     if workload is not None:
         if concurrency is not None or batch is not None:
             name = "--batch" if batch is not None else "--concurrency"
@@ -125,7 +129,7 @@ def _open_loop(
         wanted = dataclasses.replace(wanted, seed=seed)
     rng = np.random.default_rng(wanted.seed)
     with contextlib.ExitStack() as stack:
-        url = url or stack.enter_context(perf_search.served(repository, plan.name))
+        url = url or stack.enter_context(perf_search.served(repository, plan.name)).http_url
         with progress("Preparing queries"):
             pool = queries.pool(plan, wanted, rng)
         with (
@@ -188,7 +192,7 @@ def _closed_loop(
     inputs = samples.rows(plan, batch * DISTINCT_QUERIES, rng)  # drawn together, ragged rows share a shape, and Triton batches them
     queries = [{name: array[n * batch : (n + 1) * batch] for name, array in inputs.items()} for n in range(DISTINCT_QUERIES)]
     with contextlib.ExitStack() as stack:
-        url = url or stack.enter_context(perf_search.served(repository, plan.name))
+        url = url or stack.enter_context(perf_search.served(repository, plan.name)).grpc_url
         origin = provenance()
         with progress(f"Loading {plan.name} for {seconds:g} s"):
             result = load.run(url, plan.name, queries, seconds=seconds, concurrency=concurrency)

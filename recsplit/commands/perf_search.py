@@ -4,11 +4,15 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
 from recsplit.commands.output import example, json_option, progress, show_json, show_table
+
+if TYPE_CHECKING:
+    from recsplit.serving import Server
 
 COLUMNS = ("rate", "queries", "percentile_ms", "kept_up")
 
@@ -22,7 +26,7 @@ COLUMNS = ("rate", "queries", "percentile_ms", "kept_up")
 @click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--workload", metavar="FILE", type=click.Path(path_type=Path), required=True, help="TOML file: sizes, arrivals, ids, bound.")
 @click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
-@click.option("--url", metavar="HOST:PORT", help="gRPC address of a server that runs; without it DIR is served for the search.")
+@click.option("--url", metavar="HOST:PORT", help="HTTP address of a server that runs; without it DIR is served for the search.")
 @click.option("--seconds", type=click.FloatRange(0, 3600, min_open=True), default=10, show_default=True, help="Each trial, at least.")
 @click.option("--rate", type=click.FloatRange(0.5, 1e5), help="Where to begin, in queries per second.  [default: the workload's]")
 @click.option("--precision", type=click.FloatRange(0.005, 0.5), default=0.05, show_default=True, help="Of the rate.")
@@ -61,7 +65,7 @@ def command(
     plan = find(repository, model).plan
     wanted = read(workload)
     if url is not None:
-        url = address(url, "grpc")
+        url = address(url, "http")
     first = arrivals.rate(wanted.arrivals) if rate is None else rate
     least = live.least_rate(seconds)
     if first < least:
@@ -77,7 +81,7 @@ def command(
     folder.mkdir(parents=True, exist_ok=True)
     known = live.kept(folder, plan, wanted)
     with contextlib.ExitStack() as stack:
-        url = url or stack.enter_context(served(repository, plan.name))
+        url = url or stack.enter_context(served(repository, plan.name)).http_url
         with progress("Preparing queries"):
             pool = queries.pool(plan, wanted, np.random.default_rng(wanted.seed))
         bound = wanted.latency
@@ -125,14 +129,14 @@ def command(
 
 
 @contextlib.contextmanager
-def served(repository: Path, model: str) -> Iterator[str]:
-    """The gRPC address of a server that runs for the time being."""
+def served(repository: Path, model: str) -> Iterator["Server"]:
+    """A server that runs for the time being."""
     from recsplit.serving import serve
 
     with contextlib.ExitStack() as stack:
         with progress(f"Starting Triton on {repository}"):
             server = stack.enter_context(serve(repository, models=[model]))
-        yield server.grpc_url
+        yield server
 
 
 def _plain(value_ms: float) -> float | None:

@@ -42,7 +42,7 @@ def test_a_pool_has_the_sizes_of_the_law(plan: Plan, pool: list[Ready]) -> None:
 def test_every_query_is_sent_when_it_is_due(server: Server, pool: list[Ready]) -> None:
     times = np.sort(np.random.default_rng(1).random(100))
     choice = np.arange(100)
-    sent = open_loop.send(server.grpc_url, pool, times, choice, warmup_s=0.2, seconds=0.8)
+    sent = open_loop.send(server.http_url, pool, times, choice, warmup_s=0.2, seconds=0.8)
     kept = times >= 0.2
     assert np.allclose(sent.due_s, times[kept] - 0.2)
     assert (sent.query_rows == [pool[n].rows for n in choice[kept]]).all()
@@ -64,7 +64,7 @@ def test_a_server_that_pauses_is_charged_for_every_query_that_was_due(server: Se
     timer = threading.Timer(0.7, pause)
     timer.start()
     try:
-        sent = open_loop.send(server.grpc_url, pool, times, np.zeros(200, dtype=np.int64), warmup_s=0, seconds=2)
+        sent = open_loop.send(server.http_url, pool, times, np.zeros(200, dtype=np.int64), warmup_s=0, seconds=2)
     finally:
         timer.cancel()
         os.kill(server.pid, signal.SIGCONT)
@@ -76,7 +76,7 @@ def test_a_server_that_pauses_is_charged_for_every_query_that_was_due(server: Se
 
 def test_a_generator_that_is_late_says_how_late(server: Server, pool: list[Ready]) -> None:
     times = np.zeros(3000)  # all due at once
-    sent = open_loop.send(server.grpc_url, pool, times, np.zeros(3000, dtype=np.int64), warmup_s=0, seconds=1)
+    sent = open_loop.send(server.http_url, pool, times, np.zeros(3000, dtype=np.int64), warmup_s=0, seconds=1)
     assert sent.late_ms[-1] > 10
     assert (np.diff(sent.late_ms) >= 0).all()
     assert (sent.latency_ms >= sent.late_ms).all()
@@ -93,7 +93,7 @@ def test_a_large_query_is_split_and_counts_once(server: Server, plan: Plan) -> N
             return int(found["inference_count"])
 
         before = served()
-        sent = open_loop.send(server.grpc_url, large, np.arange(6) / 20, np.arange(6) % 3, warmup_s=0, seconds=0.3)
+        sent = open_loop.send(server.http_url, large, np.arange(6) / 20, np.arange(6) % 3, warmup_s=0, seconds=0.3)
         assert sent.query_rows.tolist() == [64, 65, 600] * 2
         assert np.isfinite(sent.latency_ms).all()
         assert served() - before == 2 * 729 + 64  # and the first query, before the clock starts
@@ -103,7 +103,7 @@ def test_failed_queries_are_endless_and_counted_by_message(server: Server, plan:
     bad = {name: array.copy() for name, array in samples.rows(plan, 100, np.random.default_rng(3)).items()}
     bad["user"][99] = 10_000
     mixed = [pool[0], queries.ready(plan, bad)]
-    sent = open_loop.send(server.grpc_url, mixed, np.arange(20) / 50, np.arange(20) % 2, warmup_s=0.1, seconds=0.3)
+    sent = open_loop.send(server.http_url, mixed, np.arange(20) / 50, np.arange(20) % 2, warmup_s=0.1, seconds=0.3)
     assert len(sent.latency_ms) == 15
     assert np.isinf(sent.latency_ms).sum() == 8  # the queries 5, 7, ... 19
     ((message, count),) = sent.errors.items()
@@ -113,7 +113,7 @@ def test_failed_queries_are_endless_and_counted_by_message(server: Server, plan:
 
 def test_queries_that_would_fill_the_memory_are_not_sent(server: Server, pool: list[Ready], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_loop, "MOST_ON_THEIR_WAY", 5)
-    sent = open_loop.send(server.grpc_url, pool, np.zeros(500), np.zeros(500, dtype=np.int64), warmup_s=0, seconds=1)
+    sent = open_loop.send(server.http_url, pool, np.zeros(500), np.zeros(500, dtype=np.int64), warmup_s=0, seconds=1)
     assert len(sent.latency_ms) == 500
     assert sent.errors["not sent: too many queries were on their way"] == np.isinf(sent.latency_ms).sum() > 0
 
@@ -122,7 +122,7 @@ def test_an_interrupted_load_keeps_what_was_measured(server: Server, pool: list[
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     times = np.arange(3000) / 100
-    sent = open_loop.send(server.grpc_url, pool, times, np.zeros(3000, dtype=np.int64), warmup_s=0.1, seconds=30, stop=stop)
+    sent = open_loop.send(server.http_url, pool, times, np.zeros(3000, dtype=np.int64), warmup_s=0.1, seconds=30, stop=stop)
     assert sent.interrupted
     assert 0.2 < sent.seconds < 5
     assert 10 < len(sent.due_s) < 1000
@@ -136,14 +136,14 @@ def test_a_load_that_cannot_start_says_why(server: Server, plan: Plan, pool: lis
     bad = {name: array.copy() for name, array in samples.rows(plan, 3, np.random.default_rng(3)).items()}
     bad["user"][0] = 10_000
     with pytest.raises(RecsplitError, match=r"the first query failed: .*id 10000"):
-        open_loop.send(server.grpc_url, [queries.ready(plan, bad)], np.zeros(1), one, warmup_s=0, seconds=1)
+        open_loop.send(server.http_url, [queries.ready(plan, bad)], np.zeros(1), one, warmup_s=0, seconds=1)
     many = open_loop.MOST_QUERIES + 1
     with pytest.raises(InputError, match="more than one run may have"):
-        open_loop.send(server.grpc_url, pool, np.zeros(many), np.zeros(many, dtype=np.int64), warmup_s=0, seconds=1)
+        open_loop.send(server.http_url, pool, np.zeros(many), np.zeros(many, dtype=np.int64), warmup_s=0, seconds=1)
 
 
 def test_a_live_run_tells_where_it_comes_from(server: Server, plan: Plan, pool: list[Ready]) -> None:
-    run = live.measure(server.grpc_url, plan, SMALL, pool, np.random.default_rng(4), seconds=0.5, warmup_s=0.1)
+    run = live.measure(server.http_url, plan, SMALL, pool, np.random.default_rng(4), seconds=0.5, warmup_s=0.1)
     assert (run.model, run.version, run.rate) == ("tiny", plan.version, 100.0)
     assert run.workload["sizes"] == {"law": "uniform", "low": 1, "high": 9}
     assert {"machine", "versions", "commit"} <= set(run.provenance)

@@ -28,7 +28,7 @@ def test_a_workload_is_offered_and_its_runs_are_compared(
 ) -> None:
     files = [tmp_path / "a.npz", tmp_path / "b.npz"]
     for file in files:
-        done = run_recsplit("perf", "run", tiny, "--url", server.grpc_url, "--workload", workload, "--seconds", "1", "-o", file, "--json")
+        done = run_recsplit("perf", "run", tiny, "--url", server.http_url, "--workload", workload, "--seconds", "1", "-o", file, "--json")
         assert done.returncode == 0, done.stderr
         summary = json.loads(done.stdout)
         assert (summary["rate"], summary["failed"], summary["workload"]["name"]) == (60, 0, "small")
@@ -52,7 +52,7 @@ def test_closed_loops_are_compared_too_and_with_a_warning(run_recsplit: Run, ser
 
 
 def test_a_run_that_is_interrupted_keeps_what_was_measured(server: Server, tiny: Path, workload: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "recsplit", "perf", "run", str(tiny), "--url", server.grpc_url, "--workload", str(workload)]
+    command = [sys.executable, "-m", "recsplit", "perf", "run", str(tiny), "--url", server.http_url, "--workload", str(workload)]
     process = subprocess.Popen(
         [*command, "--seconds", "60", "-o", str(tmp_path / "run.npz")], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -72,7 +72,7 @@ def test_a_run_that_is_interrupted_keeps_what_was_measured(server: Server, tiny:
 
 def test_a_search_keeps_its_trials_and_is_resumed(run_recsplit: Run, server: Server, tiny: Path, workload: Path, tmp_path: Path) -> None:
     folder = tmp_path / "search"
-    arguments = ("perf", "search", tiny, "--url", server.grpc_url, "--workload", workload, "-o", folder, "--seconds", "0.3", "--json")
+    arguments = ("perf", "search", tiny, "--url", server.http_url, "--workload", workload, "-o", folder, "--seconds", "0.3", "--json")
     first = run_recsplit(*arguments, "--trials", "3")
     assert first.returncode == 0, first.stderr
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -87,7 +87,7 @@ def test_a_search_keeps_its_trials_and_is_resumed(run_recsplit: Run, server: Ser
     assert json.loads(more.stdout)["trials"][:3] == json.loads(first.stdout)["trials"]
     other = workload.with_name("other.toml")
     other.write_text(TOML.format(bound_ms=70))
-    refused = run_recsplit("perf", "search", tiny, "--url", server.grpc_url, "--workload", other, "-o", folder, "--resume")
+    refused = run_recsplit("perf", "search", tiny, "--url", server.http_url, "--workload", other, "-o", folder, "--resume")
     assert refused.returncode == 2
     assert "is of another search" in refused.stderr
 
@@ -96,13 +96,13 @@ def test_a_bound_nobody_can_meet_is_an_error_that_says_so(run_recsplit: Run, ser
     path = tmp_path / "strict.toml"
     path.write_text(TOML.format(bound_ms=0.01))
     done = run_recsplit(
-        *("perf", "search", tiny, "--url", server.grpc_url, "--workload", path, "-o", tmp_path / "s", "--seconds", "0.5", "--rate", "20")
+        *("perf", "search", tiny, "--url", server.http_url, "--workload", path, "-o", tmp_path / "s", "--seconds", "0.5", "--rate", "20")
     )
     assert done.returncode == 1
     assert "bound unreachable: p95 is" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "s").glob("trial-*.npz"))
-    short = run_recsplit("perf", "search", tiny, "--url", server.grpc_url, "--workload", path, "--seconds", "0.5", "--rate", "1")
+    short = run_recsplit("perf", "search", tiny, "--url", server.http_url, "--workload", path, "--seconds", "0.5", "--rate", "1")
     assert short.returncode == 2
     assert "--seconds 5" in short.stderr
 

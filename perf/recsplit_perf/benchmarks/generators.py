@@ -1,13 +1,14 @@
 """Whether two load generators see the same server: `python -m recsplit_perf.benchmarks.generators`.
 
-NVIDIA's perf_analyzer and recsplit_perf.open_loop send requests of one size at one rate to the same server, in pairs of
-runs that take turns in who goes first. perf_analyzer counts latency from when a request was really sent; the open loop
+NVIDIA's perf_analyzer and recsplit_perf.open_loop send requests of one size at one rate to the same server's HTTP port, in
+pairs of runs that take turns in who goes first. perf_analyzer counts latency from when a request was really sent; the open loop
 from when it was due, and both are shown.
 """
 
 import contextlib
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,18 @@ from recsplit.serving import serve
 from recsplit_perf import data, live, perf_analyzer, queries
 from recsplit_perf.machine import provenance
 
-COLUMNS = ("pair", "analyzer_per_s", "ours_per_s", "analyzer_p50_ms", "ours_p50_ms", "analyzer_p95_ms", "ours_p95_ms", "ours_p95_due_ms")
+COLUMNS = (
+    "pair",
+    "analyzer_per_s",
+    "ours_per_s",
+    "analyzer_p50_ms",
+    "ours_p50_ms",
+    "analyzer_p95_ms",
+    "ours_p95_ms",
+    "ours_p95_due_ms",
+    "late_p99_ms",
+    "ours_cpu_us",
+)
 AGREEMENT = 0.05
 
 Distribution = Literal["constant", "poisson"]
@@ -32,7 +44,7 @@ Distribution = Literal["constant", "poisson"]
 
 @click.command()
 @click.argument("repository", type=click.Path(path_type=Path))
-@click.option("--url", help="gRPC address of a server that runs; without it the repository is served.")
+@click.option("--url", help="HTTP address of a server that runs; without it the repository is served.")
 @click.option("-b", "--batch", type=click.IntRange(1), default=64, show_default=True, help="Rows in a request.")
 @click.option("--rate", type=click.FloatRange(1), default=100.0, show_default=True, help="Requests per second.")
 @click.option("--distribution", type=click.Choice(["constant", "poisson"]), default="constant", show_default=True, help="Of the arrivals.")
@@ -48,7 +60,7 @@ def command(
     analyzer = perf_analyzer.find_or_install(progress)
     with contextlib.ExitStack() as stack:
         if url is None:
-            url = stack.enter_context(serve(repository, models=[plan.name])).grpc_url
+            url = stack.enter_context(serve(repository, models=[plan.name])).http_url
         advance = stack.enter_context(progress("Measuring", total=2 * pairs))
         rows = []
         for pair in range(pairs):
@@ -78,14 +90,20 @@ def measure_pair(
             path = Path(folder) / "data.json"
             data.write(path, plan, data.entries_for(batch), pair)
             load = perf_analyzer.Rate(rate, distribution)
-            seen = perf_analyzer.measure(analyzer, url=url, model=plan.name, batch=batch, load=load, data=path, seconds=seconds)
+            seen = perf_analyzer.measure(
+                analyzer, url=url, model=plan.name, batch=batch, load=load, data=path, seconds=seconds, protocol="http"
+            )
         found.update(analyzer_per_s=seen.rows_per_s / batch, analyzer_p50_ms=seen.p50_ms, analyzer_p95_ms=seen.p95_ms)
 
     def ours() -> None:
         process: arrivals.Arrivals = arrivals.Constant(rate) if distribution == "constant" else arrivals.Poisson(rate)
         workload = Workload("generators", Bound(1000.0), sizes.Fixed(batch), process, ids.Uniform(), seed=pair)
         rng = np.random.default_rng(pair)
-        run = live.measure(url, plan, workload, queries.pool(plan, workload, rng), rng, seconds=seconds)
+        pool = queries.pool(plan, workload, rng)
+        before_s = time.process_time()
+        run = live.measure(url, plan, workload, pool, rng, seconds=seconds)
+        found["ours_cpu_us"] = round(1e6 * (time.process_time() - before_s) / len(run.sent_s), 1)  # a request
+        found["late_p99_ms"] = percentile_ms(run.late_ms, 99)
         p50, p95 = (percentile_ms(run.latency_ms - run.late_ms, percent) for percent in (50, 95))
         found.update(
             ours_per_s=run.summary()["answered_per_s"], ours_p50_ms=p50, ours_p95_ms=p95, ours_p95_due_ms=percentile_ms(run.latency_ms, 95)
