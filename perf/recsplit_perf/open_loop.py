@@ -68,7 +68,8 @@ def send(
 
     Queries due in the first `warmup_s` are sent and left out of the result, whose times begin where they end. `stop`, or
     Ctrl-C, ends the load early and keeps what was measured. Raises RecsplitError, with the server's message, where the first
-    query of the pool is not answered before the clock starts; InputError for more than MOST_QUERIES.
+    query of the pool is not answered before the clock starts; InputError for more than MOST_QUERIES. Ends about `timeout_s`
+    after the last query was due, at the latest.
     """
     if len(times_s) > MOST_QUERIES:
         raise InputError(f"{len(times_s)} queries are more than one run may have", hint=f"at most {MOST_QUERIES}: lower rate or seconds")
@@ -116,6 +117,7 @@ class _Flight:
     messages: dict[int, str] = field(default_factory=dict)  # of failed queries, by number
     start: float = 0.0
     unanswered: int = 0
+    looked_s: float = 0.0  # when timeouts were last looked for
     epoll: select.epoll = field(default_factory=select.epoll)
     idle: list[Connection] = field(default_factory=list)
     busy: dict[int, tuple[Connection, _Query, float]] = field(default_factory=dict)  # by file number; s when it was sent
@@ -190,7 +192,10 @@ class _Flight:
     def _take(self, wait_s: float) -> bool:
         """Wait for answers, `wait_s` at most, and take them. True where `stop` is set."""
         # epoll waits whole milliseconds, and select takes microseconds.
-        if wait_s > 0 and not select.select([self.epoll], [], [], min(wait_s, _LOOK_S))[0]:
+        if wait_s > 0:
+            select.select([self.epoll], [], [], min(wait_s, _LOOK_S))
+        if self.now_s() >= self.looked_s + _LOOK_S:
+            self.looked_s = self.now_s()
             self._time_out()
         for number, _ in self.epoll.poll(0):
             connection, state, _ = self.busy[number]
@@ -234,13 +239,16 @@ class _Flight:
         self.latency_ms[state.number] = np.inf
 
     def _time_out(self) -> None:
-        late_s = self.now_s() - self.timeout_s
+        """End what was sent, or waits since it was due, for longer than timeout_s; both are in this order."""
+        before_s, problem = self.now_s() - self.timeout_s, f"no answer within {self.timeout_s:g} s"
+        while self.line and self.line[0][0].due_s < before_s:
+            self._end(self.line.popleft()[0], problem)
         for number, (connection, state, sent_s) in list(self.busy.items()):
-            if sent_s > late_s:
-                break  # they were sent in this order
+            if sent_s > before_s:
+                break
             connection.broken = True
             self._free(number)
-            self._end(state, f"no answer within {self.timeout_s:g} s")
+            self._end(state, problem)
 
     def _connection(self) -> Connection:
         return Connection(self.url)

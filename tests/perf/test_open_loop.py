@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,26 @@ def test_a_server_that_pauses_is_charged_for_every_query_that_was_due(server: Se
     waited = (sent.latency_ms > 100).sum()
     assert waited >= 40  # 0.6 s, less 0.1, at 100 queries/s
     assert sent.latency_ms.max() > 450
+
+
+def test_queries_that_are_never_answered_time_out_in_line_too(server: Server, pool: list[Ready], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_loop, "MOST_CONNECTIONS", 4)
+    timers = [threading.Timer(0.4, os.kill, (server.pid, signal.SIGSTOP)), threading.Timer(3, os.kill, (server.pid, signal.SIGCONT))]
+    for timer in timers:
+        timer.start()
+    start = time.monotonic()
+    try:
+        sent = open_loop.send(
+            server.http_url, pool, np.arange(100) / 100, np.zeros(100, dtype=np.int64), warmup_s=0, seconds=1, timeout_s=0.5
+        )
+    finally:
+        took_s = time.monotonic() - start
+        for timer in timers:
+            timer.join()
+    assert len(sent.latency_ms) == 100
+    assert sent.errors == {"no answer within 0.5 s": np.isinf(sent.latency_ms).sum()}
+    assert np.isinf(sent.latency_ms).sum() > 40
+    assert took_s < 2.8  # the server was still stopped
 
 
 def test_a_generator_that_is_late_says_how_late(server: Server, pool: list[Ready]) -> None:
