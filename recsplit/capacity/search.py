@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recsplit.capacity.workload import Bound
 from recsplit.errors import InputError
 
-#: A trial this many times above or below the bound needs no second one.
+#: A trial this many times below the bound needs no second one. One above it always does: what disturbs a measurement adds to it.
 CLEAR = 1.3
 #: Resampled searches for the interval.
 RESAMPLES = 500
@@ -96,7 +96,7 @@ def search(
     """The largest rate, between `least` and `most` queries per second, whose percentile keeps under the bound.
 
     1. From `first` on, double or halve until the bound lies between two rates.
-    2. Bisect (in the logarithm) until they are `precision` apart. Near the bound, the median of `repeats` trials decides.
+    2. Bisect (in the logarithm) until they are `precision` apart. Unless a trial is far below the bound, most of `repeats` decide.
     3. Fit a rising curve to all trials; its crossing is the rate. Resample the trials for the interval, and measure again
        at its ends and middle until it is within `precision` on either side, or `max_trials` are done.
 
@@ -188,15 +188,17 @@ def _bracket(
 
 
 def _clear(trial: Trial, bound: Bound) -> bool:
-    return not trial.kept_up or not bound.bound_ms / CLEAR <= trial.percentile_ms <= bound.bound_ms * CLEAR
+    return trial.kept_up and trial.percentile_ms < bound.bound_ms / CLEAR
 
 
 def _by_rate(trials: Sequence[Trial], bound: Bound) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Rates in order, the mean log of percentile over bound at each (within a factor 10: an overload is one, no more), counts."""
+    """Rates in order, the median log of percentile over bound at each (within a factor 10: an overload is one, no more), counts."""
     rates, place = np.unique([trial.rate for trial in trials], return_inverse=True)
     over = np.log(np.clip([trial.percentile_ms / bound.bound_ms for trial in trials], 0.1, 10))
-    counts = np.bincount(place).astype(np.float64)
-    return rates, np.bincount(place, over) / counts, counts
+    counts = np.bincount(place)
+    ordered, starts = over[np.lexsort((over, place))], np.cumsum(counts) - counts
+    medians = (ordered[starts + (counts - 1) // 2] + ordered[starts + counts // 2]) / 2
+    return rates, medians, counts.astype(np.float64)
 
 
 def _rising(means: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

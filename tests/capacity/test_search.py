@@ -99,8 +99,19 @@ def test_an_interrupted_search_goes_on_with_what_was_measured() -> None:
 def test_too_few_trials_to_bracket_the_rate_are_told() -> None:
     growing = search(queue(500), P95, first=1, max_trials=3)
     assert (growing.verdict, growing.rate, growing.high) == ("too few trials", 4, math.inf)
-    falling = search(queue(500), P95, first=8000, max_trials=3)
+    falling = search(queue(500), P95, first=8000, max_trials=6)
     assert (falling.verdict, falling.rate, falling.high) == ("too few trials", 0, 2000)
+
+
+def test_a_single_disturbed_trial_leads_nowhere() -> None:
+    exact, seen = queue(500), 0
+
+    def measure(rate: float) -> Trial:
+        nonlocal seen
+        seen += 1
+        return Trial(rate, 1000.0, 1000) if seen in (3, 9) else exact(rate)
+
+    assert search(measure, P95, first=50).rate == pytest.approx(answer(500), rel=0.05)
 
 
 def test_trials_are_bounded() -> None:
