@@ -38,6 +38,7 @@ COMMANDS = {
     "perf-data": "Write valid random inputs for perf_analyzer.",
     "perf": "Measure a served model.",
     "simulate": "Tell from a profile how a load would be served.",
+    "report": "Write an HTML report: cut, load, memory, prediction.",
     "demo": "Train, build, serve, verify and load a small model.",
     "completion": "Print a shell completion script.",
 }

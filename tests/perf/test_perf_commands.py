@@ -129,3 +129,31 @@ def test_a_server_that_is_not_there_is_told(run_recsplit: Run, tiny: Path, workl
     done = run_recsplit("perf", "run", tiny, "--url", "127.0.0.1:1", "--workload", workload, env=dict(os.environ))
     assert done.returncode == 1
     assert "no server answers at 127.0.0.1:1" in done.stderr
+
+
+def test_a_report_measures_what_it_is_not_given(run_recsplit: Run, tiny: Path, workload: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = run_recsplit("report", tiny, "--workload", workload, "--seconds", "1", "-o", page, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["report"] == str(page)
+    html = page.read_text()
+    for title in ("The cut", "Latency and rate", "Workload", "Live and simulated", "Profile", "Memory"):
+        assert f"<h2>{title}</h2>" in html
+    kept = sorted(path.name for path in (tmp_path / "page").iterdir())
+    assert kept[0] == "profile.json" and len(kept) == 6
+    files = [argument for path in (tmp_path / "page").glob("*.npz") for argument in ("--run", path)]
+    again = run_recsplit("report", tiny, *files, "--profile", tmp_path / "page/profile.json", "-o", tmp_path / "again.html")
+    assert again.returncode == 0, again.stderr
+    assert "<h2>Profile</h2>" in (tmp_path / "again.html").read_text()
+
+
+def test_a_report_of_what_is_no_run_or_profile_is_refused(run_recsplit: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.npz").write_text("no")
+    for arguments, said in (
+        (("--run", "no.npz"), "no.npz"),
+        (("--profile", "no.npz"), "no.npz"),
+        (("--profile", "none.json"), "none.json can't be read"),
+    ):
+        done = run_recsplit("report", tiny, *arguments, "-o", "page.html", cwd=tmp_path)
+        assert done.returncode == 2 and said in done.stderr and "Hint:" in done.stderr
+        assert not (tmp_path / "page.html").exists()

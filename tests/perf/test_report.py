@@ -137,3 +137,10 @@ def test_live_and_simulated_are_compared_rate_by_rate(plan: Plan) -> None:
     (section,) = [section for section in page.sections if section.title == "Live and simulated"]
     assert section.table is not None
     assert section.table.rows[0] == ("100.0", "3", "3", "+0%", "3", "6", "+100%")
+
+
+def test_a_bound_above_all_points_is_drawn_and_one_far_above_is_told() -> None:
+    points = [figures.Point(100, 3, 3, 3)]
+    near, far = (figures.latency_against_rate(points, bound_ms=bound) for bound in (10, 400))
+    assert "bound 10 ms" in near and "far above" not in near
+    assert "bound 400 ms, far above" in far

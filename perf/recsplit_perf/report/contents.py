@@ -20,7 +20,7 @@ from recsplit_perf.report.page import Fact, Page, Section, Table
 from recsplit_perf.runs import Run
 
 #: Where the share of accesses is drawn: more points among the hottest rows, where the curve bends.
-_SHARES = np.unique(np.concatenate([np.geomspace(1e-4, 1, 60), np.linspace(0, 1, 60)]))
+_SHARES = np.unique(np.concatenate([np.geomspace(1e-4, 1, 60), np.linspace(0, 1, 61), [0.1]]))
 
 
 @dataclass(frozen=True)

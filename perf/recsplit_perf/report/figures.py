@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
+#: A bound so many times above everything measured is told, not drawn: it would squeeze the curves flat.
+FAR = 4
 INK, SOFT, LINE = "#16202e", "#5b6878", "#dfe4ea"
 TEAL, INDIGO, AMBER, RED, GREY = "#0f766e", "#4338ca", "#d97706", "#dc2626", "#94a3b8"
 _STYLE: dict[Any, Any] = {
@@ -70,7 +72,8 @@ def latency_against_rate(
             markersize=4,
             label="p95, whole model",
         )
-    if bound_ms is not None:
+    values = [value for point in [*points, *whole] for value in (point.p50_ms, point.p99_ms)]
+    if bound_ms is not None and bound_ms < FAR * max(values):
         axes.axhline(bound_ms, color=RED, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.annotate(
             f"bound {bound_ms:g} ms",
@@ -82,14 +85,15 @@ def latency_against_rate(
             ha="right",
             fontsize=10,
         )
-    values = [value for point in [*points, *whole] for value in (point.p50_ms, point.p99_ms)]
+    elif bound_ms is not None:
+        axes.text(0.98, 0.97, f"bound {bound_ms:g} ms, far above", transform=axes.transAxes, ha="right", va="top", color=RED, fontsize=10)
     if max(values) > 20 * min(values):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", frameon=False)
     return _svg(figure)
 
 
@@ -99,7 +103,8 @@ def latency_distribution(
     """Histogram on a logarithmic axis, with p50, p95, p99 and the bound marked."""
     figure, axes = _axes(title, "latency, ms", "queries")
     low, high = float(latency_ms.min()), float(latency_ms.max())
-    bins = np.geomspace(max(low, 1e-3), max(high, low * 1.1, 2e-3), 60)
+    middle = max(float(np.sqrt(low * high)), 1e-3)
+    bins = np.geomspace(max(min(low, middle / 2), 1e-3), max(high, middle * 2), 60)  # a factor of four at least
     axes.hist(latency_ms, bins=bins, color=TEAL, alpha=0.75)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(_plain))
@@ -109,7 +114,7 @@ def latency_distribution(
         value = float(np.percentile(latency_ms, share))
         axes.axvline(value, color=INK, linewidth=0.9)
         axes.text(value, top * (0.98 - 0.08 * n), f" p{share} {value:.3g}", fontsize=10, va="top")
-    if bound_ms is not None:
+    if bound_ms is not None and bound_ms < FAR * high:
         axes.axvline(bound_ms, color=RED, linewidth=1.2, linestyle=(0, (4, 3)))
     return _svg(figure)
 
@@ -117,8 +122,16 @@ def latency_distribution(
 def query_sizes(sizes: NDArray[np.int64], *, title: str = "Query sizes") -> str:
     """Histogram of items in a query, and the share of all items that the larger queries hold."""
     figure, axes = _axes(title, "items in a query", "share of queries")
-    axes.hist(sizes, bins=min(60, max(1, len(np.unique(sizes)))), weights=np.full(len(sizes), 1 / len(sizes)), color=INDIGO, alpha=0.75)
+    width = max(1, int(sizes.max()) // 60)
+    axes.hist(
+        sizes,
+        bins=np.arange(int(sizes.min()), int(sizes.max()) + 2 * width, width) - 0.5,
+        weights=np.full(len(sizes), 1 / len(sizes)),
+        color=INDIGO,
+        alpha=0.75,
+    )
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+    axes.set_xlim(0, 1.3 * int(sizes.max()) + 1)
     ordered = np.sort(sizes)
     quarter = ordered[-max(1, len(ordered) // 4) :].sum() / max(1, ordered.sum())
     axes.text(
@@ -149,7 +162,7 @@ def skew(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], 
     axes.xaxis.set_major_formatter(FuncFormatter(_percent))
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     if len(curves) > 1:
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower right", frameon=False)
     return _svg(figure)
 
 
@@ -161,7 +174,7 @@ def profile(curves: Mapping[str, tuple[Sequence[float], Sequence[float], float, 
         axes.plot(line, a_ms + b_ms * line, color=color, linewidth=1.4)
         axes.plot(rows, medians, color=color, linestyle="none", marker="o", markersize=5, label=name)
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", frameon=False)
     return _svg(figure)
 
 
@@ -199,7 +212,7 @@ def agreement(live: Sequence[Point], simulated: Sequence[Point], *, title: str =
             label=f"{name}, live",
         )
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", frameon=False)
     return _svg(figure)
 
 

@@ -1,0 +1,167 @@
+"""The command `report`: one HTML file about a build, with what it measures itself or what was measured before."""
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from recsplit.commands.output import example, json_option, progress, refuse_output, show_json
+from recsplit.commands.perf_search import served
+
+if TYPE_CHECKING:
+    from recsplit.capacity.profile import Profile
+    from recsplit.capacity.simulate import Cores, Pool
+    from recsplit.capacity.workload import Workload
+    from recsplit.plan import Plan
+    from recsplit_perf.report.figures import Point
+    from recsplit_perf.runs import Run
+
+#: Where a sweep measures, in parts of the rate that the profile promises.
+SHARES = (0.2, 0.5, 0.7, 0.85, 0.95)
+#: Where the simulation draws its line, in the same parts.
+QUERIES = 20_000
+PROFILE_S, ROUNDS = 20.0, 3
+LINE = tuple(float(share) for share in np.linspace(0.1, 1.0, 19))
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command(
+    epilog=example(
+        "recsplit build recsplit.zoo.tiny:dlrm -o /tmp/tiny",
+        "recsplit report /tmp/tiny --workload perf/scenarios/elasticrec.toml --seconds 2 -o /tmp/tiny.html",
+    )
+)
+@click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
+@click.option("--workload", metavar="FILE", type=FILE, help="TOML file: sizes, arrivals, ids, bound.")
+@click.option("--profile", "profile_path", metavar="FILE", type=FILE, help="What `recsplit profile` wrote.")
+@click.option("--run", "run_paths", metavar="FILE", type=FILE, multiple=True, help="What `perf run -o` wrote; again for more.")
+@click.option("--whole", "whole_paths", metavar="FILE", type=FILE, multiple=True, help="Runs of the whole model, to compare.")
+@click.option("--seconds", type=click.FloatRange(0, 600, min_open=True), default=5, show_default=True, help="Each rate that is measured.")
+@click.option("-o", "--output", metavar="FILE", type=FILE, default=Path("report.html"), show_default=True, help="The HTML file.")
+@json_option
+def command(
+    repository: Path,
+    model: str | None,
+    workload: Path | None,
+    profile_path: Path | None,
+    run_paths: tuple[Path, ...],
+    whole_paths: tuple[Path, ...],
+    seconds: float,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Write a report on the ensemble in DIR: the cut, latency and rate, workload, profile, memory, live against simulated.
+
+    With --workload and without --run it measures: a profile, unless --profile gives one, then the workload at five rates.
+    What it measured is kept beside the report, in a folder of the same name.
+    """
+    from recsplit.capacity import profile as profiles
+    from recsplit.capacity.workload import read
+    from recsplit.disk import whole_file
+    from recsplit.repository import find
+    from recsplit_perf import runs as kept
+    from recsplit_perf.machine import provenance
+    from recsplit_perf.report import contents, render
+
+    plan = find(repository, model).plan
+    refuse_output(output)
+    origin = provenance()
+    wanted = None if workload is None else read(workload)
+    runs = [kept.read(path) for path in run_paths]
+    profile = None if profile_path is None else profiles.from_json(_read(profile_path), origin=str(profile_path))
+    if wanted is not None and not runs:
+        folder = output.with_suffix("")
+        folder.mkdir(parents=True, exist_ok=True)
+        profile = profile or _profile(repository, plan, wanted, folder)
+        runs = _sweep(repository, plan, wanted, profile, seconds, folder)
+    simulated: list[Point] = []
+    if wanted is not None and profile is not None:
+        with progress("Simulating"):
+            simulated = _simulated(profile, wanted)
+    material = contents.Material(
+        plan, origin, runs=runs, whole=[kept.read(path) for path in whole_paths], profile=profile, simulated=simulated, workload=wanted
+    )
+    page = contents.page(material)
+    with whole_file(output) as file:
+        file.write(render(page).encode())
+    if as_json:
+        show_json({"report": str(output), **{fact.label: f"{fact.value} ({fact.note})" for fact in page.facts}})
+    else:
+        click.echo(f"{output}: {', '.join(section.title for section in page.sections)}")
+
+
+def _profile(repository: Path, plan: "Plan", wanted: "Workload", folder: Path) -> "Profile":
+    """Measure a profile with the workload's id law, and keep it."""
+    from recsplit.capacity.profile import to_json
+    from recsplit.disk import whole_file
+    from recsplit.repository import find
+    from recsplit_perf import profiling
+
+    steps = ROUNDS * len(profiling.sizes(plan.max_batch_size))
+    with progress(f"Profiling {plan.name}", total=steps) as advance:
+        found = profiling.measure(find(repository, plan.name), seconds=PROFILE_S, rounds=ROUNDS, law=wanted.ids, advance=advance)
+    with whole_file(folder / "profile.json") as file:
+        file.write(to_json(found).encode())
+    return found
+
+
+def _sweep(repository: Path, plan: "Plan", wanted: "Workload", profile: "Profile", seconds: float, folder: Path) -> "list[Run]":
+    """Offer the workload at rising rates; each run is on disk as soon as it ends. An interrupted one ends the sweep."""
+    from recsplit_perf import live, queries, runs
+
+    most = _capacity(profile, wanted)
+    found: list[Run] = []
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(served(repository, plan.name))
+        with progress("Preparing queries"):
+            pool = queries.pool(plan, wanted, np.random.default_rng(wanted.seed))
+        for number, share in enumerate(SHARES):
+            rate = float(f"{share * most:.3g}")
+            with progress(f"Offering {wanted.name}, {rate:g} queries/s for {seconds:g} s"):
+                rng = np.random.default_rng([wanted.seed, number])
+                found.append(live.measure(server.http_url, plan, live.at_rate(wanted, rate), pool, rng, seconds=seconds))
+            runs.save(found[-1], folder / f"rate-{rate:g}.npz")
+    return found
+
+
+def _simulated(profile: "Profile", wanted: "Workload") -> "list[Point]":
+    """What the simulator expects at rates up to the capacity that the profile promises."""
+    from recsplit.capacity import arrivals, drive
+    from recsplit_perf.report.figures import Point
+
+    pools, cores = _machine(profile)
+    most = _capacity(profile, wanted)
+    found = []
+    for share in LINE:
+        law = arrivals.at_rate(wanted.arrivals, share * most)
+        split = profile.max_batch_size
+        run = drive.run(pools, wanted.sizes, law, QUERIES / (share * most), split_rows=split, cores=cores, seed=wanted.seed)
+        found.append(Point(share * most, *(float(value) for value in np.percentile(run.latency_ms, (50, 95, 99)))))
+    return found
+
+
+def _capacity(profile: "Profile", wanted: "Workload") -> float:
+    from recsplit.capacity import drive
+
+    pools, cores = _machine(profile)
+    return drive.capacity(pools, wanted.sizes, split_rows=profile.max_batch_size, cores=cores)
+
+
+def _machine(profile: "Profile") -> "tuple[tuple[Pool, ...], Cores]":
+    """The profile's server as pools, on as many cores as it was measured on."""
+    from recsplit.capacity import served as model
+
+    return model.pools(profile, {}), model.cores(profile, float(profile.provenance["machine"]["cores"]))
+
+
+def _read(path: Path) -> str:
+    from recsplit.errors import InputError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}", hint="recsplit profile DIR -o FILE writes one") from error
