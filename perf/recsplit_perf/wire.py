@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from types import TracebackType
 from typing import Any
 
@@ -89,6 +90,19 @@ class Wire:
             last = now
         return last
 
+    def flood(self, requests: list[bytes], count: int, at_once: int) -> None:
+        """Send `count` requests round robin, `at_once` of them on their way at all times."""
+        waiting: deque[Any] = deque()
+        try:
+            for number in range(count):
+                if len(waiting) == at_once:
+                    waiting.popleft().result()
+                waiting.append(self._infer.future(requests[number % len(requests)], timeout=self._timeout_s))
+            for future in waiting:
+                future.result()
+        except grpc.RpcError as error:
+            raise _refused(error) from error
+
     def load_s(self, model: str) -> float:
         """Load a model; how long that took."""
         start = time.perf_counter()
@@ -110,5 +124,9 @@ class Wire:
         try:
             answer: bytes = method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
-            raise RecsplitError(f"the server refused a request: {error.details().strip()}", hint="does it still run?") from error
+            raise _refused(error) from error
         return answer
+
+
+def _refused(error: Any) -> RecsplitError:
+    return RecsplitError(f"the server refused a request: {error.details().strip()}", hint="does it still run?")

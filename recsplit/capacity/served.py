@@ -13,6 +13,7 @@ from recsplit.plan import Role
 #: The pool of everything outside the sub-models. It never waits for a free server.
 WIRE = "wire"
 _WIRE_SERVERS = 256
+_MOST_CORES = 2.0  # Triton and the client; where next to nothing is left of the whole's time, the quotient says nothing
 
 
 def pools(profile: Profile, instances: Mapping[Role, int]) -> tuple[Pool, ...]:
@@ -54,10 +55,12 @@ def cores(profile: Profile, count: float) -> Cores:
 
 
 def _wire(profile: Profile) -> Pool:
-    """What of the whole's time, and of its processor time, is not the sub-models'."""
+    """What of the whole's time is not the sub-models', and the cores that it uses meanwhile (more than one, where Triton and the
+    client work side by side)."""
     rows = profile.whole.x
     largest = rows[-1]
     parts_ms = np.sum([measured(part.alone).table_ms(largest)[list(rows)] for part in profile.parts], axis=0)
     rest_ms = np.maximum(np.array(profile.whole.median_ms) - parts_ms, LEAST_MS)
-    used = np.clip((np.array(profile.cpu_ms) - parts_ms) / rest_ms, 0, 1)
-    return Pool(WIRE, (Service(rows, tuple(rest_ms.tolist())),) * _WIRE_SERVERS, cores=float(np.median(used)))
+    # All of it together: at sizes where little is left of the whole, the quotient of single points is noise.
+    used = float(np.sum(profile.cpu_ms) / np.sum(rest_ms))
+    return Pool(WIRE, (Service(rows, tuple(rest_ms.tolist())),) * _WIRE_SERVERS, cores=min(used, _MOST_CORES))
