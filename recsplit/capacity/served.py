@@ -20,8 +20,9 @@ def pools(profile: Profile, instances: Mapping[Role, int]) -> tuple[Pool, ...]:
     """The wire, the embedding instances, the dense instances: in series, as the ensemble calls them.
 
     Sub-models batch up to max_batch_size and take the measured times of one alone, scatter included. The wire is what else a query
-    takes (network, Triton itself, copies, the client), by its rows; of that it uses as much of a core as the profile saw. Raises
-    InputError for fewer than one instance.
+    takes (network, Triton itself, copies, the client), by its rows; of that it uses as much of a core as the profile saw. That use is a
+    constant here and falls under load in truth, so close to saturation of the cores this is pessimistic. Raises InputError for fewer
+    than one instance.
     """
     found = [_wire(profile)]
     for role in ("embedding", "dense"):
