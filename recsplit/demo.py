@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsplit.client import Client
+from recsplit.disk import whole_file
 from recsplit.errors import MissingExtra, RecsplitError
 from recsplit.repository import find
 from recsplit.serving import Server, triton
@@ -26,6 +27,30 @@ if TYPE_CHECKING:
 NAME = "ranker"
 WEIGHTS = "weights.safetensors"
 REPOSITORY = "model_repository"
+WORKLOAD = "workload.toml"
+REPORT = "report.html"
+_WORKLOAD = """\
+# What the demo's report offers to the ranker: query sizes of DeepRecSys, true Poisson arrivals, ids as skewed as a shop's.
+name = "demo"
+seed = 1
+
+[latency]
+bound_ms = 25.0
+percentile = 95
+
+[sizes]
+law = "lognormal"
+mu = 5.1
+sigma = 0.2
+
+[arrivals]
+process = "poisson"
+rate = 100.0
+
+[ids]
+law = "zipf"
+alpha = 1.05
+"""
 
 #: The synthetic log: enough impressions that one pass comes near what the true probabilities reach.
 IMPRESSIONS = 2_000_000
@@ -126,6 +151,14 @@ def served_command_lines(server: Server, folder: Path, *, seconds: float) -> dic
     }
 
 
+def report_command_line(folder: Path, *, seconds: float) -> list[str]:
+    """The command that profiles the build, offers it a workload at five rates, and draws what came of it. Writes the workload."""
+    with whole_file(folder / WORKLOAD) as file:
+        file.write(_WORKLOAD.encode())
+    chosen = ["--workload", str(folder / WORKLOAD), "--seconds", f"{seconds:g}", "-o", str(folder / REPORT)]
+    return ["report", str(folder / REPOSITORY), *chosen]
+
+
 def run(arguments: Sequence[str], *, as_json: bool) -> Any:
     """Run `recsplit ARGUMENTS`; its words go where ours go, or with `as_json` its result is returned.
 
@@ -173,4 +206,5 @@ def summary(
         "training_seconds": round(trained.seconds, 1),
         "seconds": round(seconds, 1),
         "repository": str(folder / REPOSITORY),
+        "report": str(folder / REPORT),
     }

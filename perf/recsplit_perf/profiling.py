@@ -27,7 +27,8 @@ from recsplit.capacity.profile import Curve, PartProfile, Profile, curve
 from recsplit.plan import Plan, Submodel
 from recsplit.repository import Found
 from recsplit.serving import serve
-from recsplit_perf import processes
+from recsplit_perf import connection, processes
+from recsplit_perf.closed import Closed
 from recsplit_perf.machine import provenance
 from recsplit_perf.neighbour import Neighbour, neighbour
 from recsplit_perf.queries import request
@@ -48,10 +49,11 @@ _CURVES = 3  # alone, contended, whole
 
 @dataclass(frozen=True)
 class Point:
-    """The requests of one size: of the ensemble, and of each sub-model by name; bytes of one answer of the ensemble."""
+    """The requests of one size: of the ensemble, gRPC's and HTTP's, and of each sub-model by name; bytes of one answer of the ensemble."""
 
     rows: int
     whole: list[bytes]
+    http: list[bytes]
     parts: dict[str, list[bytes]]
     inputs: dict[str, Arrays]
     response_bytes: int
@@ -84,9 +86,10 @@ def measure(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recsplit-profile-")))
         server = stack.enter_context(serve(found.repository, models=[plan.name]))
         wire = stack.enter_context(Wire(server.grpc_url))
+        closed = stack.enter_context(Closed(server.http_url, AT_ONCE))
         load_s = _load_times(wire, plan)
         points = [_point(wire, plan, rows, law or ids.Uniform(), rng) for rows in sizes(plan.max_batch_size)]
-        runner = _Runner(wire, plan, server.pid, seconds / rounds / len(points), stack, folder, found.repository)
+        runner = _Runner(wire, closed, plan, server.pid, seconds / rounds / len(points), stack, folder, found.repository)
         done = 0
         try:
             runner.begin(points, 10 * seconds + 600)
@@ -107,13 +110,15 @@ def measure(
 class _Runner:
     """What was measured so far: samples in ms by rows, for the whole and by sub-model."""
 
-    def __init__(self, wire: Wire, plan: Plan, session: int, budget_s: float, stack: ExitStack, folder: Path, repository: Path) -> None:
+    def __init__(
+        self, wire: Wire, closed: Closed, plan: Plan, session: int, budget_s: float, stack: ExitStack, folder: Path, repository: Path
+    ) -> None:
         self.whole: dict[int, list[float]] = defaultdict(list)
         self.cpu: dict[int, list[float]] = defaultdict(list)
         self.busy: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.seen: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.contended: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-        self._wire, self._plan, self._session, self._budget_s = wire, plan, session, budget_s
+        self._wire, self._closed, self._plan, self._session, self._budget_s = wire, closed, plan, session, budget_s
         self._stack, self._folder, self._repository = stack, folder, repository
         self._cores = sorted(os.sched_getaffinity(0))
         self._neighbours: dict[str, Neighbour] = {}
@@ -134,12 +139,12 @@ class _Runner:
     def once(self, point: Point) -> None:
         """One round at one size. What a Ctrl-C breaks off is left out."""
         pids = list(processes.members(self._session))
-        first_ms = self._wire.latency_ms(point.whole[0])
+        first_ms = self._closed.latency_ms(point.http[0])
         count = self._count(first_ms)
-        latency_ms = [self._wire.latency_ms(message) for message in itertools.islice(itertools.cycle(point.whole), count)]
+        latency_ms = [self._closed.latency_ms(message) for message in itertools.islice(itertools.cycle(point.http), count)]
         flooded = max(count, FLOOD)
         start_s = processes.cpu_s([self._session]) + time.process_time()
-        self._wire.flood(point.whole, flooded, AT_ONCE)
+        self._closed.flood(point.http, flooded)
         self.cpu[point.rows].append(1e3 * (processes.cpu_s([self._session]) + time.process_time() - start_s) / flooded)
         self.whole[point.rows] += latency_ms
         for part in (self._plan.embedding, self._plan.dense):
@@ -177,16 +182,17 @@ def _point(wire: Wire, plan: Plan, rows: int, law: ids.Skew, rng: np.random.Gene
     """Requests of one size; the dense model's inputs are what the embedding model answers."""
     draw = samples.by_law(law, rng)
     distinct = DISTINCT if rows <= 256 else 3  # larger ones fill memory, and fewer of them fill the caches
-    whole, parts = [], defaultdict(list)
+    whole, http, parts = [], [], defaultdict(list)
     first: dict[str, Arrays] = {}
     for _ in range(distinct):
         inputs = samples.rows(plan, rows, rng, draw=draw)
         whole.append(request(plan.name, plan.inputs, inputs))
+        http.append(connection.request(plan.name, plan.inputs, inputs))
         parts[plan.embedding.name].append(request(plan.embedding.name, plan.embedding.inputs, inputs))
         joined = {**inputs, **wire.arrays(parts[plan.embedding.name][-1])}
         parts[plan.dense.name].append(request(plan.dense.name, plan.dense.inputs, joined))
         first = first or {plan.embedding.name: dict(inputs), plan.dense.name: joined}
-    return Point(rows, whole, dict(parts), first, len(wire.ask(whole[0])))
+    return Point(rows, whole, http, dict(parts), first, len(wire.ask(whole[0])))
 
 
 def _as_model_takes(array: NDArray[Any], dims: tuple[int, ...]) -> NDArray[Any]:

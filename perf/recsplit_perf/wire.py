@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import deque
 from types import TracebackType
 from typing import Any
 
@@ -89,19 +88,6 @@ class Wire:
         while not self._pause.wait(_QUIET_S) and (now := self.executions(model)) != last and time.monotonic() < deadline:
             last = now
         return last
-
-    def flood(self, requests: list[bytes], count: int, at_once: int) -> None:
-        """Send `count` requests round robin, `at_once` of them on their way at all times."""
-        waiting: deque[Any] = deque()
-        try:
-            for number in range(count):
-                if len(waiting) == at_once:
-                    waiting.popleft().result()
-                waiting.append(self._infer.future(requests[number % len(requests)], timeout=self._timeout_s))
-            for future in waiting:
-                future.result()
-        except grpc.RpcError as error:
-            raise _refused(error) from error
 
     def load_s(self, model: str) -> float:
         """Load a model; how long that took."""

@@ -10,21 +10,20 @@ from recsplit.capacity.simulate import Cores, Pool
 from recsplit.errors import InputError
 from recsplit.plan import Role
 
-#: The pool of everything outside the sub-models. It never waits for a free server.
-WIRE = "wire"
-_WIRE_SERVERS = 256
-_MOST_CORES = 2.0  # Triton and the client; where next to nothing is left of the whole's time, the quotient says nothing
+#: The pools outside the sub-models. They never wait for a free server.
+WIRE, WAKE_UPS = "wire", "wake-ups"
+OUTSIDE = (WIRE, WAKE_UPS)
+_MANY = 256
 
 
 def pools(profile: Profile, instances: Mapping[Role, int]) -> tuple[Pool, ...]:
-    """The wire, the embedding instances, the dense instances: in series, as the ensemble calls them.
+    """The wire, wake-ups, the embedding instances, the dense instances: in series, as the ensemble calls them.
 
-    Sub-models batch up to max_batch_size and take the measured times of one alone, scatter included. The wire is what else a query
-    takes (network, Triton itself, copies, the client), by its rows; of that it uses as much of a core as the profile saw. That use is a
-    constant here and falls under load in truth, so close to saturation of the cores this is pessimistic. Raises InputError for fewer
-    than one instance.
+    Sub-models batch up to max_batch_size and take the measured times of one alone, scatter included. The wire is the processor time
+    that Triton and the client spend on a query, by its rows; wake-ups are what is left of its latency, in which nobody computes.
+    Raises InputError for fewer than one instance.
     """
-    found = [_wire(profile)]
+    found = _outside(profile)
     for role in ("embedding", "dense"):
         part, count = profile.part(role), instances.get(role, profile.part(role).instances)
         if count < 1:
@@ -55,13 +54,17 @@ def cores(profile: Profile, count: float) -> Cores:
     return Cores(count, max(float(np.median(ratios)), 1.0) if ratios else 1.0)
 
 
-def _wire(profile: Profile) -> Pool:
-    """What of the whole's time is not the sub-models', and the cores that it uses meanwhile (more than one, where Triton and the
-    client work side by side)."""
+def _outside(profile: Profile) -> list[Pool]:
+    """What of the whole's time is not the sub-models': first the part that keeps a core busy, then the rest."""
     rows = profile.whole.x
     largest = rows[-1]
     parts_ms = np.sum([measured(part.alone).table_ms(largest)[list(rows)] for part in profile.parts], axis=0)
     rest_ms = np.maximum(np.array(profile.whole.median_ms) - parts_ms, LEAST_MS)
-    # All of it together: at sizes where little is left of the whole, the quotient of single points is noise.
-    used = float(np.sum(profile.cpu_ms) / np.sum(rest_ms))
-    return Pool(WIRE, (Service(rows, tuple(rest_ms.tolist())),) * _WIRE_SERVERS, cores=min(used, _MOST_CORES))
+    work_ms = np.maximum(np.array(profile.cpu_ms), LEAST_MS)
+    busy_ms = np.minimum(work_ms, rest_ms)
+    idle_ms = np.maximum(rest_ms - busy_ms, LEAST_MS)
+    side_by_side = float(work_ms.sum() / busy_ms.sum())  # Triton and the client at once
+    return [
+        Pool(WIRE, (Service(rows, tuple(busy_ms.tolist())),) * _MANY, cores=side_by_side),
+        Pool(WAKE_UPS, (Service(rows, tuple(idle_ms.tolist())),) * _MANY, after=(WIRE,), cores=0.0),
+    ]

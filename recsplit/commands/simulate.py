@@ -41,7 +41,8 @@ def command(
 ) -> None:
     """Simulate the server that PROFILE.json was measured on under a workload, with any number of instances and cores.
 
-    Shows latencies, and how busy each pool of servers is; "wire" is all that lies outside the sub-models. Queries of more rows than
+    Shows latencies, and how busy each pool of servers is; "wire" is what Triton
+    and the client compute, "wake-ups" the time in which nobody does. Queries of more rows than
     max_batch_size are split, and a free instance takes what waits, up to that many rows.
     """
     from recsplit.capacity import arrivals, drive, served
@@ -73,8 +74,8 @@ def command(
         "pools": [
             {
                 "pool": pool.name,
-                "servers": None if pool.name == served.WIRE else len(pool.servers),
-                "utilization": None if pool.name == served.WIRE else run.pools[pool.name].busy_share,
+                "servers": None if pool.name in served.OUTSIDE else len(pool.servers),
+                "utilization": None if pool.name in served.OUTSIDE else run.pools[pool.name].busy_share,
                 "waiting_mean_ms": float(run.pools[pool.name].waiting_ms.mean()),
                 "waiting_p95_ms": float(np.percentile(run.pools[pool.name].waiting_ms, 95)),
                 "rows_per_batch": float(run.pools[pool.name].batch_rows.mean()),

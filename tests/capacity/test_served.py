@@ -50,10 +50,23 @@ def test_contention_is_that_of_the_profile() -> None:
     assert served.cores(quiet, 2).slowdown == 1
 
 
+def test_the_wire_computes_what_was_measured_and_waits_for_the_rest() -> None:
+    """Processor time above the wire's own share of the latency, of Triton and client side by side, takes more than one core."""
+    quiet = small()
+    busy, idle = served.pools(quiet, {})[:2]
+    rows = list(quiet.whole.x)
+    parts_ms = sum(served.measured(part.alone).table_ms(rows[-1])[rows] for part in quiet.parts)
+    outside_ms = busy.servers[0].table_ms(rows[-1])[rows] + idle.servers[0].table_ms(rows[-1])[rows]
+    np.testing.assert_allclose(outside_ms + parts_ms, quiet.whole.median_ms, rtol=0.02)
+    assert (busy.cores, idle.cores) == (1, 0)
+    costly = dataclasses.replace(quiet, cpu_ms=tuple(2 * np.array(quiet.whole.median_ms)))
+    assert served.pools(costly, {})[0].cores > 2
+
+
 def test_instances_are_those_asked_for_or_those_measured() -> None:
-    wire, embedding, dense = served.pools(small(), {"dense": 3})
+    wire, wake_ups, embedding, dense = served.pools(small(), {"dense": 3})
     assert (len(embedding.servers), len(dense.servers)) == (1, 3)
-    assert (wire.after, embedding.after, dense.after) == ((), ("wire",), ("embedding",))
+    assert (wire.after, wake_ups.after, embedding.after, dense.after) == ((), ("wire",), ("wake-ups",), ("embedding",))
     with pytest.raises(InputError, match="0 dense instances"):
         served.pools(small(), {"dense": 0})
 
@@ -65,7 +78,7 @@ def test_the_command_tells_latencies_and_the_largest_rate(run_recsplit: Run, fil
     found = json.loads(done.stdout)
     assert found["queries"] == pytest.approx(30_000, rel=0.05)
     assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
-    assert [pool["servers"] for pool in found["pools"]] == [None, 1, 1]
+    assert [pool["servers"] for pool in found["pools"]] == [None, None, 1, 1]
     assert found["throughput"]["low"] <= found["throughput"]["rate"] <= found["throughput"]["high"]
     at = run_recsplit("simulate", profile, "--workload", workload, "--cores", "2", "--rate", str(found["throughput"]["rate"]), "--json")
     assert json.loads(at.stdout)["p95_ms"] == pytest.approx(20, rel=0.25)
