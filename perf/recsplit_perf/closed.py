@@ -6,6 +6,7 @@ and on a machine that client and server share a simulation would blame the serve
 
 import itertools
 import select
+import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -21,6 +22,7 @@ class Closed:
 
     def __init__(self, url: str, count: int) -> None:
         self._connections = [Connection(url) for _ in range(count)]
+        self._pause = threading.Event()  # never set: waits
 
     def __enter__(self) -> "Closed":
         return self
@@ -29,9 +31,10 @@ class Closed:
         for connection in self._connections:
             connection.close()
 
-    def latency_ms(self, request: bytes) -> float:
-        """Send a request; how long the answer took."""
+    def latency_ms(self, request: bytes, *, pause_s: float = 0.0) -> float:
+        """Do nothing for `pause_s`, then send a request; how long its answer took."""
         connection = self._connections[0]
+        self._pause.wait(pause_s)
         start = time.perf_counter()
         connection.begin(request)
         self._wait([connection])

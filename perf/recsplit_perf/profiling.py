@@ -43,6 +43,8 @@ NEIGHBOUR_ROWS = 64
 FEWEST, MOST = 2, 50  # samples of one point in one round
 FLOOD = 12  # queries, at the least, to tell Triton's own processor time from
 AT_ONCE = 4
+#: Before a query of the whole: those of a load find threads and cores asleep, and waking them is part of the latency.
+PAUSE_S = 0.005
 ASKING_MS = 1.0  # about what it takes to read the statistics after each execution
 _CURVES = 3  # alone, contended, whole
 
@@ -140,8 +142,9 @@ class _Runner:
         """One round at one size. What a Ctrl-C breaks off is left out."""
         pids = list(processes.members(self._session))
         first_ms = self._closed.latency_ms(point.http[0])
-        count = self._count(first_ms)
-        latency_ms = [self._closed.latency_ms(message) for message in itertools.islice(itertools.cycle(point.http), count)]
+        count = self._count(first_ms + 1e3 * PAUSE_S)
+        messages = itertools.islice(itertools.cycle(point.http), count)
+        latency_ms = [self._closed.latency_ms(message, pause_s=PAUSE_S) for message in messages]
         flooded = max(count, FLOOD)
         start_s = processes.cpu_s([self._session]) + time.process_time()
         self._closed.flood(point.http, flooded)

@@ -76,7 +76,7 @@ class PartProfile:
 class Profile:
     """What one version of one ensemble costs.
 
-    `whole`: a query's latency at the client, one at a time, every sub-model and all that lies between included. `overhead_ms`:
+    `whole`: a query's latency at the client, one at a time with pauses, every sub-model and all that lies between included. `overhead_ms`:
     what is left of that at its fewest rows without the sub-models' own time. `cpu_ms`: processor time of one query at each x of
     `whole` outside the sub-models' processes, in Triton itself and the client, with several queries on their way: under load, threads
     that find the next query waiting sleep and wake less often. Bytes are those of the messages on the wire. `gathers_per_row`: table

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from recsplit.capacity.profile import Profile
+from recsplit.capacity.profile import Profile, fit
 from recsplit.capacity.service import LEAST_MS, Service, measured
 from recsplit.capacity.simulate import Cores, Pool
 from recsplit.errors import InputError
@@ -19,7 +19,8 @@ _MANY = 256
 def pools(profile: Profile, instances: Mapping[Role, int]) -> tuple[Pool, ...]:
     """The wire, wake-ups, the embedding instances, the dense instances: in series, as the ensemble calls them.
 
-    Sub-models batch up to max_batch_size and take the measured times of one alone, scatter included. The wire is the processor time
+    Sub-models batch up to max_batch_size and take the measured times of one alone on one core, scatter included: more threads share
+    that work, they don't lessen it. The wire is the processor time
     that Triton and the client spend on a query, by its rows; wake-ups are what is left of its latency, in which nobody computes.
     Raises InputError for fewer than one instance.
     """
@@ -35,7 +36,6 @@ def pools(profile: Profile, instances: Mapping[Role, int]) -> tuple[Pool, ...]:
                 profile.max_batch_size,
                 profile.queue_delay_us / 1e3,
                 (found[-1].name,),
-                float(part.threads),
             )
         )
     return tuple(found)
@@ -55,16 +55,16 @@ def cores(profile: Profile, count: float) -> Cores:
 
 
 def _outside(profile: Profile) -> list[Pool]:
-    """What of the whole's time is not the sub-models': first the part that keeps a core busy, then the rest."""
+    """What of the whole's time is not the sub-models': what Triton and the client compute, and what is left.
+
+    The processor time of single sizes is noisy (the kernel counts it in ticks), so a line through it stands for it.
+    """
     rows = profile.whole.x
-    largest = rows[-1]
-    parts_ms = np.sum([measured(part.alone).table_ms(largest)[list(rows)] for part in profile.parts], axis=0)
-    rest_ms = np.maximum(np.array(profile.whole.median_ms) - parts_ms, LEAST_MS)
-    work_ms = np.maximum(np.array(profile.cpu_ms), LEAST_MS)
-    busy_ms = np.minimum(work_ms, rest_ms)
-    idle_ms = np.maximum(rest_ms - busy_ms, LEAST_MS)
-    side_by_side = float(work_ms.sum() / busy_ms.sum())  # Triton and the client at once
+    line = fit(rows, [[value] for value in profile.cpu_ms])
+    busy_ms = np.maximum([line.ms(count) for count in rows], LEAST_MS)
+    parts_ms = np.sum([measured(part.alone).table_ms(rows[-1])[list(rows)] for part in profile.parts], axis=0)
+    idle_ms = np.maximum(np.array(profile.whole.median_ms) - parts_ms - busy_ms, LEAST_MS)
     return [
-        Pool(WIRE, (Service(rows, tuple(busy_ms.tolist())),) * _MANY, cores=side_by_side),
+        Pool(WIRE, (Service(rows, tuple(busy_ms.tolist())),) * _MANY),
         Pool(WAKE_UPS, (Service(rows, tuple(idle_ms.tolist())),) * _MANY, after=(WIRE,), cores=0.0),
     ]

@@ -51,16 +51,23 @@ def test_contention_is_that_of_the_profile() -> None:
 
 
 def test_the_wire_computes_what_was_measured_and_waits_for_the_rest() -> None:
-    """Processor time above the wire's own share of the latency, of Triton and client side by side, takes more than one core."""
     quiet = small()
-    busy, idle = served.pools(quiet, {})[:2]
     rows = list(quiet.whole.x)
-    parts_ms = sum(served.measured(part.alone).table_ms(rows[-1])[rows] for part in quiet.parts)
-    outside_ms = busy.servers[0].table_ms(rows[-1])[rows] + idle.servers[0].table_ms(rows[-1])[rows]
-    np.testing.assert_allclose(outside_ms + parts_ms, quiet.whole.median_ms, rtol=0.02)
-    assert (busy.cores, idle.cores) == (1, 0)
-    costly = dataclasses.replace(quiet, cpu_ms=tuple(2 * np.array(quiet.whole.median_ms)))
-    assert served.pools(costly, {})[0].cores > 2
+    cheap = dataclasses.replace(quiet, cpu_ms=(0.25,) * len(rows))
+    for profile in (quiet, cheap):
+        busy, idle, *parts = served.pools(profile, {})
+        times_ms = [pool.servers[0].table_ms(rows[-1])[rows] for pool in (busy, idle, *parts)]
+        np.testing.assert_allclose(np.sum(times_ms, axis=0), profile.whole.median_ms, rtol=0.02)
+        np.testing.assert_allclose(times_ms[0], profile.cpu_ms, rtol=0.02)
+        assert (busy.cores, idle.cores) == (1, 0)
+
+
+def test_processor_time_beyond_the_latency_is_spent_all_the_same() -> None:
+    """Triton and the client may compute side by side, more than the wire's share of the latency."""
+    costly = dataclasses.replace(small(), cpu_ms=(50.0,) * len(small().whole.x))
+    busy, idle = served.pools(costly, {})[:2]
+    assert busy.servers[0].table_ms(8)[8] == pytest.approx(50)
+    assert idle.servers[0].table_ms(8)[8] < 0.01
 
 
 def test_instances_are_those_asked_for_or_those_measured() -> None:
