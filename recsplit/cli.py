@@ -144,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except OSError as error:
+        _give_up_stdout()
         return _show(_os_message(error), hint=_OS_HINTS.get(error.errno or 0, "recsplit --traceback shows where it happened"))
     except MemoryError:
         return _show("out of memory", hint="use a machine with more memory, or a smaller --max-batch-size")
@@ -239,6 +240,14 @@ def _os_message(error: OSError) -> str:
     text = (error.strerror or str(error)).lower()
     name = error.filename2 or error.filename  # a copy that failed names its source first
     return f"{name}: {text}" if name is not None else text
+
+
+def _give_up_stdout() -> None:
+    """Where stdout can't be written (a full disk), point it elsewhere: the interpreter would try again at exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _reader_is_gone() -> bool:
