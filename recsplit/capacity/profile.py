@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,15 @@ def to_json(profile: Profile) -> str:
     """The profile as JSON that ends in a newline: one line a curve point would be thousands, so only the outer keys are indented."""
     fields = dataclasses.asdict(profile)
     return "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in fields.items()) + "\n}\n"
+
+
+def read(path: Path) -> Profile:
+    """Read the profile in a file. Raises InputError as `from_json` does, and where there is no such text."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}", hint="recsplit profile DIR -o profile.json writes one") from error
+    return from_json(text, origin=str(path))
 
 
 def from_json(text: str, *, origin: str = "profile.json") -> Profile:

@@ -41,8 +41,10 @@ def pools(profile: Profile, instances: Mapping[Role, int]) -> tuple[Pool, ...]:
     return tuple(found)
 
 
-def cores(profile: Profile, count: float) -> Cores:
-    """So many cores, whose neighbours slow each other as the profile's contended curves say."""
+def cores(profile: Profile, count: float | None = None) -> Cores:
+    """So many cores (by default as many as it was measured on), whose neighbours slow each other as the contended curves say."""
+    if count is None:
+        count = float(profile.provenance.get("machine", {}).get("cores", 1))
     ratios = [
         beside / alone
         for part in profile.parts
@@ -57,7 +59,7 @@ def cores(profile: Profile, count: float) -> Cores:
 def _outside(profile: Profile) -> list[Pool]:
     """What of the whole's time is not the sub-models': what Triton and the client compute, and what is left.
 
-    The processor time of single sizes is noisy (the kernel counts it in ticks), so a line through it stands for it.
+    The processor time of single sizes is noisy, so a line through it stands for it.
     """
     rows = profile.whole.x
     line = fit(rows, [[value] for value in profile.cpu_ms])

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from recsplit.commands import perf_search
 from recsplit.commands.output import example, json_option, progress, refuse_output, show_json
-from recsplit.commands.perf_search import served
 
 if TYPE_CHECKING:
     from recsplit.capacity.profile import Profile
-    from recsplit.capacity.simulate import Cores, Pool
     from recsplit.capacity.workload import Workload
     from recsplit.plan import Plan
+    from recsplit.repository import Found
     from recsplit_perf.report.figures import Point
     from recsplit_perf.runs import Run
 
@@ -67,16 +67,17 @@ def command(
     from recsplit_perf.machine import provenance
     from recsplit_perf.report import contents, render
 
-    plan = find(repository, model).plan
+    found = find(repository, model)
+    plan = found.plan
     refuse_output(output)
     origin = provenance()
     wanted = None if workload is None else read(workload)
     runs = [kept.read(path) for path in run_paths]
-    profile = None if profile_path is None else profiles.from_json(_read(profile_path), origin=str(profile_path))
+    profile = None if profile_path is None else profiles.read(profile_path)
     if wanted is not None and not runs:
         folder = output.with_suffix("")
         folder.mkdir(parents=True, exist_ok=True)
-        profile = profile or _profile(repository, plan, wanted, folder)
+        profile = profile or _profile(found, wanted, folder)
         runs = _sweep(repository, plan, wanted, profile, seconds, folder)
     simulated: list[Point] = []
     if wanted is not None and profile is not None:
@@ -94,16 +95,15 @@ def command(
         click.echo(f"{output}: {', '.join(section.title for section in page.sections)}")
 
 
-def _profile(repository: Path, plan: "Plan", wanted: "Workload", folder: Path) -> "Profile":
+def _profile(built: "Found", wanted: "Workload", folder: Path) -> "Profile":
     """Measure a profile with the workload's id law, and keep it."""
     from recsplit.capacity.profile import to_json
     from recsplit.disk import whole_file
-    from recsplit.repository import find
     from recsplit_perf import profiling
 
-    steps = ROUNDS * len(profiling.sizes(plan.max_batch_size))
-    with progress(f"Profiling {plan.name}", total=steps) as advance:
-        found = profiling.measure(find(repository, plan.name), seconds=PROFILE_S, rounds=ROUNDS, law=wanted.ids, advance=advance)
+    steps = ROUNDS * len(profiling.sizes(built.plan.max_batch_size))
+    with progress(f"Profiling {built.plan.name}", total=steps) as advance:
+        found = profiling.measure(built, seconds=PROFILE_S, rounds=ROUNDS, law=wanted.ids, advance=advance)
     with whole_file(folder / "profile.json") as file:
         file.write(to_json(found).encode())
     return found
@@ -116,7 +116,7 @@ def _sweep(repository: Path, plan: "Plan", wanted: "Workload", profile: "Profile
     most = _capacity(profile, wanted)
     found: list[Run] = []
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(served(repository, plan.name))
+        server = stack.enter_context(perf_search.served(repository, plan.name))
         with progress("Preparing queries"):
             pool = queries.pool(plan, wanted, np.random.default_rng(wanted.seed))
         for number, share in enumerate(SHARES):
@@ -130,10 +130,10 @@ def _sweep(repository: Path, plan: "Plan", wanted: "Workload", profile: "Profile
 
 def _simulated(profile: "Profile", wanted: "Workload") -> "list[Point]":
     """What the simulator expects at rates up to the capacity that the profile promises."""
-    from recsplit.capacity import arrivals, drive
+    from recsplit.capacity import arrivals, drive, served
     from recsplit_perf.report.figures import Point
 
-    pools, cores = _machine(profile)
+    pools, cores = served.pools(profile, {}), served.cores(profile)
     most = _capacity(profile, wanted)
     found = []
     for share in LINE:
@@ -145,23 +145,6 @@ def _simulated(profile: "Profile", wanted: "Workload") -> "list[Point]":
 
 
 def _capacity(profile: "Profile", wanted: "Workload") -> float:
-    from recsplit.capacity import drive
+    from recsplit.capacity import drive, served
 
-    pools, cores = _machine(profile)
-    return drive.capacity(pools, wanted.sizes, split_rows=profile.max_batch_size, cores=cores)
-
-
-def _machine(profile: "Profile") -> "tuple[tuple[Pool, ...], Cores]":
-    """The profile's server as pools, on as many cores as it was measured on."""
-    from recsplit.capacity import served as model
-
-    return model.pools(profile, {}), model.cores(profile, float(profile.provenance["machine"]["cores"]))
-
-
-def _read(path: Path) -> str:
-    from recsplit.errors import InputError
-
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}", hint="recsplit profile DIR -o FILE writes one") from error
+    return drive.capacity(served.pools(profile, {}), wanted.sizes, split_rows=profile.max_batch_size, cores=served.cores(profile))

@@ -50,12 +50,11 @@ def command(
     from recsplit.capacity import search as searching
     from recsplit.capacity import workload as workloads
 
-    known = profiles.from_json(_text(profile), origin=str(profile))
+    known = profiles.read(profile)
     asked = workloads.read(workload)
     law = asked.arrivals if rate is None else arrivals.at_rate(asked.arrivals, rate)
     pools = served.pools(known, _instances(instances))
-    count = cores if cores is not None else float(known.provenance.get("machine", {}).get("cores", 1))
-    machine = served.cores(known, count)
+    machine = served.cores(known, cores)
     chosen = asked.seed if seed is None else seed
     with progress("Simulating"):
         run = drive.run(pools, asked.sizes, law, seconds, split_rows=known.max_batch_size, cores=machine, seed=chosen)
@@ -96,7 +95,7 @@ def command(
     bound = f"p{asked.latency.percentile:g} within {asked.latency.bound_ms:g} ms"
     show_table(columns, [[summary[column] for column in columns]], title=f"{known.model} under {asked.name}, {bound}")
     rows: list[list[Cell]] = [list(pool.values()) for pool in summary["pools"]]
-    show_table(tuple(summary["pools"][0]), rows, title=f"On {count:g} cores")
+    show_table(tuple(summary["pools"][0]), rows, title=f"On {machine.count:g} cores")
     if search:
         click.echo(_sentence(summary["throughput"], bound))
 
@@ -119,10 +118,3 @@ def _instances(text: str) -> dict[Role, int]:
             raise InputError(f"--instances has {item!r}", hint="give numbers by role: embedding=2,dense=1")
         found[cast(Role, matched[1])] = int(matched[2])
     return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}", hint="recsplit profile DIR -o profile.json writes one") from error

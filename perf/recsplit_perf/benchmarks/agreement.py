@@ -101,7 +101,7 @@ def build(model: str, repository: Path) -> None:
 def compared(model: str, share: float, rate: float, runs: list[Run], profile: Profile, workload: Workload) -> dict[str, Any]:
     """Medians over the runs beside the simulation; off: simulated over live, less one."""
     law = arrivals.Poisson(rate)
-    machine = served.cores(profile, float(profile.provenance["machine"]["cores"]))
+    machine = served.cores(profile)
     split = profile.max_batch_size
     told = drive.run(served.pools(profile, {}), workload.sizes, law, SIMULATED_QUERIES / rate, split_rows=split, cores=machine, seed=1)
     line: dict[str, Any] = {"model": model, "rate": round(rate, 2), "share": share}

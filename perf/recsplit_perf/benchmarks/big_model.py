@@ -27,7 +27,7 @@ from recsplit.errors import RecsplitError
 from recsplit.repository import find
 from recsplit.serving import serve
 from recsplit.zoo import big
-from recsplit_perf import load
+from recsplit_perf import load, processes
 from recsplit_perf.benchmarks.big_files import FACTORY, PAGE, table_bytes, write
 from recsplit_perf.machine import provenance
 
@@ -193,16 +193,7 @@ def _every_page(gb: int, batch: int) -> Iterator[load.Query]:
 
 def _pss(server: int) -> dict[int, int]:
     """Proportional set size of each process in the server's session, in bytes."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if os.getsid(int(entry.name)) == server:
-                    line = next(line for line in (entry / "smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
-                    found[int(entry.name)] = int(line.split()[1]) * 1024
-            except (ProcessLookupError, FileNotFoundError, StopIteration):
-                continue
-    return found
+    return {pid: processes.pss_bytes(pid) for pid in processes.members(server)}
 
 
 def show(result: dict[str, Any]) -> None:

@@ -1,10 +1,14 @@
 """The cut as a picture: tables sized by their bytes and shaded by how often a row of a query reads them, and the two models."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+
 from recsplit.plan import Plan, Submodel, Tensor
+from recsplit.samples import NUMPY
 
 WIDTH, HEIGHT = 1040, 400
 #: Tables that get a bar of their own; the others share the last one.
@@ -12,7 +16,6 @@ BARS = 12
 _TOP, _BOTTOM = 40, 26
 _GAP = 3
 _COLD, _HOT = (209, 231, 228), (15, 118, 110)
-_BYTES = {"FP32": 4, "FP16": 2, "BF16": 2, "FP64": 8, "INT64": 8, "INT32": 4, "BOOL": 1, "INT8": 1, "UINT8": 1}
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,7 @@ def _sizes(tensors: Sequence[Tensor]) -> str:
     """Bytes of a row where all dims are known, else the number of tensors."""
     if any(size < 0 for tensor in tensors for size in tensor.dims):
         return f"{len(tensors)} tensors" if len(tensors) > 1 else "varying length"
-    total = 0
-    for tensor in tensors:
-        count = 1
-        for size in tensor.dims:
-            count *= size
-        total += count * _BYTES.get(tensor.dtype, 4)
+    total = sum(math.prod(tensor.dims) * np.dtype(NUMPY[tensor.dtype]).itemsize for tensor in tensors)
     return f"{size_text(total)} a row"
 
 
