@@ -1,0 +1,69 @@
+"""The partition: which rows of which tables make up each shard, as frozen values and their JSON.
+
+Made once by `recsplit partition`, read by `recsplit build --partition`; what a shard's servers do at this moment is not here.
+A table's rows are counted in ranks: rank 0 is the row that is read most. The order comes from an access profile.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from recsplit.strict import read_json
+
+SCHEMA = 1
+
+#: Where a shard's servers are: in the front server, beside the dense model, or on servers of their own.
+Place = Literal["front", "own"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows of one table: ranks [first, last), 0 the most read."""
+
+    table: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class ShardLayout:
+    """One shard: its rows, and what the partition reckoned for it.
+
+    `replicas` at the target traffic; `gathers_per_query`: rows that one query reads from it, in the mean; `size_bytes`: its rows.
+    """
+
+    segments: tuple[Segment, ...]
+    place: Place
+    replicas: int
+    gathers_per_query: float
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Partition:
+    """How the tables of one model are cut into shards; every row of every table is in one shard, and in no other.
+
+    `access`: the SHA-256 of the access profile that the ranks follow, None where every table keeps its own order.
+    `target_qps`: queries a second that the replicas are for. `algorithm`: the name of the one that chose the cuts.
+    `cost` is in the unit of `cost_unit` (bytes of allocated memory in the paper's own objective).
+    """
+
+    model: str
+    access: str | None
+    target_qps: float
+    algorithm: str
+    cost: float
+    cost_unit: str
+    shards: tuple[ShardLayout, ...]
+    schema: int = SCHEMA
+
+
+def to_json(partition: Partition) -> str:
+    """The partition as indented JSON that ends in a newline."""
+    return json.dumps(dataclasses.asdict(partition), indent=1) + "\n"
+
+
+def from_json(text: str, *, origin: str = "partition.json") -> Partition:
+    """Read a partition strictly. Raises InputError on broken JSON, another schema number, or an unknown, missing or ill-typed key."""
+    return read_json(Partition, text, schema=SCHEMA, origin=origin, again="make it again: recsplit partition DIR")
