@@ -155,6 +155,8 @@ def _plan(settings: BuildSettings, taken: Taken, version: int) -> Plan:
         lookups=made.lookups,
         bags=made.bags,
         embedding=submodel("embedding", embedding, "onnxruntime", "cpu", settings.embedding_instances),
+        shards=(),
+        readings=(),
         dense=submodel("dense", dense, settings.dense_runtime, settings.dense_kind, settings.dense_instances),
         tolerance=settings.tolerance,
     )

@@ -15,7 +15,7 @@ from typing import Literal
 
 from recsplit.strict import read_json
 
-SCHEMA = 1
+SCHEMA = 2
 
 #: Name of the tensor that marks rows with an id outside its table: INT64 [batch, 2] = (position, id), position -1
 #: where the row is fine. Positions count the lookups' columns in plan order; see Lookup.width.
@@ -24,7 +24,9 @@ UNKNOWN_IDS = "unknown_ids"
 Pooling = Literal["none", "sum", "mean", "max", "graph"]
 Runtime = Literal["onnxruntime", "onnxruntime-tensorrt", "tensorrt"]
 Kind = Literal["cpu", "gpu"]
-Role = Literal["embedding", "dense"]
+Role = Literal["embedding", "shard", "dense"]
+#: Where a shard's servers are: in the front server, beside the dense model, or on servers of their own.
+Place = Literal["front", "own"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,55 @@ class Submodel:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """Rows of one table: ranks [first, last), 0 the most read. Where no access profile was given, a row's rank is its number."""
+
+    table: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Range:
+    """Places [first, last) of the fused table that the tensor `places` points into; its rows are `dim` wide, `dtype` as stored."""
+
+    places: str
+    first: int
+    last: int
+    dim: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the positions of a places tensor become vectors of one boundary tensor.
+
+    A row of `places` is read from the left: vector i pools the next widths[i] positions by poolings[i] ("none": one position).
+    `output` holds the vectors one after the other, in that order: its dims, flattened, are [len(widths) * dim].
+    """
+
+    places: str
+    output: str
+    widths: tuple[int, ...]
+    poolings: tuple[Literal["none", "sum", "mean", "max"], ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The rows that one shard holds, and the model that reads them. `place` and `replicas` are what the partition wished.
+
+    `ranges`: the same rows as places, one for each fused table of which it holds any; `size_bytes`: the rows, no padding.
+    """
+
+    model: Submodel
+    segments: tuple[Segment, ...]
+    ranges: tuple[Range, ...]
+    place: Place
+    replicas: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class Source:
     """Where the model came from: kind and the text the user gave; weights file, if any."""
 
@@ -121,7 +172,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything one build decided. `build` is the random id that all parts of this build carry; queue_timeout_us 0: none."""
+    """Everything one build decided. `build` is the random id that all parts of this build carry; queue_timeout_us 0: none.
+
+    `shards`: () where the model is not partitioned. `readings`: () there too, and where the pooling isn't plain (ragged, masked,
+    by the model's own operators).
+    """
 
     name: str
     version: int
@@ -138,9 +193,16 @@ class Plan:
     lookups: tuple[Lookup, ...]
     bags: tuple[Bags, ...]
     embedding: Submodel
+    shards: tuple[Shard, ...]
+    readings: tuple[Reading, ...]
     dense: Submodel
     tolerance: float  # largest relative error accepted between source and parts
     schema: int = SCHEMA
+
+    @property
+    def submodels(self) -> tuple[Submodel, ...]:
+        """All parts in the order of their steps."""
+        return (self.embedding, *(shard.model for shard in self.shards), self.dense)
 
 
 def to_json(plan: Plan) -> str:

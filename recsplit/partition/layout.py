@@ -7,23 +7,11 @@ A table's rows are counted in ranks: rank 0 is the row that is read most. The or
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Literal
 
+from recsplit.plan import Place, Segment
 from recsplit.strict import read_json
 
 SCHEMA = 1
-
-#: Where a shard's servers are: in the front server, beside the dense model, or on servers of their own.
-Place = Literal["front", "own"]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Rows of one table: ranks [first, last), 0 the most read."""
-
-    table: str
-    first: int
-    last: int
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ def shop(*, name: str = "shop", build: str = "0f5e", version: int = 1) -> Plan:
         ),
         bags=(Bags("items", "items_lengths", None, ("viewed", "bought"), "values", "offsets", None, None, None, False),),
         embedding=Submodel(f"{name}_embedding", "embedding", (user, values, lengths), (pooled, wide, unknown), "onnxruntime", "cpu", 4, 1),
+        shards=(),
+        readings=(),
         dense=Submodel(f"{name}_dense", "dense", (dense, pooled, wide), (score,), "onnxruntime", "cpu", 2, 2),
         tolerance=1e-5,
     )
