@@ -39,6 +39,7 @@ COMMANDS = {
     "perf": "Measure a served model.",
     "simulate": "Tell from a profile how a load would be served.",
     "report": "Write an HTML report: cut, load, memory, prediction.",
+    "access": "Count how often each row of each table is read.",
     "demo": "Train, build, serve, verify and load a small model.",
     "completion": "Print a shell completion script.",
 }

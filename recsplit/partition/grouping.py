@@ -1,0 +1,67 @@
+"""Grouping: shards put together where one server for both costs less than two, as with tables too small for a server of their own."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from recsplit.partition import cost
+from recsplit.partition.cost import Load, Piece, Settings
+from recsplit.partition.heat import Heat
+
+Part = tuple[int, int, int]
+
+
+def grouped(settings: Settings, heats: Sequence[Heat], pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """Put the two shards together whose union saves most, again and again, until none saves. What is kept in front stays as it is.
+
+    A shard holds one stretch of a table at most, so that only neighbouring shards of one table go together.
+    """
+    own = [piece for piece in pieces if piece.place == "own"]
+    rest = tuple(piece for piece in pieces if piece.place != "own")
+    now = cost.total(settings, heats, (*rest, *own))
+    while len(own) > 1:
+        found = _best_pair(settings, heats, own)
+        if found is None:
+            break
+        one, other, union = found
+        fewer = [piece for number, piece in enumerate(own) if number not in (one, other)] + [Piece(union)]
+        then = cost.total(settings, heats, (*rest, *fewer))
+        if not then < now:
+            break
+        own, now = fewer, then
+    return (*rest, *own)
+
+
+def _best_pair(settings: Settings, heats: Sequence[Heat], own: list[Piece]) -> tuple[int, int, tuple[Part, ...]] | None:
+    """The pair of shards whose union costs least beyond what they cost apart; None where no two can be put together."""
+    asked = [cost.load(heats, piece) for piece in own]
+    gathers, answers, sizes = (
+        np.array([float(value) for value in values])
+        for values in zip(*((one.gathers, one.answer_bytes, one.size_bytes) for one in asked), strict=True)
+    )
+    after = cost.with_calls(settings, own[:-1])
+    apart = cost.of(after, Load(gathers, answers, sizes))
+    both = Load(gathers[:, None] + gathers, answers[:, None] + answers, sizes[:, None] + sizes)
+    with np.errstate(invalid="ignore"):
+        change = cost.of(after, both) - apart[:, None] - apart
+    change = np.where(np.triu(np.ones(change.shape, dtype=bool), 1) & np.isfinite(change), change, np.inf)
+    for flat in np.argsort(change, axis=None, kind="stable"):
+        one, other = divmod(int(flat), len(own))
+        if not np.isfinite(change[one, other]):
+            return None
+        union = _union(own[one].parts, own[other].parts)
+        if union is not None:
+            return one, other, union
+    return None
+
+
+def _union(one: tuple[Part, ...], other: tuple[Part, ...]) -> tuple[Part, ...] | None:
+    """Both parts lists as one, neighbours joined; None where a table would be there twice."""
+    joined: dict[int, Part] = {}
+    for table, first, last in sorted((*one, *other)):
+        if table in joined:
+            if joined[table][2] != first:
+                return None
+            first = joined[table][1]
+        joined[table] = (table, first, last)
+    return tuple(joined.values())
