@@ -43,6 +43,7 @@ NEIGHBOUR_ROWS = 64
 FEWEST, MOST = 2, 50  # samples of one point in one round
 FLOOD = 12  # queries, at the least, to tell Triton's own processor time from
 AT_ONCE = 4
+WARMING = 3
 #: Before a query of the whole: those of a load find threads and cores asleep, and waking them is part of the latency.
 PAUSE_S = 0.005
 ASKING_MS = 1.0  # about what it takes to read the statistics after each execution
@@ -120,6 +121,7 @@ class _Runner:
         self.busy: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.seen: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.contended: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.cores: dict[str, list[float]] = defaultdict(list)
         self._wire, self._closed, self._plan, self._session, self._budget_s = wire, closed, plan, session, budget_s
         self._stack, self._folder, self._repository = stack, folder, repository
         self._cores = sorted(os.sched_getaffinity(0))
@@ -140,7 +142,8 @@ class _Runner:
 
     def once(self, point: Point) -> None:
         """One round at one size. What a Ctrl-C breaks off is left out."""
-        pids = list(processes.members(self._session))
+        owners = _owners(self._session, self._plan)
+        pids = [pid for members in owners.values() for pid in members]
         first_ms = self._closed.latency_ms(point.http[0])
         count = self._count(first_ms + 1e3 * PAUSE_S)
         messages = itertools.islice(itertools.cycle(point.http), count)
@@ -154,14 +157,22 @@ class _Runner:
             requests = point.parts[part.name]
             count = self._count(self._wire.latency_ms(requests[0]) + ASKING_MS)
             with _pinned(pids, set(self._cores[:-1])):
+                self._warm(requests)
+                start_s = processes.cpu_s(owners[part.name])
                 busy_ms, seen_ms = self._wire.timed(part.name, requests, count)
+                self.cores[part.name].append(1e3 * (processes.cpu_s(owners[part.name]) - start_s) / math.fsum(busy_ms))
                 self.busy[part.name][point.rows] += busy_ms
                 self.seen[part.name][point.rows] += seen_ms
                 if part.name in self._neighbours:
                     with self._neighbours[part.name].busy():
-                        self._wire.ask(requests[0])
+                        self._warm(requests)
                         busy_ms, _ = self._wire.timed(part.name, requests, count)
                     self.contended[part.name][point.rows] += busy_ms
+
+    def _warm(self, requests: list[bytes]) -> None:
+        """After threads moved to other cores caches are cold, and what is measured in few samples is an instance at work."""
+        for message in requests[:WARMING]:
+            self._wire.ask(message)
 
     def _count(self, each_ms: float) -> int:
         """Samples that fit into this point's share of the time: the whole has a third, each part's two curves a third."""
@@ -212,13 +223,18 @@ def _load_times(wire: Wire, plan: Plan) -> dict[str, float]:
     return load_s
 
 
-def _memory(session: int, plan: Plan) -> dict[str, int]:
-    """PSS by sub-model; "" is the server itself. Triton gives a stub the instance's name, such as shop_dense_0_0."""
-    found = {plan.embedding.name: 0, plan.dense.name: 0, "": 0}
+def _owners(session: int, plan: Plan) -> dict[str, list[int]]:
+    """Process ids by sub-model; "" is the server itself. Triton gives a stub the instance's name, such as shop_dense_0_0."""
+    found: dict[str, list[int]] = {plan.embedding.name: [], plan.dense.name: [], "": []}
     for pid, arguments in processes.members(session).items():
         names = {argument.rsplit("_", 2)[0] for argument in arguments}
-        found[next((name for name in found if name in names), "")] += processes.pss_bytes(pid)
+        found[next((name for name in found if name in names), "")].append(pid)
     return found
+
+
+def _memory(session: int, plan: Plan) -> dict[str, int]:
+    """PSS of these, in bytes."""
+    return {name: sum(map(processes.pss_bytes, pids)) for name, pids in _owners(session, plan).items()}
 
 
 def _gathers(plan: Plan, law: ids.Skew, rng: np.random.Generator) -> float:
@@ -258,6 +274,7 @@ def _profile(
             alone=_curve(runner.busy[model.name]),
             contended=_curve(contended) if contended else None,
             client=_curve(runner.seen[model.name]),
+            cores=round(statistics.median(runner.cores[model.name]), 4),
             pss_bytes=pss[model.name],
             load_s=load_s[model.name],
         )

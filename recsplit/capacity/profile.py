@@ -18,7 +18,7 @@ from recsplit.errors import InputError
 from recsplit.plan import Role
 from recsplit.strict import read_json
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ class PartProfile:
     """One sub-model, one instance, no batch but its own.
 
     `alone`: what an execution keeps the instance busy, on one core while the others idle; `contended`: while another core
-    runs the same sub-model, None where that was not measured; `client`: a direct call of it, as a client sees it. `pss_bytes`: memory
-    of its instances' processes, shared pages divided among those that share them; `load_s`: from the load call until it is ready,
-    files in the page cache.
+    runs the same sub-model, None where that was not measured; `client`: a direct call of it, as a client sees it. `cores`: processor
+    time of its instances' processes over the time that they are busy; the rest of that time Triton itself moves tensors. `pss_bytes`:
+    memory of these processes, shared pages divided among those that share them; `load_s`: from the load call until it is ready, files
+    in the page cache.
     """
 
     name: str
@@ -69,6 +70,7 @@ class PartProfile:
     alone: Curve
     contended: Curve | None
     client: Curve
+    cores: float
     pss_bytes: int
     load_s: float
 

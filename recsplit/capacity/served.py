@@ -6,7 +6,7 @@ import numpy as np
 
 from recsplit.capacity.profile import Profile, fit
 from recsplit.capacity.service import LEAST_MS, Service, measured
-from recsplit.capacity.simulate import Cores, Pool
+from recsplit.capacity.simulate import Cores, Floats, Pool
 from recsplit.errors import InputError
 from recsplit.plan import Role
 
@@ -14,6 +14,8 @@ from recsplit.plan import Role
 WIRE, WAKE_UPS = "wire", "wake-ups"
 OUTSIDE = (WIRE, WAKE_UPS)
 _MANY = 256
+#: Draws to tell the median of a sum from: about 2 % of its spread.
+_DRAWS = 4096
 
 
 def pools(profile: Profile, instances: Mapping[Role, int]) -> tuple[Pool, ...]:
@@ -36,6 +38,7 @@ def pools(profile: Profile, instances: Mapping[Role, int]) -> tuple[Pool, ...]:
                 profile.max_batch_size,
                 profile.queue_delay_us / 1e3,
                 (found[-1].name,),
+                cores=part.cores,
             )
         )
     return tuple(found)
@@ -59,14 +62,33 @@ def cores(profile: Profile, count: float | None = None) -> Cores:
 def _outside(profile: Profile) -> list[Pool]:
     """What of the whole's time is not the sub-models': what Triton and the client compute, and what is left.
 
-    The processor time of single sizes is noisy, so a line through it stands for it.
+    The processor time of single sizes is noisy, so a line through it stands for it. What the whole's latencies vary more than the
+    sub-models' times varies in the wake-ups.
     """
     rows = profile.whole.x
     line = fit(rows, [[value] for value in profile.cpu_ms])
-    busy_ms = np.maximum([line.ms(count) for count in rows], LEAST_MS)
-    parts_ms = np.sum([measured(part.alone).table_ms(rows[-1])[list(rows)] for part in profile.parts], axis=0)
-    idle_ms = np.maximum(np.array(profile.whole.median_ms) - parts_ms - busy_ms, LEAST_MS)
+    busy_ms = [max(line.ms(count), LEAST_MS) for count in rows]
+    idle_ms = [_waking_ms(profile, count, busy) for count, busy in zip(rows, busy_ms, strict=True)]
+    middle_ms = [float(np.median(times_ms)) for times_ms in idle_ms]
+    ratios = tuple(tuple((times_ms / middle).tolist()) for times_ms, middle in zip(idle_ms, middle_ms, strict=True))
     return [
-        Pool(WIRE, (Service(rows, tuple(busy_ms.tolist())),) * _MANY),
-        Pool(WAKE_UPS, (Service(rows, tuple(idle_ms.tolist())),) * _MANY, after=(WIRE,), cores=0.0),
+        Pool(WIRE, (Service(rows, tuple(busy_ms)),) * _MANY),
+        Pool(WAKE_UPS, (Service(rows, tuple(middle_ms), ratios),) * _MANY, after=(WIRE,), cores=0.0),
     ]
+
+
+def _waking_ms(profile: Profile, rows: int, busy_ms: float) -> Floats:
+    """Times of waking up that, beside the sub-models' and `busy_ms`, give the whole the median and variance that were measured."""
+    rng = np.random.default_rng(0)
+    whole_ms = np.asarray(profile.whole.samples_ms[profile.whole.x.index(rows)])
+    parts_ms, variance = np.full(_DRAWS, busy_ms), 0.0
+    for part in profile.parts:
+        service = measured(part.alone)
+        samples_ms = float(service.table_ms(rows)[rows]) * np.asarray(service.ratios[service.nearest(rows)[rows]])
+        parts_ms += rng.choice(samples_ms, _DRAWS)
+        variance += float(samples_ms.var())
+    share = max(1.0 - variance / float(whole_ms.var()), 0.0) if whole_ms.var() > 0 else 0.0
+    spread_ms = np.sqrt(share) * (whole_ms - np.median(whole_ms))
+    idle_ms = float(np.median(whole_ms) - np.median(parts_ms + rng.choice(spread_ms, _DRAWS)))
+    times_ms: Floats = np.maximum(idle_ms + spread_ms, LEAST_MS)
+    return times_ms

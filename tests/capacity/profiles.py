@@ -5,18 +5,18 @@ from recsplit.plan import Role
 
 X = (1, 8, 64)
 LINES: dict[Role, tuple[float, float]] = {"embedding": (0.4, 0.02), "dense": (0.3, 0.01)}
-SPREAD = (0.9, 1.0, 1.2)
+SPREAD = (0.9, 0.92, 0.94, 0.96, 0.98, 1.0, 1.04, 1.08, 1.12, 1.16, 1.2)
 
 
 def small(*, roles: tuple[Role, ...] = ("embedding", "dense"), overhead_ms: float = 0.5) -> Profile:
-    """Affine parts whose samples are 0.9, 1 and 1.2 times the line; a third slower when contended."""
+    """Affine parts whose samples are 0.9 to 1.2 times the line, 1 in the middle; a third slower when contended."""
 
     def part(role: Role) -> PartProfile:
         a, b = LINES[role]
         samples = [[(a + b * rows) * factor for factor in SPREAD] for rows in X]
         slower = [[value * 4 / 3 for value in row] for row in samples]
         seen = [[value + overhead_ms / 2 for value in row] for row in samples]
-        return PartProfile(f"shop_{role}", role, 1, 1, curve(X, samples), curve(X, slower), curve(X, seen), 50_000_000, 1.5)
+        return PartProfile(f"shop_{role}", role, 1, 1, curve(X, samples), curve(X, slower), curve(X, seen), 0.9, 50_000_000, 1.5)
 
     whole = [[(overhead_ms + sum(a + b * rows for a, b in LINES.values())) * factor for factor in SPREAD] for rows in X]
     return Profile(

@@ -67,7 +67,7 @@ def test_medians_are_those_of_the_samples() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data.update(schema=9), "has schema 9, and this recsplit reads schema 1"),
+        (lambda data: data.update(schema=9), "has schema 9, and this recsplit reads schema 2"),
         (lambda data: data.pop("whole"), "expected the keys"),
         (lambda data: data.update(owner="me"), "expected the keys"),
         (lambda data: data.update(version="1"), "profile.json: version: expected"),

@@ -43,6 +43,19 @@ def test_a_query_alone_takes_what_was_measured() -> None:
     assert np.median(found.latency_ms) == pytest.approx(profile.whole.median_ms[1], rel=0.05)
 
 
+def test_latencies_vary_as_much_as_was_measured() -> None:
+    """The sub-models' times vary by themselves; the rest of the whole's variance is waking up."""
+    profile = dataclasses.replace(small(), cpu_ms=(0.2,) * len(small().whole.x))
+    found = simulate(served.pools(profile, {}), np.arange(5000.0), np.full(5000, 8), cores=served.cores(profile, 2))
+    assert found.latency_ms.std() == pytest.approx(np.std(profile.whole.samples_ms[1]), rel=0.05)
+
+
+def test_cores_are_used_as_the_processes_were_seen_to() -> None:
+    profile = small()
+    idler = dataclasses.replace(profile, parts=tuple(dataclasses.replace(part, cores=0.5) for part in profile.parts))
+    assert [pool.cores for pool in served.pools(idler, {})[2:]] == [0.5, 0.5]
+
+
 def test_contention_is_that_of_the_profile() -> None:
     assert served.cores(small(), 2).slowdown == pytest.approx(4 / 3)
     quiet = small()
@@ -57,7 +70,7 @@ def test_the_wire_computes_what_was_measured_and_waits_for_the_rest() -> None:
     for profile in (quiet, cheap):
         busy, idle, *parts = served.pools(profile, {})
         times_ms = [pool.servers[0].table_ms(rows[-1])[rows] for pool in (busy, idle, *parts)]
-        np.testing.assert_allclose(np.sum(times_ms, axis=0), profile.whole.median_ms, rtol=0.02)
+        np.testing.assert_allclose(np.sum(times_ms, axis=0), profile.whole.median_ms, rtol=0.05)  # medians don't quite add up
         np.testing.assert_allclose(times_ms[0], profile.cpu_ms, rtol=0.02)
         assert (busy.cores, idle.cores) == (1, 0)
 

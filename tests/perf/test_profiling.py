@@ -59,6 +59,11 @@ def test_sizes_on_the_wire_are_those_of_the_tensors(profile: Profile) -> None:
     assert profile.gathers_per_row == 7
 
 
+def test_an_instance_computes_for_most_of_the_time_that_it_is_busy(profile: Profile) -> None:
+    """One thread, and Triton moves tensors for the rest."""
+    assert all(0.2 < part.cores < 1.2 for part in profile.parts)
+
+
 def test_every_process_of_the_server_is_weighed(profile: Profile) -> None:
     assert all(part.pss_bytes > 10e6 for part in profile.parts)
     assert profile.server_pss_bytes > 10e6
