@@ -37,6 +37,7 @@ COMMANDS = {
     "profile": "Measure what a build costs: latency by batch, memory, load time.",
     "perf-data": "Write valid random inputs for perf_analyzer.",
     "perf": "Measure a served model.",
+    "render": "Write what runs a build on Kubernetes.",
     "simulate": "Tell from a profile how a load would be served.",
     "report": "Write an HTML report: cut, load, memory, prediction.",
     "access": "Count how often each row of each table is read.",

@@ -7,7 +7,9 @@ A table's rows are counted in ranks: rank 0 is the row that is read most. The or
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
+from recsplit.errors import InputError
 from recsplit.plan import Place, Segment
 from recsplit.strict import read_json
 
@@ -50,6 +52,15 @@ class Partition:
 def to_json(partition: Partition) -> str:
     """The partition as indented JSON that ends in a newline."""
     return json.dumps(dataclasses.asdict(partition), indent=1) + "\n"
+
+
+def read(path: Path) -> Partition:
+    """Read the partition in a file. Raises InputError as `from_json` does, and where there is no such text."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}", hint="recsplit partition DIR -o partition.json writes one") from error
+    return from_json(text, origin=str(path))
 
 
 def from_json(text: str, *, origin: str = "partition.json") -> Partition:

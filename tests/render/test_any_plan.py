@@ -61,6 +61,8 @@ def plans(draw: st.DrawFn) -> Plan:
         embedding=Submodel(
             f"{name}_embedding", "embedding", (*only_ids, *both), (*boundary, *shown, *unknown), "onnxruntime", "cpu", instances, threads
         ),
+        shards=(),
+        readings=(),
         dense=Submodel(
             f"{name}_dense",
             "dense",

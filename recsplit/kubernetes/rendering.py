@@ -1,0 +1,113 @@
+"""From a build in a repository to its folder of manifests: the one module here that touches files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsplit.capacity.profile import Profile
+from recsplit.errors import InputError
+from recsplit.kubernetes import folder, manifests
+from recsplit.kubernetes.check import check
+from recsplit.kubernetes.files import model_files, total_bytes
+from recsplit.kubernetes.groups import groups
+from recsplit.kubernetes.sizing import first_values
+from recsplit.kubernetes.values import Values, read_values
+from recsplit.partition.layout import Partition
+from recsplit.repository import Found
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the first values are reckoned from; see sizing.first_values."""
+
+    profile: Profile | None = None
+    partition: Partition | None = None
+    rows: int | None = None
+    p95_bound_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A build, where its manifests go, and their values: those that the folder has (`given`), or first ones."""
+
+    found: Found
+    output: Path
+    values: Values
+    given: bool
+    sizes_from: str
+    models: tuple[str, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What was written: paths relative to the folder, one summary a group, and what the user should know."""
+
+    files: tuple[str, ...]
+    groups: tuple["Summary", ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One group: its models, what its replicas follow and the target (None: nothing), what a pod is given, bytes of its files."""
+
+    name: str
+    models: tuple[str, ...]
+    scaled_on: str | None
+    target: float | None
+    cpu: float
+    memory_mib: int
+    size_bytes: int
+
+
+def prepare(found: Found, output: Path, known: Known) -> Prepared:
+    """Read or make the values, and refuse what can't be rendered before the files are read.
+
+    Raises InputError where the folder isn't ours, where its values.yaml can't be used, and where it exists and `known` says
+    something that it should decide.
+    """
+    folder.refuse_foreign(output)
+    models = tuple(model for group in groups(found.plan) for model in group.models)
+    path = output / folder.VALUES
+    given = path.is_file()
+    if given and known != Known():
+        raise InputError(
+            f"{path} exists, and it decides",
+            hint="leave out --profile, --partition, --rows and --p95-bound-ms, or delete it to have it written anew from them",
+        )
+    if given:
+        values = read_values(path)
+    else:
+        sizes = {model: total_bytes(found.repository, [model]) for model in models}
+        values = first_values(
+            found.plan, sizes, profile=known.profile, partition=known.partition, rows=known.rows, p95_bound_ms=known.p95_bound_ms
+        )
+    sizes_from = (
+        "measured by recsplit profile, plus a quarter"
+        if known.profile is not None
+        else ("reckoned from the files, plus ElasticRec's 0.3 GB a server; recsplit profile measures them")
+    )
+    return Prepared(found, output, values, given, sizes_from, models, total_bytes(found.repository, models))
+
+
+def render(prepared: Prepared, *, advance: Callable[[int], None] = lambda _: None) -> Rendered:
+    """Checksum the files, render, check, write. `advance` takes bytes that were read. Raises as the stages do."""
+    plan, values = prepared.found.plan, prepared.values
+    files = model_files(prepared.found.repository, prepared.models, advance=advance)
+    texts = manifests.render(plan, values, files, {})
+    check(texts)
+    if not prepared.given:
+        texts[folder.VALUES] = manifests.values_text(plan, values, sizes_from=prepared.sizes_from)
+    folder.write(prepared.output, texts)
+    summaries, warnings = [], []
+    for group in groups(plan):
+        servers = manifests.servers(values, group)
+        target = manifests.target(servers)
+        scaled_on = None if target is None else "p95 ms" if group.shard is None else "queries/s"
+        size_bytes = sum(file.size_bytes for model in group.models for file in files[model])
+        summaries.append(Summary(group.name, group.models, scaled_on, target, servers.cpu, servers.memory_mib, size_bytes))
+        if target is None:
+            key = "front: p95_bound_ms" if group.shard is None else f"max_qps of {group.shard.model.name}"
+            warnings.append(f"nothing scales {group.name}: set {key} in values.yaml")
+    return Rendered(tuple(sorted(texts)), tuple(summaries), tuple(warnings))
