@@ -6,11 +6,16 @@ from pathlib import Path
 import click
 
 from recsplit.commands.output import example, json_option, progress, show_table
+from recsplit.errors import InputError
 from recsplit.serving import Server, serve
 from recsplit.serving.docker import IMAGE, docker_command
 from recsplit.serving.sample import curl
 
 HOST_HELP = "Address to listen on. 0.0.0.0 is every one; whoever reaches the server may also load and unload models."
+
+
+FLEET_HELP = "Serve a partitioned build as a fleet: front servers, and servers of their own for its shards."
+REPLICAS_HELP = "With --fleet: servers of each part, as front=2,0=2,1=1. Default: the plan's, as far as this machine can run them."
 
 
 @click.command(epilog=example("recsplit serve model_repository/ --http-port 8000"))
@@ -20,7 +25,7 @@ HOST_HELP = "Address to listen on. 0.0.0.0 is every one; whoever reaches the ser
 @click.option("--grpc-port", type=int, metavar="N", help="Default: a free port.")
 @click.option("--metrics-port", type=int, metavar="N", help="Default: a free port.")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help=HOST_HELP)
-@click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Append Triton's log here. Default: a temporary file.")
+@click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Append Triton's log here (with --fleet: a folder).")
 @click.option(
     "--ready-timeout",
     type=click.FloatRange(0, min_open=True),
@@ -29,6 +34,8 @@ HOST_HELP = "Address to listen on. 0.0.0.0 is every one; whoever reaches the ser
     metavar="S",
     help="Give up loading after so many seconds.",
 )
+@click.option("--fleet", is_flag=True, help=FLEET_HELP)
+@click.option("--replicas", metavar="PART=N,...", help=REPLICAS_HELP)
 @click.option("--docker", is_flag=True, help="Only print the docker run that serves DIR on NVIDIA's image (ports: 8000, 8001, 8002).")
 @click.option("--image", default=IMAGE, show_default=True, help="Image for --docker. Your registry's prefix goes before the name.")
 @json_option
@@ -41,6 +48,8 @@ def command(
     host: str,
     log: Path | None,
     ready_timeout: float,
+    fleet: bool,
+    replicas: str | None,
     docker: bool,
     image: str,
     as_json: bool,
@@ -49,7 +58,22 @@ def command(
 
     The server is NVIDIA's, from the wheel nvidia-pytriton (pip install 'recsplit[local]'); models run on the CPU. With
     --json, one line of JSON says when it is ready and where.
+
+    With --fleet, every server is a process on this machine: the fronts, which clients ask, and those of each shard that the
+    partition gave servers of its own. One that ends by itself is started again.
     """
+    if replicas is not None and not fleet:
+        raise InputError("--replicas goes with --fleet", hint="recsplit serve DIR --fleet --replicas front=2,0=2")
+    if fleet:
+        from recsplit.commands import serve_fleet
+
+        if docker or http_port is not None or grpc_port is not None or metrics_port is not None or len(models) > 1:
+            raise InputError(
+                "--fleet takes free ports for its servers, and one --model",
+                hint="leave out --docker, --http-port, --grpc-port, --metrics-port; the addresses are shown, and --json prints them",
+            )
+        serve_fleet.run(repository, models=models, replicas=replicas, host=host, logs=log, ready_timeout_s=ready_timeout, as_json=as_json)
+        return
     if docker:
         click.echo(
             docker_command(

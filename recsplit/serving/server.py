@@ -79,6 +79,16 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.stop()
 
+    def await_ready(self, timeout_s: float) -> None:
+        """Return when every model is loaded. Raises RecsplitError, with the server ended, where it ends by itself or takes longer."""
+        try:
+            _await_ready(self, timeout_s)
+        except BaseException as error:
+            self.running.end()
+            if not isinstance(error, RecsplitError):
+                self.running.log.discard()
+            raise
+
     def ready(self) -> bool:
         """Whether the server answers, and has loaded every model it was asked to load."""
         return self.running.process.poll() is None and self.running.endpoint.ready()
@@ -127,6 +137,34 @@ def serve(
     can't be served and RecsplitError for parts of different builds; RecsplitError, with the end of the log as its detail,
     where Triton refuses a model, ends, or is not ready in time. Nothing is left running then, nor after KeyboardInterrupt.
     """
+    server = start(
+        repository,
+        models=models,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        host=host,
+        log=log,
+        exit_timeout_s=exit_timeout_s,
+        extra_args=extra_args,
+    )
+    server.await_ready(ready_timeout_s)
+    return server
+
+
+def start(
+    repository: Path,
+    *,
+    models: Sequence[str] = (),
+    http_port: int | None = None,
+    grpc_port: int | None = None,
+    metrics_port: int | None = None,
+    host: str = "127.0.0.1",
+    log: Path | None = None,
+    exit_timeout_s: int = 10,
+    extra_args: Sequence[str] = (),
+) -> Server:
+    """Start Triton as `serve` does, and return while it loads: `Server.await_ready` is the caller's, and so is ending it."""
     found = triton.find()
     names = models_to_load(repository, models)
     address = ports.address(host)
@@ -135,30 +173,24 @@ def serve(
     triton.check_stub(found, environment)
     target = logs.Log.open(log)
     folder = _private_folder()
-    running = None
     try:
         arguments = _arguments(found, repository, names, chosen, address, folder, exit_timeout_s, extra_args)
         endpoint = Endpoint(_url(address, chosen["HTTP"]), folder.name)
         running = _start(arguments, environment, folder, exit_timeout_s, target, endpoint)
-        server = Server(
-            http_url=endpoint.url,
-            grpc_url=_url(address, chosen["gRPC"]),
-            metrics_url=f"http://{_url(address, chosen['metrics'])}/metrics",
-            log=target.path,
-            pid=running.process.pid,
-            models=names,
-            running=running,
-        )
-        _await_ready(server, ready_timeout_s)
     except BaseException as error:
-        if running is not None:
-            running.end()
-        else:
-            guard.sweep(folder)
+        guard.sweep(folder)
         if not isinstance(error, RecsplitError):
             target.discard()
         raise
-    return server
+    return Server(
+        http_url=endpoint.url,
+        grpc_url=_url(address, chosen["gRPC"]),
+        metrics_url=f"http://{_url(address, chosen['metrics'])}/metrics",
+        log=target.path,
+        pid=running.process.pid,
+        models=names,
+        running=running,
+    )
 
 
 def _start(

@@ -1,0 +1,86 @@
+"""What the config says about the shard behind a remote model: where its replicas are, and how it is asked."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+PARAMETER = "recsplit.remote"
+
+
+@dataclass(frozen=True)
+class Bags:
+    """One reading in CSR: the bags of `places` that lie in [first, last) go out, vectors of `dim` come back, for `output`.
+
+    `number` is the reading's in the plan, and in the names of the shard's tensors.
+    """
+
+    number: int
+    places: str
+    output: str
+    widths: tuple[int, ...]
+    poolings: tuple[str, ...]
+    first: int
+    last: int
+    dim: int
+
+
+@dataclass(frozen=True)
+class Remote:
+    """The parameter `recsplit.remote`: the model to ask, its replicas as host:port, the bags (none: tensors are forwarded as they are).
+
+    `hedge_ms` 0: never ask a second replica beside a slow one. `calls_at_once`: batches on their way, for each address, before the
+    next ones wait in Triton's queue and become one batch.
+    """
+
+    model: str
+    replicas: tuple[str, ...]
+    bags: tuple[Bags, ...]
+    timeout_ms: int
+    hedge_ms: int
+    attempts: int
+    probe_ms: int
+    resolve_ms: int
+    calls_at_once: int
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Remote":
+        """Read it from a model's config; ValueError where it is absent or does not fit."""
+        parameter = config.get("parameters", {}).get(PARAMETER)
+        if parameter is None:
+            raise ValueError(f"a model of backend 'remote' needs the parameter '{PARAMETER}', and '{config.get('name')}' has none")
+        try:
+            read = json.loads(parameter["string_value"])
+            bags = tuple(
+                Bags(**{**item, "widths": tuple(item["widths"]), "poolings": tuple(item["poolings"])}) for item in read.pop("bags")
+            )
+            remote = cls(**{**read, "replicas": tuple(read["replicas"]), "bags": bags})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"parameter '{PARAMETER}' can't be read: {error}") from error
+        remote._check(config)
+        return remote
+
+    def _check(self, config: dict[str, Any]) -> None:
+        if not self.replicas or not all(":" in replica for replica in self.replicas):
+            raise ValueError(f"parameter '{PARAMETER}': replicas are host:port, at least one, and these are {list(self.replicas)}")
+        for name in ("timeout_ms", "attempts", "probe_ms", "resolve_ms", "calls_at_once"):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) > 0):
+                raise ValueError(f"parameter '{PARAMETER}': {name} is {getattr(self, name)!r}, and must be a positive number")
+        if not self.bags:
+            return
+        inputs = {tensor["name"]: _elements(tensor) for tensor in config["input"]}
+        outputs = {tensor["name"]: _elements(tensor) for tensor in config["output"]}
+        if sorted(outputs) != sorted(bags.output for bags in self.bags):
+            raise ValueError(f"parameter '{PARAMETER}' gives {[bags.output for bags in self.bags]}, and the outputs are {list(outputs)}")
+        for bags in self.bags:
+            if inputs.get(bags.places) != sum(bags.widths):
+                raise ValueError(f"'{bags.places}' has {inputs.get(bags.places)} places a row, and its bags take {sum(bags.widths)}")
+            if outputs[bags.output] != len(bags.widths) * bags.dim or len(bags.widths) != len(bags.poolings):
+                raise ValueError(f"'{bags.output}' does not hold {len(bags.widths)} vectors of {bags.dim}")
+
+
+def _elements(tensor: dict[str, Any]) -> int:
+    """Elements a row; negative where they vary."""
+    elements = 1
+    for dim in tensor["dims"]:
+        elements *= int(dim)
+    return elements

@@ -1,0 +1,211 @@
+"""A fleet on one machine: front servers and the servers of each shard as Triton processes on loopback.
+
+The front holds the ensemble, the embedding model, the dense model and the shards that are placed there; every other shard is a
+remote model in it, which asks the shard's own servers. On the way out the fronts end first: they answer what is under way,
+and need the shards for that.
+"""
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from recsplit.errors import InputError, RecsplitError
+from recsplit.plan import Plan
+from recsplit.remotes import Asking
+from recsplit.repository import find
+from recsplit.serving import ports
+from recsplit.serving.placement import FRONT, Part, parts, write_front, write_shard
+from recsplit.serving.server import Server, start
+
+#: A server that ended by itself is started again; one that ends so often within so many seconds is broken, and so is the fleet.
+_MOST_ENDS, _ENDS_S = 3, 60.0
+_LOOK_S = 0.2
+
+
+@dataclass
+class Member:
+    """One server of the fleet: replica `number` of part `part`. Its ports stay its own when it is started again."""
+
+    part: str
+    number: int
+    repository: Path
+    ports: Mapping[str, int]
+    log: Path | None
+    server: Server | None = None
+    ends_s: list[float] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What people call it: "front 0", "shard 1 replica 0"."""
+        return f"front {self.number}" if self.part == FRONT else f"shard {self.part} replica {self.number}"
+
+    def state(self) -> str:
+        """READY, LOADING, STOPPED (by us) or ENDED (by itself)."""
+        if self.server is None or self.server.running.stopping.is_set():
+            return "STOPPED"
+        if self.server.running.process.poll() is not None:
+            return "ENDED"
+        return "READY" if self.server.ready() else "LOADING"
+
+
+@dataclass
+class Fleet:
+    """A running fleet; a context manager that stops it on the way out. `parts`: what was wished for, and what runs."""
+
+    plan: Plan
+    parts: tuple[Part, ...]
+    members: tuple[Member, ...]
+    host: str
+    folder: Path
+    ready_timeout_s: float
+
+    def __enter__(self) -> "Fleet":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def fronts(self) -> tuple[Server, ...]:
+        """The servers that clients ask, those that run."""
+        return tuple(member.server for member in self.members if member.part == FRONT and member.server is not None)
+
+    def member(self, part: str, number: int = 0) -> Member:
+        """One server by part and replica. Raises InputError where there is none."""
+        for member in self.members:
+            if (member.part, member.number) == (part, number):
+                return member
+        raise InputError(f"the fleet has no replica {number} of {part!r}", hint=f"it has {', '.join(item.name for item in self.members)}")
+
+    def start_member(self, member: Member) -> Server:
+        """Start one server, again or for the first time, on the ports that are its own; return when it is ready. Raises as `serve`."""
+        if member.server is not None:
+            member.server.stop()
+        member.server = None
+        server = self._launch(member)
+        server.await_ready(self.ready_timeout_s)
+        return server
+
+    def drain(self, member: Member) -> None:
+        """Stop one server: it takes no more requests, finishes those it has, and ends. Fronts ask the other replicas meanwhile."""
+        if member.server is not None:
+            member.server.stop()
+
+    def wait(self, notice: Callable[[str], None]) -> None:
+        """Keep the fleet whole until KeyboardInterrupt: a server that ended by itself is started again, and `notice` is told.
+
+        Raises RecsplitError, with the end of its log, where a server ends again and again.
+        """
+        while True:
+            for member in self.members:
+                server = member.server
+                if server is None or server.running.stopping.is_set() or server.running.process.poll() is None:
+                    continue
+                now = time.monotonic()
+                member.ends_s = [*(at for at in member.ends_s if now - at < _ENDS_S), now]
+                if len(member.ends_s) >= _MOST_ENDS:
+                    server.wait()  # raises, with the log
+                notice(f"{member.name} ended by itself, and is started again")
+                self.start_member(member)
+                notice(f"{member.name} is back")
+            time.sleep(_LOOK_S)
+
+    def stop(self) -> None:
+        """End every server, fronts first, and leave nothing behind but named logs. Safe to repeat."""
+        with contextlib.ExitStack() as stack:  # every server is ended, whatever happens while another one is
+            stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            for member in sorted(self.members, key=lambda member: member.part == FRONT):
+                if member.server is not None:
+                    stack.callback(member.server.stop)
+
+    def _launch(self, member: Member) -> Server:
+        server = start(
+            member.repository,
+            models=(self.plan.name,) if member.part == FRONT else (self.plan.shards[int(member.part)].model.name,),
+            http_port=member.ports["HTTP"],
+            grpc_port=member.ports["gRPC"],
+            metrics_port=member.ports["metrics"],
+            host=self.host if member.part == FRONT else "127.0.0.1",
+            log=member.log,
+        )
+        member.server = server
+        return server
+
+
+def serve_fleet(
+    repository: Path,
+    *,
+    model: str | None = None,
+    replicas: Mapping[str, int] | None = None,
+    host: str = "127.0.0.1",
+    logs: Path | None = None,
+    ready_timeout_s: float = 120,
+    asking: Asking | None = None,
+) -> Fleet:
+    """Start the fleet of a partitioned build and return when every server of it is ready.
+
+    `model` names the ensemble where the repository holds several. `replicas`: servers by part, "front" or a shard's number; for the
+    others the plan's, as far as this machine can run them (placement.parts). `logs`: a folder for one log a server, kept; without
+    it logs are temporary. Fronts listen on `host`, shards on loopback only. `asking`: how fronts ask shards.
+
+    Raises InputError where the repository, or what is asked of it, can't be served as a fleet, and what `serve` raises for any of its
+    servers. Nothing is left running then, nor after KeyboardInterrupt.
+    """
+    found = find(repository, model)
+    plan = found.plan
+    chosen = parts(plan, replicas or {})
+    if logs is not None:
+        _make_folder(logs)
+    folder = Path(tempfile.mkdtemp(prefix="recsplit-fleet-"))
+    wanted = {
+        f"{part.name} {number} {kind}": None for part in chosen for number in range(part.count) for kind in ("HTTP", "gRPC", "metrics")
+    }
+    members: list[Member] = []
+    try:
+        free = ports.choose("127.0.0.1", dict(wanted))
+        for part in chosen:
+            for number in range(part.count):
+                own = {kind: free[f"{part.name} {number} {kind}"] for kind in ("HTTP", "gRPC", "metrics")}
+                place = folder / (FRONT if part.name == FRONT else f"shard_{part.name}")
+                log = None if logs is None else logs / f"{place.name}_{number}.log"
+                members.append(Member(part.name, number, place, own, log))
+        addresses = {part.name: [f"127.0.0.1:{item.ports['gRPC']}" for item in members if item.part == part.name] for part in chosen}
+        for part in chosen:
+            if part.name != FRONT:
+                write_shard(repository, plan, int(part.name), folder / f"shard_{part.name}")
+        write_front(repository, plan, addresses, folder / FRONT, asking or Asking())
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    fleet = Fleet(plan, chosen, tuple(members), host, folder, ready_timeout_s)
+    try:
+        _start_all(fleet)
+    except BaseException:
+        fleet.stop()
+        raise
+    return fleet
+
+
+def _start_all(fleet: Fleet) -> None:
+    """All at once: most of a start is waiting. Remote models look for their replicas when they load, and again until they find them."""
+    deadline = time.monotonic() + fleet.ready_timeout_s
+    for member in fleet.members:
+        fleet._launch(member)
+    for member in fleet.members:
+        assert member.server is not None
+        try:
+            member.server.await_ready(max(deadline - time.monotonic(), 1.0))
+        except RecsplitError as error:
+            raise RecsplitError(f"{member.name}: {error}", hint=error.hint, detail=error.detail) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} can't hold the logs: {error.strerror}", hint="give a folder that you can write to") from error

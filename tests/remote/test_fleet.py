@@ -1,0 +1,195 @@
+"""A fleet of real servers on this machine: its answers, and what becomes of them when a server goes."""
+
+import os
+import re
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from recsplit.client import Client
+from recsplit.client.failures import ServerError
+from recsplit.remotes import Asking
+from recsplit.serving.fleet import Fleet, Member, serve_fleet
+from tests.remote import sharded
+from tests.serving.conftest import leftovers
+
+HOT, COLD = "0", "1"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sharded")
+    sharded.write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def fleet(repository: Path) -> Iterator[Fleet]:
+    with serve_fleet(repository, replicas={"front": 2, HOT: 2, COLD: 1}, asking=Asking(probe_ms=100)) as running:
+        yield running
+
+
+def queries(count: int, rows: int, seed: int = 0) -> list[NDArray[np.int64]]:
+    return list(np.random.default_rng(seed).integers(0, sharded.ROWS, (count, rows, 4)))
+
+
+def ask(client: Client, ids: NDArray[np.int64]) -> None:
+    """One query, and its answer against numpy's."""
+    np.testing.assert_allclose(client.infer({"ids": ids})["score"], sharded.expected(ids), rtol=1e-4, atol=1e-4)
+
+
+def kill(member: Member) -> None:
+    assert member.server is not None
+    os.kill(member.server.pid, signal.SIGKILL)
+    member.server.running.process.wait()
+
+
+class Load:
+    """Threads that ask one front without pause, and keep what went wrong."""
+
+    def __init__(self, url: str, *, threads: int = 4) -> None:
+        self.url, self.asked, self.wrong, self.failed = url, 0, list[str](), list[str]()
+        self.slowest_s = 0.0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(threads)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, number: int) -> None:
+        with Client(self.url, sharded.NAME, timeout_s=10) as client:
+            while not self._stop.is_set():
+                for ids in queries(20, 3, seed=number):
+                    start = time.monotonic()
+                    try:
+                        ask(client, ids)
+                    except ServerError as error:
+                        self.failed.append(str(error))
+                    except AssertionError as error:
+                        self.wrong.append(str(error))
+                    self.asked += 1
+                    self.slowest_s = max(self.slowest_s, time.monotonic() - start)
+
+    def until(self, more: int) -> None:
+        """Return when so many more queries were asked."""
+        goal, deadline = self.asked + more, time.monotonic() + 30
+        while self.asked < goal and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert self.asked >= goal, f"{self.asked} of {goal} queries in 30 s"
+
+
+def test_every_front_answers_as_the_whole_model_does(fleet: Fleet) -> None:
+    assert len(fleet.fronts) == 2
+    for front in fleet.fronts:
+        with Client(front.grpc_url, sharded.NAME) as grpc, Client(front.http_url, sharded.NAME, protocol="http") as http:
+            for rows in (1, 2, sharded.BATCH):
+                for client in (grpc, http):
+                    ask(client, queries(1, rows, seed=rows)[0])
+
+
+@pytest.mark.parametrize("ids", [[5, 6, 7, 8], [500, 600, 700, 800], [5, 500, 7, 800]])
+def test_queries_of_one_shard_only_and_of_both_are_answered(fleet: Fleet, ids: list[int]) -> None:
+    with Client(fleet.fronts[0].grpc_url, sharded.NAME) as client:
+        ask(client, np.array([ids]))
+
+
+def test_queries_under_way_at_once_don_t_mix(fleet: Fleet) -> None:
+    with Load(fleet.fronts[0].grpc_url, threads=8) as load:
+        load.until(400)
+    assert not load.wrong and not load.failed
+
+
+def test_a_replica_killed_under_load_costs_no_answer_while_another_is_there(fleet: Fleet) -> None:
+    victim = fleet.member(HOT, 0)
+    with Load(fleet.fronts[0].grpc_url) as load:
+        load.until(200)
+        kill(victim)
+        load.until(400)
+        fleet.start_member(victim)
+        load.until(200)
+    assert not load.wrong and not load.failed
+
+
+def test_a_replica_that_is_stopped_under_load_finishes_what_it_has_and_costs_nothing(fleet: Fleet) -> None:
+    leaving = fleet.member(HOT, 1)
+    with Load(fleet.fronts[0].grpc_url) as load:
+        load.until(200)
+        fleet.drain(leaving)
+        assert leaving.state() == "STOPPED"
+        load.until(200)
+        fleet.start_member(leaving)
+        load.until(200)
+    assert not load.wrong and not load.failed
+
+
+def test_without_a_replica_errors_come_at_once_and_only_for_queries_that_need_it_until_it_returns(fleet: Fleet) -> None:
+    victim = fleet.member(COLD)
+    with Load(fleet.fronts[1].grpc_url) as load:
+        load.until(100)
+        kill(victim)
+        load.until(200)
+        assert load.failed
+        assert all("no replica answers" in text and "embedding_1" in text for text in load.failed)
+        with Client(fleet.fronts[1].grpc_url, sharded.NAME) as client:
+            ask(client, np.array([[1, 2, 3, 4]]))  # it has no row in the shard that is gone
+        fleet.start_member(victim)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with Client(fleet.fronts[1].grpc_url, sharded.NAME) as client:
+                try:
+                    ask(client, np.array([[900, 901, 902, 903]]))
+                    break
+                except ServerError:
+                    time.sleep(0.05)
+        failures = len(load.failed)
+        load.until(100)
+        assert len(load.failed) <= failures + 4  # those that were under way when it came back
+    assert not load.wrong
+    assert load.slowest_s < 5  # none hung: a lost call ends after a timeout of 1 s
+
+
+def test_metrics_tell_which_replica_was_asked_and_which_is_avoided(fleet: Fleet) -> None:
+    def page() -> str:
+        with urllib.request.urlopen(fleet.fronts[0].metrics_url) as response:
+            return str(response.read().decode())
+
+    with Client(fleet.fronts[0].grpc_url, sharded.NAME) as client:
+        for ids in queries(10, 2):
+            ask(client, ids)
+    address = fleet.member(COLD).server.grpc_url  # type: ignore[union-attr]
+    found, deadline = None, time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = re.search(rf'^recsplit_remote_replica_up{{.*replica="{address}".*}} (\S+)$', page(), re.MULTILINE)
+        if found and float(found[1]) == 1:
+            break
+        time.sleep(0.1)
+    assert found is not None and float(found[1]) == 1
+    for name in ("calls_answered", "call_duration_us", "rows"):
+        values = re.findall(rf'^recsplit_remote_{name}{{.*model="shop_embedding_1".*}} (\S+)$', page(), re.MULTILINE)
+        assert values and sum(map(float, values)) > 0
+
+
+def test_a_shard_that_has_only_its_batched_form_is_asked_with_the_tensors_as_they_are(tmp_path: Path) -> None:
+    sharded.write(tmp_path, bags=False, places=("front", "own"))
+    with serve_fleet(tmp_path) as running:
+        assert [part.name for part in running.parts] == [COLD, "front"]
+        with Load(running.fronts[0].grpc_url) as load:
+            load.until(100)
+        assert not load.wrong and not load.failed
+        servers = [member.server for member in running.members if member.server is not None]
+    assert not any(leftovers(server) for server in servers)
+    assert not running.folder.exists()

@@ -1,0 +1,196 @@
+"""The choice among replicas, against real gRPC servers in this process whose answers, delays and faults the tests decide."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+from grpc_link import GrpcLink  # type: ignore[import-not-found]
+from replicas import NoReplicaError, RefusedError, Replicas, Settings  # type: ignore[import-not-found]
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+SETTINGS = Settings(timeout_s=0.5, hedge_s=None, attempts=3, probe_s=0.05, resolve_s=0.1)
+
+
+@dataclass
+class Shard(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Answers ModelInfer with its own name as the request id, after `delay_s`, or fails with `code`."""
+
+    name: str
+    delay_s: float = 0.0
+    code: Any = None
+    asked: int = 0
+    cancelled: int = 0
+    port: int = 0
+    server: Any = field(default=None, repr=False)
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 (gRPC's name)
+        self.asked += 1
+        try:
+            await asyncio.sleep(self.delay_s)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.code is not None:
+            await context.abort(self.code, f"{self.name} fails")
+        return service_pb2.ModelInferResponse(id=self.name)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return service_pb2.ModelReadyResponse(ready=self.code is None)
+
+    async def start(self) -> "Shard":
+        self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self.server)
+        self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self.server.start()
+        return self
+
+    async def stop(self) -> None:
+        server, self.server = self.server, None
+        if server is not None:  # a second stop never returns
+            await server.stop(0)
+
+
+async def ask(link: Any) -> str:
+    answer = await link.client.infer("shard", [])
+    return str(answer.get_response().id)
+
+
+Test = Callable[[Any, Shard, Shard], Awaitable[None]]
+
+
+def run(test: Test, settings: Settings = SETTINGS, *, host: str = "127.0.0.1") -> list[str]:
+    """Run `test` with two shards and the replicas that ask them; returns what was noticed."""
+    noticed: list[str] = []
+
+    async def main() -> None:
+        shards = [await Shard("a").start(), await Shard("b").start()]
+        addresses = [f"{host}:{shard.port}" for shard in shards]
+        replicas = Replicas(addresses, settings, lambda address: GrpcLink(address, "shard"), GrpcLink.ready, noticed.append)
+        await replicas.open()
+        try:
+            await test(replicas, *shards)
+        finally:
+            await replicas.close()
+            for shard in shards:
+                await shard.stop()
+
+    asyncio.run(main())
+    return noticed
+
+
+def test_calls_are_shared_out_over_the_replicas() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        a.delay_s = b.delay_s = 0.01
+        answers = await asyncio.gather(*(replicas.call(ask) for _ in range(20)))
+        assert answers.count("a") == answers.count("b") == 10
+
+    run(test)
+
+
+def test_a_slow_replica_gets_fewer_calls() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        a.delay_s, b.delay_s = 0.2, 0.01
+
+        async def client() -> None:
+            for _ in range(10):
+                await replicas.call(ask)
+
+        await asyncio.gather(client(), client())
+        assert a.asked < b.asked
+
+    run(test)
+
+
+def test_a_call_that_fails_is_answered_by_the_other_replica_and_the_first_is_avoided_until_it_is_well() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        a.code = grpc.StatusCode.INTERNAL
+        assert [await replicas.call(ask) for _ in range(6)] == ["b"] * 6
+        assert a.asked == 1 and replicas.counts.retries == 1
+        a.code = None
+        await asyncio.sleep(0.3)
+        assert {await replicas.call(ask) for _ in range(4)} == {"a", "b"}
+
+    noticed = run(test)
+    assert len(noticed) == 2 and "avoided" in noticed[0] and "a fails" in noticed[0] and "is back" in noticed[1]
+
+
+def test_a_replica_that_went_away_comes_back_by_itself() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        await b.stop()
+        await a.stop()
+        with pytest.raises(NoReplicaError, match=f"127.0.0.1:{a.port}"):
+            await replicas.call(ask)
+        start = asyncio.get_running_loop().time()
+        with pytest.raises(NoReplicaError):
+            await replicas.call(ask)
+        assert asyncio.get_running_loop().time() - start < SETTINGS.timeout_s  # at once: nobody is asked
+        await a.start()
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            try:
+                assert await replicas.call(ask) == "a"
+                return
+            except NoReplicaError:
+                continue
+        raise AssertionError("it did not come back within 5 s")
+
+    run(test)
+
+
+def test_a_replica_that_answers_nothing_is_given_up_after_the_timeout() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        a.delay_s = 30
+        assert {await asyncio.wait_for(replicas.call(ask), 5) for _ in range(4)} == {"b"}
+        await asyncio.sleep(0.05)
+        assert a.cancelled == a.asked  # the server was told that nobody waits any more
+
+    run(test)
+
+
+def test_a_request_that_the_server_finds_fault_with_is_not_tried_elsewhere() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        a.code = b.code = grpc.StatusCode.INVALID_ARGUMENT
+
+        async def infer(link: Any) -> Any:
+            return await link.infer([], [])
+
+        with pytest.raises(RefusedError, match="fails"):
+            await replicas.call(infer)
+        assert a.asked + b.asked == 1
+        assert all(replica.well for replica in replicas.known.values())
+
+    run(test)
+
+
+def test_a_hedge_takes_the_faster_answer_and_calls_the_other_off() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        a.delay_s = 0.4
+        assert [await replicas.call(ask) for _ in range(4)] == ["b"] * 4
+        assert replicas.counts.hedges >= 1 and replicas.counts.retries == 0
+        await asyncio.sleep(0.05)
+        assert a.cancelled == a.asked
+        assert all(replica.well for replica in replicas.known.values())  # slow once is no fault
+
+    run(test, Settings(timeout_s=2, hedge_s=0.05, attempts=3, probe_s=0.05, resolve_s=1))
+
+
+def test_a_name_stands_for_the_addresses_it_resolves_to() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        assert set(replicas.known) == {f"127.0.0.1:{a.port}", f"127.0.0.1:{b.port}"}
+        assert {await replicas.call(ask) for _ in range(4)} == {"a", "b"}
+
+    run(test, host="localhost")
+
+
+def test_without_any_address_that_resolves_the_error_says_so() -> None:
+    async def main() -> None:
+        replicas = Replicas(["no.such.host.invalid:1"], SETTINGS, lambda address: GrpcLink(address, "shard"), GrpcLink.ready, print)
+        await replicas.open()
+        with pytest.raises(NoReplicaError, match="no replica found at"):
+            await replicas.call(ask)
+        await replicas.close()
+
+    asyncio.run(main())
