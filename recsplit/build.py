@@ -5,17 +5,19 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from recsplit import limits, models, samples, tensorrt, verify
+from recsplit import limits, models, samples, shard_files, sharding, tensorrt, verify
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.bags import BagForm
 from recsplit.graph.flow import CONTROL, SEQUENCE
 from recsplit.graph.fused import policy
-from recsplit.parts import Array, Run, joined
-from recsplit.plan import Kind, Plan, Runtime, Submodel, to_json
+from recsplit.graph.shards import Sharded
+from recsplit.parts import MODEL_FILE, Array, Run, joined
+from recsplit.plan import Kind, Plan, Role, Runtime, Submodel, Table, to_json
 from recsplit.render import check_templates, render
 from recsplit.sources import Taken, take
 from recsplit.staging import staging
@@ -53,6 +55,8 @@ class BuildSettings:
     templates: Path | None = None
     tolerance: float = 1e-5
     build_id: str | None = None
+    partition: Path | None = None
+    access: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
     Raises InputError for what the user must mend, RecsplitError where the work failed or the proof did not hold.
     """
     _refuse(settings)
+    wanted = None if settings.partition is None else sharding.read(settings.partition, settings.access)
     with staging(settings.out, settings.name) as stage:  # first of all: a folder that can't be written shows at once
         progress(f"loading {settings.source}", 0, 0)
         taken = take(
@@ -78,18 +83,24 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
             weights=settings.weights,
             unknown_ids=settings.unknown_ids,
             int32_ids=settings.int32_ids,
-            bag_form=settings.bag_form,
+            bag_form=settings.bag_form if wanted is None else "padded",
+            adding_up=wanted is not None,
         )
-        plan = _plan(settings, taken, stage.version)
-        embedding = stage.path(plan.embedding.name, verify.MODEL_FILE).parent
-        dense = stage.path(plan.dense.name, verify.MODEL_FILE).parent
-        models.write(taken.cut, embedding, dense, progress=lambda done, total: progress("writing tables", done, total))
+        tables = models.tables(taken.cut)
+        sharded = None if wanted is None else sharding.cut(wanted, taken.cut, tables)
+        plan = _plan(settings, taken, stage.version, tables, wanted, sharded)
+        embedding, *shards, dense = (stage.path(model.name, MODEL_FILE).parent for model in plan.submodels)
+        told = partial(progress, "writing tables")
+        if wanted is None or sharded is None:
+            models.write(taken.cut, embedding, dense, progress=told)
+        else:
+            shard_files.write(sharded, plan.readings, wanted.order, embedding, shards, dense, progress=told)
         known = taken.cut.known()
         example = _example(plan, taken)
         plan = dataclasses.replace(plan, lookups=limits.probe(plan, known, references=example))
         stage.write(render(plan, templates=settings.templates))
         notes = tensorrt.prepare(plan, dense) if plan.dense.runtime == "tensorrt" else ()
-        cases, left_out = _cases(plan, taken, example, known, (embedding, dense), progress)
+        cases, left_out = _cases(plan, taken, example, known, embedding.parents[1], progress)
         progress("proving the parts equal", 0, 0)
         differences = verify.parts(embedding.parents[1], plan, cases)
         verify.demand(differences)
@@ -118,26 +129,40 @@ def _refuse(settings: BuildSettings) -> None:
         raise InputError(
             f"the dense runtime {settings.dense_runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu"
         )
+    if settings.access is not None and settings.partition is None:
+        raise InputError("--access is of use with --partition only", hint="recsplit partition DIR --access FILE writes a partition")
+    if settings.partition is not None and settings.bag_form == "cumulative":
+        raise InputError("the cumulative form of bags can't be cut into shards", hint="--bags padded, or leave --bags out")
     policy(settings.unknown_ids)
     if settings.templates is not None:
         check_templates(settings.templates)
 
 
-def _plan(settings: BuildSettings, taken: Taken, version: int) -> Plan:
+def _plan(
+    settings: BuildSettings,
+    taken: Taken,
+    version: int,
+    tables: tuple[Table, ...],
+    wanted: sharding.Wanted | None,
+    sharded: Sharded | None,
+) -> Plan:
     made = taken.cut
-    for part in (made.embedding, made.dense):
+    models_made = (made.embedding, made.dense) if sharded is None else (sharded.embedding, sharded.dense)
+    for part in models_made:
         left = models.left_in(part, CONTROL - {"Scan"} | SEQUENCE)
         if left:
             raise RecsplitError(f"the {part.graph.name} model still has {', '.join(left)}", hint="build from the factory instead")
-    whole, embedding, dense = (models.interface(model) for model in (made.whole, made.embedding, made.dense))
+    whole, embedding, dense = (models.interface(model) for model in (made.whole, *models_made))
+    crossing = models.interface(made.embedding).outputs  # before the shards, whose partial tensors have other names
     cores = os.cpu_count() or 1
 
-    def submodel(role: str, sides: models.Interface, runtime: Runtime, kind: Kind, instances: int) -> Submodel:
+    def submodel(role: Role, sides: models.Interface, runtime: Runtime, kind: Kind, instances: int, suffix: str = "") -> Submodel:
         threads = settings.threads or max(1, cores // instances)
-        name = f"{settings.name}_{role}"
-        return Submodel(
-            name, "embedding" if role == "embedding" else "dense", sides.inputs, sides.outputs, runtime, kind, instances, threads
-        )
+        name = f"{settings.name}_{suffix or role}"
+        return Submodel(name, role, sides.inputs, sides.outputs, runtime, kind, instances, threads)
+
+    def shard(number: int, sides: models.Interface) -> Submodel:
+        return submodel("shard", sides, "onnxruntime", "cpu", settings.embedding_instances, f"embedding_{number}")
 
     return Plan(
         name=settings.name,
@@ -150,13 +175,13 @@ def _plan(settings: BuildSettings, taken: Taken, version: int) -> Plan:
         unknown_ids=settings.unknown_ids,
         inputs=whole.inputs,
         outputs=whole.outputs,
-        boundary=tuple(tensor for tensor in embedding.outputs if tensor.name in made.boundary),
-        tables=models.tables(made),
+        boundary=tuple(tensor for tensor in crossing if tensor.name in made.boundary),
+        tables=tables,
         lookups=made.lookups,
         bags=made.bags,
         embedding=submodel("embedding", embedding, "onnxruntime", "cpu", settings.embedding_instances),
-        shards=(),
-        readings=(),
+        shards=() if wanted is None or sharded is None else sharding.described(wanted, sharded, tables, shard),
+        readings=() if sharded is None else sharding.readings(sharded, settings.unknown_ids),
         dense=submodel("dense", dense, settings.dense_runtime, settings.dense_kind, settings.dense_instances),
         tolerance=settings.tolerance,
     )
@@ -174,11 +199,12 @@ def _cases(
     taken: Taken,
     example: Mapping[str, Array] | None,
     known: limits.Known,
-    folders: tuple[Path, Path],
+    folder: Path,
     progress: Progress,
 ) -> tuple[list[Case], tuple[str, ...]]:
     """Reference inputs, edge cases included, answered by the source, and notes on what the source could not answer.
 
+    `folder`: the models, as a repository.
     Rows with an unknown id are left out: the source may raise on them.
     """
     named = []
@@ -197,13 +223,13 @@ def _cases(
             hint="build from the factory or the .pt2, which bring an example along",
         )
     source = verify.by_source(plan, taken.loaded.run, taken.dtypes)
-    named, notes = _without_one_row(named, source, folders)
+    named, notes = _without_one_row(named, source, partial(joined, folder, plan))
     told = verify.make_cases(named, source, lambda case: progress(f"asking the source: {case}", 0, 0), infinite_rows=_may_be_infinite(plan))
     return told, notes
 
 
 def _without_one_row(
-    named: list[tuple[str, dict[str, Array]]], source: Run, folders: tuple[Path, Path]
+    named: list[tuple[str, dict[str, Array]]], source: Run, parts: Callable[[], Run]
 ) -> tuple[list[tuple[str, dict[str, Array]]], tuple[str, ...]]:
     """Leave a batch of one row out where the source fails on it, as modules do whose squeeze() takes the batch away.
 
@@ -216,17 +242,16 @@ def _without_one_row(
             try:
                 source(inputs)
             except RecsplitError as error:
-                _refuse_if_parts_fail(inputs, folders, error)
+                _refuse_if_parts_fail(inputs, parts, error)
                 notes.append(f"Note: on a batch of one row {error}. The parts answer it, as they answer that row of a larger batch.")
                 continue
         kept.append((name, inputs))
     return kept, tuple(notes)
 
 
-def _refuse_if_parts_fail(one_row: Mapping[str, Array], folders: tuple[Path, Path], error: RecsplitError) -> None:
-    embedding, dense = (folder / verify.MODEL_FILE for folder in folders)
+def _refuse_if_parts_fail(one_row: Mapping[str, Array], parts: Callable[[], Run], error: RecsplitError) -> None:
     try:
-        joined(embedding, dense)(one_row)
+        parts()(one_row)
     except Exception as failure:  # onnxruntime raises its own kinds, undocumented
         raise InputError(
             "the model fails on a batch of one row, which is what most requests are",

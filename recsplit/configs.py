@@ -59,7 +59,7 @@ def check(plan: Plan, texts: Mapping[str, str], *, templates: Path | None = None
 
 def _disagreements(plan: Plan, configs: Mapping[str, Any]) -> Iterator[str]:
     parts: dict[str, Any] = {}
-    for name in (plan.name, plan.embedding.name, plan.dense.name):
+    for name in (plan.name, *(model.name for model in plan.submodels)):
         path = f"{name}/config.pbtxt"
         if path not in configs:
             yield f"{path} is missing"
@@ -71,9 +71,9 @@ def _disagreements(plan: Plan, configs: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path}: max_batch_size is {config.max_batch_size}, and the plan's is {plan.max_batch_size}"
         if parameter(config, BUILD) != plan.build:
             yield f"{path}: parameter {BUILD} is {parameter(config, BUILD)!r}, and the plan's is {plan.build!r}"
-    if len(parts) < 3:
+    if len(parts) < 1 + len(plan.submodels):
         return
-    for model in (plan.embedding, plan.dense):
+    for model in plan.submodels:
         yield from _submodel(model, parts[model.name])
     for name, key in ((plan.embedding.name, LOOKUPS), (plan.name, CLIENT)):
         if parameter(parts[name], key) is None:

@@ -1,6 +1,6 @@
 """Writing the sub-models' files: embedding with its tables, dense with its weights, and the whole for the proof."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,10 @@ import onnx_ir as ir
 from recsplit.graph.cut import Cut
 from recsplit.graph.find import table_name
 from recsplit.graph.fused import TABLES_FILE
+from recsplit.parts import MODEL_FILE
 from recsplit.plan import Table, Tensor
 from recsplit.tables import Entry, write_external
-from recsplit.verify import MODEL_FILE, WHOLE_FILE
+from recsplit.verify import WHOLE_FILE
 
 #: Weights larger than this lie beside the dense model, where instances share them.
 _INLINE_BYTES = 1024
@@ -36,18 +37,25 @@ class Interface:
 
 def write(made: Cut, embedding: Path, dense: Path, *, progress: Callable[[int, int], None]) -> None:
     """Write model files into the two version folders. Raises RecsplitError where the disk is full."""
-    entries = [Entry(item.value.name or "", tuple(_data(table) for table in item.sources), zero_rows=1) for item in made.fused]
+    entries = [Entry(item.value.name or "", tuple(data_of(table) for table in item.sources), zero_rows=1) for item in made.fused]
     tensors = {tensor.name: tensor for tensor in write_external(entries, embedding / TABLES_FILE, progress=progress)}
-    for model in (made.embedding, made.whole):
-        for name, value in model.graph.initializers.items():
-            value.const_value = tensors.get(name) or _loaded(value)
-    ir.save(made.embedding, embedding / MODEL_FILE)
-    ir.save(made.whole, embedding / WHOLE_FILE)
-    weights = [Entry(name, (_data(value),)) for name, value in made.dense.graph.initializers.items() if _outside(_data(value))]
-    tensors = {tensor.name: tensor for tensor in write_external(weights, dense / WEIGHTS_FILE)} if weights else {}
-    for name, value in made.dense.graph.initializers.items():
+    save(made.embedding, embedding / MODEL_FILE, tensors)
+    save(made.whole, embedding / WHOLE_FILE, tensors)
+    write_dense(made.dense, dense)
+
+
+def write_dense(model: ir.Model, folder: Path) -> None:
+    """Write the dense model, its larger weights beside it. Raises RecsplitError where the disk is full."""
+    weights = [Entry(name, (data_of(value),)) for name, value in model.graph.initializers.items() if _outside(data_of(value))]
+    tensors = {tensor.name: tensor for tensor in write_external(weights, folder / WEIGHTS_FILE)} if weights else {}
+    save(model, folder / MODEL_FILE, tensors)
+
+
+def save(model: ir.Model, path: Path, tensors: Mapping[str, ir.TensorProtocol]) -> None:
+    """Write a model: `tensors` of these names lie in files beside it, the others in it."""
+    for name, value in model.graph.initializers.items():
         value.const_value = tensors.get(name) or _loaded(value)
-    ir.save(made.dense, dense / MODEL_FILE)
+    ir.save(model, path)
 
 
 def interface(model: ir.Model) -> Interface:
@@ -60,7 +68,7 @@ def tables(made: Cut) -> tuple[Table, ...]:
     found = []
     for fused in made.fused:
         for value in fused.sources:
-            data = _data(value)
+            data = data_of(value)
             rows, dim = (int(size) for size in data.shape.numpy())
             found.append(Table(table_name(value), rows, dim, _TRITON[data.dtype], int(data.nbytes)))
     return tuple(found)
@@ -71,7 +79,8 @@ def left_in(model: ir.Model, operators: frozenset[str]) -> Sequence[str]:
     return sorted({node.op_type for node in model.graph.all_nodes() if node.op_type in operators})
 
 
-def _data(value: ir.Value) -> ir.TensorProtocol:
+def data_of(value: ir.Value) -> ir.TensorProtocol:
+    """An initializer's data, which may lie in a file."""
     assert value.const_value is not None
     return value.const_value
 
@@ -82,7 +91,7 @@ def _outside(data: ir.TensorProtocol) -> bool:
 
 def _loaded(value: ir.Value) -> ir.TensorProtocol:
     """A small tensor's data in memory: the file it lay in will not be beside the model."""
-    data = _data(value)
+    data = data_of(value)
     return ir.tensor(data.numpy(), dtype=data.dtype, name=data.name) if isinstance(data, ir.ExternalTensor) else data
 
 

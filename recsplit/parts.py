@@ -8,7 +8,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from recsplit.errors import RecsplitError
+from recsplit.plan import UNKNOWN_IDS, Plan
 
+MODEL_FILE = "model.onnx"
 Array = NDArray[np.generic]
 #: Inputs by name to outputs by name; may be called from several threads.
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -37,13 +39,15 @@ def session(path: Path, *, threads: int = 1) -> Run:
     return run
 
 
-def joined(embedding: Path, dense: Path, *, threads: int = 1) -> Run:
-    """Both parts as one function: what the embedding model answers goes into the dense model."""
-    first, second = session(embedding, threads=threads), session(dense, threads=threads)
+def joined(folder: Path, plan: Plan, *, threads: int = 1) -> Run:
+    """All parts of a build in the repository `folder` as one function: what a part answers goes into those after it."""
+    parts = [session(folder / model.name / str(plan.version) / MODEL_FILE, threads=threads) for model in plan.submodels]
 
     def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
-        crossing = first(feeds)
-        marks = {name: data for name, data in crossing.items() if name == "unknown_ids"}
-        return {**second({**feeds, **crossing}), **marks}
+        known, answers = dict(feeds), dict[str, Array]()
+        for part in parts:
+            answers = part(known)
+            known.update(answers)
+        return {**answers, **{name: data for name, data in known.items() if name == UNKNOWN_IDS}}
 
     return run

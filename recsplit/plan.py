@@ -22,6 +22,7 @@ SCHEMA = 2
 UNKNOWN_IDS = "unknown_ids"
 
 Pooling = Literal["none", "sum", "mean", "max", "graph"]
+PlainPooling = Literal["none", "sum", "mean", "max"]
 Runtime = Literal["onnxruntime", "onnxruntime-tensorrt", "tensorrt"]
 Kind = Literal["cpu", "gpu"]
 Role = Literal["embedding", "shard", "dense"]
@@ -143,7 +144,7 @@ class Reading:
     places: str
     output: str
     widths: tuple[int, ...]
-    poolings: tuple[Literal["none", "sum", "mean", "max"], ...]
+    poolings: tuple[PlainPooling, ...]
 
 
 @dataclass(frozen=True)

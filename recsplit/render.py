@@ -18,13 +18,13 @@ from recsplit.errors import InputError
 from recsplit.plan import Plan, Submodel, Tensor
 
 #: The templates, one a model; a folder given with --templates may replace any of them.
-TEMPLATES = ("ensemble.pbtxt.j2", "embedding.pbtxt.j2", "dense.pbtxt.j2", "macros.pbtxt.j2")
+TEMPLATES = ("ensemble.pbtxt.j2", "embedding.pbtxt.j2", "shard.pbtxt.j2", "dense.pbtxt.j2", "macros.pbtxt.j2")
 
 _OURS = Path(__file__).parent / "templates" / "triton"
 
 
 def render(plan: Plan, *, templates: Path | None = None) -> dict[str, str]:
-    """The config.pbtxt texts of the plan's three models, by path relative to the model repository.
+    """The config.pbtxt texts of the plan's models, by path relative to the model repository.
 
     `templates` is a folder whose files replace ours of the same name (TEMPLATES). Raises InputError, with file and
     line, where one of them can't be rendered; InputError for a runtime that the plan's settings rule out;
@@ -37,7 +37,7 @@ def render(plan: Plan, *, templates: Path | None = None) -> dict[str, str]:
     context = _context(plan)
     texts: dict[str, str] = {}
     texts[f"{plan.name}/config.pbtxt"] = _render_one(environment, "ensemble.pbtxt.j2", context)
-    for model in (plan.embedding, plan.dense):
+    for model in plan.submodels:
         own = {"model": model, "warmup_batch_sizes": warmup_batch_sizes(plan, model)}
         texts[f"{model.name}/config.pbtxt"] = _render_one(environment, f"{model.role}.pbtxt.j2", {**context, **own})
     check(plan, texts, templates=templates)
@@ -46,9 +46,10 @@ def render(plan: Plan, *, templates: Path | None = None) -> dict[str, str]:
 
 def _refuse_impossible(plan: Plan) -> None:
     dense = plan.dense
-    if plan.embedding.runtime != "onnxruntime":
+    other = next((model for model in plan.submodels[:-1] if model.runtime != "onnxruntime"), None)
+    if other is not None:
         raise InputError(
-            f"the embedding model can't run on {plan.embedding.runtime!r}: its tables stay in files that ONNX Runtime maps",
+            f"the {other.role} model can't run on {other.runtime!r}: its tables stay in files that ONNX Runtime maps",
             hint="choose another runtime for the dense model only",
         )
     if dense.runtime != "onnxruntime" and dense.kind != "gpu":
@@ -74,7 +75,7 @@ def _context(plan: Plan) -> dict[str, object]:
     ]
     return {
         "plan": plan,
-        "steps": (plan.embedding, plan.dense),
+        "steps": plan.submodels,
         "lookups": lookups,
         "client": {"bags": [dataclasses.asdict(bags) for bags in plan.bags], "max_batch_size": plan.max_batch_size},
         "profiles": _profiles(plan),

@@ -85,7 +85,7 @@ def _same_build(repository: Path, path: Path, plan: Plan) -> None:
     folder = path.parent.parent.name
     if folder != plan.name:
         raise RecsplitError(f"{path} was built as {plan.name!r}, and its folder is {folder!r}", hint="rename the folder back")
-    builds = {name: build_of(repository / name) for name in (plan.name, plan.embedding.name, plan.dense.name)}
+    builds = {name: build_of(repository / name) for name in (plan.name, *(model.name for model in plan.submodels))}
     if set(builds.values()) != {plan.build}:
         raise _mixed(repository, plan.name, builds, f"; plan: {plan.build}")
 

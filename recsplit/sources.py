@@ -31,8 +31,13 @@ class Taken:
     dtypes: Mapping[str, np.dtype[np.generic]]
 
 
-def take(source: str, *, weights: Path | None, unknown_ids: str, int32_ids: bool, bag_form: BagForm | None) -> Taken:
-    """Load and cut. Raises InputError, MissingExtra, RecsplitError as load and cut do, and InputError on a faulty export."""
+def take(
+    source: str, *, weights: Path | None, unknown_ids: str, int32_ids: bool, bag_form: BagForm | None, adding_up: bool = False
+) -> Taken:
+    """Load and cut; the settings are those of `cut`. Raises InputError, MissingExtra, RecsplitError as load and cut do.
+
+    InputError too where the export is faulty.
+    """
     loaded, loops = _load(source, weights)
     faulty = faults(loaded.model)
     if faulty:
@@ -42,7 +47,15 @@ def take(source: str, *, weights: Path | None, unknown_ids: str, int32_ids: bool
             detail="\n".join(f"{fault.node}: {fault.what}" for fault in faulty),
         )
     dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
-    made = cut(loaded.model, unknown_ids=unknown_ids, int32_ids=int32_ids, bag_form=bag_form, example=loaded.example, loops=loops)
+    made = cut(
+        loaded.model,
+        unknown_ids=unknown_ids,
+        int32_ids=int32_ids,
+        bag_form=bag_form,
+        adding_up=adding_up,
+        example=loaded.example,
+        loops=loops,
+    )
     example = None if loaded.example is None else as_rows(made.bags, loaded.example)
     return Taken(loaded, made, example, dtypes)
 

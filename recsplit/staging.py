@@ -13,7 +13,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from recsplit.disk import FULL, disk_full, exchange, flush, flush_one
@@ -55,6 +55,7 @@ class Stage:
         """
         # The ensemble comes last: it is what `find` and clients look at.
         models = sorted((path.name for path in self._models.iterdir()), key=lambda model: (model == self.name, model))
+        gone = self._gone(models)
         for model in models:
             _refuse_foreign(self.repository / model, ensemble=model == self.name)
         flush(self._models)
@@ -62,13 +63,24 @@ class Stage:
         try:
             for model in models:
                 self._swap(model)
+            for model in gone:
+                (self.repository / model).rename(self._aside / model)
             flush_one(self.repository)
         except BaseException as error:  # Ctrl-C too leaves the repository as it was
+            for model in gone:
+                if (self._aside / model).exists():
+                    (self._aside / model).rename(self.repository / model)
             for model in reversed(models):
                 self._swap_back(model, inodes[model])
             if isinstance(error, OSError):
                 raise RecsplitError(f"the new models can't be moved into {self.repository}: {error}", hint="nothing was changed") from error
             raise
+
+    def _gone(self, models: Sequence[str]) -> list[str]:
+        """Shards of an earlier build that this one doesn't have: a server would load them for nothing."""
+        shard = re.compile(re.escape(self.name) + "_embedding_[0-9]+")
+        found = [path for path in self.repository.iterdir() if shard.fullmatch(path.name) and path.name not in models]
+        return sorted(path.name for path in found if build_of(path) is not None and plan_file(path) is None)
 
     def _swap(self, model: str) -> None:
         new, old = self._models / model, self.repository / model

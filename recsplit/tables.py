@@ -21,6 +21,7 @@ import onnx_ir
 
 from recsplit.disk import FULL, disk_full
 from recsplit.errors import InputError, RecsplitError
+from recsplit.picked import Gathered, Picked
 
 # Page-aligned, so that every session of every process maps a table as it lies on the disk, and shares it.
 PAGE = 4096
@@ -38,11 +39,11 @@ Progress = Callable[[int, int], None]
 class Entry:
     """One initializer to be: `sources` one after the other along the first dimension, then `zero_rows` rows of zeros.
 
-    With more than one source, or zero rows, all sources are [rows, dim] of one dim and dtype.
+    With more than one source all are of one dtype, and of one shape but for the first dimension; with zero rows, [rows, dim].
     """
 
     name: str
-    sources: tuple[onnx_ir.TensorProtocol, ...]
+    sources: tuple[onnx_ir.TensorProtocol | Picked, ...]
     zero_rows: int = 0
 
     @property
@@ -121,7 +122,7 @@ def _refuse_misfits(entry: Entry) -> None:
     if len(entry.sources) == 1 and not entry.zero_rows:
         return
     kinds = {(source.dtype.name, tuple(source.shape.numpy()[1:]), len(source.shape)) for source in entry.sources}
-    if len(kinds) != 1 or len(entry.sources[0].shape) != 2:
+    if len(kinds) != 1 or (entry.zero_rows and len(entry.sources[0].shape) != 2):
         raise InputError(f"the tables of {entry.name!r} can't be laid out as one: {sorted(map(str, kinds))}", hint="report this as a fault")
 
 
@@ -131,17 +132,21 @@ class _Span:
 
     target: int
     size: int
-    source: memoryview | onnx_ir.ExternalTensor
+    source: memoryview | onnx_ir.ExternalTensor | Gathered
     offset: int = 0
 
 
 def _spans(entries: Sequence[Entry], offsets: Sequence[int]) -> Iterator[_Span]:
     for entry, target in zip(entries, offsets, strict=True):
         for source in entry.sources:
-            if isinstance(source, onnx_ir.ExternalTensor):
-                yield _Span(target, source.nbytes, source, source.offset or 0)
+            tensor = source.tensor if isinstance(source, Picked) else source
+            skipped = source.rows.start * source.row_bytes if isinstance(source, Picked) and isinstance(source.rows, range) else 0
+            if isinstance(source, Picked) and not isinstance(source.rows, range):
+                yield _Span(target, source.nbytes, Gathered(source))
+            elif isinstance(tensor, onnx_ir.ExternalTensor):
+                yield _Span(target, source.nbytes, tensor, (tensor.offset or 0) + skipped)
             else:
-                yield _Span(target, source.nbytes, _bytes(source))
+                yield _Span(target, source.nbytes, _bytes(tensor)[skipped:])
             target += source.nbytes
 
 
@@ -218,6 +223,9 @@ def _fill(view: memoryview, span: _Span, start: int) -> None:
     """Fill `view` with the span's bytes from `start` on."""
     if isinstance(span.source, memoryview):
         view[:] = span.source[start : start + len(view)]
+        return
+    if isinstance(span.source, Gathered):
+        span.source.fill(view, start)
         return
     tensor = span.source
     with _open(tensor) as origin:

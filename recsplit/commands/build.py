@@ -9,7 +9,10 @@ from typing import Any, get_args
 import click
 
 from recsplit.commands.output import example, json_option, progress, show_json, show_table, size_text
-from recsplit.plan import Kind, Plan, Runtime
+from recsplit.plan import Kind, Plan, Runtime, Shard
+
+#: Segments of a shard that are told one by one.
+_MOST_SEGMENTS = 4
 
 
 @click.command(epilog=example("recsplit build recsplit.zoo.tiny:dlrm -o /tmp/models --name tiny"))
@@ -37,6 +40,8 @@ from recsplit.plan import Kind, Plan, Runtime
     "--queue-timeout-ms", type=int, default=0, show_default=True, help="How long a request may queue before it is refused; 0: no limit."
 )
 @click.option("--templates", type=click.Path(path_type=Path), help="A folder of templates that replace ours of the same name.")
+@click.option("--partition", type=click.Path(path_type=Path), help="Cut the tables into shards: the file that recsplit partition wrote.")
+@click.option("--access", type=click.Path(path_type=Path), help="The access profile that the partition was made with.")
 @click.option("--tolerance", type=float, default=1e-5, show_default=True, help="Largest relative error between source and parts.")
 @click.option("--build-id", help="Fix the id of the build, for reproducible repositories.")
 @json_option
@@ -57,6 +62,8 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
         show_json({"repository": built.repository, "plan": dataclasses.asdict(plan), "differences": differences, "notes": built.notes})
         return
     show_table(("table", "rows", "dim", "dtype", "size"), [(t.name, t.rows, t.dim, t.dtype, size_text(t.size_bytes)) for t in plan.tables])
+    if plan.shards:
+        show_table(("shard", "ranks", "place", "replicas", "size"), [_shard_row(shard) for shard in plan.shards])
     show_differences([dataclasses.asdict(item) | {"ok": item.ok} for item in built.differences])
     for note in built.notes:
         click.echo(note)
@@ -86,6 +93,13 @@ def show_differences(differences: list[dict[str, Any]]) -> None:
             for item in differences
         ],
     )
+
+
+def _shard_row(shard: Shard) -> tuple[str, str, str, int, str]:
+    shown = [f"{item.table} {item.first}..{item.last - 1}" for item in shard.segments[:_MOST_SEGMENTS]]
+    left = len(shard.segments) - len(shown)
+    ranks = ", ".join(shown) + (f" and {left} more" if left else "")
+    return shard.model.name, ranks, shard.place, shard.replicas, size_text(shard.size_bytes)
 
 
 def _summary(plan: Plan, repository: Path) -> str:

@@ -13,15 +13,23 @@ from recsplit.graph import lower, measure, readings, rows
 from recsplit.graph.bags import BagForm, choose_form, ragged
 from recsplit.graph.emit import Emit
 from recsplit.graph.find import Candidate, find, tables_of
-from recsplit.graph.flow import CONTROL, SEQUENCE, Array
+from recsplit.graph.flow import CONTROL, SEQUENCE, Array, part
 from recsplit.graph.fused import FusedTable, fuse, policy
-from recsplit.graph.lowering import Lowering, mark_rows
+from recsplit.graph.lowering import Lowering, Part, mark_rows
 from recsplit.graph.pack import pack
-from recsplit.plan import UNKNOWN_IDS, Bags, Lookup
+from recsplit.plan import UNKNOWN_IDS, Bags, Lookup, PlainPooling
 from recsplit.ragged import bag_lengths
 
-#: Opset and IR version bounds within which sub-models are written; onnxruntime 1.17 and newer read them.
-_IR_VERSION = 10
+
+@dataclass(frozen=True)
+class Packed:
+    """A boundary tensor by name, and, part by part, the name of the Gather's output that it pools, the widths and the poolings.
+
+    `parts` is None where the pooling is another one in any part (see lowering.Plain).
+    """
+
+    output: str
+    parts: tuple[tuple[str, tuple[int, ...], tuple[PlainPooling, ...]], ...] | None
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class Cut:
     bags: tuple[Bags, ...]
     candidates: tuple[Candidate, ...]
     marks: bool
+    packed: tuple[Packed, ...]
 
     def known(self) -> Callable[[Mapping[str, Array]], NDArray[np.bool_]]:
         """A function of the ensemble's inputs: BOOL [batch], whether all ids of a row are inside their tables."""
@@ -56,6 +65,7 @@ def cut(
     unknown_ids: str = "error",
     int32_ids: bool = False,
     bag_form: BagForm | None = None,
+    adding_up: bool = False,
     example: Mapping[str, Array] | None = None,
     loops: Mapping[str, str] | None = None,
 ) -> Cut:
@@ -66,6 +76,7 @@ def cut(
         unknown_ids: "error", "zero" or "row=N".
         int32_ids: ask clients for INT32 ids where the model has INT64, which halves their bytes.
         bag_form: how ragged bags are pooled; None chooses by the bag lengths of `example`, padded where there is none.
+        adding_up: for a model that will be sharded: only pooling of which partial results can be joined is cut out.
         example: the source's own inputs.
         loops: why each Loop left in the graph isn't a bag.
 
@@ -78,7 +89,7 @@ def cut(
     if not any(candidate.is_lookup for candidate in candidates):
         raise _no_lookup(candidates)
     _refuse_control(model)  # before anything is measured: sub-graphs with bodies can't be taken out
-    found, refused = readings.read(model, candidates)
+    found, refused = readings.read(model, candidates, adding_up=adding_up)
     nodes = [candidate.node for candidate in candidates if candidate.is_lookup and readings.is_ragged(candidate.node)]
     groups, ragged_refused = rows.group(model, nodes)
     refused.update(ragged_refused)
@@ -109,7 +120,7 @@ def cut(
             f"the model can't be batched: {problem}", hint="make the batch size follow another input, or use fixed-length bags"
         )
     _measure_interface(model, boundary, [group.bags.lengths for group in groups])
-    check = _part(model, model.graph.inputs, [marks], "check")
+    check = part(model, model.graph.inputs, [marks], "check")
     crossing = list(boundary)
     if unknown.marks:
         _poison(Emit(model, "recsplit/poison"), marks)
@@ -117,9 +128,9 @@ def cut(
     else:
         model.graph.outputs.remove(marks)
     _tidy(model)
-    embedding = _part(model, model.graph.inputs, crossing, "embedding")
+    embedding = part(model, model.graph.inputs, crossing, "embedding")
     outputs = [value for value in model.graph.outputs if value is not marks]
-    dense = _part(model, [*model.graph.inputs, *crossing], outputs, "dense")
+    dense = part(model, [*model.graph.inputs, *crossing], outputs, "dense")
     _take_unread(dense, model, embedding)
     return Cut(
         whole=model,
@@ -132,7 +143,15 @@ def cut(
         bags=tuple(group.bags for group in groups),
         candidates=candidates,
         marks=unknown.marks,
+        packed=tuple(_packed(value, lowering.packed.get(value, ())) for value in boundary),
     )
+
+
+def _packed(value: ir.Value, parts: Sequence[Part]) -> Packed:
+    told = [part.plain for part in parts]
+    if not told or None in told:
+        return Packed(value.name or "", None)
+    return Packed(value.name or "", tuple((item.vectors.name or "", item.widths, item.poolings) for item in told if item is not None))
 
 
 def _reserve(model: ir.Model, name: str) -> None:
@@ -243,21 +262,6 @@ def _poison(emit: Emit, marks: ir.Value) -> None:
         poisoned = emit.op("Where", flag, nan, output)
         poisoned.name, poisoned.dtype, poisoned.shape = name, output.dtype, output.shape
         emit.graph.outputs[index] = poisoned
-
-
-def _part(model: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], role: str) -> ir.Model:
-    """The sub-model between inputs and outputs; inputs that it doesn't read are left out."""
-    graph = ir.convenience.extract(model.graph, tuple(inputs), tuple(outputs))
-    used = {value for node in ir.traversal.RecursiveGraphIterator(graph) for value in node.inputs} | set(graph.outputs)
-    for value in tuple(graph.inputs):
-        if value not in used:
-            graph.inputs.remove(value)
-    for name, value in tuple(graph.initializers.items()):
-        if value not in used:
-            del graph.initializers[name]
-    graph.name = role
-    graph.opset_imports.pop("recsplit", None)
-    return ir.Model(graph, ir_version=min(model.ir_version, _IR_VERSION), producer_name="recsplit")
 
 
 def _take_unread(dense: ir.Model, model: ir.Model, embedding: ir.Model) -> None:

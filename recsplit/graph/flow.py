@@ -1,6 +1,6 @@
-"""Who feeds whom: ancestors, what can travel to the embedding side, small constants, evaluation of a sub-graph."""
+"""Who feeds whom: ancestors, what can travel to the embedding side, small constants; taking out a sub-graph, and evaluating it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -29,6 +29,10 @@ SEQUENCE = frozenset(
     "SequenceEmpty SequenceConstruct SequenceInsert SequenceErase SequenceAt SequenceLength SequenceMap "
     "ConcatFromSequence SplitToSequence".split()
 )
+
+
+#: Opset and IR version bounds within which sub-models are written; onnxruntime 1.17 and newer read them.
+_IR_VERSION = 10
 
 
 class Flow:
@@ -101,6 +105,21 @@ def constant(value: ir.Value | None, *, limit: int = 4096) -> Array | None:
     if tensor is None or tensor.size > limit:
         return None
     return tensor.numpy()
+
+
+def part(model: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], role: str) -> ir.Model:
+    """A copy of the sub-model between inputs and outputs, called `role`; inputs that it doesn't read are left out."""
+    graph = ir.convenience.extract(model.graph, tuple(inputs), tuple(outputs))
+    used = {value for node in ir.traversal.RecursiveGraphIterator(graph) for value in node.inputs} | set(graph.outputs)
+    for value in tuple(graph.inputs):
+        if value not in used:
+            graph.inputs.remove(value)
+    for name, value in tuple(graph.initializers.items()):
+        if value not in used:
+            del graph.initializers[name]
+    graph.name = role
+    graph.opset_imports.pop("recsplit", None)
+    return ir.Model(graph, ir_version=min(model.ir_version, _IR_VERSION), producer_name="recsplit")
 
 
 def evaluate(model: ir.Model, outputs: Iterable[ir.Value], feeds: Mapping[str, Array], *, shapes_only: bool = False) -> list[Array]:

@@ -13,8 +13,8 @@ from recsplit.graph.columns import Column
 from recsplit.graph.emit import Emit
 from recsplit.graph.flow import table_shape
 from recsplit.graph.fused import fallback
-from recsplit.graph.lowering import Lowering, Part, first_unknown
-from recsplit.graph.pooling import pool, vector_dtype
+from recsplit.graph.lowering import Lowering, Part, Plain, first_unknown
+from recsplit.graph.pooling import plain_pooling, pool, vector_dtype
 from recsplit.graph.readings import Reading
 
 
@@ -101,11 +101,13 @@ def _read_group(lowering: Lowering, members: Sequence[Reading], row: ir.Value, p
     for run, section in zip(runs, sections, strict=True):
         first, width, bags, dim = run[0], run[0].width or 1, run[0].bags, fused.dim
         if plain[first.node] and first.pooling == "none":
-            lowering.parts.append(Part(section, dim, tuple((reading.out, width, _tail(reading)) for reading in run)))
+            outs, count = tuple((reading.out, width, _tail(reading)) for reading in run), len(run) * width
+            lowering.parts.append(Part(section, dim, outs, Plain(vectors, (1,) * count, (plain_pooling("none"),) * count)))
         elif plain[first.node]:
             stacked = emit.reshape(section, [-1, len(run) * bags, width // bags, dim])
             pooled = pool(emit, stacked, first.pooling, axis=2, dtype=vector_dtype(first.table), mask=None, weights=None)
-            lowering.parts.append(Part(pooled, dim, tuple((reading.out, bags, (dim,)) for reading in run)))
+            told = Plain(vectors, (width // bags,) * (len(run) * bags), (plain_pooling(first.pooling),) * (len(run) * bags))
+            lowering.parts.append(Part(pooled, dim, tuple((reading.out, bags, (dim,)) for reading in run), told))
         elif first.pooling == "graph":
             _take_over(first.node.outputs[0], _as_before(lowering, first, section, dim))
             _cross(lowering, first, first.out)

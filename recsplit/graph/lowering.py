@@ -11,19 +11,30 @@ from recsplit.graph.emit import Emit
 from recsplit.graph.find import table_name
 from recsplit.graph.flow import table_shape
 from recsplit.graph.fused import FusedTable, UnknownIds
-from recsplit.plan import UNKNOWN_IDS, Lookup, Pooling
+from recsplit.plan import UNKNOWN_IDS, Lookup, PlainPooling, Pooling
+
+
+@dataclass(frozen=True)
+class Plain:
+    """How a part's vectors come of looked-up ones, where it is so simple: the next widths[i] of `vectors` are pooled by poolings[i]."""
+
+    vectors: ir.Value
+    widths: tuple[int, ...]
+    poolings: tuple[PlainPooling, ...]
 
 
 @dataclass(frozen=True)
 class Part:
     """Vectors [batch, n, dim] that cross the boundary, and the values of the dense model they stand for.
 
-    Each item of `outs`: the value, how many of the n it takes, and its dims behind the first one.
+    Each item of `outs`: the value, how many of the n it takes, and its dims behind the first one. `plain`: None where the pooling
+    is more than that.
     """
 
     value: ir.Value
     dim: int
     outs: tuple[tuple[ir.Value, int, tuple[int, ...]], ...]
+    plain: Plain | None = None
 
 
 @dataclass
@@ -37,6 +48,7 @@ class Lowering:
     alone: list[ir.Value] = field(default_factory=list)  # values that cross unpacked
     marks: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)  # (bad BOOL, ids INT64), both [batch, width]
     lookups: list[Lookup] = field(default_factory=list)
+    packed: dict[ir.Value, tuple[Part, ...]] = field(default_factory=dict)  # a boundary tensor, and the parts it is made of
     dense_nodes: set[ir.Node] = field(default_factory=set)  # nodes that read lookups from the dense side of the boundary
 
     def mark(self, bad: ir.Value, ids: ir.Value) -> None:

@@ -58,18 +58,26 @@ def _whole(dtype: np.dtype[np.generic]) -> tuple[int, int]:
     return -(2**digits), 2**digits
 
 
-def shapes(model: ir.Model, values: Sequence[ir.Value], *, zeros: Collection[str] = ()) -> list[tuple[Dim, ...]]:
-    """The measured shape of each value, `zeros` being inputs that must be 0. Raises RecsplitError if the sub-graph does not run."""
+def shapes(
+    model: ir.Model, values: Sequence[ir.Value], *, zeros: Collection[str] = (), lengths: Collection[str] = ()
+) -> list[tuple[Dim, ...]]:
+    """The measured shape of each value. Raises RecsplitError if the sub-graph does not run.
+
+    `zeros`: inputs that must be 0; `lengths`: those [batch, features] where the first feature's bags take all slots there are.
+    """
     if not values:
         return []
     run = runner(model, values)
 
     def sizes(batch: int, length: int) -> list[Array]:
         inputs = feeds(model, batch, length, np.random.default_rng(0))
-        return run({name: np.zeros_like(data) if name in zeros else data for name, data in inputs.items()})
+        for name in {*zeros, *lengths} & set(inputs):
+            inputs[name] = np.zeros_like(inputs[name])
+            inputs[name][:, :1] = length if name in lengths else 0
+        return run(inputs)
 
     first, second = (sizes(*probe) for probe in _PROBES)
-    other = _with_larger_numbers(model, run) if not zeros else None
+    other = _with_larger_numbers(model, run) if not zeros and not lengths else None
     return [
         tuple(
             "batch" if (a, b) == (_PROBES[0][0], _PROBES[1][0]) and axis == 0 else int(a) if a == b == c else -1
@@ -77,6 +85,39 @@ def shapes(model: ir.Model, values: Sequence[ir.Value], *, zeros: Collection[str
         )
         for one, two, three in zip(first, second, other or first, strict=True)
     ]
+
+
+class Measured:
+    """Dims and dtypes of values of one model, `lengths` being inputs as for `shapes`; remembered."""
+
+    def __init__(self, model: ir.Model, lengths: Collection[str] = ()) -> None:
+        self._model = model
+        self._lengths = lengths
+        self._known: dict[ir.Value, tuple[tuple[Dim, ...], ir.DataType]] = {}
+
+    def all(self, values: Sequence[ir.Value]) -> Sequence[ir.Value]:
+        """Measure several at once; returns them."""
+        wanted = [value for value in dict.fromkeys(values) if value not in self._known]
+        if wanted:
+            found = shapes(self._model, wanted, lengths=self._lengths)
+            inputs = feeds(self._model, *_PROBES[0], np.random.default_rng(0))
+            once = runner(self._model, wanted)(
+                {name: np.zeros_like(data) if name in self._lengths else data for name, data in inputs.items()}
+            )
+            self._known.update(
+                {value: (dims, ir.DataType.from_numpy(data.dtype)) for value, dims, data in zip(wanted, found, once, strict=True)}
+            )
+        return values
+
+    def dims(self, value: ir.Value) -> tuple[Dim, ...]:
+        """The measured shape."""
+        self.all([value])
+        return self._known[value][0]
+
+    def dtype(self, value: ir.Value) -> ir.DataType:
+        """The dtype."""
+        self.all([value])
+        return self._known[value][1]
 
 
 def _with_larger_numbers(model: ir.Model, run: _Run) -> list[Array] | None:

@@ -30,6 +30,7 @@ def pack(lowering: Lowering) -> list[ir.Value]:
                 restored = emit.op("Identity", packed)  # crosses under its own name, leaves under the output's
             _redirect(lowering, out, restored, uses[out])
         boundary.append(packed)
+        lowering.packed[packed] = tuple(parts)
     for number, value in enumerate(lowering.alone):
         if value.is_graph_output():
             value = _split_output(emit, value)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
-from recsplit.plan import Pooling
+from recsplit.plan import PlainPooling, Pooling
 
 
 def pool(
@@ -41,3 +41,9 @@ def vector_dtype(table: ir.Value) -> ir.DataType:
     """The dtype of a table's vectors."""
     assert table.const_value is not None
     return table.const_value.dtype
+
+
+def plain_pooling(mode: Pooling) -> PlainPooling:
+    """A pooling that has a name of its own; "graph" is none."""
+    assert mode != "graph"
+    return mode

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from recsplit.graph import measure
+from recsplit.graph import linear, measure
 from recsplit.graph.columns import Column, proved
 from recsplit.graph.find import Candidate, ids_of, reduce_axes, tables_of
 from recsplit.graph.flow import SHAPE_ONLY, Flow
@@ -43,8 +43,10 @@ class Reading:
     out_shape: tuple[measure.Dim, ...]
 
 
-def read(model: ir.Model, candidates: Sequence[Candidate]) -> tuple[list[Reading], dict[ir.Node, str]]:
+def read(model: ir.Model, candidates: Sequence[Candidate], *, adding_up: bool = False) -> tuple[list[Reading], dict[ir.Node, str]]:
     """The readings among the lookups, and the reason for each lookup that isn't one after all.
+
+    With `adding_up` only such pooling moves along of which shards can make partial results; the rest stays in the dense model.
 
     Bags with offsets and jagged bags aren't readings but ragged groups: see rows.py.
     """
@@ -55,6 +57,8 @@ def read(model: ir.Model, candidates: Sequence[Candidate]) -> tuple[list[Reading
     columns = proved(model, ids, [item.width for item in lie])
     ids_shapes = measure.shapes(model, ids)
     walks = [_walk(node.outputs[0], flow) if node.op_type == "Gather" else [node.outputs[0]] for node in nodes]
+    if adding_up:
+        walks = [list(linear.prefix(walk)) for walk in walks]
     probed = [value for node, walk in zip(nodes, walks, strict=True) if node.op_type == "Gather" for value in walk]
     shapes = dict(zip(probed, measure.shapes(model, probed), strict=True))
     readings: list[Reading] = []

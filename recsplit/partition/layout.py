@@ -6,6 +6,7 @@ A table's rows are counted in ranks: rank 0 is the row that is read most. The or
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,3 +67,32 @@ def read(path: Path) -> Partition:
 def from_json(text: str, *, origin: str = "partition.json") -> Partition:
     """Read a partition strictly. Raises InputError on broken JSON, another schema number, or an unknown, missing or ill-typed key."""
     return read_json(Partition, text, schema=SCHEMA, origin=origin, again="make it again: recsplit partition DIR")
+
+
+def check(partition: Partition, rows: Mapping[str, int]) -> None:
+    """Raise InputError unless the partition's segments cover every row of the tables (`rows` by name), each once."""
+    again = "make the partition again for this model: recsplit partition DIR"
+    segments = [segment for shard in partition.shards for segment in shard.segments]
+    foreign = sorted({segment.table for segment in segments} - set(rows))
+    if foreign:
+        raise InputError(f"the partition has tables that the model doesn't: {', '.join(foreign)}", hint=f"it has {', '.join(rows)}")
+    missing = sorted(set(rows) - {segment.table for segment in segments})
+    if missing:
+        raise InputError(f"the partition leaves out the tables {', '.join(missing)}", hint=again)
+    for number, shard in enumerate(partition.shards):
+        if not shard.segments:
+            raise InputError(f"shard {number} of the partition has no rows", hint=again)
+        if shard.replicas < 1:
+            raise InputError(f"shard {number} of the partition has {shard.replicas} replicas", hint="every shard needs one at least")
+    for table, size in rows.items():
+        end = 0
+        for segment in sorted((item for item in segments if item.table == table), key=lambda item: (item.first, item.last)):
+            if not segment.first < segment.last:
+                raise InputError(f"the partition has the empty ranks [{segment.first}, {segment.last}) of table {table!r}", hint=again)
+            if segment.first != end:
+                twice, left_out = f"has ranks [{segment.first}, {end}) twice", f"leaves out ranks [{end}, {segment.first})"
+                problem = twice if segment.first < end else left_out
+                raise InputError(f"the partition {problem} of table {table!r}", hint=again)
+            end = segment.last
+        if end != size:
+            raise InputError(f"the partition covers {end} rows of table {table!r}, which has {size}", hint=again)

@@ -40,8 +40,7 @@ def test_the_parts_answer_the_row_that_the_source_fails_on(tmp_path: Path) -> No
     torch.manual_seed(0)
     built = build(BuildSettings(source=f"{__name__}:squeezing", out=tmp_path / "models", name="squeezing"), lambda text, done, total: None)
     assert [note for note in built.notes if "on a batch of one row the source model fails" in note]
-    parts = [tmp_path / "models" / part.name / "1" / "model.onnx" for part in (built.plan.embedding, built.plan.dense)]
-    answer = joined(*parts)({"ids": np.array([5])})["output"]
+    answer = joined(built.repository, built.plan)({"ids": np.array([5])})["output"]
     expected = source({"ids": np.array([5, 6])})["output"][:1]
     assert answer.astype(np.float64) == pytest.approx(expected.astype(np.float64), rel=1e-5)
 

@@ -118,10 +118,10 @@ def _built(row: Row, source: str, folder: Path, cases: Sequence[Case]) -> Row:
         return dataclasses.replace(row, reason=_reason(done.stderr).replace(f"{folder.parent}/", ""))
     built = find(folder, NAME)
     plan = built.plan
-    paths = [folder / part.name / str(plan.version) / "model.onnx" for part in (plan.embedding, plan.dense)]
+    paths = [folder / part.name / str(plan.version) / "model.onnx" for part in plan.submodels]
     row = dataclasses.replace(row, cut=True, tables=len(plan.tables), operators_left=tuple(_looping(paths)))
     try:
-        run = joined(*paths)
+        run = joined(folder, plan)
         error = _error([dataclasses.replace(case, inputs=as_rows(plan.bags, case.inputs)) for case in cases], run)
     except (RecsplitError, KeyError, ValueError, RuntimeError) as failure:
         return dataclasses.replace(row, reason=f"the parts fail: {_short(failure)}")
