@@ -9,7 +9,8 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -117,11 +118,11 @@ class Fleet:
 
     def stop(self) -> None:
         """End every server, fronts first, and leave nothing behind but named logs. Safe to repeat."""
-        with contextlib.ExitStack() as stack:  # every server is ended, whatever happens while another one is
+        with contextlib.ExitStack() as stack:  # the shards are ended too, whatever happens while the fronts are
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            for member in sorted(self.members, key=lambda member: member.part == FRONT):
-                if member.server is not None:
-                    stack.callback(member.server.stop)
+            for fronts in (False, True):  # the last one in is the first one to run
+                servers = [member.server for member in self.members if member.server is not None and (member.part == FRONT) == fronts]
+                stack.callback(_stop, servers)
 
     def _launch(self, member: Member) -> Server:
         server = start(
@@ -202,6 +203,19 @@ def _start_all(fleet: Fleet) -> None:
             member.server.await_ready(max(deadline - time.monotonic(), 1.0))
         except RecsplitError as error:
             raise RecsplitError(f"{member.name}: {error}", hint=error.hint, detail=error.detail) from error
+
+
+def _stop(servers: Sequence[Server]) -> None:
+    """Stop servers, all at once; a second Ctrl-C kills those that are at it still."""
+    with ThreadPoolExecutor(max(len(servers), 1)) as pool:
+        stops = [pool.submit(server.stop) for server in servers]
+        try:
+            for stop in stops:
+                stop.result()
+        except BaseException:
+            for server in servers:
+                server.running.process.kill()
+            raise
 
 
 def _make_folder(folder: Path) -> None:

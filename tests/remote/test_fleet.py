@@ -193,3 +193,15 @@ def test_a_shard_that_has_only_its_batched_form_is_asked_with_the_tensors_as_the
         servers = [member.server for member in running.members if member.server is not None]
     assert not any(leftovers(server) for server in servers)
     assert not running.folder.exists()
+
+
+def test_a_front_that_is_stopped_under_load_answers_what_it_took_and_refuses_the_rest(fleet: Fleet) -> None:
+    leaving = fleet.member("front", 1)
+    assert leaving.server is not None
+    with Load(leaving.server.grpc_url) as load:
+        load.until(200)
+        fleet.drain(leaving)
+        load.until(20)
+    fleet.start_member(leaving)
+    assert not load.wrong
+    assert all("unknown model" in text or "not ready" in text or "can't reach" in text for text in load.failed), load.failed

@@ -10,6 +10,7 @@ Triton's execute() returns when the batch is on its way; answers are sent as the
 """
 
 import asyncio
+import concurrent.futures
 import json
 import threading
 from collections.abc import Coroutine, Sequence
@@ -65,6 +66,7 @@ class TritonPythonModel:
         self.replicas = Replicas(self.remote.replicas, settings, self._connect, self._probe, self._notice)
         #: Held by batches on their way: without it, every request would be a batch of its own.
         self.room = threading.Semaphore(self.remote.calls_at_once * len(self.remote.replicas))
+        self.under_way: set[concurrent.futures.Future[None]] = set()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="remote", daemon=True)
         self.thread.start()
@@ -83,10 +85,13 @@ class TritonPythonModel:
                 _send(sender, _failure(error, pb_utils.TritonError.INTERNAL))
             return
         self.room.acquire()
-        self._run(self._answer(question, senders, wanted))
+        answer = self._run(self._answer(question, senders, wanted))
+        self.under_way.add(answer)
+        answer.add_done_callback(self.under_way.discard)
 
     def finalize(self) -> None:
-        """Close the channels; Triton calls this when the last answer is out."""
+        """Wait for the answers that are under way, for they are sent from here, and close the channels."""
+        concurrent.futures.wait(list(self.under_way), timeout=self.remote.attempts * self.remote.timeout_ms / 1e3)
         self.showing.cancel()
         self._run(self.replicas.close()).result(5)
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -199,7 +204,7 @@ class TritonPythonModel:
             self.meters.show("rows", float(self.rows))
             await asyncio.sleep(SHOW_S)
 
-    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def _run(self, work: Coroutine[Any, Any, Any]) -> "concurrent.futures.Future[Any]":
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
 
