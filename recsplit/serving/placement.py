@@ -29,8 +29,9 @@ class Part:
     count: int
 
 
-def parts(plan: Plan, asked: Mapping[str, int]) -> tuple[Part, ...]:
-    """The parts of the fleet, the front last. `asked`: servers by part, taken as given; for the others the plan's, as far as they fit.
+def parts(plan: Plan, asked: Mapping[str, int], *, room: int | None = None) -> tuple[Part, ...]:
+    """The parts of the fleet, the front last. `asked`: servers by part, taken as given; for the others the plan's, as far as they
+    fit into `room` servers in all (None: what this machine can run), and never less than one.
 
     Raises InputError where the model is not partitioned, no shard has servers of its own, or `asked` names no part.
     """
@@ -50,7 +51,12 @@ def parts(plan: Plan, asked: Mapping[str, int]) -> tuple[Part, ...]:
         if count < 1:
             raise InputError(f"{count} servers of {name!r} can't serve", hint="at least one of each part")
     wanted = {**{name: max(shard.replicas, 1) for name, shard in own.items()}, FRONT: 1}
-    counts = {**_fitting({name: count for name, count in wanted.items() if name not in asked}, _room() - sum(asked.values())), **asked}
+    counts = {
+        **_fitting(
+            {name: count for name, count in wanted.items() if name not in asked}, (_room() if room is None else room) - sum(asked.values())
+        ),
+        **asked,
+    }
     return tuple(Part(name, wanted[name], counts[name]) for name in wanted)
 
 

@@ -1,0 +1,147 @@
+"""`recsplit serve --fleet` as a process, and how many servers it runs."""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from recsplit.commands.serve_fleet import read_replicas
+from recsplit.errors import InputError
+from recsplit.plan import Plan
+from recsplit.remotes import Asking
+from recsplit.serving.placement import Part, parts, write_front, write_shard
+from tests.conftest import Run
+from tests.remote import sharded
+from tests.serving import handmade
+from tests.serving.conftest import processes
+from tests.serving.test_command import read_until, start
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("fleet") / "a shop"
+    sharded.write(path)
+    return path
+
+
+def plan(**replicas: int) -> Plan:
+    made = sharded.make_plan(("own", "own"), bags=True)
+    shards = tuple(
+        type(shard)(shard.model, shard.segments, shard.ranges, shard.place, replicas.get(f"shard_{number}", 1), shard.size_bytes)
+        for number, shard in enumerate(made.shards)
+    )
+    return type(made)(**{**vars(made), "shards": shards})
+
+
+def test_a_server_that_dies_is_started_again_and_ctrl_c_ends_all_of_them(folder: Path, tmp_path: Path) -> None:
+    with start(folder, "--fleet", "--replicas", "front=1,0=2", "--json", "--log", tmp_path / "logs") as process:
+        assert process.stdout is not None and process.stderr is not None
+        shown = json.loads(process.stdout.readline())
+        assert [(item["part"], item["replica"], item["state"]) for item in shown["servers"]] == [
+            ("0", 0, "READY"), ("0", 1, "READY"), ("1", 0, "READY"), ("front", 0, "READY"),
+        ]  # fmt: skip
+        assert shown["parts"]["0"] == {"wanted": 1, "running": 2}
+        victim = shown["servers"][1]
+        os.kill(victim["pid"], signal.SIGKILL)
+        told = ""
+        for line in process.stderr:
+            told += line
+            if "is back" in line:
+                break
+        assert "shard 0 replica 1 ended by itself, and is started again" in told
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "nothing is left running" in errors
+    for item in shown["servers"]:
+        assert not processes(f"--http-port={item['http_url'].rpartition(':')[2]}")
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
+        "front_0.log", "shard_0_0.log", "shard_0_1.log", "shard_1_0.log",
+    ]  # fmt: skip
+
+
+def test_without_json_it_shows_every_server_and_a_request_that_works(folder: Path) -> None:
+    with start(folder, "--fleet") as process:
+        text = read_until(process, "Ctrl-C stops all servers")
+        for name in ("front 0", "shard 0 replica 0", "shard 1 replica 0"):
+            assert re.search(rf"^{name} +READY +127\.0\.0\.1:\d+ ", text, re.MULTILINE)
+        assert "curl http://127.0.0.1:" in text
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+
+
+def test_a_shard_that_can_t_load_ends_the_start_with_its_name_and_leaves_nothing(tmp_path: Path, run_recsplit: Run) -> None:
+    sharded.write(tmp_path)
+    (tmp_path / "shop_embedding_1/1/bags.onnx").write_bytes(b"no model")
+    done = run_recsplit("serve", tmp_path, "--fleet")
+    assert done.returncode == 1
+    assert "shard 1 replica 0: Triton did not load model 'shop_embedding_1'" in done.stderr
+    assert not processes("recsplit-fleet-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["--fleet", "--replicas", "2=1"], "the fleet has no part '2'", "0, 1"),
+        (["--fleet", "--replicas", "front=0"], "0 servers of 'front' can't serve", "at least one"),
+        (["--fleet", "--replicas", "front"], "'front' is not PART=N", "front=2"),
+        (["--fleet", "--docker"], "--fleet takes free ports", "--json"),
+        (["--replicas", "front=2"], "--replicas goes with --fleet", "--fleet"),
+    ],
+)
+def test_what_it_can_t_do_is_refused_before_anything_starts(
+    folder: Path, arguments: list[str], message: str, hint: str, run_recsplit: Run
+) -> None:
+    done = run_recsplit("serve", folder, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert hint in done.stderr
+
+
+def test_a_build_without_shards_is_no_fleet(repository: Path, run_recsplit: Run) -> None:
+    done = run_recsplit("serve", repository / "model_repository", "--fleet")
+    assert done.returncode == 2
+    assert "not partitioned" in done.stderr and "recsplit build --partition" in done.stderr
+
+
+def test_replicas_are_the_plan_s_as_far_as_they_fit_and_what_was_asked_for_as_it_is() -> None:
+    assert parts(plan(), {}, room=4) == (Part("0", 1, 1), Part("1", 1, 1), Part("front", 1, 1))
+    assert [part.count for part in parts(plan(shard_0=9), {}, room=4)] == [2, 1, 1]
+    assert [part.count for part in parts(plan(shard_0=9), {"0": 9}, room=4)] == [9, 1, 1]
+    assert [part.count for part in parts(plan(shard_0=9, shard_1=9), {"front": 4}, room=4)] == [1, 1, 4]
+
+
+def test_a_shard_in_the_front_has_no_servers_of_its_own() -> None:
+    made = sharded.make_plan(("front", "own"), bags=True)
+    assert [part.name for part in parts(made, {})] == ["1", "front"]
+    with pytest.raises(InputError, match="shard 0 is placed in the front"):
+        parts(made, {"0": 2})
+    with pytest.raises(InputError, match="every shard is placed in the front"):
+        parts(sharded.make_plan(("front", "front"), bags=True), {})
+
+
+def test_replicas_are_read_from_the_command_line() -> None:
+    assert read_replicas("front=2, 0=3") == {"front": 2, "0": 3}
+    assert read_replicas(None) == {}
+    with pytest.raises(InputError, match="is not PART=N"):
+        read_replicas("0=1,0=2")
+
+
+def test_run_time_repositories_hold_links_and_no_copies(tmp_path: Path) -> None:
+    made = sharded.write(tmp_path / "built", places=("front", "own"))
+    write_front(tmp_path / "built", made, {"1": ["127.0.0.1:1"]}, tmp_path / "front", Asking())
+    write_shard(tmp_path / "built", made, 1, tmp_path / "shard")
+    large = [path for folder in ("front", "shard") for path in (tmp_path / folder).rglob("*") if path.is_file() and not path.is_symlink()]
+    assert {path.name for path in large} == {"config.pbtxt"}
+    configs = {path.parent.name: handmade.as_json(path.read_text()) for path in (tmp_path / "front").glob("*/config.pbtxt")}
+    assert {name: config.get("backend") for name, config in configs.items()} == {
+        "shop": None, "shop_dense": "onnxruntime", "shop_embedding": "onnxruntime", "shop_embedding_0": "onnxruntime",
+        "shop_embedding_1": "remote",
+    }  # fmt: skip
+    bags = handmade.as_json((tmp_path / "shard/shop_embedding_1/config.pbtxt").read_text())
+    assert [tensor["name"] for tensor in bags["input"]] == ["rows_0", "offsets_0"]
+    assert "max_batch_size" not in bags
