@@ -18,6 +18,7 @@ SHOWN = (0.001, 0.01, 0.1, 0.5)
     epilog=example(
         "recsplit build recsplit.zoo.tiny:dlrm -o /tmp/tiny",
         "recsplit access /tmp/tiny --law zipf=1.05 --queries 10000 --query-size 20 -o /tmp/access.npz",
+        "recsplit partition /tmp/tiny --access /tmp/access.npz --qps 100 --min-mb 0.01",
     )
 )
 @click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))

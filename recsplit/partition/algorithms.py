@@ -64,7 +64,7 @@ def as_partition(model: str, heats: Sequence[Heat], settings: Settings, pieces: 
     for piece in ordered:
         asked = cost.load(heats, piece)
         gathers = float(asked.gathers)
-        count = cost.front_replicas(settings, gathers) if piece.place == "front" else float(cost.replicas(settings, gathers))
+        count = float(cost.front_replicas(settings, gathers) if piece.place == "front" else cost.replicas(settings, gathers))
         segments = tuple(
             Segment(heats[table].table, int(heats[table].cuts[first]), int(heats[table].cuts[last]))
             for table, first, last in sorted(piece.parts)

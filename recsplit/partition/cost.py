@@ -150,7 +150,7 @@ def replicas(settings: Settings, gathers: Number) -> Numbers:
     """Replicas of shards that a query reads so many rows from: whole, and one at least, or fractions; infinite where no number will do."""
     qps = most_qps(settings, gathers)
     needed = np.divide(settings.target_qps, qps, out=np.full(qps.shape, np.inf), where=qps > 0)
-    return np.maximum(np.ceil(needed - 1e-9), 1.0) if settings.whole_replicas else needed
+    return _servers(settings, needed)
 
 
 def of(settings: Settings, load: Load) -> Numbers:
@@ -165,16 +165,16 @@ def of(settings: Settings, load: Load) -> Numbers:
     return np.where(np.isfinite(count), price, np.inf)
 
 
-def front_replicas(settings: Settings, gathers: float = 0.0) -> float:
+def front_replicas(settings: Settings, gathers: Number = 0.0) -> Numbers:
     """Front servers, each query reading so many rows in them. Raises InputError without `front`."""
     front = _front(settings)
     needed = settings.target_qps * (front.dense_ms + front.row_ms * gathers) / 1000
-    return max(math.ceil(needed - 1e-9), 1) if settings.whole_replicas else needed
+    return _servers(settings, np.asarray(needed, dtype=np.float64))
 
 
-def of_front(settings: Settings, load: Load = NOTHING) -> float:
+def of_front(settings: Settings, load: Load = NOTHING) -> Numbers:
     """The cost of the front servers with these rows in each. Raises InputError without `front`."""
-    return float(held(settings, front_replicas(settings, float(load.gathers)), _front(settings).size_bytes + load.size_bytes))
+    return np.asarray(held(settings, front_replicas(settings, load.gathers), _front(settings).size_bytes + load.size_bytes))
 
 
 def held(settings: Settings, count: Number, size_bytes: Number) -> Number:
@@ -210,7 +210,7 @@ def total(settings: Settings, heats: Sequence[Heat], pieces: Sequence[Piece]) ->
     if settings.front is None and not kept:
         return own
     inside = sum((load(heats, piece) for piece in kept), NOTHING)
-    return own + of_front(settings, inside)
+    return own + float(of_front(settings, inside))
 
 
 def with_calls(settings: Settings, pieces: Sequence[Piece]) -> Settings:
@@ -219,6 +219,11 @@ def with_calls(settings: Settings, pieces: Sequence[Piece]) -> Settings:
         return settings
     calls = max(sum(piece.place == "own" for piece in pieces), 1)
     return replace(settings, bound=replace(settings.bound, calls=calls))
+
+
+def _servers(settings: Settings, needed: Numbers) -> Numbers:
+    """Whole servers, and one at least, where the settings say so."""
+    return np.maximum(np.ceil(needed - 1e-9), 1.0) if settings.whole_replicas else needed
 
 
 def _front(settings: Settings) -> Front:

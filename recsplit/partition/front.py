@@ -22,7 +22,7 @@ def best_front(settings: Settings, heats: Sequence[Heat], solved: Sequence[Solve
     chosen at a price of time at which the time suffices (a Lagrange multiplier, found by bisection), and the cheapest number wins.
     Raises InputError where nothing is known of the front server.
     """
-    first = math.ceil(cost.front_replicas(settings) - 1e-9)
+    first = math.ceil(float(cost.front_replicas(settings)) - 1e-9)
     byte = float(cost.held(settings, 1, 1e9) - cost.held(settings, 1, 0)) / 1e9
     best, chosen, since, count = math.inf, [0] * len(heats), 0, first
     while since <= _PATIENCE:
@@ -31,7 +31,7 @@ def best_front(settings: Settings, heats: Sequence[Heat], solved: Sequence[Solve
         inside = cost.NOTHING
         for heat, start in zip(heats, starts, strict=True):
             inside += cost.Load(heat.gathers[start], 0.0, float(heat.cuts[start] * heat.row_bytes))
-        price = cost.of_front(settings, inside) + sum(float(found.cost[start]) for found, start in zip(solved, starts, strict=True))
+        price = float(cost.of_front(settings, inside)) + sum(float(found.cost[start]) for found, start in zip(solved, starts, strict=True))
         since = 0 if price < best else since + 1
         if price < best:
             best, chosen = price, starts

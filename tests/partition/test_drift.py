@@ -1,0 +1,156 @@
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsplit.capacity.profile import Fit
+from recsplit.errors import InputError
+from recsplit.partition import algorithms, drift, heat
+from recsplit.partition.access import Counts, order
+from recsplit.partition.cost import Bound, Front, Prices, Settings
+from recsplit.partition.drift import Pay
+from recsplit.partition.layout import Partition, ShardLayout, check
+from recsplit.plan import Segment, Table
+
+ROW_BYTES = 32
+
+
+def table(rows: int, name: str = "t") -> Table:
+    return Table(name, rows, 8, "FP32", ROW_BYTES * rows)
+
+
+def cut(was: Counts, asked: Settings, algorithm: str = "whole", queries: int = 100) -> Partition:
+    """The partition of one table under its old heat."""
+    return algorithms.partition("m", [heat.from_counts(table(len(was)), was, queries, 1.0)], asked, algorithm)
+
+
+def updated(old: Partition, was: Counts, now: Counts, asked: Settings, pay: Pay, queries: int = 100) -> drift.Update:
+    return drift.update(old, [table(len(was))], {"t": was}, {"t": now}, queries, {"t": 1.0}, asked, pay)
+
+
+def zipf(rows: int, reads: int, seed: int) -> Counts:
+    """Reads of rows whose heat falls with the rank, ranks dealt to rows at random."""
+    rng = np.random.default_rng(seed)
+    share = 1 / np.arange(1, rows + 1) ** 1.05
+    return rng.permutation(rng.poisson(reads * share / share.sum())).astype(np.uint32)
+
+
+HEAT = st.lists(st.integers(0, 300), min_size=3, max_size=7)
+
+
+@settings(max_examples=60)
+@given(HEAT, st.data(), st.floats(0.01, 100), st.floats(0, 10), st.booleans())
+def test_the_boundaries_are_the_best_there_are_in_either_order(
+    was: list[int], data: st.DataObject, hours: float, copy_hours: float, priced: bool
+) -> None:
+    rows = len(was)
+    now = data.draw(st.lists(st.integers(0, 300), min_size=rows, max_size=rows))
+    inner = sorted(data.draw(st.sets(st.integers(1, rows - 1), max_size=rows - 1)))
+    asked = Settings(100.0, fit=Fit(5.0, 2.0, 1.0), min_bytes=40, prices=Prices(1e6, 0.1, 100.0) if priced else None)
+    before, after = np.array(was, np.uint32), np.array(now, np.uint32)
+    bounds = (0, *inner, rows)
+    old = Partition("m", None, 100.0, "by hand", 0.0, "bytes", tuple(
+        ShardLayout((Segment("t", *ends),), "own", 1, 0.0, 0) for ends in itertools.pairwise(bounds)
+    ))  # fmt: skip
+    made = updated(old, before, after, asked, Pay(hours, copy_hours), queries=10)
+
+    held = [set(order(before)[first:last].tolist()) for first, last in itertools.pairwise(bounds)]
+    each = drift.copy_price(asked, Pay(hours, copy_hours))
+
+    def whole(rows_of: list[list[int]]) -> float:
+        price = 0.0
+        for mine, shard in zip(held, rows_of, strict=True):
+            gathers = float(after[shard].sum()) / 10
+            replicas = max(math.ceil(100.0 * (5.0 + 2.0 * gathers) / 1000 - 1e-9), 1)
+            size = ROW_BYTES * len(shard) + 40
+            now_price = replicas * size * 1.0
+            if asked.prices is not None:
+                sent = 500 + 4 * gathers + 36
+                now_price = replicas * (size / 1e9 * 1e6 + 0.1) + 100.0 * 3600 * sent / 1e9 * 100.0
+            price += hours * now_price + replicas * ROW_BYTES * len(set(shard) - mine) * each
+        return price
+
+    best = min(
+        whole([by[first:last].tolist() for first, last in itertools.pairwise((0, *ends, rows))])
+        for by in (order(before), order(after))
+        for ends in itertools.combinations(range(1, rows), len(inner))
+    )
+    by = order(after if made.tables[0].reordered else before)
+    found = [by[shard.segments[0].first : shard.segments[0].last].tolist() for shard in made.partition.shards]
+    assert whole(found) == pytest.approx(best, rel=1e-9)
+    came = [len(set(shard) - mine) for mine, shard in zip(held, found, strict=True)]
+    assert made.tables[0].rows == sum(came)
+    assert made.copied_bytes == sum(shard.replicas * ROW_BYTES * count for shard, count in zip(made.partition.shards, came, strict=True))
+
+
+def test_nothing_moves_while_the_heat_stays() -> None:
+    was, asked = zipf(20_000, 10**6, 0), Settings(100, fit=Fit(5.0, 0.01, 1.0), min_bytes=20_000)
+    old = cut(was, asked, queries=1000)
+    made = updated(old, was, was, asked, Pay(), queries=1000)
+    assert made.copied_bytes == 0 and made.partition.shards == old.shards
+    assert made.cost == pytest.approx(made.kept_cost) == pytest.approx(old.cost) and made.carried_qps >= 100
+
+
+def test_when_the_heat_moves_the_old_partition_fails_its_target_and_moving_pays_only_for_long_enough() -> None:
+    """Half of the reads now go to rows that were dealt anew."""
+    rows, asked = 20_000, Settings(100, fit=Fit(5.0, 0.01, 1.0), min_bytes=20_000)
+    was = zipf(rows, 10**6, 0)
+    now = (was // 2 + zipf(rows, 10**6, 1) // 2).astype(np.uint32)
+    old = cut(was, asked, queries=1000)
+    made = {hours: updated(old, was, now, asked, Pay(hours, 1.0), queries=1000) for hours in (0.001, 1.0, 24.0, 10_000.0)}
+    assert made[0.001].carried_qps < 90
+    fresh = cut(now, asked, queries=1000)
+    assert made[0.001].copied_bytes == 0 and made[0.001].cost == made[0.001].kept_cost > 1.2 * fresh.cost
+    copied = [one.copied_bytes for one in made.values()]
+    costs = [one.cost for one in made.values()]
+    assert copied == sorted(copied) and costs == sorted(costs, reverse=True) and copied[-1] > copied[0]
+    assert fresh.cost <= costs[-1] * (1 + 1e-9) and costs[-1] < 1.1 * fresh.cost
+    for hours, one in made.items():  # what was saved has paid for the copies
+        assert (one.kept_cost - one.cost) * hours >= one.copied_bytes * (1 - 1e-9)
+        check(one.partition, {"t": rows})
+
+
+def test_only_the_table_whose_heat_moved_is_ordered_anew() -> None:
+    rows, asked = 5000, Settings(100, fit=Fit(5.0, 0.02, 1.0), min_bytes=5000)
+    counts = {name: zipf(rows, 10**5, seed) for seed, name in enumerate("abc")}
+    tables = [table(rows, name) for name in counts]
+    old = algorithms.partition("m", [heat.from_counts(one, counts[one.name], 200, 1.0) for one in tables], asked, "grouped")
+    now = {**counts, "b": zipf(rows, 10**5, 9)}
+    made = drift.update(old, tables, counts, now, 200, dict.fromkeys(counts, 1.0), asked, Pay(1000.0, 1.0))
+    assert [one.reordered for one in made.tables] == [False, True, False]
+    assert made.tables[1].copied_bytes == made.copied_bytes > 0 and made.cost < made.kept_cost
+    check(made.partition, dict.fromkeys(counts, rows))
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_rows_in_front_are_weighed_as_front_servers(bounded: bool) -> None:
+    rows = 20_000
+    asked = Settings(
+        1000, fit=Fit(1.0, 0.01, 1.0), min_bytes=10**6, front=Front(1.0, 0.0001, 10**7), bound=Bound(20.0) if bounded else None
+    )
+    was, now = zipf(rows, 10**6, 0), zipf(rows, 10**6, 1)
+    old = cut(was, asked, "front", queries=1000)
+    assert old.shards[0].place == "front"
+    made = updated(old, was, now, asked, Pay(1000.0), queries=1000)
+    assert updated(old, was, was, asked, Pay(), queries=1000).kept_cost == pytest.approx(old.cost)
+    assert made.cost <= made.kept_cost and made.partition.shards[0].place == "front"
+
+
+def test_a_shard_with_two_pieces_of_a_table_is_refused() -> None:
+    shards = (
+        ShardLayout((Segment("t", 0, 1), Segment("t", 2, 4)), "own", 1, 0.0, 0),
+        ShardLayout((Segment("t", 1, 2),), "own", 1, 0.0, 0),
+    )
+    counts = np.array([4, 3, 2, 1], np.uint32)
+    with pytest.raises(InputError, match="several pieces"):
+        updated(Partition("m", None, 1.0, "by hand", 0.0, "bytes", shards), counts, counts, Settings(1.0), Pay())
+
+
+def test_copies_cost_what_is_held_and_sent_meanwhile() -> None:
+    assert drift.copy_price(Settings(1.0), Pay(24.0, 2.0)) == 2.0
+    priced = dataclasses.replace(Settings(1.0), prices=Prices(0.5, 7.0, 0.25))
+    assert drift.copy_price(priced, Pay(24.0, 2.0)) == pytest.approx((2 * 0.5 + 0.25) / 1e9)
