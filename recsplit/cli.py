@@ -39,10 +39,9 @@ COMMANDS = {
     "perf": "Measure a served model.",
     "render": "Write what runs a build on Kubernetes.",
     "simulate": "Tell from a profile how a load would be served.",
-    "report": "Write an HTML report: cut, load, memory, prediction.",
+    "access": "Count how often each row of each table is read.",
     "partition": "Cut tables by heat into shards that are served apart.",
     "report": "Write an HTML report: cut, load, memory, prediction.",
-    "access": "Count how often each row of each table is read.",
     "demo": "Train, build, serve, verify and load a small model.",
     "completion": "Print a shell completion script.",
 }
