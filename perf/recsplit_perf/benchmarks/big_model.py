@@ -8,14 +8,10 @@ turns, so that both find the cache alike.
 """
 
 import json
-import os
 import statistics
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +23,7 @@ from recsplit.errors import RecsplitError
 from recsplit.repository import find
 from recsplit.serving import serve
 from recsplit.zoo import big
-from recsplit_perf import load, processes
+from recsplit_perf import load, processes, watched
 from recsplit_perf.benchmarks.big_files import FACTORY, PAGE, table_bytes, write
 from recsplit_perf.machine import provenance
 
@@ -59,15 +55,6 @@ def command(gb: int, folder: Path, measure: bool, rounds: int, output: Path | No
         output.write_text(json.dumps(result, indent=1) + "\n")
 
 
-@dataclass(frozen=True)
-class Peak:
-    """A finished process: wall time, largest resident memory as the kernel counts it (mapped pages of files too), and its private part."""
-
-    seconds: float
-    resident_bytes: int
-    anonymous_bytes: int
-
-
 def measured(gb: int, folder: Path, rounds: int) -> dict[str, Any]:
     """Builds from both sources against copies of the data, then memory while serving."""
     sources = {
@@ -84,9 +71,9 @@ def measured(gb: int, folder: Path, rounds: int) -> dict[str, Any]:
                 copied, flushed = _copy(data, folder / "copy")
             copies.append(copied)
             synced.append(copied + flushed)
-            build = [sys.executable, "-m", "recsplit", "build", *arguments, "-o", "repository", "--name", NAME]
+            build = ["build", *arguments, "-o", "repository", "--name", NAME]
             with progress(f"{name}, round {n + 1}: recsplit build"):
-                peaks.append(_watched([*build, "--embedding-instances", str(INSTANCES), "--threads", "1"], folder))
+                peaks.append(watched.recsplit([*build, "--embedding-instances", str(INSTANCES), "--threads", "1"], folder))
         builds[name] = {
             "seconds": [peak.seconds for peak in peaks],
             "copy_seconds": copies,
@@ -114,41 +101,6 @@ def _copy(data: Path, target: Path) -> tuple[float, float]:
 
 def _remove(folder: Path) -> None:
     subprocess.run(["rm", "-rf", folder], check=True)
-
-
-def _watched(arguments: list[str], folder: Path) -> Peak:
-    """Run a command in a folder. Raises RecsplitError, with what it said, where it fails."""
-    start = time.monotonic()
-    process = subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    anonymous = 0
-    over = threading.Event()
-
-    def poll() -> None:
-        nonlocal anonymous
-        while not over.wait(0.05):
-            anonymous = max(anonymous, _status(process.pid, "RssAnon"))
-
-    watcher = threading.Thread(target=poll)
-    watcher.start()
-    assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - start
-    over.set()
-    watcher.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise RecsplitError(f"{' '.join(arguments[1:5])} failed", hint="the build's own words are above", detail=said)
-    return Peak(seconds, usage.ru_maxrss * 1024, anonymous)
-
-
-def _status(pid: int, key: str) -> int:
-    """A number of bytes in /proc/PID/status; 0 where the process has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:")), 0)
 
 
 def _served(repository: Path, gb: int) -> dict[str, Any]:
