@@ -27,7 +27,7 @@ test: lint  ## lint, types, import contracts, and every test but the slow ones
 	@echo "==> tests"
 	@pytest -q -m "not slow" $(ARGS)
 
-test-slow: $(VENV)/.installed-dev .tools/bin/promtool  ## only the slow tests
+test-slow: $(VENV)/.installed-dev .tools/bin/promtool .tools/bin/prometheus  ## only the slow tests
 	@echo "==> slow tests"
 	@pytest -q -m slow $(ARGS)
 
@@ -70,10 +70,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(PIP) --no-deps torchrec
 	@touch $@
 
-# promtool checks our metrics page. It comes out of Debian's package without installing that, which would start a server.
-.tools/bin/promtool:
+# promtool checks our metrics page, prometheus answers autoscalers' queries. They come out of Debian's package without installing
+# that, which would start a server.
+.tools/bin/promtool .tools/bin/prometheus:
 	@mkdir -p .tools/bin
-	@if command -v promtool > /dev/null; then ln -sf "$$(command -v promtool)" $@; else .ci/debian --unpack prometheus usr/bin/promtool $@; fi
+	@if command -v $(@F) > /dev/null; then ln -sf "$$(command -v $(@F))" $@; else .ci/debian --unpack prometheus usr/bin/$(@F) $@; fi
 
 constraints: $(VENV)/.installed-dev  ## rewrite constraints.txt from what .venv holds
 	@{ sed '/^[^#]/d' constraints.txt; python -m pip --disable-pip-version-check freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+cpu$$//'; } > constraints.new

@@ -20,16 +20,20 @@ _TEMPLATES = Path(__file__).parent.parent / "templates" / "kubernetes"
 #: What a ConfigMap may hold, less room for its keys.
 _CONFIG_MAP_BYTES = 1_000_000
 _SOURCE_MARGIN = 1.1
+#: The backend of a shard that is elsewhere, and the folder of its files.
+REMOTE = "remote"
 
 #: Texts of config.pbtxt by group and model, where a group's servers take another one than the repository's.
 Configs = Mapping[str, Mapping[str, str]]
 
 
-def render(plan: Plan, values: Values, files: Mapping[str, Sequence[ModelFile]], configs: Configs) -> dict[str, str]:
+def render(
+    plan: Plan, values: Values, files: Mapping[str, Sequence[ModelFile]], configs: Configs, backend: Mapping[str, str]
+) -> dict[str, str]:
     """The texts of all files but values.yaml, by their path.
 
-    `files`: of every model that a group loads from files. Raises InputError where the values are not for this plan's shards, or
-    a group's configs don't fit into a ConfigMap.
+    `files`: of every model that a group loads from files; `backend`: the files of the backend `remote`. Raises InputError where
+    the values are not for this plan's shards, or a group's configs don't fit into a ConfigMap.
     """
     found = groups(plan)
     expected = [group.shard.model.name for group in found if group.shard is not None]
@@ -49,10 +53,13 @@ def render(plan: Plan, values: Values, files: Mapping[str, Sequence[ModelFile]],
         texts[f"base/{group.name}.yaml"] = "---\n".join(_one(environment, f"{kind}.yaml.j2", context) for kind in kinds)
     texts["base/account.yaml"] = _one(environment, "account.yaml.j2", common | {"labels": _labels(values, None)})
     texts["base/arrange.sh"] = _one(environment, "arrange.sh.j2", common)
-    plan_files = {
-        group.name: sorted(PurePosixPath(path).name for path in texts if path.startswith(f"base/{group.name}/")) for group in found
+    if found[0].remote:
+        texts |= {f"base/{REMOTE}/{name}": text for name, text in backend.items()}
+    generated = {
+        folder: sorted(PurePosixPath(path).name for path in texts if path.startswith(f"base/{folder}/"))
+        for folder in (*(group.name for group in found), REMOTE)
     }
-    texts["base/kustomization.yaml"] = _one(environment, "base.yaml.j2", common | {"plan_files": plan_files})
+    texts["base/kustomization.yaml"] = _one(environment, "base.yaml.j2", common | {"generated": generated})
     for name, overlay in (("dev", values.dev), ("prod", values.prod)):
         texts |= {f"overlays/{name}/{path}": text for path, text in _overlay(environment, common, overlay, files).items()}
     rules = _one(environment, "adapter.yaml.j2", common)
@@ -233,7 +240,7 @@ def _label_map(labels: Iterable[Label]) -> dict[str, str]:
 
 
 def _yaml(value: object) -> str:
-    return yaml.safe_dump(value, sort_keys=False, default_flow_style=False, width=10_000).rstrip("\n")
+    return str(yaml.safe_dump(value, sort_keys=False, default_flow_style=False, width=10_000)).rstrip("\n")
 
 
 def quantity(number: float) -> str:

@@ -6,7 +6,8 @@ Names are those that Triton has (`core/src/metrics.cc`), which published autosca
 * Averages of a metric over all models are diluted by those that idle (Triton's issue 8979); every query here names one model.
 * Durations are summed over requests, not executions: under dynamic batching their rate is no utilization. Nothing here needs one.
 * A full queue is rejected without being counted at the step, and a request counter of successes can't exceed what a server sustains:
-  so a shard's load is counted where it is offered, at the front's `remote` model, failures included.
+  so a shard's load is counted where it is offered, at the front's `remote` model, failures included. (Triton 2.51 counts all that a
+  response sender answers as successes, errors too; should another count them as failures, the sum is the same.)
 * Summaries are NaN after a minute without queries, and can't be added over pods: NaN is dropped and an idle pod counts as 0 ms.
 """
 

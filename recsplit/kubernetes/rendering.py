@@ -9,11 +9,17 @@ from recsplit.errors import InputError
 from recsplit.kubernetes import folder, manifests
 from recsplit.kubernetes.check import check
 from recsplit.kubernetes.files import model_files, total_bytes
-from recsplit.kubernetes.groups import groups
+from recsplit.kubernetes.groups import FRONT, groups
 from recsplit.kubernetes.sizing import first_values
 from recsplit.kubernetes.values import Values, read_values
 from recsplit.partition.layout import Partition
-from recsplit.repository import Found
+from recsplit.remotes import Asking, bags_config, remote_config
+from recsplit.repository import CONFIG, Found
+from recsplit.serving.placement import has_bags
+
+_BACKEND = Path(__file__).parent.parent / "backends" / manifests.REMOTE
+#: Batches on their way to each replica: one is served while the next one travels.
+_CALLS_A_REPLICA = 2
 
 
 @dataclass(frozen=True)
@@ -91,11 +97,36 @@ def prepare(found: Found, output: Path, known: Known) -> Prepared:
     return Prepared(found, output, values, given, sizes_from, models, total_bytes(found.repository, models))
 
 
+def configs(found: Found, values: Values) -> manifests.Configs:
+    """By group, the configs that differ from the repository's: remote models in the front, shards in their CSR form.
+
+    One host name stands for all replicas of a shard, so as many batches may be on their way as its most replicas take.
+    """
+    plan, repository = found.plan, found.repository
+    addresses = manifests.addresses(plan, values)
+    texts: dict[str, dict[str, str]] = {FRONT: {}}
+    for group in groups(plan):
+        if group.shard is None:
+            continue
+        number, name = plan.shards.index(group.shard), group.shard.model.name
+        text = (repository / name / CONFIG).read_text(encoding="utf-8")
+        bags = has_bags(repository, plan, number)
+        asking = Asking(calls_at_once=_CALLS_A_REPLICA * manifests.servers(values, group).max_replicas)
+        texts[FRONT][name] = remote_config(plan, number, text, [addresses[name]], bags=bags, asking=asking)
+        texts[group.name] = {name: bags_config(plan, number, text)} if bags else {}
+    return texts
+
+
+def _backend() -> dict[str, str]:
+    """The files of the backend `remote`."""
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(_BACKEND.glob("*.py"))}
+
+
 def render(prepared: Prepared, *, advance: Callable[[int], None] = lambda _: None) -> Rendered:
     """Checksum the files, render, check, write. `advance` takes bytes that were read. Raises as the stages do."""
     plan, values = prepared.found.plan, prepared.values
     files = model_files(prepared.found.repository, prepared.models, advance=advance)
-    texts = manifests.render(plan, values, files, {})
+    texts = manifests.render(plan, values, files, configs(prepared.found, values), _backend())
     check(texts)
     if not prepared.given:
         texts[folder.VALUES] = manifests.values_text(plan, values, sizes_from=prepared.sizes_from)

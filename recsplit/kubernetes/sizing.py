@@ -87,8 +87,12 @@ def _servers(plan: Plan, group: Group, files_bytes: Mapping[str, int], profile: 
         replicas=replicas,
         min_replicas=1,
         max_replicas=max(10, 2 * replicas),
-        # The steps of a query take turns, each with the cores that the build gave it.
-        cpu=float(max((model.instances * model.threads for model in plan.submodels if model.name in group.models), default=1)),
+        # The steps of a query take turns on the cores. Unmeasured, a part takes the threads that the build gave it.
+        cpu=max(
+            max(round(model.instances * (parts[model.name].cores if model.name in parts else model.threads), 1), 0.1)
+            for model in plan.submodels
+            if model.name in group.models
+        ),
         memory_mib=math.ceil((server_bytes + models_bytes + REMOTE_BYTES * len(group.remote)) * MARGIN / MIB) + SHARED_MIB,
         shared_memory_mib=SHARED_MIB,
         startup_s=min(math.ceil(START_S + 3 * load_s + sum(files_bytes[name] for name in group.models) / READ_BYTES_PER_S), 86_400),

@@ -11,6 +11,9 @@ from recsplit.kubernetes.values import Values
 from recsplit.plan import Place, Plan, Segment, Shard, Submodel
 from tests.render.plans import shop
 
+#: Stands for the files of the backend `remote`.
+BACKEND = {"model.py": "# the backend\n"}
+
 Files = Mapping[str, Sequence[ModelFile]]
 
 

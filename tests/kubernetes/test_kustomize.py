@@ -12,7 +12,7 @@ import pytest
 from recsplit.kubernetes import folder
 from recsplit.kubernetes.check import objects, problems
 from recsplit.kubernetes.manifests import render
-from tests.kubernetes.rendered import files_of, sharded, values_of
+from tests.kubernetes.rendered import BACKEND, files_of, sharded, values_of
 from tests.kubernetes.test_manifests import OTHERS, VERSIONS
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
@@ -32,7 +32,7 @@ def named(found: list[Any], kind: str) -> dict[str, Any]:
 
 def manifests(target: Path, autoscaler: str) -> Path:
     values = dataclasses.replace(values_of(sharded()), autoscaler=autoscaler)  # type: ignore[arg-type]
-    folder.write(target, render(sharded(), values, files_of(sharded()), {}))
+    folder.write(target, render(sharded(), values, files_of(sharded()), {}, BACKEND))
     return target
 
 
@@ -48,7 +48,9 @@ def test_it_builds_to_objects_that_are_valid_and_fit(tmp_path: Path, part: str, 
     # kustomize has put digests into the names of ConfigMaps, in both places or in neither.
     maps = {name: list(item["data"]) for name, item in named(found, "ConfigMap").items()}
     assert not list(problems(found, maps, METRICS))
-    assert all({"arrange.sh", "checksums", "files", "models"} <= set(files) for files in maps.values())
+    plans = [set(files) for name, files in maps.items() if "-plan-" in name]
+    assert len(plans) == 3 and all({"arrange.sh", "checksums", "files", "models"} <= files for files in plans)
+    assert [files for name, files in maps.items() if name.startswith("shop-remote-")] == [["model.py"]]
     if part != "base":
         namespace = f"shop-{part.removeprefix('overlays/')}"
         assert list(named(found, "Namespace")) == [namespace]

@@ -15,7 +15,7 @@ from recsplit.kubernetes.check import check, objects
 from recsplit.kubernetes.manifests import addresses, render
 from recsplit.kubernetes.values import Delivery, Values
 from recsplit.plan import Place, Plan
-from tests.kubernetes.rendered import files_of, partitioned, sharded, values_of
+from tests.kubernetes.rendered import BACKEND, files_of, partitioned, sharded, values_of
 from tests.render.plans import shop
 from tests.render.test_any_plan import plans
 
@@ -25,7 +25,7 @@ OTHERS = {"PodMonitor", "ScaledObject", "Kustomization", "Component"}
 
 
 def rendered(plan: Plan, values: Values | None = None) -> dict[str, str]:
-    return render(plan, values_of(plan) if values is None else values, files_of(plan), {})
+    return render(plan, values_of(plan) if values is None else values, files_of(plan), {}, BACKEND)
 
 
 def all_objects(texts: dict[str, str]) -> Iterator[tuple[str, Any]]:
