@@ -20,11 +20,26 @@ def members(session: int) -> dict[int, list[str]]:
 
 def pss_bytes(pid: int) -> int:
     """Proportional set size: private memory, and of each shared page the part that falls to this process. 0 where it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except (ProcessLookupError, FileNotFoundError, PermissionError):
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    return next((int(line.split()[1]) * 1024 for line in _lines(f"/proc/{pid}/smaps_rollup") if line.startswith("Pss:")), 0)
+
+
+def apart_bytes(pids: Iterable[int]) -> int:
+    """Memory of these processes together as if no other shared their pages: anonymous pages by PSS, resident pages of a file once."""
+    anonymous, files = 0, dict[str, int]()
+    for pid in pids:
+        own: dict[str, int] = {}
+        file = ""
+        for line in _lines(f"/proc/{pid}/smaps"):
+            fields = line.split(maxsplit=5)
+            if not fields[0].endswith(":"):  # "7f12-7f13 r--p 0000 00:00 17 /path": a mapping's first line
+                file = fields[5] if len(fields) > 5 and fields[5].startswith("/") else ""
+            elif fields[0] == "Rss:" and file:
+                own[file] = own.get(file, 0) + int(fields[1]) * 1024
+            elif fields[0] == "Pss:" and not file:
+                anonymous += int(fields[1]) * 1024
+        for name, size in own.items():
+            files[name] = max(files.get(name, 0), size)
+    return anonymous + sum(files.values())
 
 
 def cpu_s(pids: Iterable[int]) -> float:
@@ -53,4 +68,12 @@ def _tasks(pid: int) -> list[int]:
     try:
         return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
     except (ProcessLookupError, FileNotFoundError):
+        return []
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a process's file in /proc, none where it has ended."""
+    try:
+        return Path(path).read_text(errors="replace").splitlines()
+    except (ProcessLookupError, FileNotFoundError, PermissionError):
         return []

@@ -1,0 +1,279 @@
+"""A fleet of shards against servers of the whole model: `python -m recsplit_perf.benchmarks.fleet`.
+
+ElasticRec's RM1 with scaled rows and its locality (90 % of the reads in the hottest 10 % of each table): two fronts, two servers of the
+hot rows and one of the cold ones, against two servers of the whole model, all on this machine, one system at a time. Both get the
+same queries, half to each address that clients ask. Throughput: a closed loop over a few connections; latency: an open loop at a rate
+that both can serve. Memory is read after the load, in three ways (Memory). Answers are compared with the recorded ones.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from recsplit import proof
+from recsplit.capacity import ids, workload
+from recsplit.capacity.ids import TwoLevel
+from recsplit.capacity.sizes import Fixed
+from recsplit.commands.output import progress, show_table, size_text
+from recsplit.errors import RecsplitError
+from recsplit.partition import access, layout, utility
+from recsplit.plan import Plan, Segment
+from recsplit.repository import find
+from recsplit.serving import Server, serve
+from recsplit.serving.fleet import Fleet, serve_fleet
+from recsplit_perf import processes, queries
+from recsplit_perf.fan import closed, opened
+from recsplit_perf.machine import provenance
+from recsplit_perf.queries import Ready
+
+FACTORY = "recsplit.zoo.elasticrec:rm1"
+SCENARIO = Path("perf/scenarios/elasticrec.toml")
+LAW = TwoLevel(0.9, 0.1)
+WHOLE, FLEET = "whole model x2", "fleet"
+REPLICAS = {"front": 2, "0": 2, "1": 1}
+CONNECTIONS = 8
+#: Queries after which ElasticRec looks which rows were read (its section 6.2).
+FIRST = 1000
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes, of all servers of one system.
+
+    `pss`: the proportional set sizes of all processes; a page that several servers on this machine map counts once. `apart`: what it
+    would be on machines of their own: private pages, and every file's resident pages once for each server. `allocated`: the
+    rows that all servers hold, resident or not, which is what the paper counts, without its minimum a container.
+    """
+
+    pss_bytes: int
+    apart_bytes: int
+    allocated_bytes: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """One system, measured once: rows/s and ms of the closed loop, ms at a rate that both systems can serve, and its memory."""
+
+    system: str
+    queries_per_s: float
+    closed_p95_ms: float
+    open_p50_ms: float | None
+    open_p95_ms: float | None
+    open_failed: int | None
+    memory: Memory
+
+
+@click.command()
+@click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=0.05, show_default=True, help="Of the 20M rows a table.")
+@click.option("--query-rows", type=click.IntRange(1), default=4, show_default=True, help="Items in a query.")
+@click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="Each measurement.")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
+def command(scale: float, query_rows: int, seconds: float, output: Path | None) -> None:
+    """Measure memory, throughput and latency of a fleet, and of two servers of the whole model."""
+    try:
+        result = benchmark(scale, query_rows, seconds)
+    except RecsplitError as error:
+        raise click.ClickException("\n".join(text for text in (str(error), error.detail, f"Hint: {error.hint}") if text)) from error
+    show(result)
+    if output is not None:
+        output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def benchmark(scale: float, query_rows: int, seconds: float) -> dict[str, Any]:
+    """Build, serve, compare answers, measure; the result as plain values. Raises RecsplitError where a step fails."""
+    origin = provenance()
+    with tempfile.TemporaryDirectory(prefix="recsplit-fleet-benchmark-") as name:
+        folder = Path(name)
+        with progress(f"Building RM1 of {scale:g} of its rows, whole"):
+            build(folder / WHOLE, scale)
+        plan = find(folder / WHOLE).plan
+        with progress("Building it in two shards"):
+            write_partition(folder, plan)
+            build(folder / FLEET, scale, "--partition", str(folder / "partition.json"), "--access", str(folder / "access.npz"))
+        sharded = find(folder / FLEET).plan
+        pool = queries.pool(plan, dataclasses.replace(workload.read(SCENARIO), sizes=Fixed(query_rows)), np.random.default_rng(1))
+        rounds: list[Round] = []
+        differences = {}
+        for system in (WHOLE, FLEET):
+            with progress(f"{system}: answers, and the closed loop"), running(system, folder) as servers:
+                differences[system] = compare(folder / system, servers)
+                rounds.append(measure(system, servers, pool, seconds, None, allocated(system, sharded)))
+        rate = 0.5 * min(item.queries_per_s for item in rounds)
+        for system in (FLEET, WHOLE):
+            with progress(f"{system}: again, and at {rate:.0f} queries/s"), running(system, folder) as servers:
+                rounds.append(measure(system, servers, pool, seconds, rate, allocated(system, sharded)))
+    return {
+        "benchmark": "fleet",
+        **origin,
+        "settings": {
+            "factory": FACTORY,
+            "rows_scale": scale,
+            "tables": len(plan.tables),
+            "rows": plan.tables[0].rows,
+            "table_bytes": sum(table.size_bytes for table in plan.tables),
+            "shard_bytes": [shard.size_bytes for shard in sharded.shards],
+            "replicas": REPLICAS,
+            "ids": asdict(LAW),
+            "query_rows": query_rows,
+            "seconds": seconds,
+            "connections": CONNECTIONS,
+            "open_rate": round(rate, 1),
+        },
+        "largest_difference": differences,
+        "utility": utilities(plan, query_rows),
+        "systems": {system: summary([item for item in rounds if item.system == system]) for system in (WHOLE, FLEET)},
+        "rounds": [asdict(item) for item in rounds],
+    }
+
+
+def build(repository: Path, scale: float, *more: str) -> None:
+    """`recsplit build`, as a user runs it. Raises RecsplitError with its words."""
+    command = [sys.executable, "-m", "recsplit", "build", FACTORY, "-o", str(repository), "--name", "rm1", "--max-batch-size", "256", *more]
+    environment = {**os.environ, "RECSPLIT_ZOO_ROWS_SCALE": str(scale)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        raise RecsplitError("recsplit build failed", hint="see its own words above", detail=done.stderr.strip())
+
+
+def write_partition(folder: Path, plan: Plan) -> None:
+    """access.npz and partition.json: each table's rows by the law's own heat, its hottest tenth in shard 0 and the rest in shard 1."""
+    counts = {}
+    for table in plan.tables:
+        by_row = np.empty(table.rows, np.uint32)
+        by_row[ids.at_rank(np.arange(table.rows), table.rows)] = np.arange(table.rows, 0, -1)
+        counts[table.name] = by_row
+    with (folder / "access.npz").open("wb") as file:
+        access.write(file, access.About(plan.name, FIRST, FIRST, 0, (f"the law {LAW}",)), counts.items())
+    bounds = {table.name: (0, round(LAW.hot_rows * table.rows), table.rows) for table in plan.tables}
+    shards = tuple(
+        layout.ShardLayout(
+            segments=tuple(Segment(table, bound[part], bound[part + 1]) for table, bound in bounds.items()),
+            place="own",
+            replicas=REPLICAS[str(part)],
+            gathers_per_query=share * sum(lookup.width for lookup in plan.lookups),
+            size_bytes=sum(
+                table.size_bytes * (bounds[table.name][part + 1] - bounds[table.name][part]) // table.rows for table in plan.tables
+            ),
+        )
+        for part, share in enumerate((LAW.hot_share, 1 - LAW.hot_share))
+    )
+    made = layout.Partition(
+        plan.name, access.digest(folder / "access.npz"), 100.0, "by hand: the law's own two levels", 0.0, "bytes", shards
+    )
+    (folder / "partition.json").write_text(layout.to_json(made))
+
+
+@dataclass(frozen=True)
+class Running:
+    """`asked`: the servers that clients ask; `all`: every one of the system."""
+
+    asked: tuple[Server, ...]
+    all: tuple[Server, ...]
+
+
+@contextmanager
+def running(system: str, folder: Path) -> Iterator[Running]:
+    """One of the two systems, for the time of the context."""
+    with ExitStack() as stack:
+        if system == FLEET:
+            fleet: Fleet = stack.enter_context(serve_fleet(folder / FLEET, replicas=REPLICAS))
+            yield Running(fleet.fronts, tuple(member.server for member in fleet.members if member.server is not None))
+        else:
+            servers = tuple(stack.enter_context(serve(folder / WHOLE)) for _ in range(2))
+            yield Running(servers, servers)
+
+
+def compare(repository: Path, servers: Running) -> float:
+    """The largest relative difference to the source's recorded answers, over every server that clients ask. Raises RecsplitError
+    where it is more than the build's tolerance."""
+    found = [item for server in servers.asked for item in proof.verify(repository, grpc_url=server.grpc_url, repeats=1)]
+    bad = [item for item in found if not item.ok]
+    if bad:
+        raise RecsplitError(f"{bad[0].stage}: output {bad[0].output!r} differs by {bad[0].relative:.3g}", hint="recsplit verify DIR")
+    return max(item.relative for item in found if "served" in item.stage)
+
+
+def measure(system: str, servers: Running, pool: Sequence[Ready], seconds: float, rate: float | None, allocated_bytes: int) -> Round:
+    """The closed loop after a warm-up, the open loop where there is a rate, and then memory."""
+    urls = [server.http_url for server in servers.asked]
+    closed(urls, pool, min(seconds, 5.0), connections=CONNECTIONS)
+    latency_ms = closed(urls, pool, seconds, connections=CONNECTIONS)
+    p50 = p95 = failed = None
+    if rate is not None:
+        waits_ms = opened(urls, pool, seconds, rate)
+        failed = int(np.isinf(waits_ms).sum())
+        p50, p95 = (round(float(value), 2) for value in np.percentile(waits_ms, (50, 95)))
+    per_s = round(len(latency_ms) / seconds, 1)
+    return Round(system, per_s, round(float(np.percentile(latency_ms, 95)), 2), p50, p95, failed, memory(servers.all, allocated_bytes))
+
+
+def memory(servers: Sequence[Server], allocated_bytes: int) -> Memory:
+    """What the servers' processes have in memory now."""
+    groups = [list(processes.members(server.pid)) for server in servers]
+    pss = sum(processes.pss_bytes(pid) for group in groups for pid in group)
+    return Memory(pss, sum(processes.apart_bytes(group) for group in groups), allocated_bytes)
+
+
+def allocated(system: str, sharded: Plan) -> int:
+    """Bytes of rows that all servers of the system hold."""
+    if system == WHOLE:
+        return 2 * sum(table.size_bytes for table in sharded.tables)
+    return sum(REPLICAS[str(number)] * shard.size_bytes for number, shard in enumerate(sharded.shards))
+
+
+def utilities(plan: Plan, query_rows: int) -> dict[str, Any]:
+    """Share of the rows that FIRST queries read: of the whole tables, of each shard, and the mean over servers that hold rows."""
+    rng, shares = np.random.default_rng(3), []
+    for table in plan.tables:
+        width = sum(lookup.width for lookup in plan.lookups if lookup.table == table.name)
+        rows = ids.draw(LAW, table.rows, FIRST * query_rows * width, rng)
+        ranks = np.empty(table.rows, np.int64)
+        ranks[ids.at_rank(np.arange(table.rows), table.rows)] = np.arange(table.rows)
+        bound = round(LAW.hot_rows * table.rows)
+        shares.append([*utility.counted(ranks[rows], (0, bound, table.rows)), *utility.counted(ranks[rows], (0, table.rows))])
+    hot, cold, whole = (round(float(value), 4) for value in np.mean(shares, axis=0))
+    mean = (REPLICAS["0"] * hot + REPLICAS["1"] * cold) / (REPLICAS["0"] + REPLICAS["1"])
+    return {"queries": FIRST, "hot shard": hot, "cold shard": cold, WHOLE: whole, FLEET: round(mean, 4)}
+
+
+def summary(rounds: Sequence[Round]) -> dict[str, Any]:
+    """The best throughput, the latency at the common rate, and the largest memory of one system's rounds."""
+    last = rounds[-1]
+    return {
+        "queries_per_s": max(item.queries_per_s for item in rounds),
+        "closed_p95_ms": min(item.closed_p95_ms for item in rounds),
+        "open_p50_ms": last.open_p50_ms,
+        "open_p95_ms": last.open_p95_ms,
+        "open_failed": last.open_failed,
+        "memory": {key: max(asdict(item.memory)[key] for item in rounds) for key in asdict(last.memory)},
+    }
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """The result as a table."""
+    rows: list[list[str | int | float | None]] = []
+    for system, found in result["systems"].items():
+        sizes = [size_text(found["memory"][key]) for key in ("pss_bytes", "apart_bytes", "allocated_bytes")]
+        rows.append([system, *sizes, result["utility"][system], found["queries_per_s"], found["open_p50_ms"], found["open_p95_ms"]])
+    settings, machine = result["settings"], result["machine"]
+    columns = ["system", "PSS", "on machines apart", "rows allocated", "utility", "queries/s", "p50 ms", "p95 ms"]
+    title = (
+        f"RM1, {settings['tables']} tables of {settings['rows']:,} x 32; {machine['cores']} cores; at {settings['open_rate']:.0f} queries/s"
+    )
+    show_table(columns, rows, title=title)
+    click.echo(f"Largest relative difference to the source's answers: {max(result['largest_difference'].values()):.1e}")
+
+
+if __name__ == "__main__":
+    command()
