@@ -17,6 +17,7 @@ from recsplit.graph.flow import CONTROL, SEQUENCE, Array, part
 from recsplit.graph.fused import FusedTable, fuse, policy
 from recsplit.graph.lowering import Lowering, Part, mark_rows
 from recsplit.graph.pack import pack
+from recsplit.graph.stacked import restack
 from recsplit.plan import UNKNOWN_IDS, Bags, Lookup, PlainPooling
 from recsplit.ragged import bag_lengths
 
@@ -113,6 +114,7 @@ def cut(
     marks = mark_rows(lowering)
     model.graph.outputs.append(marks)  # first of all, so that nothing takes it for dead code
     boundary = pack(lowering)
+    restack(emit)
     _tidy(model)
     problem = rows.drop_old_inputs(model, groups)
     if problem:
