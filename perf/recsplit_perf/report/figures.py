@@ -56,7 +56,7 @@ def latency_against_rate(
     points: Sequence[Point], *, bound_ms: float | None = None, whole: Sequence[Point] = (), title: str = "Latency against rate"
 ) -> str:
     """p50, p95 and p99 against the offered rate, with the bound, and the whole model's p95 beside them."""
-    figure, axes = _axes(title, "queries/s", "latency, ms")
+    figure, axes = new_axes(title, "queries/s", "latency, ms")
     rates = [point.rate for point in points]
     for name, color, marker in (("p50", TEAL, "o"), ("p95", INDIGO, "s"), ("p99", GREY, "^")):
         axes.plot(
@@ -94,14 +94,14 @@ def latency_against_rate(
         axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.legend(loc="upper left", frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def latency_distribution(
     latency_ms: NDArray[np.float64], *, bound_ms: float | None = None, title: str = "Latency of single queries"
 ) -> str:
     """Histogram on a logarithmic axis, with p50, p95, p99 and the bound marked."""
-    figure, axes = _axes(title, "latency, ms", "queries")
+    figure, axes = new_axes(title, "latency, ms", "queries")
     low, high = float(latency_ms.min()), float(latency_ms.max())
     middle = max(float(np.sqrt(low * high)), 1e-3)
     bins = np.geomspace(max(min(low, middle / 2), 1e-3), max(high, middle * 2), 60)  # a factor of four at least
@@ -116,12 +116,12 @@ def latency_distribution(
         axes.text(value, top * (0.98 - 0.08 * n), f" p{share} {value:.3g}", fontsize=10, va="top")
     if bound_ms is not None and bound_ms < FAR * high:
         axes.axvline(bound_ms, color=RED, linewidth=1.2, linestyle=(0, (4, 3)))
-    return _svg(figure)
+    return svg(figure)
 
 
 def query_sizes(sizes: NDArray[np.int64], *, title: str = "Query sizes") -> str:
     """Histogram of items in a query, and the share of all items that the larger queries hold."""
-    figure, axes = _axes(title, "items in a query", "share of queries")
+    figure, axes = new_axes(title, "items in a query", "share of queries")
     width = max(1, int(sizes.max()) // 60)
     axes.hist(
         sizes,
@@ -144,12 +144,12 @@ def query_sizes(sizes: NDArray[np.int64], *, title: str = "Query sizes") -> str:
         fontsize=10,
         color=SOFT,
     )
-    return _svg(figure)
+    return svg(figure)
 
 
 def skew(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], *, title: str = "Access skew") -> str:
     """Share of accesses against share of rows, hottest rows first: (rows, accesses) by name, both rising from 0 to 1."""
-    figure, axes = _axes(title, "share of rows, hottest first", "share of accesses")
+    figure, axes = new_axes(title, "share of rows, hottest first", "share of accesses")
     for color, (name, (rows, accesses)) in zip((TEAL, INDIGO, AMBER, GREY), curves.items(), strict=False):
         axes.plot(rows, accesses, color=color, linewidth=1.9, label=name)
         tenth = float(np.interp(0.1, rows, accesses))
@@ -163,24 +163,24 @@ def skew(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], 
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     if len(curves) > 1:
         axes.legend(loc="lower right", frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def profile(curves: Mapping[str, tuple[Sequence[float], Sequence[float], float, float]], *, title: str = "Latency against rows") -> str:
     """Medians and the line through them, by name: (rows, medians in ms, a in ms, b in ms a row)."""
-    figure, axes = _axes(title, "rows in a request", "latency, ms")
+    figure, axes = new_axes(title, "rows in a request", "latency, ms")
     for color, (name, (rows, medians, a_ms, b_ms)) in zip((TEAL, INDIGO, GREY, AMBER), curves.items(), strict=False):
         line = np.linspace(rows[0], rows[-1], 2)
         axes.plot(line, a_ms + b_ms * line, color=color, linewidth=1.4)
         axes.plot(rows, medians, color=color, linestyle="none", marker="o", markersize=5, label=name)
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper left", frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def memory(parts: Mapping[str, float], *, title: str = "Memory") -> str:
     """Bytes by part, as bars."""
-    figure, axes = _axes(title, "MB", "", height=0.55 * len(parts) + 1.3)
+    figure, axes = new_axes(title, "MB", "", height=0.55 * len(parts) + 1.3)
     names = list(parts)[::-1]
     values = [parts[name] / 1e6 for name in names]
     axes.barh(names, values, color=[TEAL if "embedding" in name else INDIGO if "dense" in name else GREY for name in names], height=0.6)
@@ -188,12 +188,12 @@ def memory(parts: Mapping[str, float], *, title: str = "Memory") -> str:
         axes.text(value, row, f"  {value:,.0f} MB", va="center", fontsize=10)
     axes.set_xlim(0, max(values) * 1.18 or 1)
     axes.grid(visible=False, axis="y")
-    return _svg(figure)
+    return svg(figure)
 
 
 def agreement(live: Sequence[Point], simulated: Sequence[Point], *, title: str = "Live and simulated") -> str:
     """p50 and p95 against rate: points measured, lines simulated."""
-    figure, axes = _axes(title, "queries/s", "latency, ms")
+    figure, axes = new_axes(title, "queries/s", "latency, ms")
     for name, color in (("p50", TEAL), ("p95", INDIGO)):
         axes.plot(
             [point.rate for point in simulated],
@@ -213,12 +213,13 @@ def agreement(live: Sequence[Point], simulated: Sequence[Point], *, title: str =
         )
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper left", frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
-def _axes(title: str, x: str, y: str, *, height: float = 3.5) -> "tuple[Figure, Any]":
+def new_axes(title: str, x: str, y: str, *, height: float = 3.5, width: float = 6.2) -> "tuple[Figure, Any]":
+    """A figure of so many inches in the report's style, and its axes."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6.2, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
         axes.set_title(title)
         axes.set_xlabel(x)
@@ -226,7 +227,8 @@ def _axes(title: str, x: str, y: str, *, height: float = 3.5) -> "tuple[Figure, 
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """The figure as SVG text, in the font of the page it stands on."""
     text = io.StringIO()
     with mpl.rc_context(_STYLE):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
