@@ -21,9 +21,8 @@ from recsplit_perf import watched
 from recsplit_perf.machine import provenance
 
 DIM = 32
-#: Ids in a row, as in ElasticRec's RM1; a query is of this many rows.
+#: Ids in a row and in a query, as in ElasticRec's RM1.
 BAG = 128
-QUERY_ROWS = 32
 NAME = "scale"
 _FACTORY = """from recsplit.zoo import dlrm
 
@@ -67,7 +66,7 @@ def measure(folder: Path, rows: int, accesses: int, alpha: float, qps: float) ->
     partition = ["partition", "whole", "--access", "access.npz", "--qps", str(qps), "-o", "partition.json"]
     steps = {
         "build": [*build, "whole"],
-        "access": ["access", "whole", "--trace", "trace.npz", "--query-size", str(QUERY_ROWS), "-o", "access.npz"],
+        "access": ["access", "whole", "--trace", "trace.npz", "-o", "access.npz"],
         "partition": partition,
         "build --partition": [*build, "sharded", "--partition", "partition.json", "--access", "access.npz"],
     }
