@@ -183,7 +183,7 @@ def summary(
     plan = find(folder / REPOSITORY, NAME).plan
     size = {
         part.name: sum(path.stat().st_size for path in version.iterdir() if path.name == "model.onnx" or path.suffix == ".bin")
-        for part in (plan.embedding, plan.dense)
+        for part in plan.submodels
         for version in [folder / REPOSITORY / part.name / str(plan.version)]
     }
     return {

@@ -47,7 +47,6 @@ WARMING = 3
 #: Before a query of the whole: those of a load find threads and cores asleep, and waking them is part of the latency.
 PAUSE_S = 0.005
 ASKING_MS = 1.0  # about what it takes to read the statistics after each execution
-_CURVES = 3  # alone, contended, whole
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def measure(
                     advance(1)
                 done += 1
         except KeyboardInterrupt:
-            if not runner.whole or not all(runner.busy[part.name] for part in (plan.embedding, plan.dense)):
+            if not runner.whole or not all(runner.busy[part.name] for part in plan.submodels):
                 raise
         pss = _memory(server.pid, plan)
     measured = {"rounds": done, "asked_rounds": rounds, "seconds": seconds, "seed": seed, "ids": (law or ids.Uniform()).law}
@@ -134,7 +133,7 @@ class _Runner:
                 self._wire.ask(requests[0])
         if len(self._cores) > 1:
             near = min(points, key=lambda point: abs(point.rows - NEIGHBOUR_ROWS))
-            for part in (self._plan.embedding, self._plan.dense):
+            for part in self._plan.submodels:
                 model = self._repository / part.name / str(self._plan.version) / "model.onnx"
                 inputs = {tensor.name: _as_model_takes(near.inputs[part.name][tensor.name], tensor.dims) for tensor in part.inputs}
                 started = neighbour(model, inputs, self._cores[-1], seconds, self._folder)
@@ -153,7 +152,7 @@ class _Runner:
         self._closed.flood(point.http, flooded)
         self.cpu[point.rows].append(1e3 * (processes.cpu_s([self._session]) + time.process_time() - start_s) / flooded)
         self.whole[point.rows] += latency_ms
-        for part in (self._plan.embedding, self._plan.dense):
+        for part in self._plan.submodels:
             requests = point.parts[part.name]
             count = self._count(self._wire.latency_ms(requests[0]) + ASKING_MS)
             with _pinned(pids, set(self._cores[:-1])):
@@ -175,8 +174,8 @@ class _Runner:
             self._wire.ask(message)
 
     def _count(self, each_ms: float) -> int:
-        """Samples that fit into this point's share of the time: the whole has a third, each part's two curves a third."""
-        return min(max(int(1e3 * self._budget_s / _CURVES / each_ms), FEWEST), MOST)
+        """Samples that fit into this point's share of the time: the whole and each part have the same."""
+        return min(max(int(1e3 * self._budget_s / (1 + len(self._plan.submodels)) / each_ms), FEWEST), MOST)
 
 
 @contextmanager
@@ -193,7 +192,7 @@ def _pinned(pids: list[int], cores: set[int]) -> Iterator[None]:
 
 
 def _point(wire: Wire, plan: Plan, rows: int, law: ids.Skew, rng: np.random.Generator) -> Point:
-    """Requests of one size; the dense model's inputs are what the embedding model answers."""
+    """Requests of one size; a part's inputs are what the parts before it answer."""
     draw = samples.by_law(law, rng)
     distinct = DISTINCT if rows <= 256 else 3  # larger ones fill memory, and fewer of them fill the caches
     whole, http, parts = [], [], defaultdict(list)
@@ -202,10 +201,12 @@ def _point(wire: Wire, plan: Plan, rows: int, law: ids.Skew, rng: np.random.Gene
         inputs = samples.rows(plan, rows, rng, draw=draw)
         whole.append(request(plan.name, plan.inputs, inputs))
         http.append(connection.request(plan.name, plan.inputs, inputs))
-        parts[plan.embedding.name].append(request(plan.embedding.name, plan.embedding.inputs, inputs))
-        joined = {**inputs, **wire.arrays(parts[plan.embedding.name][-1])}
-        parts[plan.dense.name].append(request(plan.dense.name, plan.dense.inputs, joined))
-        first = first or {plan.embedding.name: dict(inputs), plan.dense.name: joined}
+        known = dict(inputs)
+        for part in plan.submodels:
+            parts[part.name].append(request(part.name, part.inputs, known))
+            first.setdefault(part.name, {tensor.name: known[tensor.name] for tensor in part.inputs})
+            if part is not plan.dense:
+                known |= wire.arrays(parts[part.name][-1])
     return Point(rows, whole, http, dict(parts), first, len(wire.ask(whole[0])))
 
 
@@ -216,16 +217,16 @@ def _as_model_takes(array: NDArray[Any], dims: tuple[int, ...]) -> NDArray[Any]:
 
 def _load_times(wire: Wire, plan: Plan) -> dict[str, float]:
     """Unload everything, load it again: seconds for each sub-model."""
-    for name in (plan.name, plan.embedding.name, plan.dense.name):
+    for name in (plan.name, *(part.name for part in plan.submodels)):
         wire.unload(name)
-    load_s = {part.name: wire.load_s(part.name) for part in (plan.embedding, plan.dense)}
+    load_s = {part.name: wire.load_s(part.name) for part in plan.submodels}
     wire.load_s(plan.name)
     return load_s
 
 
 def _owners(session: int, plan: Plan) -> dict[str, list[int]]:
     """Process ids by sub-model; "" is the server itself. Triton gives a stub the instance's name, such as shop_dense_0_0."""
-    found: dict[str, list[int]] = {plan.embedding.name: [], plan.dense.name: [], "": []}
+    found: dict[str, list[int]] = {**{part.name: list[int]() for part in plan.submodels}, "": []}
     for pid, arguments in processes.members(session).items():
         names = {argument.rsplit("_", 2)[0] for argument in arguments}
         found[next((name for name in found if name in names), "")].append(pid)
@@ -280,7 +281,7 @@ def _profile(
         )
 
     whole = _curve(runner.whole)
-    parts = (part(plan.embedding), part(plan.dense))
+    parts = tuple(part(model) for model in plan.submodels)
     last = points[-1]
     return Profile(
         model=plan.name,

@@ -24,8 +24,10 @@ def pools(profile: Profile, instances: Mapping[Role, int]) -> tuple[Pool, ...]:
     Sub-models batch up to max_batch_size and take the measured times of one alone on one core, scatter included: more threads share
     that work, they don't lessen it. The wire is the processor time
     that Triton and the client spend on a query, by its rows; wake-ups are what is left of its latency, in which nobody computes.
-    Raises InputError for fewer than one instance.
+    Raises InputError for fewer than one instance, and for the profile of a sharded model, whose shards run side by side.
     """
+    if any(part.role == "shard" for part in profile.parts):
+        raise InputError(f"{profile.model!r} is sharded, and the simulator has no pools for shards", hint="profile it built without shards")
     found = _outside(profile)
     for role in ("embedding", "dense"):
         part, count = profile.part(role), instances.get(role, profile.part(role).instances)

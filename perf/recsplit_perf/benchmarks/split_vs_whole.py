@@ -156,7 +156,7 @@ def build(repository: Path, max_batch_size: int, threads: int | None) -> Plan:
 
 def whole_instances(plan: Plan) -> int:
     """As many as the split has, so that both have the same number of threads."""
-    return plan.embedding.instances + plan.dense.instances
+    return sum(part.instances for part in plan.submodels)
 
 
 def write_whole(repository: Path, plan: Plan) -> None:

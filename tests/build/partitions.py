@@ -1,0 +1,32 @@
+"""Partitions and access profiles as files, for builds in shards."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsplit.partition import access, layout
+from recsplit.plan import Segment
+
+
+def partition(shards: Sequence[Sequence[Segment]], *, profile: Path | None = None) -> layout.Partition:
+    """Shards of these segments, on servers of their own but for the first; by the heat of the access profile, where there is one."""
+    made = [layout.ShardLayout(tuple(own), "own" if number else "front", 1 + number, 1.0, 64) for number, own in enumerate(shards)]
+    digest = None if profile is None else access.digest(profile)
+    return layout.Partition("m", digest, 100.0, "by hand", 1.0, "bytes", tuple(made))
+
+
+def partition_file(path: Path, shards: Sequence[Sequence[Segment]], *, profile: Path | None = None) -> Path:
+    """`partition` in a file."""
+    path.write_text(layout.to_json(partition(shards, profile=profile)))
+    return path
+
+
+def profile_file(path: Path, rows: Mapping[str, int], *, seed: int = 0, model: str = "m") -> Path:
+    """An access profile with random counts for each row of each table."""
+    random = np.random.default_rng(seed)
+    counts: dict[str, NDArray[np.uint32]] = {name: random.integers(0, 1000, size, dtype=np.uint32) for name, size in rows.items()}
+    with path.open("wb") as file:
+        access.write(file, access.About(model, 100, 100, 0, ("random",)), counts.items())
+    return path
