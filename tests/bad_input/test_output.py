@@ -124,7 +124,13 @@ def test_a_second_build_at_once_is_refused(folder: Path, refused: Refused) -> No
 def half_way(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """A build as a process that has written its tables and configs, and goes on."""
     command = [sys.executable, "-m", "recsplit", "build", "shop.onnx", "-o", "models", "--name", "shop"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    heard = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    for number in heard:
+        signal.signal(number, signal.SIG_DFL)  # tests may run under nohup, which children inherit
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for number, handler in heard.items():
+        signal.signal(number, handler)
+    with process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("asking the source"):
