@@ -25,8 +25,10 @@ MOST_SHARDS = 4
 class Question:
     """A model of `tables` tables alike, the rates of its parts, and what traffic it is for.
 
-    `gather`: latency of one shard by rows gathered for a query, ms. `whole_qps` and `dense_qps`: of one container of the whole and
-    of the dense model. `overhead_bytes`: what every container takes besides rows and weights. Cores and GPUs are those of one container.
+    `gather`: latency of one shard by rows gathered for a query, ms; `front_row_ms`: of a row read in the dense model's container.
+    `whole_qps` and `dense_qps`: of one container of the whole and of the dense model. `overhead_bytes`: what a shard's or a whole
+    container takes besides rows and weights; `dense_size_bytes`: all that one of the dense model takes. Cores and GPUs are those of
+    one container.
     """
 
     name: str
@@ -41,7 +43,9 @@ class Question:
     dense_qps: float
     target_qps: float
     overhead_bytes: int
+    dense_size_bytes: int
     node: Node
+    front_row_ms: float
     items: int = paper.ITEMS
     whole_cores: float = 0.0
     dense_cores: float = 0.0
@@ -106,7 +110,9 @@ def question(case: paper.Case, *, law: Skew | None = None, shard_cores: float = 
         dense_qps=case.dense_qps,
         target_qps=case.target_qps,
         overhead_bytes=cost.PAPER_MIN_BYTES,
+        dense_size_bytes=4 * model.parameters + cost.PAPER_MIN_BYTES,
         node=paper.NODES[case.kind],
+        front_row_ms=cost.PAPER_FIT.b_ms / case.speed,
         whole_cores=paper.SOCKET if cpu else 0.0,
         dense_cores=paper.SOCKET if cpu else 0.0,
         shard_cores=shard_cores,
@@ -138,7 +144,7 @@ def heats(asked: Question) -> tuple[Heat, ...]:
 
 def settings(asked: Question, *, most: int = MOST_SHARDS) -> cost.Settings:
     """The paper's objective, with whole replicas; what is known of the front server with it."""
-    front = cost.Front(1e3 / asked.dense_qps, asked.gather.b_ms, asked.dense_bytes + asked.overhead_bytes)
+    front = cost.Front(1e3 / asked.dense_qps, asked.front_row_ms, asked.dense_size_bytes)
     return cost.Settings(asked.target_qps, asked.gather, asked.overhead_bytes, max_shards=most, front=front)
 
 
@@ -160,7 +166,7 @@ def answer(asked: Question, partition: Partition | None = None, *, whole_replica
     dense = Container(
         "dense",
         inside.replicas if inside else replicas(asked.target_qps, asked.dense_qps),
-        asked.dense_bytes + asked.overhead_bytes + (inside.size_bytes if inside else 0),
+        asked.dense_size_bytes + (inside.size_bytes if inside else 0),
         asked.dense_cores,
         asked.gpus,
         utilities[0] if inside else None,

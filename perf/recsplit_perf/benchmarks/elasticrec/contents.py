@@ -212,11 +212,13 @@ def _measured(found: Sequence[Measured]) -> Section:
     columns = ("question", "queries/s", "a, ms", "b, µs", "a/b", "replicas", "GB whole", "GB shards", "memory", "utility", "servers")
     one = found[0]
     machine = one.provenance["machine"]
+    load = machine["load_average"][0]
     lead = (
-        f"The same reckoning with a profile of recsplit's own servers in place of figures 5 and 9 ({machine['cpu']}, "
-        f"{machine['cores']} cores, commit {str(one.provenance['commit'])[:9]}): the embedding model takes {one.embedding.a_ms:.2f} ms "
-        f"+ {1e3 * one.embedding.b_ms:.0f} µs an item, which gathers {one.gathers_per_row:,.0f} rows, and a container "
-        f"{one.overhead_bytes / 1e6:,.0f} MB beside its rows. A shard's container has one core."
+        f"The same with a profile of recsplit's own servers in place of figures 5 and 9 ({machine['cpu']}, {machine['cores']} cores, "
+        f"load average {load:g}, commit {str(one.provenance['commit'])[:9]}): a direct call of the embedding model takes a client "
+        f"{one.embedding.a_ms:.2f} ms + {1e3 * one.embedding.b_ms:.0f} µs an item, which gathers {one.gathers_per_row:,.0f} rows, and "
+        f"a shard's container takes {one.answers[0].question.overhead_bytes / 1e9:.2f} GB beside its rows, with buffers for the "
+        "largest batch. It has one core."
     )
     note = (
         "a/b decides: how many rows of a table an item must gather for the gathering to take as long as the call. The paper has 6.6. "

@@ -88,7 +88,7 @@ def speeds() -> list[Speed]:
     for case in paper.CASES:
         tables = case.model.table_count
         asked = dataclasses.replace(question(case), tables=1)  # they are alike
-        dense_bytes = answer(asked).dense_replicas * (asked.dense_bytes + asked.overhead_bytes)
+        dense_bytes = answer(asked).dense_replicas * asked.dense_size_bytes
         bar_bytes = (case.bars.shards_gb * 1e9 - dense_bytes) / tables + dense_bytes
         tried = (dataclasses.replace(asked, gather=faster(cost.PAPER_FIT, float(speed))) for speed in _SPEEDS)
         fitting = (changed for changed in tried if answer(changed).shards.memory_bytes <= bar_bytes)

@@ -1,13 +1,13 @@
 """The same questions with what recsplit's own servers were measured to take: a profile in place of figures 5 and 9.
 
-Tables, gathers and locality are still the paper's. A shard of one table is not measured: its a is the embedding model's, which reads all
-tables, and its b that model's time a row over the table rows that it gathers for one.
+Tables, gathers and locality are still the paper's. What a shard takes is reckoned from the profile as `recsplit partition --profile` does.
 """
 
 import dataclasses
 
 from recsplit.capacity.profile import Fit, Profile
 from recsplit.errors import InputError
+from recsplit.partition import measured
 from recsplit.partition.accounting import series_qps
 from recsplit_perf.benchmarks.elasticrec import paper
 from recsplit_perf.benchmarks.elasticrec.cases import Question, question
@@ -35,31 +35,25 @@ def questions(profile: Profile) -> list[Question]:
 
 
 def _question(profile: Profile, case: paper.Case, items: int, cores: int) -> Question:
-    embedding, dense = profile.part("embedding"), profile.part("dense")
-    dense_qps = cores * 1e3 / dense.alone.fit.ms(items)
-    whole_qps = series_qps(dense_qps, cores * 1e3 / embedding.alone.fit.ms(items))
+    embedding, dense = profile.part("embedding").alone.fit, profile.part("dense").alone.fit
+    dense_qps = cores * 1e3 / dense.ms(items)
+    whole_qps = series_qps(dense_qps, cores * 1e3 / embedding.ms(items))
+    # The profile doesn't say how large its tables are: taken for what the zoo makes unless told otherwise.
+    settings = measured.settings(profile, WHOLE * whole_qps, items, case.model.size_bytes(case.model.rows_scale))
+    assert settings.front is not None
     return dataclasses.replace(
         question(case),
         name=f"{case.model.name.upper()}, {items:,} items a query, whole containers of {cores} {'core' if cores == 1 else 'cores'}",
-        gather=gather(profile, items),
+        # The paper's x is what one item gathers of one table.
+        gather=Fit(settings.fit.a_ms, settings.fit.b_ms * items, settings.fit.r2),
+        front_row_ms=settings.front.row_ms * items / cores,
         whole_qps=whole_qps,
         dense_qps=dense_qps,
-        target_qps=WHOLE * whole_qps,
-        overhead_bytes=overhead_bytes(profile),
+        target_qps=settings.target_qps,
+        overhead_bytes=settings.min_bytes,
+        dense_size_bytes=settings.front.size_bytes,
         items=items,
         whole_cores=float(cores),
         dense_cores=float(cores),
         shard_cores=1.0,
     )
-
-
-def gather(profile: Profile, items: int) -> Fit:
-    """Latency of a shard of one table by the rows of it that one item gathers, ms, for queries of so many items: the paper's x."""
-    alone = profile.part("embedding").alone.fit
-    return Fit(alone.a_ms, alone.b_ms / profile.gathers_per_row * items, alone.r2)
-
-
-def overhead_bytes(profile: Profile) -> int:
-    """What a container takes besides its rows: Triton, and the process of a sub-model that has no tables to speak of."""
-    dense = profile.part("dense")
-    return profile.server_pss_bytes + dense.pss_bytes // dense.instances

@@ -44,7 +44,11 @@ def _perceptrons() -> list[Bar]:
         model = CATALOGUE[name]
         dense_qps = RM1.dense_qps * RM1.model.mflop / model.mflop
         changed = dataclasses.replace(
-            asked, dense_qps=dense_qps, whole_qps=series_qps(dense_qps, RM1.sparse_qps), dense_bytes=4 * model.parameters
+            asked,
+            dense_qps=dense_qps,
+            whole_qps=series_qps(dense_qps, RM1.sparse_qps),
+            dense_bytes=4 * model.parameters,
+            dense_size_bytes=4 * model.parameters + asked.overhead_bytes,
         )
         found.append(_bar("a", f"{name} MLP", answer(changed), bars))
     return found

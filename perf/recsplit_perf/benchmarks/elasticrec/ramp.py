@@ -106,7 +106,7 @@ def sharded(asked: Question, found: Answer, *, signal: Signal = "latency", headr
         kinds.append(_kind(f"shard {number}", qps, size, Rule("qps", qps * headroom), copies=asked.tables))
     before = tuple(kind.scaled.pool.name for kind in kinds)
     rule = _rule(signal, asked.dense_qps * headroom)
-    return [*kinds, _kind("dense", asked.dense_qps, asked.dense_bytes + asked.overhead_bytes, rule, after=before)]
+    return [*kinds, _kind("dense", asked.dense_qps, asked.dense_size_bytes, rule, after=before)]
 
 
 def _rule(signal: Signal, target_qps: float) -> Rule:

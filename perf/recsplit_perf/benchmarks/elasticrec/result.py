@@ -16,12 +16,11 @@ from recsplit_perf.benchmarks.elasticrec.ramp import Way
 
 @dataclass(frozen=True)
 class Measured:
-    """The questions of one profile, its lines, and what the profile says of where it was taken."""
+    """The questions of one profile, a direct call of its embedding model, and what the profile says of where it was taken."""
 
     model: str
     embedding: Fit
     gathers_per_row: float
-    overhead_bytes: int
     provenance: Mapping[str, Any]
     answers: tuple[Answer, ...]
 
@@ -63,9 +62,8 @@ def reckon(profiles: list[Profile], provenance: Mapping[str, Any], stage: Callab
 def _measured(profile: Profile) -> Measured:
     return Measured(
         profile.model,
-        profile.part("embedding").alone.fit,
+        profile.part("embedding").client.fit,
         profile.gathers_per_row,
-        measured.overhead_bytes(profile),
         profile.provenance,
         tuple(answer(asked) for asked in measured.questions(profile)),
     )
