@@ -4,6 +4,7 @@ The front servers hold the ensemble, the embedding model, the dense model and th
 has servers of its own, as in ElasticRec (ISCA 2024, figure 7), and a model of the backend `remote` stands for it in the front.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ class Group:
     """Servers that hold the same models.
 
     `name` is "front" or "shard-<k>"; `models` are those that its servers load from files, `remote` those that they forward.
-    `shard` is the shard that a group of its own serves.
+    `shard` is the shard that a group of its own serves. `build` is a short name of the build. Where groups ask each other (`mixable`
+    false), its servers are never those of another build: a front that asks another build's shards would get rows of other ids.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Group:
     remote: tuple[str, ...]
     gpu: bool
     shard: Shard | None
+    build: str
+    mixable: bool
 
 
 def groups(plan: Plan) -> tuple[Group, ...]:
@@ -45,15 +49,24 @@ def groups(plan: Plan) -> tuple[Group, ...]:
     apart = [shard for shard in plan.shards if shard.place == "own"]
     remote = {shard.model.name for shard in apart}
     here = [model for model in plan.submodels if model.name not in remote]
+    short, mixable = _short(plan.build), not apart
     front = Group(
         FRONT,
         (plan.name, *(model.name for model in here)),
         tuple(shard.model.name for shard in apart),
         any(model.kind == "gpu" for model in here),
         None,
+        short,
+        mixable,
     )
-    numbers = {shard.model.name: number for number, shard in enumerate(plan.shards)}
-    return (
-        front,
-        *(Group(f"shard-{numbers[shard.model.name]}", (shard.model.name,), (), shard.model.kind == "gpu", shard) for shard in apart),
+    own = (
+        Group(f"shard-{number}", (shard.model.name,), (), shard.model.kind == "gpu", shard, short, mixable)
+        for number, shard in enumerate(plan.shards)
+        if shard.place == "own"
     )
+    return (front, *own)
+
+
+def _short(build: str) -> str:
+    """Eight characters for names and labels: the first ones of a random id, a digest of any other."""
+    return build[:8] if re.fullmatch("[0-9a-f]{16}", build) else hashlib.sha256(build.encode()).hexdigest()[:8]

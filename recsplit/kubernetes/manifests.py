@@ -59,7 +59,16 @@ def render(
         folder: sorted(PurePosixPath(path).name for path in texts if path.startswith(f"base/{folder}/"))
         for folder in (*(group.name for group in found), REMOTE)
     }
-    texts["base/kustomization.yaml"] = _one(environment, "base.yaml.j2", common | {"generated": generated})
+    texts["base/kustomization.yaml"] = _one(
+        environment,
+        "base.yaml.j2",
+        common
+        | {
+            "generated": generated,
+            "objects": {group.name: object_name(values, group) for group in found},
+            "labels": {group.name: _labels(values, group) for group in found},
+        },
+    )
     for name, overlay in (("dev", values.dev), ("prod", values.prod)):
         texts |= {f"overlays/{name}/{path}": text for path, text in _overlay(environment, common, overlay, files).items()}
     rules = _one(environment, "adapter.yaml.j2", common)
@@ -74,8 +83,11 @@ def values_text(plan: Plan, values: Values, *, sizes_from: str) -> str:
 
 
 def object_name(values: Values, group: Group) -> str:
-    """The name of a group's Deployment, Service and so on. The front finds a shard by its Service, at port 8001."""
-    return f"{values.name}-{group.name}"
+    """The name of a group's Deployment, Service and so on. The front finds a shard by its Service, at port 8001.
+
+    Groups that ask each other are named by their build: one that is rolled out stands beside the one before, and neither asks the other.
+    """
+    return f"{values.name}-{group.name}" if group.mixable else f"{values.name}-{group.name}-{group.build}"
 
 
 def addresses(plan: Plan, values: Values) -> dict[str, str]:
@@ -129,8 +141,11 @@ def _group(values: Values, group: Group, files: Mapping[str, Sequence[ModelFile]
         "scaled": found is not None,
         "target": found,
         "labels": _labels(values, group),
-        "selector": _selector(values, group.name),
-        "front_selector": _selector(values, FRONT),
+        "selector": _selector(values, group, group.name),
+        "front_selector": _selector(values, group, FRONT),
+        # Clients move from one build to the next as its pods become ready.
+        "client_selector": _roles(values, FRONT),
+        "client_labels": _labels(values, None),
         "monitor_labels": _labels(values, group) | _label_map(values.prometheus.monitor_labels),
         "behavior": _behavior(group),
         "confined": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
@@ -165,18 +180,24 @@ def _overlay(
 
 def _keda_query(plan: Plan, values: Values, overlay: Overlay, group: Group) -> str:
     model = plan.name if group.shard is None else group.shard.model.name
-    chosen = {"namespace": overlay.namespace, "model": model, queries.series_label(queries.INSTANCE): values.name}
-    matchers = queries.matchers(**chosen)
+    pods = {queries.INSTANCE: values.name} | ({} if group.mixable else {queries.VERSION: group.build})
+    labels = {queries.series_label(key): value for key, value in pods.items()}
+    matchers = queries.matchers(namespace=overlay.namespace, model=model, **labels)
     return queries.mean_p95_ms(matchers) if group.shard is None else queries.offered_qps(matchers)
 
 
-def _selector(values: Values, group: str) -> dict[str, str]:
-    return {queries.INSTANCE: values.name, queries.COMPONENT: group}
+def _roles(values: Values, component: str) -> dict[str, str]:
+    return {queries.INSTANCE: values.name, queries.COMPONENT: component}
+
+
+def _selector(values: Values, group: Group, component: str) -> dict[str, str]:
+    """Labels of pods in one role. A Deployment's selector can't be changed later: without a build, where another may take its place."""
+    return _roles(values, component) | ({} if group.mixable else {queries.VERSION: group.build})
 
 
 def _labels(values: Values, group: Group | None) -> dict[str, str]:
-    selected = _selector(values, group.name) if group is not None else {queries.INSTANCE: values.name}
-    return {"app.kubernetes.io/name": "triton", **selected, queries.PART_OF: "recsplit"}
+    roles = {queries.INSTANCE: values.name} if group is None else _roles(values, group.name) | {queries.VERSION: group.build}
+    return {"app.kubernetes.io/name": "triton", **roles, queries.PART_OF: "recsplit"}
 
 
 def _behavior(group: Group) -> dict[str, Any]:
@@ -201,6 +222,7 @@ def _metrics() -> dict[str, Any]:
         "summary": queries.SUMMARY,
         "successes": queries.SUCCESSES,
         "instance_label": queries.series_label(queries.INSTANCE),
+        "version_label": queries.series_label(queries.VERSION),
         "part_of": queries.matchers(**{queries.series_label(queries.PART_OF): "recsplit"}),
         "pod_labels": list(queries.POD_LABELS),
         "p95_query": queries.p95_ms("<<.LabelMatchers>>", "<<.GroupBy>>"),

@@ -19,8 +19,9 @@ OFFERED_QPS = "recsplit_offered_qps"
 WINDOW_S = 60
 
 #: Labels of pods that PodMonitors carry over to series, and what they are called there.
-INSTANCE, COMPONENT, PART_OF = "app.kubernetes.io/instance", "app.kubernetes.io/component", "app.kubernetes.io/part-of"
-POD_LABELS = (INSTANCE, COMPONENT, PART_OF)
+INSTANCE, COMPONENT = "app.kubernetes.io/instance", "app.kubernetes.io/component"
+VERSION, PART_OF = "app.kubernetes.io/version", "app.kubernetes.io/part-of"
+POD_LABELS = (INSTANCE, COMPONENT, VERSION, PART_OF)
 
 #: The series by which the adapter discovers that there is anything to ask.
 SUMMARY = "nv_inference_request_summary_us"

@@ -11,6 +11,9 @@ from recsplit.kubernetes.values import Values
 from recsplit.plan import Place, Plan, Segment, Shard, Submodel
 from tests.render.plans import shop
 
+#: The build of `sharded`, as names and labels have it.
+BUILD = "0f5e0f5e"
+
 #: Stands for the files of the backend `remote`.
 BACKEND = {"model.py": "# the backend\n"}
 
@@ -35,7 +38,7 @@ def partitioned(plan: Plan, *places: Place, replicas: int = 2) -> Plan:
 
 def sharded() -> Plan:
     """A shard that stays in the front, and two with servers of their own."""
-    return partitioned(shop(), "front", "own", "own")
+    return partitioned(shop(build=2 * BUILD), "front", "own", "own")
 
 
 def files_of(plan: Plan, *, size_bytes: int = 1000) -> Files:

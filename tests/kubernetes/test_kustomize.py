@@ -12,7 +12,7 @@ import pytest
 from recsplit.kubernetes import folder
 from recsplit.kubernetes.check import objects, problems
 from recsplit.kubernetes.manifests import render
-from tests.kubernetes.rendered import BACKEND, files_of, sharded, values_of
+from tests.kubernetes.rendered import BACKEND, BUILD, files_of, sharded, values_of
 from tests.kubernetes.test_manifests import OTHERS, VERSIONS
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
@@ -84,8 +84,8 @@ def test_keda_takes_the_place_of_the_horizontal_autoscalers(tmp_path: Path) -> N
         (trigger,) = item["spec"]["triggers"]
         assert 'namespace="shop-prod"' in trigger["metadata"]["query"]
         assert all(isinstance(value, str) for value in trigger["metadata"].values())
-    assert scaled["shop-front"]["spec"]["triggers"][0]["metadata"]["threshold"] == "16.25"
-    assert scaled["shop-shard-1"]["spec"]["triggers"][0]["metadata"]["threshold"] == "96"
+    assert scaled[f"shop-front-{BUILD}"]["spec"]["triggers"][0]["metadata"]["threshold"] == "16.25"
+    assert scaled[f"shop-shard-1-{BUILD}"]["spec"]["triggers"][0]["metadata"]["threshold"] == "96"
 
 
 @needs_kubectl

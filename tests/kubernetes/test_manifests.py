@@ -15,7 +15,7 @@ from recsplit.kubernetes.check import check, objects
 from recsplit.kubernetes.manifests import addresses, render
 from recsplit.kubernetes.values import Delivery, Values
 from recsplit.plan import Place, Plan
-from tests.kubernetes.rendered import BACKEND, files_of, partitioned, sharded, values_of
+from tests.kubernetes.rendered import BACKEND, BUILD, files_of, partitioned, sharded, values_of
 from tests.render.plans import shop
 from tests.render.test_any_plan import plans
 
@@ -99,32 +99,40 @@ def test_the_front_finds_a_shard_by_its_headless_service() -> None:
         spec = one(texts, "Service", name)["spec"]
         assert spec["clusterIP"] == "None"
         assert int(port) in [entry["port"] for entry in spec["ports"] if entry["name"] == "grpc"]
-        assert f"{model} 1 files" in texts[f"base/{name.removeprefix('shop-')}/models"]
+        assert f"{model} 1 files" in texts[f"base/{name.removeprefix('shop-').removesuffix('-' + BUILD)}/models"]
 
 
 def test_the_front_scales_at_65_percent_of_the_bound_and_a_shard_below_its_maximum() -> None:
     texts = rendered(sharded())
-    front = one(texts, "HorizontalPodAutoscaler", "shop-front")["spec"]["metrics"][0]["pods"]
+    front = one(texts, "HorizontalPodAutoscaler", f"shop-front-{BUILD}")["spec"]["metrics"][0]["pods"]
     assert (front["target"]["averageValue"], front["metric"]["selector"]["matchLabels"]["model"]) == ("16250m", "shop")
-    shard = one(texts, "HorizontalPodAutoscaler", "shop-shard-1")["spec"]["metrics"][0]["external"]
+    shard = one(texts, "HorizontalPodAutoscaler", f"shop-shard-1-{BUILD}")["spec"]["metrics"][0]["external"]
     assert (shard["target"]["averageValue"], shard["metric"]["selector"]["matchLabels"]["model"]) == ("96", "shop_embedding_1")
 
 
 def test_a_group_that_nothing_scales_has_a_number_of_replicas_in_each_overlay() -> None:
     texts = rendered(sharded(), values_of(sharded(), p95_bound_ms=None, max_qps=None))
-    assert one(texts, "Deployment", "shop-shard-1")["spec"]["replicas"] == 2
+    assert one(texts, "Deployment", f"shop-shard-1-{BUILD}")["spec"]["replicas"] == 2
     assert not [item for _, item in all_objects(texts) if item["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")]
     patches = yaml.safe_load(texts["overlays/prod/kustomization.yaml"])["patches"]
     assert {"op": "replace", "path": "/spec/replicas", "value": 2} in yaml.safe_load(patches[0]["patch"])
 
 
 def test_only_front_servers_reach_a_shard_and_only_prometheus_its_metrics() -> None:
-    spec = one(rendered(sharded()), "NetworkPolicy", "shop-shard-1")["spec"]
+    spec = one(rendered(sharded()), "NetworkPolicy", f"shop-shard-1-{BUILD}")["spec"]
     assert spec["policyTypes"] == ["Ingress"]
     grpc, metrics = spec["ingress"]
     assert [port["port"] for port in grpc["ports"]] == ["grpc"]
     assert grpc["from"] == [
-        {"podSelector": {"matchLabels": {"app.kubernetes.io/instance": "shop", "app.kubernetes.io/component": "front"}}}
+        {
+            "podSelector": {
+                "matchLabels": {
+                    "app.kubernetes.io/instance": "shop",
+                    "app.kubernetes.io/component": "front",
+                    "app.kubernetes.io/version": BUILD,
+                }
+            }
+        }
     ]
     assert [port["port"] for port in metrics["ports"]] == ["metrics"]
     (peer,) = metrics["from"]
@@ -134,8 +142,8 @@ def test_only_front_servers_reach_a_shard_and_only_prometheus_its_metrics() -> N
 
 def test_pods_have_no_token_no_root_and_nothing_to_write_but_tmp_and_shared_memory() -> None:
     texts = rendered(sharded())
-    for name in ("shop-front", "shop-shard-1", "shop-shard-2"):
-        pod = one(texts, "Deployment", name)["spec"]["template"]["spec"]
+    for name in ("front", "shard-1", "shard-2"):
+        pod = one(texts, "Deployment", f"shop-{name}-{BUILD}")["spec"]["template"]["spec"]
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True and pod["securityContext"]["runAsUser"] == 1000
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -156,10 +164,34 @@ def test_a_gpu_is_asked_for_where_the_dense_model_is() -> None:
     plan = dataclasses.replace(plan, dense=dataclasses.replace(plan.dense, kind="gpu"))
     texts = rendered(plan)
     limits = {
-        name: one(texts, "Deployment", f"shop-{name}")["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+        name: one(texts, "Deployment", f"shop-{name}-{BUILD}")["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
         for name in ("front", "shard-1")
     }
     assert limits["front"]["nvidia.com/gpu"] == "1" and "nvidia.com/gpu" not in limits["shard-1"]
+
+
+def test_two_builds_of_shards_stand_side_by_side_and_share_only_what_clients_see() -> None:
+    def named(build: str) -> dict[tuple[str, str], Any]:
+        plan = dataclasses.replace(sharded(), build=build)
+        base = [item for path, item in all_objects(rendered(plan)) if path.startswith("base/") and item["kind"] != "Kustomization"]
+        return {(item["kind"], item["metadata"]["name"]): item for item in base}
+
+    one_build, other = named("a" * 16), named("b" * 16)
+    assert one_build.keys() & other.keys() == {("Service", "shop"), ("ServiceAccount", "shop")}
+    assert all(one_build[key] == other[key] for key in one_build.keys() & other.keys())
+    # Nothing of one build chooses pods of the other, and nothing that clients need is deleted with a build.
+    for (kind, name), item in one_build.items():
+        assert ("app.kubernetes.io/version" in item["metadata"]["labels"]) == (name != "shop")
+        if kind == "Deployment":
+            assert item["spec"]["selector"]["matchLabels"]["app.kubernetes.io/version"] == "aaaaaaaa"
+
+
+def test_a_build_without_shards_elsewhere_takes_the_place_of_the_one_before() -> None:
+    found = [render(shop(build=build), values_of(shop()), files_of(shop()), {}, BACKEND) for build in ("a" * 16, "b" * 16)]
+    one_build, other = (one(texts, "Deployment", "shop-front") for texts in found)
+    assert one_build["spec"]["selector"] == other["spec"]["selector"]
+    assert one_build["spec"]["template"] != other["spec"]["template"]
+    assert "base/remote/model.py" not in found[0]
 
 
 def test_values_of_other_shards_are_refused() -> None:
@@ -174,17 +206,21 @@ def test_a_name_that_is_no_label_is_refused(name: str) -> None:
 
 
 MISFITS = {
-    "its selector doesn't choose its own pods": ("base/shard-1.yaml", "component: shard-1\n  strategy", "component: shard-3\n  strategy"),
-    "chooses the pods of 0 Deployments": ("base/shard-1.yaml", "component: shard-1\n  ports", "component: shard-9\n  ports"),
+    "its selector doesn't choose its own pods": (
+        "base/shard-1.yaml",
+        "component: shard-1\n      app.kubernetes.io/version: 0f5e0f5e\n  strategy",
+        "component: shard-3\n  strategy",
+    ),
+    "chooses the pods of 0 Deployments": (
+        "base/shard-1.yaml",
+        "component: shard-1\n    app.kubernetes.io/version: 0f5e0f5e\n  ports",
+        "component: shard-9\n  ports",
+    ),
     "has no port 'grcp'": ("base/shard-1.yaml", "targetPort: grpc", "targetPort: grcp"),
     "asks a port that it hasn't": ("base/front.yaml", "port: http\n            periodSeconds", "port: htpt\n            periodSeconds"),
-    "scales a Deployment that doesn't exist": (
-        "base/front.yaml",
-        'Deployment\n    name: "shop-front"',
-        'Deployment\n    name: "shop-back"',
-    ),
+    "scales a Deployment that doesn't exist": ("base/front.yaml", 'Deployment\n    name: "shop-front', 'Deployment\n    name: "shop-back'),
     "the adapter has no rule for recsplit_p95": ("base/front.yaml", "name: recsplit_p95_ms", "name: recsplit_p95"),
-    "there is no ConfigMap": ("base/front.yaml", '"shop-front-plan"', '"shop-front-plans"'),
+    "there is no ConfigMap": ("base/front.yaml", '-plan"', '-plans"'),
     "there is no ServiceAccount": ("base/account.yaml", 'name: "shop"', 'name: "shops"'),
     "may do more than it needs": ("base/front.yaml", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false"),
     "may write to /models": ("base/front.yaml", "mountPath: /models\n              readOnly: true", "mountPath: /models"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -73,8 +74,8 @@ def servers(rendered: Rendered) -> Iterator[dict[str, Server]]:
                 for number in range(2):
                     config = rendered.models["front"] / f"shop_embedding_{number}" / "config.pbtxt"
                     text = config.read_text()
-                    assert f"shop-shard-{number}:8001" in text
-                    config.write_text(text.replace(f"shop-shard-{number}:8001", found[f"shard-{number}"].grpc_url))
+                    (name,) = re.findall(r"shop-shard-\d-\w{8}:8001", text)
+                    config.write_text(text.replace(name, found[f"shard-{number}"].grpc_url))
             found[group] = serve(rendered.models[group], models=["shop"] if group == "front" else [f"shop_embedding_{group[-1]}"])
         yield found
     finally:
