@@ -87,9 +87,10 @@ def _servers(plan: Plan, group: Group, files_bytes: Mapping[str, int], profile: 
         replicas=replicas,
         min_replicas=1,
         max_replicas=max(10, 2 * replicas),
-        # The steps of a query take turns on the cores. Unmeasured, a part takes the threads that the build gave it.
+        # The steps of a query take turns on the cores. Unmeasured, a part takes the threads that the build gave it; measured, an instance
+        # that is busy takes its own cores, and one at the least: where it waits, Triton moves tensors for it.
         cpu=max(
-            max(round(model.instances * (parts[model.name].cores if model.name in parts else model.threads), 1), 0.1)
+            round(model.instances * (max(parts[model.name].cores, 1.0) if model.name in parts else float(model.threads)), 1)
             for model in plan.submodels
             if model.name in group.models
         ),
@@ -103,13 +104,14 @@ def _servers(plan: Plan, group: Group, files_bytes: Mapping[str, int], profile: 
 def _max_qps(shard: Shard, profile: Profile | None, partition: Partition | None, rows: int | None) -> float | None:
     """Queries a second that one server of a shard sustains.
 
-    As measured, where the profile has the shard and the rows of a query are known: every instance busy, beside busy neighbours where
-    that was measured. Else what the partition asks of each replica, which it sustains if the partition was right. Else None.
+    As measured, where the profile has the shard and the rows of a query are known: one call after the other to each instance, as a
+    client sees them, which counts what Triton does for a call as well. Calls that overlap may give more; nothing promises it. Else
+    what the partition asks of each replica, which it sustains if the partition was right. Else None.
     """
     measured = [part for part in profile.parts if part.name == shard.model.name] if profile is not None else []
     if measured and rows is not None:
         part = measured[0]
-        milliseconds = (part.contended or part.alone).fit.ms(rows)
+        milliseconds = part.client.fit.ms(rows)
         if milliseconds > 0:
             return _three_digits(1000 * part.instances / milliseconds)
     if partition is not None:

@@ -149,6 +149,12 @@ def partition(*replicas: int) -> Partition:
     return Partition("shop", None, 90.0, "paper", 1.0, "bytes", shards)
 
 
+def test_cores_are_those_that_a_busy_instance_takes() -> None:
+    sizes = dict.fromkeys(files_of(sharded()), 1000)
+    assert first_values(sharded(), sizes).shards[0].cpu == 2
+    assert first_values(sharded(), sizes, profile=profile(shop_embedding_1=5)).shards[0].cpu == 1.5
+
+
 def test_memory_and_time_to_start_come_from_the_profile() -> None:
     sizes = dict.fromkeys(files_of(sharded()), 1000)
     without, measured = first_values(sharded(), sizes), first_values(sharded(), sizes, profile=profile(shop_embedding_1=5))
