@@ -34,6 +34,7 @@ ALGORITHMS = ("one", "tables", "paper", "whole", "grouped", "layers", "front", "
 @click.option("--min-mb", type=click.FloatRange(0), help="What a server takes besides its rows; 300 without, or the profile's.")
 @click.option("--dense-ms", type=click.FloatRange(0), help="Of a query in the front server; the profile's without.")
 @click.option("--dense-mb", type=click.FloatRange(0), help="What a front server takes; the profile's without, else --min-mb.")
+@click.option("--front-mb", type=click.FloatRange(0), help="Of rows that a front server has room for; no limit without.")
 @click.option("--max-shards", type=int, default=8, show_default=True, help="Of one table.")
 @click.option(
     "--price", metavar="gb=G,core=C,sent=S", help="USD by the GB and hour, the core and hour, the GB sent; cost is bytes without."
@@ -152,6 +153,7 @@ def _update(
         )
     layout.check(old, rows)
     before: Mapping[str, Any]
+    was_queries = profile.queries
     if old.access is None:
         import numpy as np
 
@@ -163,18 +165,28 @@ def _update(
         access.check(old_profile, plan.name, rows, origin=str(was))
         if access.digest(was) != old.access:
             raise InputError(f"{was} is not the access profile that {old_path} was made with", hint=f"its SHA-256 is {old.access[:12]}...")
-        before = old_profile.tables
+        before, was_queries = old_profile.tables, old_profile.queries
     with progress("Weighing what moves would save and cost"):
-        made = drift.update(old, plan.tables, before, profile.tables, profile.queries, vectors, settings, drift.Pay(hours, copy_hours))
+        made = drift.update(
+            old, plan.tables, before, profile.tables, was_queries, profile.queries, vectors, settings, drift.Pay(hours, copy_hours)
+        )
     new = made.partition
     if output is not None:
-        anew = {table.table for table in made.tables if table.reordered}
         order_path = output.with_suffix(".access.npz")
         refuse_output(order_path)
-        sources = (*profile.about.sources, *(f"{name}: ordered as before" for name in rows if name not in anew))
+        followed = {table.table: table.order for table in made.tables}
+        about = dataclasses.replace(
+            profile.about, sources=(*profile.about.sources, *(f"{name}: {kind} order" for name, kind in followed.items() if kind != "new"))
+        )
+
+        def counts(name: str) -> Any:
+            now = profile.tables[name]
+            if followed[name] == "mended":
+                return drift.mended(before[name], now, was_queries, profile.queries)
+            return now if followed[name] == "new" else before[name]
+
         with whole_file(order_path) as file:
-            about = dataclasses.replace(profile.about, sources=sources)
-            access.write(file, about, ((name, (profile.tables if name in anew else before)[name]) for name in rows))
+            access.write(file, about, ((name, counts(name)) for name in rows))
         new = dataclasses.replace(new, access=access.digest(order_path))
         _write(output, new)
     if as_json:
@@ -182,9 +194,7 @@ def _update(
         show_json({"partition": new, **figures, "tables": made.tables})
         return
     _show(new, settings)
-    lines: list[list[Cell]] = [
-        [one.table, "by the new heat" if one.reordered else "as before", one.rows, size_text(one.copied_bytes)] for one in made.tables
-    ]
+    lines: list[list[Cell]] = [[one.table, one.order, one.rows, size_text(one.copied_bytes)] for one in made.tables]
     show_table(("table", "order of rows", "rows moved", "copied"), lines)
     kept, moved = (_cost_text(price, new.cost_unit) for price in (made.kept_cost, made.cost))
     click.echo(f"Under the new heat the old partition's replicas carry {made.carried_qps:.4g} queries/s; with as many as it then needs")

@@ -20,6 +20,7 @@ def settings_of(
     min_mb: float | None,
     dense_ms: float | None,
     dense_mb: float | None,
+    front_mb: float | None,
     max_shards: int,
     price: str | None,
     bound_ms: float | None,
@@ -55,6 +56,10 @@ def settings_of(
             size_bytes=size if dense_mb is None else round(dense_mb * 1e6),
         )
         settings = dataclasses.replace(settings, front=front)
+    if front_mb is not None:
+        if settings.front is None:
+            raise InputError("--front-mb limits the rows in a front server of which nothing is known", hint="--profile FILE, or --dense-ms")
+        settings = dataclasses.replace(settings, front=dataclasses.replace(settings.front, most_bytes=front_mb * 1e6))
     if price is not None:
         settings = dataclasses.replace(settings, prices=Prices(*_prices(price)))
     if bound_ms is not None:

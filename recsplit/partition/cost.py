@@ -60,11 +60,12 @@ class Bound:
 @dataclass(frozen=True)
 class Front:
     """The front server, which holds the dense model: milliseconds of one replica for a query, and for each row that is read there, without
-    any call; and what a replica takes without rows."""
+    any call; what a replica takes without rows, and how many bytes of rows it has room for."""
 
     dense_ms: float
     row_ms: float
     size_bytes: int
+    most_bytes: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,16 @@ def load(heats: Sequence[Heat], piece: Piece) -> Load:
     return total
 
 
+def loads(heats: Sequence[Heat], pieces: Sequence[Piece]) -> Load:
+    """What one query asks of each of many shards, [pieces]."""
+    alone = [load(heats, piece) for piece in pieces]
+    return Load(
+        np.array([one.gathers for one in alone], dtype=np.float64),
+        np.array([one.answer_bytes for one in alone], dtype=np.float64),
+        np.array([one.size_bytes for one in alone], dtype=np.float64),
+    )
+
+
 def answer_bytes(heat: Heat) -> float:
     """Bytes that a shard with any rows of a table answers to one query, and the offsets of its bags in the question."""
     return heat.vectors * (heat.vector_bytes + _ID_BYTES)
@@ -205,7 +216,7 @@ def answer_bytes(heat: Heat) -> float:
 def total(settings: Settings, heats: Sequence[Heat], pieces: Sequence[Piece]) -> float:
     """The objective: what the whole partition costs; with `front`, the front servers too. Infinite where the bound can't be kept."""
     settings = with_calls(settings, pieces)
-    own = sum(float(of(settings, load(heats, piece))) for piece in pieces if piece.place == "own")
+    own = float(of(settings, loads(heats, [piece for piece in pieces if piece.place == "own"])).sum())
     kept = [piece for piece in pieces if piece.place == "front"]
     if settings.front is None and not kept:
         return own

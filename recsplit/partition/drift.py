@@ -1,24 +1,29 @@
 """Drift: what a partition is worth when the heat has moved, and which of its boundaries are worth moving.
 
 ElasticRec's plan is static (the paper doesn't treat this). Here every table keeps its shards, in their order, and may move the boundaries
-between them, in the old order of rows or in the new one. A row that comes to another shard is copied to each of that shard's replicas. The
-dynamic programme weighs both: what the new cut saves for as long as the new heat is thought to last, and what the copies cost.
+between them, in the old order of rows, in the old one mended, or in the new one. A row that comes to another shard is copied to each of
+that shard's replicas. The dynamic programme weighs both: what the new cut saves for as long as the new heat is thought to last, and what
+the copies cost.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsplit.errors import InputError
 from recsplit.partition import cost
-from recsplit.partition.access import Counts, order, ranks
+from recsplit.partition.access import WIDEST, Counts, order
 from recsplit.partition.cost import NOTHING, Load, Numbers, Settings
-from recsplit.partition.heat import POINTS, Heat, candidates, read_before
+from recsplit.partition.heat import POINTS, Heat, candidates, expected, read_before
 from recsplit.partition.layout import Partition, ShardLayout
 from recsplit.plan import Segment, Table
+
+#: Orders of a table's rows: by the old counts, by the old with the rows that have moved put right, by the new.
+Order = Literal["old", "mended", "new"]
+#: Standard deviations by which counts of a row may differ without its heat having moved.
+_SIGMAS = 3.0
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,10 @@ class Pay:
 
 @dataclass(frozen=True)
 class Moved:
-    """What becomes of one table: whether its rows are ordered anew, rows that change their shard, bytes copied to all replicas."""
+    """What becomes of one table: the order that its ranks now follow, rows that change their shard, bytes copied to all replicas."""
 
     table: str
-    reordered: bool
+    order: Order
     rows: int
     copied_bytes: int
 
@@ -64,7 +69,7 @@ class _Seen:
 
     heat: Heat
     held: Numbers
-    reordered: bool
+    order: Order
 
 
 def update(
@@ -72,15 +77,16 @@ def update(
     tables: Sequence[Table],
     was: Mapping[str, Counts],
     now: Mapping[str, Counts],
+    was_queries: int,
     queries: int,
     vectors: Mapping[str, float],
     settings: Settings,
     pay: Pay,
 ) -> Update:
-    """Move the boundaries that pay. `was`: the counts that the old partition's ranks follow; `now`: those of the new heat, over `queries`.
+    """Move the boundaries that pay. `was`: the counts that the old partition's ranks follow, over `was_queries`; `now`: the new heat's.
 
-    `vectors`: vectors of each table that a query gets. The ranks of the new partition follow `was` for tables that were not
-    `reordered`, and `now` for the others; its `access` is None, for the caller to fill in. Raises InputError for a partition one of whose
+    `vectors`: vectors of each table that a query gets. The ranks of the new partition follow `was`, `mended` or `now`, as `tables`
+    tells of each; its `access` is None, for the caller to fill in. Raises InputError for a partition one of whose
     shards holds a table in several pieces.
     """
     for shard in old.shards:
@@ -88,9 +94,11 @@ def update(
             raise InputError("a shard of the partition holds a table in several pieces", hint="make a new one: recsplit partition DIR")
     settings = _with_calls(settings, old)
     loads = [NOTHING] * len(old.shards)
-    views: dict[str, tuple[_Seen, _Seen]] = {}
+    views: dict[str, list[_Seen]] = {}
     for table in tables:
-        views[table.name] = _views(table, old, was[table.name], now[table.name], queries, vectors[table.name])
+        before, after = was[table.name], now[table.name]
+        keys: dict[Order, Counts] = {"old": before, "mended": mended(before, after, was_queries, queries), "new": after}
+        views[table.name] = _views(table, old, keys, after, queries, vectors[table.name])
         seen = views[table.name][0]
         for number, segment in _segments(old, table.name):
             loads[number] += _between(seen.heat, _at(seen, segment.first), _at(seen, segment.last))
@@ -99,9 +107,9 @@ def update(
     shards, moves = list(old.shards), []
     for table in tables:
         holding = _segments(old, table.name)
-        before = views[table.name][0]
+        seen = views[table.name][0]
         base = {
-            number: _minus(loads[number], _between(before.heat, _at(before, segment.first), _at(before, segment.last)))
+            number: _minus(loads[number], _between(seen.heat, _at(seen, segment.first), _at(seen, segment.last)))
             for number, segment in holding
         }
         tried = [_best(settings, pay, old, seen, holding, base) for seen in views[table.name]]
@@ -116,7 +124,7 @@ def update(
             copied += float(_count(settings, old.shards[number], loads[number])) * came * seen.heat.row_bytes
             fresh = Segment(table.name, int(seen.heat.cuts[first]), int(seen.heat.cuts[last]))
             shards[number] = replace(shards[number], segments=tuple(fresh if one == segment else one for one in shards[number].segments))
-        moves.append(Moved(table.name, seen.reordered and moved_rows > 0, moved_rows, round(copied)))
+        moves.append(Moved(table.name, seen.order if moved_rows else "old", moved_rows, round(copied)))
     price = _total(settings, old, loads)
     done = tuple(
         replace(
@@ -131,23 +139,35 @@ def update(
     return Update(made, kept_cost, price, carried, tuple(moves))
 
 
-def _views(table: Table, old: Partition, was: Counts, now: Counts, queries: int, vectors: float) -> tuple[_Seen, _Seen]:
-    """The table under the new heat, in its old order and in its new one."""
-    old_order = order(was)
+def mended(was: Counts, now: Counts, was_queries: int, queries: int) -> Counts:
+    """The old counts, but for rows whose new ones can't be the same heat counted again: those get the new, scaled to the old queries.
+
+    Ordered by these, rows that stayed as warm as they were stay where they are, though no two counts of a row are alike: two Poisson counts
+    differ by more than three standard deviations of their difference (one more read added to its variance) in few rows.
+    """
+    ratio = was_queries / queries
+    scaled = now * ratio
+    moved = (scaled - was) ** 2 > _SIGMAS**2 * (scaled * ratio + was + 1)
+    found = was.astype(np.uint64)
+    found[moved] = np.rint(scaled[moved]).astype(np.uint64)
+    return found if int(found.max(initial=0)) > WIDEST else found.astype(np.uint32)
+
+
+def _views(table: Table, old: Partition, keys: Mapping[Order, Counts], now: Counts, queries: int, vectors: float) -> list[_Seen]:
+    """The table under the new heat, in each order of rows; the first is the old one."""
     bounds = np.array([segment.first for _, segment in _segments(old, table.name)] + [table.rows], dtype=np.int64)
-    old_cuts = candidates(table.rows, POINTS, also=tuple(bounds.tolist()))
-    held = np.stack([np.clip(old_cuts - low, 0, high - low) for low, high in itertools.pairwise(bounds)]).astype(np.float64)
-    before = _Seen(_heat(table, now[old_order], old_cuts, queries, vectors), held, reordered=False)
-    new_order = order(now)
-    hot = now[new_order]
-    cuts = candidates(table.rows, POINTS, also=(*bounds.tolist(), int(np.count_nonzero(hot))))
-    was_in = (np.searchsorted(bounds, ranks(old_order)[new_order], side="right") - 1).astype(np.uint16)
-    kept = [read_before((was_in == place).astype(np.uint32), cuts) for place in range(len(bounds) - 1)]
-    return before, _Seen(_heat(table, hot, cuts, queries, vectors), np.stack(kept), reordered=True)
-
-
-def _heat(table: Table, counts: Counts, cuts: NDArray[np.int64], queries: int, vectors: float) -> Heat:
-    return Heat(table.name, table.size_bytes // table.rows, 4 * table.dim, vectors, cuts, read_before(counts, cuts) / queries)
+    was_in = np.empty(table.rows, dtype=np.uint16)
+    was_in[order(keys["old"])] = np.repeat(np.arange(len(bounds) - 1, dtype=np.uint16), np.diff(bounds))
+    found = []
+    for name, key in keys.items():
+        by_heat = order(key)
+        # Rows in an order that these counts made were chosen for them; in an older order the counts are what they are.
+        hot, places = expected(now[by_heat]) if name == "new" else now[by_heat], was_in[by_heat]
+        cuts = candidates(table.rows, POINTS, also=(*bounds.tolist(), int(np.count_nonzero(key))))
+        held = np.stack([read_before((places == place).astype(np.uint32), cuts) for place in range(len(bounds) - 1)])
+        heat = Heat(table.name, table.size_bytes // table.rows, 4 * table.dim, vectors, cuts, read_before(hot, cuts) / queries)
+        found.append(_Seen(heat, held, name))
+    return found
 
 
 def _best(

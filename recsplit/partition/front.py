@@ -1,70 +1,106 @@
 """Rows that stay in the front server, beside the dense model: no call, no replica of their own, but a copy in every front server."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsplit.partition import cost
-from recsplit.partition.cost import Settings
+from recsplit.partition.cost import Load, Numbers, Settings
 from recsplit.partition.heat import Heat
 from recsplit.partition.programme import Solved
 
-#: Further front servers tried after the last that paid, and halvings of the price of a front server's time.
+#: Further front servers tried after the last that paid, and halvings of the price of what is scarce in one.
 _PATIENCE = 4
 _HALVINGS = 40
+_DEAREST = 1e30
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """All tables, [tables, cuts]: what lies before each cut and what the rest costs; infinite where a table has fewer cuts than others."""
+
+    gathers: Numbers
+    sizes: Numbers
+    rest: Numbers
 
 
 def best_front(settings: Settings, heats: Sequence[Heat], solved: Sequence[Solved]) -> list[int]:
-    """For each table the cut up to which its rows are kept in front, by index; all tables share the front servers' time.
+    """For each table the cut up to which its rows are kept in front, by index; all tables share the front servers' time and room.
 
-    So many front servers have so much time a query, what the dense model leaves of it; for each number of them the rows in front are
-    chosen at a price of time at which the time suffices (a Lagrange multiplier, found by bisection), and the cheapest number wins.
+    So many front servers have so much time a query, what the dense model leaves of it. For each number of them the rows in front are chosen
+    at prices of time and room at which both suffice (Lagrange multipliers, found by bisection), and the cheapest number wins.
     Raises InputError where nothing is known of the front server.
     """
-    first = math.ceil(float(cost.front_replicas(settings)) - 1e-9)
-    byte = float(cost.held(settings, 1, 1e9) - cost.held(settings, 1, 0)) / 1e9
-    best, chosen, since, count = math.inf, [0] * len(heats), 0, first
+    count = math.ceil(float(cost.front_replicas(settings)) - 1e-9)
+    tables = _stacked(heats, solved)
+    best, chosen, since = math.inf, [0] * len(heats), 0
     while since <= _PATIENCE:
-        starts = _fitting(settings, heats, solved, count, byte)
-        # Whole servers that are there anyway, or as many as the rows in front ask for.
-        inside = cost.NOTHING
-        for heat, start in zip(heats, starts, strict=True):
-            inside += cost.Load(heat.gathers[start], 0.0, float(heat.cuts[start] * heat.row_bytes))
-        price = float(cost.of_front(settings, inside)) + sum(float(found.cost[start]) for found, start in zip(solved, starts, strict=True))
+        starts = _fitting(settings, tables, count)
+        at = (np.arange(len(heats)), starts)
+        inside = Load(float(tables.gathers[at].sum()), 0.0, float(tables.sizes[at].sum()))
+        price = float(cost.of_front(settings, inside)) + float(tables.rest[at].sum())
         since = 0 if price < best else since + 1
         if price < best:
-            best, chosen = price, starts
+            best, chosen = price, starts.tolist()
         count += 1
     return chosen
 
 
-def _fitting(settings: Settings, heats: Sequence[Heat], solved: Sequence[Solved], count: int, byte: float) -> list[int]:
-    """The cheapest cuts for which `count` front servers have the time."""
-    assert settings.front is not None
-    row_ms = settings.front.row_ms
-    budget_ms = 1000 * count / settings.target_qps - settings.front.dense_ms
+def _stacked(heats: Sequence[Heat], solved: Sequence[Solved]) -> _Tables:
+    widest = max(len(heat.cuts) for heat in heats)
 
-    def choose(ms_price: float) -> list[int]:
-        return [
-            int(np.argmin(count * byte * heat.cuts * heat.row_bytes + ms_price * row_ms * heat.gathers + found.cost))
-            for heat, found in zip(heats, solved, strict=True)
-        ]
+    def rows(values: Callable[[Heat, Solved], Numbers], filling: float) -> Numbers:
+        return np.stack(
+            [
+                np.pad(values(heat, found).astype(np.float64), (0, widest - len(heat.cuts)), constant_values=filling)
+                for heat, found in zip(heats, solved, strict=True)
+            ]
+        )
 
-    def needs_ms(starts: list[int]) -> float:
-        return row_ms * sum(float(heat.gathers[start]) for heat, start in zip(heats, starts, strict=True))
+    return _Tables(
+        rows(lambda heat, _: heat.gathers, 0.0),
+        rows(lambda heat, _: heat.cuts * float(heat.row_bytes), 0.0),
+        rows(lambda _, found: found.cost, math.inf),
+    )
 
-    low, high = 0.0, 1.0
-    starts = choose(low)
-    if needs_ms(starts) <= budget_ms:
+
+def _fitting(settings: Settings, tables: _Tables, count: int) -> NDArray[np.int64]:
+    """The cheapest cuts for which `count` front servers have the time and the room."""
+    front = settings.front
+    assert front is not None
+    byte = count * float(cost.held(settings, 1, 1e9) - cost.held(settings, 1, 0)) / 1e9
+    budget_ms = 1000 * count / settings.target_qps - front.dense_ms
+
+    def choose(byte_price: float, ms_price: float) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = (byte_price * tables.sizes + ms_price * front.row_ms * tables.gathers + tables.rest).argmin(axis=1)
+        return found
+
+    def taken(values: Numbers, starts: NDArray[np.int64]) -> float:
+        return float(values[np.arange(len(starts)), starts].sum())
+
+    def in_time(byte_price: float) -> NDArray[np.int64]:
+        return _cheapest(lambda price: choose(byte_price, price), lambda starts: front.row_ms * taken(tables.gathers, starts) <= budget_ms)
+
+    return _cheapest(lambda price: in_time(byte + price), lambda starts: taken(tables.sizes, starts) <= front.most_bytes)
+
+
+def _cheapest(choose: Callable[[float], NDArray[np.int64]], fits: Callable[[NDArray[np.int64]], bool]) -> NDArray[np.int64]:
+    """What is chosen at the lowest price at which it fits; nothing of any table where no price will do."""
+    starts = choose(0.0)
+    if fits(starts):
         return starts
-    while needs_ms(choose(high)) > budget_ms and high < 1e30:
-        high *= 4
+    low, high = 0.0, 1e-9
+    while not fits(found := choose(high)):
+        if high > _DEAREST:
+            return np.zeros_like(starts)
+        low, high = high, high * 1000
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if needs_ms(choose(middle)) > budget_ms:
-            low = middle
+        if fits(between := choose(middle)):
+            high, found = middle, between
         else:
-            high = middle
-    found = choose(high)
-    return found if needs_ms(found) <= budget_ms else [0] * len(heats)
+            low = middle
+    return found

@@ -34,13 +34,10 @@ def grouped(settings: Settings, heats: Sequence[Heat], pieces: tuple[Piece, ...]
 
 def _best_pair(settings: Settings, heats: Sequence[Heat], own: list[Piece]) -> tuple[int, int, tuple[Part, ...]] | None:
     """The pair of shards whose union costs least beyond what they cost apart; None where no two can be put together."""
-    asked = [cost.load(heats, piece) for piece in own]
-    gathers, answers, sizes = (
-        np.array([float(value) for value in values])
-        for values in zip(*((one.gathers, one.answer_bytes, one.size_bytes) for one in asked), strict=True)
-    )
+    asked = cost.loads(heats, own)
+    gathers, answers, sizes = (np.asarray(values) for values in (asked.gathers, asked.answer_bytes, asked.size_bytes))
     after = cost.with_calls(settings, own[:-1])
-    apart = cost.of(after, Load(gathers, answers, sizes))
+    apart = cost.of(after, asked)
     both = Load(gathers[:, None] + gathers, answers[:, None] + answers, sizes[:, None] + sizes)
     with np.errstate(invalid="ignore"):
         change = cost.of(after, both) - apart[:, None] - apart

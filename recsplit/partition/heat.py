@@ -17,6 +17,10 @@ from recsplit.plan import Plan, Table
 #: Candidate cut points of a table, unless told otherwise.
 POINTS = 400
 
+#: Counts below this are estimated by Good and Turing's formula, where so many rows have them.
+_SELDOM = 8
+_ENOUGH = 100
+
 #: Poolings that make one vector of all ids of a lookup.
 _POOLED = ("sum", "mean", "max")
 
@@ -57,10 +61,13 @@ def candidates(rows: int, points: int = POINTS, also: tuple[int, ...] = ()) -> N
 
 
 def from_counts(table: Table, counts: Counts, queries: int, vectors: float, *, points: int = POINTS) -> Heat:
-    """A table's heat by its counts [rows] over `queries` queries. The rank from which on no row was read is a candidate too."""
+    """A table's heat by its counts [rows] over `queries` queries: as the next ones are expected to read the rows so ordered (`expected`).
+
+    The rank from which on no row was read is a candidate too.
+    """
     hot = cast(Counts, np.sort(counts)[::-1])
     cuts = candidates(len(counts), points, also=(int(np.count_nonzero(hot)),))
-    return _heat(table, vectors, cuts, read_before(hot, cuts) / queries)
+    return _heat(table, vectors, cuts, read_before(expected(hot), cuts) / queries)
 
 
 def from_share(table: Table, share: Callable[[int], float], gathers_per_query: float, vectors: float, *, points: int = POINTS) -> Heat:
@@ -70,10 +77,36 @@ def from_share(table: Table, share: Callable[[int], float], gathers_per_query: f
     return _heat(table, vectors, cuts, gathers_per_query * np.array([0.0, *inner, 1.0]))
 
 
-def read_before(counts: Counts, cuts: NDArray[np.int64]) -> NDArray[np.float64]:
+def expected(counts: Counts) -> Counts | NDArray[np.float32]:
+    """How often rows with these counts will be read when as many reads are counted again, [rows]; the sum stays.
+
+    A row that was never read isn't one that never will be, and rows that were read once will be read less often: ordered by a count, they
+    were chosen for it. Good and Turing's estimate (Good 1953) for rows read c times, (c + 1) N[c + 1] / N[c], where N[c] rows were read c
+    times; from c = 0 on, as long as both N are at least 100 and the estimates rise. Others keep their count.
+    """
+    seen = np.bincount(counts[counts <= _SELDOM], minlength=_SELDOM + 1)
+    found: list[float] = []
+    for often in range(_SELDOM):
+        if min(seen[often], seen[often + 1]) < _ENOUGH:
+            break
+        estimate = (often + 1) * seen[often + 1] / seen[often]
+        if found and estimate <= found[-1]:
+            break
+        found.append(estimate)
+    if not found or found[-1] >= len(found):
+        return counts
+    will = counts.astype(np.float32)
+    seldom = counts < len(found)
+    will[seldom] = np.array(found, dtype=np.float32)[counts[seldom]]
+    will *= float(counts.sum(dtype=np.uint64)) / float(will.sum(dtype=np.float64))
+    return will
+
+
+def read_before(counts: Counts | NDArray[np.float32], cuts: NDArray[np.int64]) -> NDArray[np.float64]:
     """How many reads fall in [0, cut) for each cut, [n + 1], by counts in the order of ranks; cuts rise from 0 to the length."""
-    sums = np.add.reduceat(counts, cuts[:-1], dtype=np.uint64)  # without a cumulative sum of the table's length
-    return np.concatenate([[0.0], np.cumsum(sums, dtype=np.uint64).astype(np.float64)])
+    exact = np.float64 if counts.dtype.kind == "f" else np.uint64
+    sums = np.add.reduceat(counts, cuts[:-1], dtype=exact)  # without a cumulative sum of the table's length
+    return np.concatenate([[0.0], np.cumsum(sums, dtype=exact).astype(np.float64)])
 
 
 def vectors_per_row(plan: Plan) -> dict[str, int]:

@@ -110,7 +110,7 @@ def test_an_update_moves_what_pays_and_writes_the_order_it_follows(here: Path, c
     command = "partition tiny --access new.npz --qps 200 --min-mb 0.005 --update p.json --was a.npz --hours 100"
     moved = answer(f"{command} -o new.json", capsys)
     assert moved["carried_qps"] < 200 and moved["cost"] < moved["kept_cost"] and moved["copied_bytes"] > 0
-    assert [one["table"] for one in moved["tables"] if one["reordered"]] == ["item"]
+    assert [one["table"] for one in moved["tables"] if one["order"] != "old"] == ["item"]
     written = layout.read(here / "new.json")
     layout.check(written, ROWS)
     assert written.access == access.digest(here / "new.access.npz")
@@ -152,6 +152,7 @@ MISTAKES = [
     ("partition tiny --access a.npz --qps 1 --bound-ms 3", "within 3 ms", "--bound-ms"),
     ("partition tiny --access a.npz --qps 1 --algorithm front", "front server", "--dense-ms"),
     ("partition tiny --access a.npz --qps 1 --dense-mb 5", "goes with --dense-ms", "--dense-ms"),
+    ("partition tiny --access a.npz --qps 1 --front-mb 5", "nothing is known", "--dense-ms"),
     ("partition tiny --access a.npz --qps 1 --profile p.txt", "not JSON", "recsplit profile"),
     ("partition tiny --access a.npz --qps 1 --profile profile.json", "a profile of 'shop'", "recsplit profile"),
     ("partition tiny --access a.npz --qps 1 --was a.npz", "goes with --update", "--update"),

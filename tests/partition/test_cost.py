@@ -238,6 +238,20 @@ def test_hot_rows_in_front_save_what_their_calls_cost() -> None:
     assert 0 < front_bytes <= 2 * 10_000_000 * 128
 
 
+def test_rows_in_front_keep_to_their_room_and_then_the_hottest_are_there() -> None:
+    heats = [*elasticrec(1, 128, rows=10_000_000), *elasticrec(1, 1, rows=10_000_000)]
+    asked = Settings(100, fit=Fit(2.0, 0.2, 1.0), prices=Prices(0.004, 0.03, 0.01))
+    kept = []
+    for most in (math.inf, 100e6, 1e6, 0.0):
+        found = algorithms.partition("m", heats, dataclasses.replace(asked, front=Front(1.0, 0.0001, 10**8, most)), "front")
+        front = [shard for shard in found.shards if shard.place == "front"]
+        kept.append(sum(shard.size_bytes for shard in front))
+        assert kept[-1] <= most and all(segment.first == 0 for shard in front for segment in shard.segments)
+        if most == 100e6:
+            assert front[0].segments[0].last > 100 * sum(segment.last for segment in front[0].segments[1:])
+    assert kept == sorted(kept, reverse=True) and kept[1] > 40e6 and kept[3] == 0
+
+
 def test_layers_call_fewer_shards() -> None:
     """A call that costs what 300 rows do, as on a fast machine: ten calls a layer are worth less than one."""
     heats = elasticrec(10, 128)
@@ -284,6 +298,21 @@ def test_reads_before_a_cut_are_those_of_the_hottest_rows(counts: list[int], poi
     one = heat.from_counts(Table("t", len(counts), 8, "FP32", 32 * len(counts)), np.array(counts, np.uint32), 1, 1.0, points=points)
     hottest = sorted(counts, reverse=True)
     assert one.gathers.tolist() == [pytest.approx(sum(hottest[:cut])) for cut in one.cuts]
+
+
+def test_rows_read_seldom_are_taken_for_what_they_will_be_read() -> None:
+    """Two counts of the same heat: the second tells how often the rows of each count are read again."""
+    rng = np.random.default_rng(0)
+    means = 3e6 / 14 / np.arange(1, 300_001) ** 1.0
+    was, again = (rng.poisson(means).astype(np.uint32) for _ in range(2))
+    will = heat.expected(was)
+    assert will.sum(dtype=np.float64) == pytest.approx(was.sum(), rel=1e-5)
+    for often in range(8):
+        chosen = was == often
+        assert will[chosen].mean() == pytest.approx(again[chosen].mean(), rel=0.05)
+    one = heat.from_counts(Table("t", 300_000, 8, "FP32", 32 * 300_000), was, 1, 1.0)
+    never = np.searchsorted(one.cuts, np.count_nonzero(was))
+    assert one.gathers[-1] - one.gathers[never] == pytest.approx(again[was == 0].sum(), rel=0.05)
 
 
 def test_costs_of_many_shards_at_once_are_those_of_each_alone() -> None:

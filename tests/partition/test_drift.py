@@ -29,7 +29,7 @@ def cut(was: Counts, asked: Settings, algorithm: str = "whole", queries: int = 1
 
 
 def updated(old: Partition, was: Counts, now: Counts, asked: Settings, pay: Pay, queries: int = 100) -> drift.Update:
-    return drift.update(old, [table(len(was))], {"t": was}, {"t": now}, queries, {"t": 1.0}, asked, pay)
+    return drift.update(old, [table(len(was))], {"t": was}, {"t": now}, queries, queries, {"t": 1.0}, asked, pay)
 
 
 def zipf(rows: int, reads: int, seed: int) -> Counts:
@@ -74,12 +74,14 @@ def test_the_boundaries_are_the_best_there_are_in_either_order(
             price += hours * now_price + replicas * ROW_BYTES * len(set(shard) - mine) * each
         return price
 
+    between = drift.mended(before, after, 10, 10)
+    orders = {"old": order(before), "mended": order(between), "new": order(after)}
     best = min(
         whole([by[first:last].tolist() for first, last in itertools.pairwise((0, *ends, rows))])
-        for by in (order(before), order(after))
+        for by in orders.values()
         for ends in itertools.combinations(range(1, rows), len(inner))
     )
-    by = order(after if made.tables[0].reordered else before)
+    by = orders[made.tables[0].order]
     found = [by[shard.segments[0].first : shard.segments[0].last].tolist() for shard in made.partition.shards]
     assert whole(found) == pytest.approx(best, rel=1e-9)
     came = [len(set(shard) - mine) for mine, shard in zip(held, found, strict=True)]
@@ -114,14 +116,38 @@ def test_when_the_heat_moves_the_old_partition_fails_its_target_and_moving_pays_
         check(one.partition, {"t": rows})
 
 
+def test_noise_is_no_drift_and_few_rows_are_copied_where_few_have_moved() -> None:
+    """Another count of the same heat orders half of the rows anew; mended, only what has moved is copied."""
+    rows, asked = 20_000, Settings(100, fit=Fit(5.0, 0.01, 1.0), min_bytes=20_000)
+    rng = np.random.default_rng(0)
+    means = rng.permutation(10**6 / 10 / np.arange(1, rows + 1) ** 1.05)
+    was, again = (rng.poisson(means).astype(np.uint32) for _ in range(2))
+    same = drift.mended(was, again, 1000, 1000)
+    assert (same != was).mean() < 0.01
+    chosen = np.concatenate([np.argsort(means)[-100:], rng.permutation(rows)[:100]])
+    means[chosen] = means[chosen[::-1]]
+    now = rng.poisson(means).astype(np.uint32)
+    made = updated(cut(was, asked, queries=1000), was, now, asked, Pay(24.0), queries=1000)
+    assert made.tables[0].order == "mended" and made.tables[0].rows < 2000 and made.cost < made.kept_cost
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), min_size=1, max_size=20), st.integers(1, 9), st.integers(1, 9)
+)
+def test_mended_counts_are_the_old_or_the_new_scaled(pairs: list[tuple[int, int]], was_queries: int, queries: int) -> None:
+    was, now = (np.array(side, np.uint32) for side in zip(*pairs, strict=True))
+    for old, new, found in zip(was, now, drift.mended(was, now, was_queries, queries), strict=True):
+        assert int(found) in (int(old), round(int(new) * (was_queries / queries)))
+
+
 def test_only_the_table_whose_heat_moved_is_ordered_anew() -> None:
     rows, asked = 5000, Settings(100, fit=Fit(5.0, 0.02, 1.0), min_bytes=5000)
     counts = {name: zipf(rows, 10**5, seed) for seed, name in enumerate("abc")}
     tables = [table(rows, name) for name in counts]
     old = algorithms.partition("m", [heat.from_counts(one, counts[one.name], 200, 1.0) for one in tables], asked, "grouped")
     now = {**counts, "b": zipf(rows, 10**5, 9)}
-    made = drift.update(old, tables, counts, now, 200, dict.fromkeys(counts, 1.0), asked, Pay(1000.0, 1.0))
-    assert [one.reordered for one in made.tables] == [False, True, False]
+    made = drift.update(old, tables, counts, now, 200, 200, dict.fromkeys(counts, 1.0), asked, Pay(1000.0, 1.0))
+    assert [one.order != "old" for one in made.tables] == [False, True, False]
     assert made.tables[1].copied_bytes == made.copied_bytes > 0 and made.cost < made.kept_cost
     check(made.partition, dict.fromkeys(counts, rows))
 

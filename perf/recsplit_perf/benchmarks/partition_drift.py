@@ -20,11 +20,11 @@ from recsplit.partition.heat import from_counts
 from recsplit.plan import Table
 from recsplit_perf.machine import provenance
 
-MOVED = (0.01, 0.05, 0.2, 1.0)
+MOVED = (0.0, 0.01, 0.05, 0.2, 1.0)
 HOURS = (1.0, 24.0, 168.0)
 GATHERS = 128
 TABLE = "t"
-COLUMNS = ("moved", "carried_qps", "hours", "kept_gb", "updated_gb", "fresh_gb", "copied_gb", "rows_moved")
+COLUMNS = ("moved", "carried_qps", "hours", "kept_gb", "updated_gb", "fresh_gb", "copied_gb", "rows_moved", "order")
 
 
 @click.command()
@@ -60,9 +60,11 @@ def measure(rows: int, queries: int, alpha: float, qps: float, copy_hours: float
             fresh = algorithms.partition("rm1", [from_counts(table, now, queries, 1.0)], asked, "whole")
             advance(1)
             for hours in HOURS:
-                made = drift.update(old, [table], {TABLE: was}, {TABLE: now}, queries, {TABLE: 1.0}, asked, Pay(hours, copy_hours))
-                figures = (made.kept_cost / 1e9, made.cost / 1e9, fresh.cost / 1e9, made.copied_bytes / 1e9, made.tables[0].rows)
-                found.append(dict(zip(COLUMNS, (share, made.carried_qps, hours, *figures), strict=True)))
+                made = drift.update(old, [table], {TABLE: was}, {TABLE: now}, queries, queries, {TABLE: 1.0}, asked, Pay(hours, copy_hours))
+                (table_moved,) = made.tables
+                gigabytes = [size / 1e9 for size in (made.kept_cost, made.cost, fresh.cost, made.copied_bytes)]
+                figures = (share, made.carried_qps, hours, *gigabytes, table_moved.rows, table_moved.order)
+                found.append(dict(zip(COLUMNS, figures, strict=True)))
                 advance(1)
     return found
 
