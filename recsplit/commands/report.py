@@ -1,20 +1,24 @@
 """The command `report`: one HTML file about a build, with what it measures itself or what was measured before."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from recsplit.commands import perf_search
 from recsplit.commands.output import example, json_option, progress, refuse_output, show_json
+from recsplit.errors import InputError
 
 if TYPE_CHECKING:
     from recsplit.capacity.profile import Profile
     from recsplit.capacity.workload import Workload
     from recsplit.plan import Plan
     from recsplit.repository import Found
+    from recsplit.sharding import Wanted
+    from recsplit_perf.report import Section
     from recsplit_perf.report.figures import Point
     from recsplit_perf.runs import Run
 
@@ -38,6 +42,8 @@ FILE = click.Path(path_type=Path)
 @click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
 @click.option("--workload", metavar="FILE", type=FILE, help="TOML file: sizes, arrivals, ids, bound.")
 @click.option("--profile", "profile_path", metavar="FILE", type=FILE, help="What `recsplit profile` wrote.")
+@click.option("--partition", metavar="FILE", type=FILE, help="What `recsplit partition` wrote: shards beside the whole model.")
+@click.option("--access", metavar="FILE", type=FILE, help="The access profile that the partition was made with.")
 @click.option("--run", "run_paths", metavar="FILE", type=FILE, multiple=True, help="What `perf run -o` wrote; again for more.")
 @click.option("--whole", "whole_paths", metavar="FILE", type=FILE, multiple=True, help="Runs of the whole model, to compare.")
 @click.option("--seconds", type=click.FloatRange(0, 600, min_open=True), default=5, show_default=True, help="Each rate that is measured.")
@@ -48,6 +54,8 @@ def command(
     model: str | None,
     workload: Path | None,
     profile_path: Path | None,
+    partition: Path | None,
+    access: Path | None,
     run_paths: tuple[Path, ...],
     whole_paths: tuple[Path, ...],
     seconds: float,
@@ -57,7 +65,7 @@ def command(
     """Write a report on the ensemble in DIR: the cut, latency and rate, workload, profile, memory, live against simulated.
 
     With --workload and without --run it measures: a profile, unless --profile gives one, then the workload at five rates.
-    What it measured is kept beside the report, in a folder of the same name.
+    What it measured is kept beside the report, in a folder of the same name. --partition adds what the model takes whole and in shards.
     """
     from recsplit.capacity import profile as profiles
     from recsplit.capacity.workload import read
@@ -74,6 +82,7 @@ def command(
     wanted = None if workload is None else read(workload)
     runs = [kept.read(path) for path in run_paths]
     profile = None if profile_path is None else profiles.read(profile_path)
+    given = _given(partition, access, profile is not None or (wanted is not None and not runs))
     if wanted is not None and not runs:
         folder = output.with_suffix("")
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +93,14 @@ def command(
         with progress("Simulating"):
             simulated = _simulated(profile, wanted)
     material = contents.Material(
-        plan, origin, runs=runs, whole=[kept.read(path) for path in whole_paths], profile=profile, simulated=simulated, workload=wanted
+        plan,
+        origin,
+        runs=runs,
+        whole=[kept.read(path) for path in whole_paths],
+        profile=profile,
+        simulated=simulated,
+        workload=wanted,
+        shards=None if given is None or profile is None else _shards(plan, profile, given, origin),
     )
     page = contents.page(material)
     with whole_file(output) as file:
@@ -93,6 +109,40 @@ def command(
         show_json({"report": str(output), **{fact.label: f"{fact.value} ({fact.note})" for fact in page.facts}})
     else:
         click.echo(f"{output}: {', '.join(section.title for section in page.sections)}")
+
+
+def _given(partition: Path | None, access: Path | None, profiled: bool) -> "Wanted | None":
+    """The partition to show. Raises InputError where something for it is missing."""
+    from recsplit import sharding
+
+    if partition is None:
+        if access is not None:
+            raise InputError("--access goes with --partition", hint="recsplit partition DIR --access FILE writes a partition")
+        return None
+    if access is None:
+        raise InputError("--partition needs --access", hint="the access profile that the partition was made with")
+    if not profiled:
+        raise InputError("--partition needs a profile of the model", hint="--profile FILE, or --workload FILE to measure one")
+    return sharding.read(partition, access)
+
+
+def _shards(plan: "Plan", profile: "Profile", given: "Wanted", origin: "Mapping[str, Any]") -> "Section":
+    """The whole model beside the partition's shards, on servers like this one."""
+    from recsplit.partition import layout
+    from recsplit.partition.access import check
+    from recsplit.partition.accounting import Node
+    from recsplit_perf.report import shards
+
+    rows = {table.name: table.rows for table in plan.tables}
+    layout.check(given.partition, rows)
+    assert given.profile is not None
+    check(given.profile, plan.name, rows, origin="--access")
+    if plan.shards:
+        raise InputError(f"{plan.name!r} is cut into shards already", hint="give the build that the partition was made for")
+    machine = origin["machine"]
+    node = Node(machine["cpu"], machine["cores"], machine["memory_gib"] * 2**30)
+    with progress("Counting what the shards take"):
+        return shards.section(shards.compare(plan, profile, given.partition, given.profile, node), given.partition, node)
 
 
 def _profile(built: "Found", wanted: "Workload", folder: Path) -> "Profile":

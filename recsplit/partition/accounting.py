@@ -74,7 +74,7 @@ def series_qps(*rates: float) -> float:
 def shards(
     partition: Partition, utilities: Sequence[float] | None = None, *, overhead_bytes: float, cores: float = 0.0
 ) -> tuple[Container, ...]:
-    """The containers of a partition's shards, named by their tables.
+    """The containers of a partition's shards, named by their number and table.
 
     `overhead_bytes` is what a container takes besides its rows (the paper's minimum allocation); `utilities`: of each shard.
     Shards that stay in the front server are no containers and left out.
@@ -83,8 +83,9 @@ def shards(
     found = []
     for number, (shard, utility) in enumerate(zip(partition.shards, known, strict=True)):
         if shard.place == "own":
-            tables = "+".join(dict.fromkeys(segment.table for segment in shard.segments))
-            found.append(Container(f"{tables}/{number}", shard.replicas, shard.size_bytes + overhead_bytes, cores, utility=utility))
+            names = {segment.table for segment in shard.segments}
+            tables = next(iter(names)) if len(names) == 1 else f"{len(names)} tables"
+            found.append(Container(f"shard {number}: {tables}", shard.replicas, shard.size_bytes + overhead_bytes, cores, utility=utility))
     return tuple(found)
 
 

@@ -75,4 +75,4 @@ def test_the_shards_of_a_partition_are_containers_but_for_those_in_front() -> No
     )
     partition = Partition("shop", None, 100.0, "joint", 1.0, "bytes", layouts)
     (found,) = shards(partition, [0.9, 0.1], overhead_bytes=1000, cores=1)
-    assert found == Container("item+user/1", 3, 10_000, 1, utility=0.1)
+    assert found == Container("shard 1: 2 tables", 3, 10_000, 1, utility=0.1)

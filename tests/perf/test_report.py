@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from recsplit.plan import Plan, Table, from_json
-from recsplit_perf.report import Fact, Page, Section, contents, cut, figures, render
+from recsplit.commands.report import command
+from recsplit.errors import InputError
+from recsplit.partition.access import About, AccessProfile
+from recsplit.partition.accounting import Node
+from recsplit.partition.layout import Partition, ShardLayout
+from recsplit.plan import Plan, Segment, Table, from_json
+from recsplit_perf.report import Fact, Page, Section, contents, cut, figures, fleet, render, shards
 from recsplit_perf.runs import Run
+from tests.capacity.profiles import small
 
 GOLDEN = Path(__file__).parents[2] / "model_repository"
 #: What would make a browser ask the network; the names of XML's vocabularies are no addresses.
@@ -144,3 +151,55 @@ def test_a_bound_above_all_points_is_drawn_and_one_far_above_is_told() -> None:
     near, far = (figures.latency_against_rate(points, bound_ms=bound) for bound in (10, 400))
     assert "bound 10 ms" in near and "far above" not in near
     assert "bound 400 ms, far above" in far
+
+
+def test_a_partition_is_shown_beside_the_whole_model(plan: Plan) -> None:
+    counts = {table.name: np.arange(table.rows, 0, -1, dtype=np.uint32) for table in plan.tables}
+    access = AccessProfile(About(plan.name, 10, 320, 0, ("made up",)), counts)
+    (first, *others) = plan.tables
+    layouts = (
+        ShardLayout((Segment(first.name, 0, 1),), "own", 3, 5.0, first.size_bytes // first.rows),
+        ShardLayout((Segment(first.name, 1, first.rows),), "own", 1, 5.0, first.size_bytes - first.size_bytes // first.rows),
+        ShardLayout(tuple(Segment(table.name, 0, table.rows) for table in others), "front", 2, 5.0, sum(t.size_bytes for t in others)),
+    )
+    partition = Partition(plan.name, "digest", 2000.0, "front", 1.0, "bytes", layouts)
+    node = Node("machine", 8, 1e9)
+    compared = shards.compare(plan, small(), partition, access, node)
+    # A query of 32 rows takes 0.4 + 0.64 and 0.3 + 0.32 ms, one after the other: 602 a second.
+    assert compared.whole.replicas == 4
+    assert [kind.replicas for kind in compared.apart] == [2, 3, 1]
+    assert compared.apart[1].utility is not None
+    assert compared.apart[2].utility is not None
+    assert compared.apart[1].utility >= compared.apart[2].utility
+    assert compared.whole_account.memory_bytes == pytest.approx(4 * compared.whole.size_bytes)
+    section = shards.section(compared, partition, node)
+    page = contents.page(contents.Material(plan, PROVENANCE, shards=section))
+    assert [found.title for found in page.sections] == ["The cut", "Whole or in shards"]
+    assert "dense model" in render(page)
+    for picture in section.figures:
+        ET.fromstring(picture)
+
+
+def test_bars_and_lines_over_time_are_well_formed() -> None:
+    bars = fleet.bars("Servers", "servers", ["a & b", "c"], {"whole": [5, None], "shards": [3.25, 12]}, pale=("whole",), line=4, wide=True)
+    assert "data-wide" in bars
+    words = "".join(ET.fromstring(bars).itertext())
+    assert all(word in words for word in ("a & b", "3.2", "12", "Servers"))
+    minutes = np.array([0.0, 1.0, 2.0])
+    lines = fleet.over_time("Late", "share", minutes, {"whole": minutes / 2}, (minutes, minutes), share=True)
+    assert "100%" in "".join(ET.fromstring(lines).itertext())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--access", "a.npz"), "--access goes with --partition"),
+        (("--partition", "p.json"), "--partition needs --access"),
+        (("--partition", "p.json", "--access", "a.npz"), "--partition needs a profile"),
+    ],
+)
+def test_a_partition_without_what_it_needs_is_refused(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    done = CliRunner().invoke(command, [str(GOLDEN), "-o", str(tmp_path / "report.html"), *options])
+    assert isinstance(done.exception, InputError)
+    assert message in str(done.exception)
+    assert not list(tmp_path.iterdir())

@@ -28,7 +28,8 @@ class Material:
     """What was measured, and what was predicted for it.
 
     `runs`: open-loop runs of the cut model, one workload; `whole`: of the whole model in one piece; `simulated`: predicted
-    latencies at the runs' rates and between them. `workload` adds the access skew of its id law, table by table.
+    latencies at the runs' rates and between them. `workload` adds the access skew of its id law, table by table. `shards`: what
+    recsplit_perf.report.shards makes of a partition.
     """
 
     plan: Plan
@@ -38,6 +39,7 @@ class Material:
     profile: Profile | None = None
     simulated: Sequence[figures.Point] = ()
     workload: Workload | None = None
+    shards: Section | None = None
 
 
 def page(material: Material) -> Page:
@@ -50,6 +52,8 @@ def page(material: Material) -> Page:
         sections.append(_agreement(runs, material.simulated))
     if material.profile is not None:
         sections += [_profile(material.profile), _memory(plan, material.profile)]
+    if material.shards is not None:
+        sections.append(material.shards)
     return Page(
         title=f"{plan.name}, version {plan.version}",
         subtitle=f"{plan.source.spec}, cut into an embedding model and a dense model and served by Triton",

@@ -50,6 +50,18 @@ def bars(
     return _spread(svg(figure)) if wide else svg(figure)
 
 
+def parts(title: str, unit: str, values: Mapping[str, float]) -> str:
+    """One bar a part, the first in a colour of its own, its value beside it."""
+    figure, axes = new_axes(title, unit, "", height=0.34 * len(values) + 1.2)
+    names = list(values)[::-1]
+    axes.barh(names, [values[name] for name in names], color=[TEAL] * (len(names) - 1) + [AMBER], height=0.66)
+    for row, name in enumerate(names):
+        axes.text(values[name], row, f"  {values[name]:,.3g}", va="center", fontsize=10)
+    axes.set_xlim(0, max(values.values()) * 1.16 or 1)
+    axes.grid(visible=False, axis="y")
+    return svg(figure)
+
+
 def over_time(
     title: str,
     y: str,
