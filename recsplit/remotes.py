@@ -26,7 +26,9 @@ class Asking:
 
     `timeout_ms` of one answer, after which another replica is asked, `attempts` in all; `hedge_ms`: ask a second one beside the
     first after so long (0: never); `probe_ms` between two probes of a replica that failed; `resolve_ms` between two look-ups of
-    host names; `calls_at_once`: batches on their way for each address that was given.
+    host names; `calls_at_once`: batches on their way for each replica. `hold_error_ms`: an error
+    waits so long, for the other shards to answer first: Triton before 26.02 leaks a query of which one step fails while another is
+    under way (core #466).
     """
 
     timeout_ms: int = 1000
@@ -35,6 +37,7 @@ class Asking:
     probe_ms: int = 200
     resolve_ms: int = 5000
     calls_at_once: int = 2
+    hold_error_ms: int = 100
 
 
 def shard_readings(plan: Plan, shard: int) -> list[tuple[int, Reading, Range]]:

@@ -64,9 +64,9 @@ class TritonPythonModel:
             resolve_s=self.remote.resolve_ms / 1e3,
         )
         self.replicas = Replicas(self.remote.replicas, settings, self._connect, self._probe, self._notice)
-        #: Held by batches on their way: without it, every request would be a batch of its own.
-        self.room = threading.Semaphore(self.remote.calls_at_once * len(self.remote.replicas))
         self.under_way: set[concurrent.futures.Future[None]] = set()
+        self.failing: set[concurrent.futures.Future[None]] = set()
+        self.ended = threading.Condition(threading.RLock())
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="remote", daemon=True)
         self.thread.start()
@@ -84,14 +84,14 @@ class TritonPythonModel:
             for sender in senders:
                 _send(sender, _failure(error, pb_utils.TritonError.INTERNAL))
             return
-        self.room.acquire()
-        answer = self._run(self._answer(question, senders, wanted))
-        self.under_way.add(answer)
-        answer.add_done_callback(self.under_way.discard)
+        with self.ended:  # without a bound, every request would be a batch of its own
+            self.ended.wait_for(lambda: len(self.under_way) < self.remote.calls_at_once * max(len(self.replicas.known), 1))
+            self._track(self._answer(question, senders, wanted), self.under_way)
 
     def finalize(self) -> None:
         """Wait for the answers that are under way, for they are sent from here, and close the channels."""
-        concurrent.futures.wait(list(self.under_way), timeout=self.remote.attempts * self.remote.timeout_ms / 1e3)
+        for left in (self.under_way, self.failing):  # the first may lead to some of the second
+            concurrent.futures.wait(list(left), timeout=self.remote.attempts * self.remote.timeout_ms / 1e3)
         self.showing.cancel()
         self._run(self.replicas.close()).result(5)
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -138,18 +138,28 @@ class TritonPythonModel:
             failure = _failure(f"shard '{self.remote.model}' refused: {error}", pb_utils.TritonError.INTERNAL)
         except Exception as error:
             failure = _failure(f"shard '{self.remote.model}': {type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
-        finally:
-            self.room.release()
         if failure is not None:
             partials = {} if all(question.concerned) else self._zeros(sum(question.sizes))
-        start = 0
+        start, failed = 0, []
         for sender, names, size, concerned in zip(senders, wanted, question.sizes, question.concerned, strict=True):
             if failure is not None and concerned:
-                _send(sender, failure)
+                failed.append(sender)
             else:
                 own = [pb_utils.Tensor(name, array[start : start + size]) for name, array in partials.items() if name in names]
                 _send(sender, pb_utils.InferenceResponse(own))
             start += size
+        if failed:
+            self._track(self._fail(failed, failure), self.failing)
+
+    async def _fail(self, senders: Sequence[Any], failure: Any) -> None:
+        """Send the error, after a moment in which the other shards can answer.
+
+        Triton before 26.02 never lets go of an ensemble's request when a step fails while another one is under way (core #466, #483):
+        its tensors stay in memory, and the ensemble can't be unloaded.
+        """
+        await asyncio.sleep(self.remote.hold_error_ms / 1e3)
+        for sender in senders:
+            _send(sender, failure)
 
     def _partials(self, answer: Arrays, batch: int) -> Arrays:
         """The partial tensors. Raises ValueError where the answer has another shape than the question asked for."""
@@ -191,9 +201,22 @@ class TritonPythonModel:
     def _notice(self, text: str) -> None:
         pb_utils.Logger.log_warn(f"{self.name}: {text}")
 
+    def _track(self, work: Coroutine[Any, Any, None], under_way: "set[concurrent.futures.Future[None]]") -> None:
+        """Run it, and keep it among those under way until it has ended."""
+        future = self._run(work)
+
+        def end(_: object) -> None:
+            with self.ended:
+                under_way.discard(future)
+                self.ended.notify()
+
+        under_way.add(future)
+        future.add_done_callback(end)
+
     async def _show(self) -> None:
         """Bring the metrics up to date, now and then."""
         while True:
+            self.meters.keep(set(self.replicas.known))
             for replica in list(self.replicas.known.values()):
                 for key in ("answered", "failed", "well"):
                     self.meters.show(key, float(getattr(replica, key)), replica=replica.address)

@@ -34,6 +34,11 @@ class Meters:
         self._series: dict[tuple[str, str], Any] = {}
         self._shown: dict[tuple[str, str], float] = {}
 
+    def keep(self, replicas: set[str]) -> None:
+        """Let go of the series of replicas that are gone: Triton takes them off its page."""
+        for place in [place for place in self._series if place[1] and place[1] not in replicas]:
+            del self._series[place], self._shown[place]
+
     def show(self, key: str, value: float, *, replica: str = "") -> None:
         """Bring one series to `value`, where it has moved; "" for what is not one replica's."""
         place = (key, replica)

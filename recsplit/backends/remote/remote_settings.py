@@ -28,8 +28,8 @@ class Bags:
 class Remote:
     """The parameter `recsplit.remote`: the model to ask, its replicas as host:port, the bags (none: tensors are forwarded as they are).
 
-    `hedge_ms` 0: never ask a second replica beside a slow one. `calls_at_once`: batches on their way, for each address, before the
-    next ones wait in Triton's queue and become one batch.
+    `hedge_ms` 0: never ask a second replica beside a slow one. `calls_at_once`: batches on their way, for each replica, before the
+    next ones wait in Triton's queue and become one batch. `hold_error_ms`: an error is sent so much later, see model.py.
     """
 
     model: str
@@ -41,6 +41,7 @@ class Remote:
     probe_ms: int
     resolve_ms: int
     calls_at_once: int
+    hold_error_ms: int
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Remote":
@@ -62,9 +63,10 @@ class Remote:
     def _check(self, config: dict[str, Any]) -> None:
         if not self.replicas or not all(":" in replica for replica in self.replicas):
             raise ValueError(f"parameter '{PARAMETER}': replicas are host:port, at least one, and these are {list(self.replicas)}")
-        for name in ("timeout_ms", "attempts", "probe_ms", "resolve_ms", "calls_at_once"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) > 0):
-                raise ValueError(f"parameter '{PARAMETER}': {name} is {getattr(self, name)!r}, and must be a positive number")
+        least = {"timeout_ms": 1, "attempts": 1, "probe_ms": 1, "resolve_ms": 1, "calls_at_once": 1, "hedge_ms": 0, "hold_error_ms": 0}
+        for name, bound in least.items():
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= bound):
+                raise ValueError(f"parameter '{PARAMETER}': {name} is {getattr(self, name)!r}, and must be a number from {bound} on")
         if not self.bags:
             return
         inputs = {tensor["name"]: _elements(tensor) for tensor in config["input"]}
