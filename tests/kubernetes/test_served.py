@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -153,8 +154,12 @@ def rule(rendered: Rendered, kind: str) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.skipif(prometheus.BINARY is None, reason="prometheus is not installed (Debian's package of that name)")
 def test_every_query_gives_the_right_number_on_a_real_prometheus(rendered: Rendered, servers: dict[str, Server], tmp_path: Path) -> None:
-    addresses = {server.metrics_url.removeprefix("http://").removesuffix("/metrics"): group for group, server in servers.items()}
-    with prometheus.running(tmp_path, {address: pod_labels(rendered, group) for address, group in addresses.items()}) as found:
+    addresses = {address_of(server): group for group, server in servers.items()}
+    targets = {address: pod_labels(rendered, group) for address, group in addresses.items()}
+    with (
+        serve(rendered.models["shard-0"], models=["shop_embedding_0"]) as idle,
+        prometheus.running(tmp_path, targets | {address_of(idle): pod_labels(rendered, "shard-0") | {"pod": "idle"}}) as found,
+    ):
         asked, slowest_ms = ask(servers["front"], 8)
         time.sleep(2)  # the last ones are scraped
 
@@ -167,6 +172,11 @@ def test_every_query_gives_the_right_number_on_a_real_prometheus(rendered: Rende
         p95_query = expand(p95["metricsQuery"], pods, "pod")
         ((labels, p95_ms),) = found.query(p95_query)
         assert labels == {"pod": "shop-front-abc"} and 0 < p95_ms <= slowest_ms
+
+        # A pod that nobody asks has a summary of NaN, which is 0 ms.
+        chosen = {"namespace": NAMESPACE, "pod": "idle"}
+        ((_, raw),) = found.query(f'{queries.SUMMARY}{{{queries.matchers(**chosen)},quantile="0.95"}}')
+        assert math.isnan(raw) and found.query(expand(p95["metricsQuery"], chosen, "pod")) == [({"pod": "idle"}, 0)]
 
         for group in ("shard-0", "shard-1"):
             external = autoscaler(rendered, group)["external"]
@@ -182,8 +192,8 @@ def test_every_query_gives_the_right_number_on_a_real_prometheus(rendered: Rende
         # 2.51 takes every request for one that is answered by a response sender, errors too.
         servers["shard-1"].stop()
         external = autoscaler(rendered, "shard-1")["external"]["metric"]["selector"]["matchLabels"]
-        chosen = queries.matchers(namespace=NAMESPACE, app_kubernetes_io_component="front", **external)
-        counted = f"sum({queries.SUCCESSES}{{{chosen}}}) + sum({queries.FAILURES}{{{chosen}}})"
+        offers = queries.matchers(namespace=NAMESPACE, app_kubernetes_io_component="front", **external)
+        counted = f"sum({queries.SUCCESSES}{{{offers}}}) + sum({queries.FAILURES}{{{offers}}})"
         before = found.number(counted)
         with Client(servers["front"].grpc_url, "shop") as client:
             for _ in range(20):
@@ -191,6 +201,11 @@ def test_every_query_gives_the_right_number_on_a_real_prometheus(rendered: Rende
                     client.infer({"ids": np.full((3, 4), sharded.ROWS - 1)})
         time.sleep(2)
         assert found.number(counted) >= before + 20
+
+
+def address_of(server: Server) -> str:
+    """Where Prometheus scrapes a server."""
+    return server.metrics_url.removeprefix("http://").removesuffix("/metrics")
 
 
 def triggers(rendered: Rendered) -> list[dict[str, str]]:
