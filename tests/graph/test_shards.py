@@ -192,6 +192,18 @@ def test_sharded_ragged_bags_are_unsharded(kind: str, data: st.DataObject) -> No
         np.testing.assert_allclose(got[key], item, rtol=1e-4, atol=1e-5, err_msg=key)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("pooled", ["ReduceSum<keepdims=0>(v,one)", "ReduceMax<axes=[1],keepdims=0>(v)"])
+def test_tables_of_other_dtypes_are_sharded_too(dtype: Any, pooled: str) -> None:
+    kind = {np.float16: "float16", np.float64: "double"}[dtype]
+    text = f"(int64[N,5] a) => ({kind}[N,8] y) {{ v=Gather(t,a) y={pooled} }}"
+    arrays = {"t": table(50, 8, dtype=dtype), **({"one": CONSTANTS["one"]} if "one" in text else {})}
+    feeds = feeds_for(text, {"a": 50})
+    want, got = small(text, arrays)(feeds)["y"], in_shards(text, arrays, HALVES)(feeds)["y"]
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), rtol=5e-3 if dtype == np.float16 else 1e-9, atol=2e-2)
+
+
 HALVES = [[Segment("t", 0, 25)], [Segment("t", 25, 50)]]
 
 
