@@ -1,5 +1,6 @@
 """The manifests: from a plan, its values and its files to the texts of a kustomize base with overlays. Pure."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -79,7 +80,8 @@ def render(
 
 def values_text(plan: Plan, values: Values, *, sizes_from: str) -> str:
     """values.yaml with comments; `sizes_from` says where its sizes come from."""
-    return _one(_environment(), "values.yaml.j2", {"plan_name": plan.name, "values": values, "sizes_from": sizes_from})
+    context = {"plan_name": plan.name, "values": values, "asking": dataclasses.asdict(values.asking), "sizes_from": sizes_from}
+    return _one(_environment(), "values.yaml.j2", context)
 
 
 def object_name(values: Values, group: Group) -> str:

@@ -13,13 +13,11 @@ from recsplit.kubernetes.groups import FRONT, groups
 from recsplit.kubernetes.sizing import first_values
 from recsplit.kubernetes.values import Values, read_values
 from recsplit.partition.layout import Partition
-from recsplit.remotes import Asking, bags_config, remote_config
+from recsplit.remotes import bags_config, remote_config
 from recsplit.repository import CONFIG, Found
 from recsplit.serving.placement import has_bags
 
 _BACKEND = Path(__file__).parent.parent / "backends" / manifests.REMOTE
-#: Batches on their way to each replica: one is served while the next one travels.
-_CALLS_A_REPLICA = 2
 
 
 @dataclass(frozen=True)
@@ -98,10 +96,7 @@ def prepare(found: Found, output: Path, known: Known) -> Prepared:
 
 
 def configs(found: Found, values: Values) -> manifests.Configs:
-    """By group, the configs that differ from the repository's: remote models in the front, shards in their CSR form.
-
-    One host name stands for all replicas of a shard, so as many batches may be on their way as its most replicas take.
-    """
+    """By group, the configs that differ from the repository's: remote models in the front, shards in their CSR form."""
     plan, repository = found.plan, found.repository
     addresses = manifests.addresses(plan, values)
     texts: dict[str, dict[str, str]] = {FRONT: {}}
@@ -111,8 +106,7 @@ def configs(found: Found, values: Values) -> manifests.Configs:
         number, name = plan.shards.index(group.shard), group.shard.model.name
         text = (repository / name / CONFIG).read_text(encoding="utf-8")
         bags = has_bags(repository, plan, number)
-        asking = Asking(calls_at_once=_CALLS_A_REPLICA * manifests.servers(values, group).max_replicas)
-        texts[FRONT][name] = remote_config(plan, number, text, [addresses[name]], bags=bags, asking=asking)
+        texts[FRONT][name] = remote_config(plan, number, text, [addresses[name]], bags=bags, asking=values.asking)
         texts[group.name] = {name: bags_config(plan, number, text)} if bags else {}
     return texts
 

@@ -17,6 +17,7 @@ from recsplit.kubernetes.groups import Group, groups
 from recsplit.kubernetes.values import Delivery, Front, Label, Overlay, Prometheus, Servers, ShardServers, Values
 from recsplit.partition.layout import Partition
 from recsplit.plan import Plan, Shard
+from recsplit.remotes import Asking
 
 LEAST_BYTES = 300_000_000
 #: A `remote` model's process: Python, numpy and gRPC.
@@ -60,6 +61,7 @@ def first_values(
             "monitoring", (Label("app.kubernetes.io/name", "prometheus"),), "http://prometheus-operated.monitoring.svc:9090", (), 15
         ),
         autoscaler="hpa",
+        asking=Asking(),
         front=Front(**_servers(plan, front, files_bytes, profile, 1), p95_bound_ms=p95_bound_ms, bound_share=0.65),
         shards=tuple(
             ShardServers(

@@ -14,12 +14,16 @@ from typing import Literal
 import yaml
 
 from recsplit.errors import InputError
+from recsplit.remotes import Asking
 from recsplit.strict import read
 
 SCHEMA = 1
 
 #: A horizontal autoscaler does nothing while metric / target lies within 0.1 of 1.
 TOLERANCE = 0.1
+
+#: How a front asks a shard, where 0 means not at all.
+_MAY_BE_ZERO = ("hedge_ms", "hold_error_ms")
 
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -117,7 +121,10 @@ class Overlay:
 
 @dataclass(frozen=True)
 class Values:
-    """All of it. `name` begins the name of every object; `autoscaler` says whose autoscalers the overlays take."""
+    """All of it.
+
+    `name` begins the name of every object; `autoscaler` says whose autoscalers the overlays take; `asking`: how a front asks a shard.
+    """
 
     name: str
     image: str
@@ -126,6 +133,7 @@ class Values:
     delivery: Delivery
     prometheus: Prometheus
     autoscaler: Literal["hpa", "keda"]
+    asking: Asking
     front: Front
     shards: tuple[ShardServers, ...]
     dev: Overlay
@@ -188,6 +196,9 @@ def _problems(values: Values) -> Iterator[str]:
         yield f"user_id is {values.user_id}: expected the number of a user who isn't root"
     yield from _delivery(values.delivery)
     yield from _prometheus(values.prometheus)
+    for key, number in dataclasses.asdict(values.asking).items():
+        if number < (0 if key in _MAY_BE_ZERO else 1):
+            yield f"asking: {key} is {number}: expected {0 if key in _MAY_BE_ZERO else 1} or more"
     yield from _servers("front", values.front)
     if values.front.p95_bound_ms is not None and not values.front.p95_bound_ms > 0:
         yield f"front: p95_bound_ms is {values.front.p95_bound_ms}: expected more than 0, or null"

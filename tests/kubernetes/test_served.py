@@ -227,6 +227,9 @@ def test_the_command_renders_a_build_and_renders_it_again_from_its_values(run_re
     assert again.returncode == 0 and "Note" not in again.stderr and "250" not in first.stdout
     assert 'averageValue: "200"' in (target / "base/shard-0.yaml").read_text()
     assert "max_qps: 250" in values.read_text()
+    values.write_text(values.read_text().replace("hedge_ms: 0", "hedge_ms: 30"))
+    assert run_recsplit("render", "kubernetes", rendered.repository, "-o", target).returncode == 0
+    assert '\\"hedge_ms\\": 30' in (target / "base/front/shop_embedding_0.pbtxt").read_text()
     refused = run_recsplit("render", "kubernetes", rendered.repository, "-o", target, "--p95-bound-ms", "60")
     assert refused.returncode == 2 and "values.yaml exists, and it decides" in refused.stderr
     foreign = run_recsplit("render", "kubernetes", rendered.repository, "-o", rendered.repository)

@@ -61,6 +61,8 @@ def test_values_without_shards_are_read_back() -> None:
         (("prometheus", "address"), "prometheus:9090", "expected a URL"),
         (("prometheus", "scrape_interval_s"), 60, "1 to 30"),
         (("prometheus", "pod_labels"), (Label("a b", "c"),), "a b=c is no label"),
+        (("asking", "timeout_ms"), 0, "timeout_ms is 0: expected 1 or more"),
+        (("asking", "hedge_ms"), -1, "hedge_ms is -1: expected 0 or more"),
         (("front", "p95_bound_ms"), 0.0, "p95_bound_ms is 0.0"),
         (("front", "bound_share"), 1.5, "bound_share is 1.5"),
         (("front", "cpu"), 0.0, "cpu is 0.0"),
