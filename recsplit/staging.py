@@ -64,7 +64,7 @@ class Stage:
             for model in models:
                 self._swap(model)
             for model in gone:
-                (self.repository / model).rename(self._aside / model)
+                self._take_away(model)
             flush_one(self.repository)
         except BaseException as error:  # Ctrl-C too leaves the repository as it was
             for model in gone:
@@ -81,6 +81,9 @@ class Stage:
         shard = re.compile(re.escape(self.name) + "_embedding_[0-9]+")
         found = [path for path in self.repository.iterdir() if shard.fullmatch(path.name) and path.name not in models]
         return sorted(path.name for path in found if build_of(path) is not None and plan_file(path) is None)
+
+    def _take_away(self, model: str) -> None:
+        (self.repository / model).rename(self._aside / model)
 
     def _swap(self, model: str) -> None:
         new, old = self._models / model, self.repository / model

@@ -4,7 +4,7 @@ from recsplit.capacity.profile import PartProfile, Profile, curve
 from recsplit.plan import Role
 
 X = (1, 8, 64)
-LINES: dict[Role, tuple[float, float]] = {"embedding": (0.4, 0.02), "dense": (0.3, 0.01)}
+LINES: dict[Role, tuple[float, float]] = {"embedding": (0.4, 0.02), "shard": (0.2, 0.01), "dense": (0.3, 0.01)}
 SPREAD = (0.9, 0.92, 0.94, 0.96, 0.98, 1.0, 1.04, 1.08, 1.12, 1.16, 1.2)
 
 
@@ -18,7 +18,7 @@ def small(*, roles: tuple[Role, ...] = ("embedding", "dense"), overhead_ms: floa
         seen = [[value + overhead_ms / 2 for value in row] for row in samples]
         return PartProfile(f"shop_{role}", role, 1, 1, curve(X, samples), curve(X, slower), curve(X, seen), 0.9, 50_000_000, 1.5)
 
-    whole = [[(overhead_ms + sum(a + b * rows for a, b in LINES.values())) * factor for factor in SPREAD] for rows in X]
+    whole = [[(overhead_ms + sum(a + b * rows for a, b in map(LINES.__getitem__, roles))) * factor for factor in SPREAD] for rows in X]
     return Profile(
         model="shop",
         version=1,

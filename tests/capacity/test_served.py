@@ -138,3 +138,8 @@ def test_a_file_that_is_no_profile_is_refused(run_recsplit: Run, files: tuple[Pa
     done = run_recsplit("simulate", "/nowhere.json", "--workload", files[1])
     assert done.returncode == 2
     assert "/nowhere.json" in done.stderr
+
+
+def test_the_profile_of_a_sharded_model_is_refused_rather_than_half_simulated() -> None:
+    with pytest.raises(InputError, match="sharded"):
+        served.pools(small(roles=("embedding", "shard", "dense")), {})

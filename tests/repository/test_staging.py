@@ -14,8 +14,10 @@ import pytest
 
 from recsplit import disk
 from recsplit.errors import InputError, RecsplitError
+from recsplit.render import render
 from recsplit.repository import find
 from recsplit.staging import Stage, staging
+from tests.render.plans import shop
 from tests.repository.builds import build, contents, fill
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
@@ -84,10 +86,10 @@ class Stopping(Stage):
             raise KeyboardInterrupt
 
 
-def build_and_stop(repository: Path, model: str, *, after: bool) -> None:
+def build_and_stop(repository: Path, model: str, *, after: bool, kind: type[Stage] = Stopping) -> None:
     with staging(repository, "shop") as stage:
         fill(stage, "b")
-        stage.__class__ = Stopping
+        stage.__class__ = kind
         stage.__dict__ |= {"stop": model, "after": after}
         stage.publish()
 
@@ -104,6 +106,35 @@ def test_an_interrupted_move_is_undone(first: bool, model: str, after: bool, tmp
     with pytest.raises(KeyboardInterrupt):
         build_and_stop(repository, model, after=after)
     assert contents(tmp_path) == before
+
+
+class StoppingLate(Stage):
+    """A stage whose publishing is interrupted as it takes a shard away."""
+
+    def _take_away(self, model: str) -> None:
+        super()._take_away(model)
+        if model == "shop_embedding_1":
+            raise KeyboardInterrupt
+
+
+def with_shards(repository: Path, count: int) -> None:
+    """A build of the shop that has shards, as far as the repository is concerned."""
+    with staging(repository, "shop") as stage:
+        fill(stage, "a")
+        text = render(shop(build="a"))["shop_embedding/config.pbtxt"]
+        stage.write({f"shop_embedding_{number}/config.pbtxt": text for number in range(count)})
+        stage.publish()
+
+
+def test_shards_that_the_new_build_lacks_go_and_come_back_where_it_is_interrupted(tmp_path: Path, exchanging: bool) -> None:
+    repository = tmp_path / "models"
+    with_shards(repository, 2)
+    before = contents(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        build_and_stop(repository, "", after=False, kind=StoppingLate)
+    assert contents(tmp_path) == before
+    with_shards(repository, 1)
+    assert sorted(path.name for path in repository.iterdir()) == ["shop", "shop_dense", "shop_embedding", "shop_embedding_0"]
 
 
 @pytest.fixture(params=[True, False], ids=["exchange", "rename"])
