@@ -14,9 +14,11 @@ from recsplit.errors import RecsplitError
 
 @dataclass(frozen=True)
 class Peak:
-    """A finished process: wall time, largest resident memory as the kernel counts it (mapped pages of files too), and its private part."""
+    """A finished process: wall time, processor time of all its threads, largest resident memory as the kernel counts it
+    (mapped pages of files too), and its private part."""
 
     seconds: float
+    cpu_s: float
     resident_bytes: int
     anonymous_bytes: int
 
@@ -45,7 +47,7 @@ def recsplit(arguments: Sequence[str], folder: Path) -> Peak:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise RecsplitError(f"recsplit {' '.join(arguments[:3])} failed", hint="its own words are above", detail=said)
-    return Peak(seconds, usage.ru_maxrss * 1024, anonymous)
+    return Peak(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, anonymous)
 
 
 def _status(pid: int, key: str) -> int:

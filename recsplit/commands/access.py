@@ -28,8 +28,16 @@ SHOWN = (0.001, 0.01, 0.1, 0.5)
 @click.option("--workload", metavar="FILE", type=click.Path(path_type=Path), help="Draw ids by this workload's law instead.")
 @click.option("--queries", type=click.IntRange(1), default=10_000, show_default=True, help="How many to draw.")
 @click.option("--query-size", type=click.FloatRange(0, min_open=True), default=1, show_default=True, help="Rows in a query, in the mean.")
-@click.option("--merge", "merge", metavar="FILE", multiple=True, type=click.Path(path_type=Path), help="Add up access profiles; repeat it.")
+@click.option(
+    "--merge",
+    "merge",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Add up access profiles; repeat it. One alone is shown.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of drawn ids.")
+@click.option("--plot", metavar="FILE.svg", type=click.Path(path_type=Path), help="Draw the skew of the four tables that are read most.")
 @click.option("-o", "--output", metavar="FILE.npz", type=click.Path(path_type=Path), help="Write the access profile there.")
 @json_option
 def command(
@@ -42,6 +50,7 @@ def command(
     query_size: float,
     merge: tuple[Path, ...],
     seed: int,
+    plot: Path | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -60,15 +69,19 @@ def command(
         raise InputError("say where the accesses come from, in one way", hint="--trace FILE, --law LAW, --workload FILE or --merge FILE")
     if output is not None:
         refuse_output(output)
+    if plot is not None:
+        refuse_output(plot)
     if merge:
-        if output is None:
-            raise InputError("--merge needs a file to write to", hint="-o access.npz")
+        if output is None and len(merge) > 1:
+            raise InputError("--merge of several needs a file to write to", hint="-o access.npz")
         profiles = [access.read(path) for path in merge]
         for path, one in zip(merge, profiles, strict=True):
             access.check(one, plan.name, {table.name: table.rows for table in plan.tables}, origin=str(path))
-        with progress(f"Adding up {len(merge)} access profiles"):
-            _write(output, *access.merged(profiles))
-        profile = access.read(output)
+        profile = profiles[0]
+        if output is not None:
+            with progress(f"Adding up {len(merge)} access profiles"):
+                _write(output, *access.merged(profiles))
+            profile = access.read(output)
     else:
         counter = Counter(plan)
         if traces:
@@ -93,6 +106,8 @@ def command(
             _write(output, profile.about, profile.tables.items())
     with progress("Ordering rows by heat"):
         summary = _summary(profile)
+    if plot is not None:
+        _draw(plot, profile, summary["tables"])
     if as_json:
         show_json(summary)
         return
@@ -131,6 +146,29 @@ def _summary(profile: Any) -> dict[str, Any]:
         )
     about = profile.about
     return {"model": about.model, "queries": about.queries, "rows": about.rows, "unknown": about.unknown, "tables": tables}
+
+
+def _draw(path: Path, profile: Any, tables: list[dict[str, Any]]) -> None:
+    """Share of reads against share of rows, as the report draws it. Raises MissingExtra without matplotlib."""
+    from recsplit.disk import whole_file
+    from recsplit.errors import MissingExtra
+
+    try:
+        from recsplit_perf.report.figures import skew
+    except ModuleNotFoundError as error:
+        raise MissingExtra("matplotlib", "capacity", "a plot") from error
+    import numpy as np
+
+    from recsplit.partition.heat import candidates, read_before
+
+    curves = {}
+    for one in sorted(tables, key=lambda one: -one["gathers_per_query"])[:4]:
+        if one["gathers_per_query"] > 0:
+            cuts = candidates(one["rows"])
+            read = read_before(np.sort(profile.tables[one["table"]])[::-1], cuts)
+            curves[one["table"]] = (cuts / one["rows"], read / read[-1])
+    with whole_file(path) as file:
+        file.write(skew(curves, title=f"Reads of {profile.about.model}").encode())
 
 
 def _law(text: str) -> Any:

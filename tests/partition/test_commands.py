@@ -77,6 +77,13 @@ def test_a_law_is_counted_as_it_is_and_profiles_add_up(here: Path, capsys: pytes
     assert counts[0] + counts[1] == counts[2]
 
 
+def test_an_access_profile_is_shown_and_drawn(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = answer("access tiny --merge a.npz --plot skew.svg", capsys)
+    assert shown["queries"] == 100 and shown["tables"][1]["rows_read"] == 10
+    drawn = (here / "skew.svg").read_text()
+    assert "<svg" in drawn and all(f">{name}<" in drawn for name in ROWS)
+
+
 def test_every_algorithm_is_compared_by_one_objective(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = answer("partition tiny --access a.npz --qps 500 --min-mb 0.001 --dense-ms 2 --compare --algorithm paper", capsys)
     compared = {one["algorithm"]: one["cost"] for one in found["compared"]}
@@ -131,7 +138,7 @@ MISTAKES = [
     ("access tiny --law pareto=1", "not a law", "two-level"),
     ("access tiny --law zipf=99", "alpha is 99", ""),
     ("access tiny --trace trace.npz --query-size 9000", "less than one query", "longer trace"),
-    ("access tiny --merge a.npz", "needs a file", "-o"),
+    ("access tiny --merge a.npz --merge law.npz", "needs a file", "-o"),
     ("access tiny --merge p.txt -o b.npz", "no access profile", "recsplit access"),
     ("access tiny --law uniform -o no/b.npz", "folder no doesn't exist", "mkdir"),
     ("access nothing --law uniform", "not a folder", "recsplit build"),

@@ -47,8 +47,11 @@ def command(folder: Path, rows: int, accesses: int, alpha: float, qps: float, ou
         steps = measure(folder, rows, accesses, alpha, qps)
     except RecsplitError as error:
         raise click.ClickException("\n".join(text for text in (str(error), error.detail, f"Hint: {error.hint}") if text)) from error
-    columns = ("step", "seconds", "peak private GB", "peak RSS GB")
-    lines = [(one["step"], one["seconds"], one["peak_anonymous_bytes"] / 1e9, one["peak_resident_bytes"] / 1e9) for one in steps["steps"]]
+    columns = ("step", "seconds", "cpu_s", "peak private GB", "peak RSS GB")
+    lines = [
+        (one["step"], one["seconds"], one["cpu_s"], one["peak_anonymous_bytes"] / 1e9, one["peak_resident_bytes"] / 1e9)
+        for one in steps["steps"]
+    ]
     show_table(columns, lines, title=f"{rows:,} rows of {DIM}, {accesses:,} accesses")
     if output is not None:
         settings = {"rows": rows, "dim": DIM, "accesses": accesses, "alpha": alpha, "qps": qps}
@@ -78,6 +81,7 @@ def measure(folder: Path, rows: int, accesses: int, alpha: float, qps: float) ->
             {
                 "step": step,
                 "seconds": peak.seconds,
+                "cpu_s": peak.cpu_s,
                 "peak_anonymous_bytes": peak.anonymous_bytes,
                 "peak_resident_bytes": peak.resident_bytes,
             }
