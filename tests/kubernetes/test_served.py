@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from recsplit.client.failures import ServerError
 from recsplit.kubernetes import queries, rendering
 from recsplit.kubernetes.check import objects
 from recsplit.repository import find
-from recsplit.serving import Server, serve
+from recsplit.serving import Server, ports, serve, triton
 from tests.conftest import Run
 from tests.kubernetes import prometheus
 from tests.remote import sharded
@@ -125,6 +127,44 @@ def test_it_may_be_arranged_again_where_it_was_interrupted(rendered: Rendered, t
 
 def test_front_and_shards_answer_as_one(servers: dict[str, Server]) -> None:
     assert ask(servers["front"], 0.5)[0] > 0
+
+
+def test_triton_takes_the_arguments_of_a_pod_and_lets_nobody_unload_a_model(rendered: Rendered, tmp_path: Path) -> None:
+    found = {item["kind"]: item for item in objects((rendered.manifests / "base/shard-0.yaml").read_text())}
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["tritonserver"] and "--model-repository=/models" in container["args"]
+    chosen = ports.choose("127.0.0.1", {"HTTP": None, "gRPC": None, "metrics": None})
+    here: dict[str, object] = {
+        "model-repository": rendered.models["shard-0"],
+        "backend-directory": triton.prepare_backends(triton.find(), tmp_path),
+    }
+    here |= {f"{kind.lower()}-{key}": value for kind, port in chosen.items() for key, value in (("port", port), ("address", "127.0.0.1"))}
+    arguments = [argument for argument in container["args"] if not argument.startswith("--model-repository=")]
+    arguments += [f"--{key}={value}" for key, value in here.items()]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [triton.find().binary, *arguments], env=triton.environment(triton.find()), cwd=tmp_path, stdout=log, stderr=log
+        )
+    try:
+        url = f"http://127.0.0.1:{chosen['HTTP']}"
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            wait_until_it_answers(url + container[probe]["httpGet"]["path"], process)
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(urllib.request.Request(f"{url}/v2/repository/models/shop_embedding_0/unload", data=b"{}"), timeout=10)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:  # refused, or 400 while models load
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def expand(query: str, matchers: dict[str, str], by: str) -> str:
