@@ -28,7 +28,7 @@ from recsplit.capacity.sizes import Fixed
 from recsplit.commands.output import progress, show_table, size_text
 from recsplit.errors import RecsplitError
 from recsplit.partition import access, layout, utility
-from recsplit.plan import Plan, Segment
+from recsplit.plan import Place, Plan, Segment
 from recsplit.repository import find
 from recsplit.serving import Server, serve
 from recsplit.serving.fleet import Fleet, serve_fleet
@@ -40,8 +40,10 @@ from recsplit_perf.queries import Ready
 FACTORY = "recsplit.zoo.elasticrec:rm1"
 SCENARIO = Path("perf/scenarios/elasticrec.toml")
 LAW = TwoLevel(0.9, 0.1)
-WHOLE, FLEET = "whole model x2", "fleet"
+WHOLE, FLEET, INSIDE = "whole model x2", "fleet", "fleet, hot rows in the fronts"
+#: Servers of each part. Where the hot rows lie in the fronts, their shard has no servers of its own.
 REPLICAS = {"front": 2, "0": 2, "1": 1}
+FLEETS: dict[str, dict[str, int]] = {FLEET: REPLICAS, INSIDE: {"front": 2, "1": 1}}
 CONNECTIONS = 8
 #: Queries after which ElasticRec looks which rows were read (its section 6.2).
 FIRST = 1000
@@ -99,18 +101,21 @@ def benchmark(scale: float, query_rows: int, seconds: float) -> dict[str, Any]:
             build(folder / WHOLE, scale)
         plan = find(folder / WHOLE).plan
         with progress("Building it in two shards"):
-            write_partition(folder, plan)
+            write_partition(folder, plan, "own")
             build(folder / FLEET, scale, "--partition", str(folder / "partition.json"), "--access", str(folder / "access.npz"))
+        with progress("And once more, with the hot rows in the fronts"):
+            write_partition(folder, plan, "front")
+            build(folder / INSIDE, scale, "--partition", str(folder / "partition.json"), "--access", str(folder / "access.npz"))
         sharded = find(folder / FLEET).plan
         pool = queries.pool(plan, dataclasses.replace(workload.read(SCENARIO), sizes=Fixed(query_rows)), np.random.default_rng(1))
         rounds: list[Round] = []
         differences = {}
-        for system in (WHOLE, FLEET):
+        for system in (WHOLE, *FLEETS):
             with progress(f"{system}: answers, and the closed loop"), running(system, folder) as servers:
                 differences[system] = compare(folder / system, servers)
                 rounds.append(measure(system, servers, pool, seconds, None, allocated(system, sharded)))
         rate = 0.5 * min(item.queries_per_s for item in rounds)
-        for system in (FLEET, WHOLE):
+        for system in (*FLEETS, WHOLE):
             with progress(f"{system}: again, and at {rate:.0f} queries/s"), running(system, folder) as servers:
                 rounds.append(measure(system, servers, pool, seconds, rate, allocated(system, sharded)))
     return {
@@ -123,7 +128,7 @@ def benchmark(scale: float, query_rows: int, seconds: float) -> dict[str, Any]:
             "rows": plan.tables[0].rows,
             "table_bytes": sum(table.size_bytes for table in plan.tables),
             "shard_bytes": [shard.size_bytes for shard in sharded.shards],
-            "replicas": REPLICAS,
+            "replicas": FLEETS,
             "ids": asdict(LAW),
             "query_rows": query_rows,
             "seconds": seconds,
@@ -132,7 +137,7 @@ def benchmark(scale: float, query_rows: int, seconds: float) -> dict[str, Any]:
         },
         "largest_difference": differences,
         "utility": utilities(plan, query_rows),
-        "systems": {system: summary([item for item in rounds if item.system == system]) for system in (WHOLE, FLEET)},
+        "systems": {system: summary([item for item in rounds if item.system == system]) for system in (WHOLE, *FLEETS)},
         "rounds": [asdict(item) for item in rounds],
     }
 
@@ -146,8 +151,8 @@ def build(repository: Path, scale: float, *more: str) -> None:
         raise RecsplitError("recsplit build failed", hint="see its own words above", detail=done.stderr.strip())
 
 
-def write_partition(folder: Path, plan: Plan) -> None:
-    """access.npz and partition.json: each table's rows by the law's own heat, its hottest tenth in shard 0 and the rest in shard 1."""
+def write_partition(folder: Path, plan: Plan, hot: Place) -> None:
+    """access.npz and partition.json: each table's rows by the law's own heat, its hottest tenth in shard 0 (placed `hot`)."""
     counts = {}
     for table in plan.tables:
         by_row = np.empty(table.rows, np.uint32)
@@ -159,7 +164,7 @@ def write_partition(folder: Path, plan: Plan) -> None:
     shards = tuple(
         layout.ShardLayout(
             segments=tuple(Segment(table, bound[part], bound[part + 1]) for table, bound in bounds.items()),
-            place="own",
+            place="own" if part else hot,
             replicas=REPLICAS[str(part)],
             gathers_per_query=share * sum(lookup.width for lookup in plan.lookups),
             size_bytes=sum(
@@ -186,8 +191,8 @@ class Running:
 def running(system: str, folder: Path) -> Iterator[Running]:
     """One of the two systems, for the time of the context."""
     with ExitStack() as stack:
-        if system == FLEET:
-            fleet: Fleet = stack.enter_context(serve_fleet(folder / FLEET, replicas=REPLICAS))
+        if system in FLEETS:
+            fleet: Fleet = stack.enter_context(serve_fleet(folder / system, replicas=FLEETS[system]))
             yield Running(fleet.fronts, tuple(member.server for member in fleet.members if member.server is not None))
         else:
             servers = tuple(stack.enter_context(serve(folder / WHOLE)) for _ in range(2))
@@ -226,7 +231,7 @@ def memory(servers: Sequence[Server], allocated_bytes: int) -> Memory:
 
 
 def allocated(system: str, sharded: Plan) -> int:
-    """Bytes of rows that all servers of the system hold."""
+    """Bytes of rows that all servers of the system hold; two hold the hot ones, wherever these are placed."""
     if system == WHOLE:
         return 2 * sum(table.size_bytes for table in sharded.tables)
     return sum(REPLICAS[str(number)] * shard.size_bytes for number, shard in enumerate(sharded.shards))
@@ -244,7 +249,7 @@ def utilities(plan: Plan, query_rows: int) -> dict[str, Any]:
         shares.append([*utility.counted(ranks[rows], (0, bound, table.rows)), *utility.counted(ranks[rows], (0, table.rows))])
     hot, cold, whole = (round(float(value), 4) for value in np.mean(shares, axis=0))
     mean = (REPLICAS["0"] * hot + REPLICAS["1"] * cold) / (REPLICAS["0"] + REPLICAS["1"])
-    return {"queries": FIRST, "hot shard": hot, "cold shard": cold, WHOLE: whole, FLEET: round(mean, 4)}
+    return {"queries": FIRST, "hot shard": hot, "cold shard": cold, WHOLE: whole, FLEET: round(mean, 4), INSIDE: round(mean, 4)}
 
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:

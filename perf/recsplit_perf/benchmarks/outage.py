@@ -112,7 +112,7 @@ def benchmark(seconds: float) -> dict[str, Any]:
         with progress("Building RM1 with few rows, whole and in two shards"):
             build(folder / WHOLE, SCALE)
             plan = find(folder / WHOLE).plan
-            write_partition(folder, plan)
+            write_partition(folder, plan, "own")
             build(folder / FLEET, SCALE, "--partition", str(folder / "partition.json"), "--access", str(folder / "access.npz"))
         with progress("Starting the fleet"):
             fleet = serve_fleet(folder / FLEET, replicas=REPLICAS)
