@@ -16,10 +16,8 @@ from recsplit.graph.shards import PLACES_FILE, Sharded, ShardTable
 from recsplit.parts import MODEL_FILE
 from recsplit.picked import Picked
 from recsplit.plan import Reading
+from recsplit.remotes import BAGS_FILE
 from recsplit.tables import Entry, write_external
-
-#: The shard in the form in which a server of its own is asked: rows and offsets in, pooled vectors out.
-BAGS_FILE = "bags.onnx"
 
 
 def write(

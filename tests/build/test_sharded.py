@@ -15,7 +15,7 @@ from recsplit.build import Built
 from recsplit.client import Client
 from recsplit.errors import InputError, RecsplitError
 from recsplit.partition import access, layout
-from recsplit.parts import MODEL_FILE, session
+from recsplit.parts import MODEL_FILE, joined, session
 from recsplit.plan import Segment, Shard
 from recsplit.repository import find
 from recsplit.serving import serve
@@ -163,6 +163,18 @@ def test_the_csr_form_of_a_shard_pools_as_the_shard_does(by_heat: Built) -> None
             want = partial[next(name for name in partial if name.startswith(reading.output))].astype(np.float64)
             got = pooled[f"pooled_{number}"].astype(np.float64).reshape(want.shape) / np.array(widths, np.float32)[None, :, None]
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_no_csr_form_where_a_maximum_takes_in_the_zeros_of_unknown_ids(tmp_path: Path) -> None:
+    """They are no shard's rows, so that in CSR they would be missing from the maximum; the batched form has them."""
+    made = built(tmp_path, RANKER, ARRAYS, partition=partition_file(tmp_path / "p.json", SHARDS), unknown_ids="zero")
+    assert made.plan.readings == () and not list(made.repository.rglob("bags.onnx"))
+    asked = queries(4)
+    asked["viewed"][2] = 777  # a maximum of nothing but zeros
+    want = expected({**asked, "viewed": asked["viewed"] % 500})
+    items = ITEMS[asked["bought"][2]].mean(axis=0)
+    want[2] = (USERS[asked["user"][2]] * items).sum() + BIAS[asked["bought"][2]].sum()
+    np.testing.assert_allclose(joined(made.repository, made.plan)(asked)["score"].astype(np.float64), want, rtol=1e-4, atol=1e-5)
 
 
 def test_a_build_with_fewer_shards_takes_the_others_away(tmp_path: Path) -> None:
