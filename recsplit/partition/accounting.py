@@ -116,7 +116,7 @@ def pack(containers: Sequence[Container], node: Node) -> Packing:
     Raises InputError where a container is larger than a node.
     """
     room = (node.cores, node.memory_bytes, float(node.gpus))
-    needs: list[tuple[float, ...]] = []
+    needs: list[tuple[tuple[float, ...], int]] = []
     for kind in containers:
         need = (kind.cores, kind.size_bytes, float(kind.gpus))
         if any(wanted > has * (1 + _SLACK) for wanted, has in zip(need, room, strict=True)):
@@ -125,16 +125,23 @@ def pack(containers: Sequence[Container], node: Node) -> Packing:
                 f"and a {node.name} has {room[0]:g}, {room[1] / 1e9:.3g} GB and {node.gpus}",
                 hint="take larger nodes, or cut the tables into more shards",
             )
-        shares = tuple(wanted / has if has else 0.0 for wanted, has in zip(need, room, strict=True))
-        needs += [shares] * kind.replicas
-    totals = [sum(shares[scarce] for shares in needs) for scarce in range(len(room))]
-    left: list[list[float]] = []
-    for shares in sorted(needs, key=lambda shares: (max(shares), sum(shares)), reverse=True):
-        fitting = (has for has in left if all(need <= free + _SLACK for need, free in zip(shares, has, strict=True)))
-        chosen = next(fitting, None)
-        if chosen is None:
-            chosen = [1.0] * len(room)
-            left.append(chosen)
-        for scarce, part in enumerate(shares):
-            chosen[scarce] -= part
-    return Packing(len(left), math.ceil(max(totals, default=0.0) - _SLACK))
+        needs.append((tuple(wanted / has if has else 0.0 for wanted, has in zip(need, room, strict=True)), kind.replicas))
+    totals = [sum(shares[scarce] * count for shares, count in needs) for scarce in range(len(room))]
+    servers: list[list[float]] = []  # what is free of each
+    for shares, count in sorted(needs, key=lambda one: (max(one[0]), sum(one[0])), reverse=True):
+        left = count
+        for free in servers:
+            left -= _fill(free, shares, left)
+        while left:
+            servers.append([1.0] * len(room))
+            left -= _fill(servers[-1], shares, left)
+    return Packing(len(servers), math.ceil(max(totals, default=0.0) - _SLACK))
+
+
+def _fill(free: list[float], shares: tuple[float, ...], count: int) -> int:
+    """Put as many of `count` replicas alike onto a server as fit; returns how many."""
+    fitting = min((int((has + _SLACK) / need) for has, need in zip(free, shares, strict=True) if need > 0), default=count)
+    placed = min(fitting, count)
+    for scarce, need in enumerate(shares):
+        free[scarce] -= placed * need
+    return placed
