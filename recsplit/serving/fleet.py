@@ -110,7 +110,7 @@ class Fleet:
                 now = time.monotonic()
                 member.ends_s = [*(at for at in member.ends_s if now - at < _ENDS_S), now]
                 if len(member.ends_s) >= _MOST_ENDS:
-                    server.wait()  # raises, with the log
+                    _broken(member, server)
                 notice(f"{member.name} ended by itself, and is started again")
                 self.start_member(member)
                 notice(f"{member.name} is back")
@@ -202,7 +202,19 @@ def _start_all(fleet: Fleet) -> None:
         try:
             member.server.await_ready(max(deadline - time.monotonic(), 1.0))
         except RecsplitError as error:
-            raise RecsplitError(f"{member.name}: {error}", hint=error.hint, detail=error.detail) from error
+            raise _named(member, error) from error
+
+
+def _broken(member: Member, server: Server) -> None:
+    """Raise the error of a server that ended by itself."""
+    try:
+        server.wait()
+    except RecsplitError as error:
+        raise _named(member, error) from error
+
+
+def _named(member: Member, error: RecsplitError) -> RecsplitError:
+    return RecsplitError(f"{member.name}: {error}", hint=error.hint, detail=error.detail)
 
 
 def _stop(servers: Sequence[Server]) -> None:

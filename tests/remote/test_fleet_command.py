@@ -63,6 +63,25 @@ def test_a_server_that_dies_is_started_again_and_ctrl_c_ends_all_of_them(folder:
     ]  # fmt: skip
 
 
+def test_a_server_that_dies_again_and_again_ends_the_fleet_with_its_log(folder: Path) -> None:
+    with start(folder, "--fleet", "--json") as process:
+        assert process.stdout is not None and process.stderr is not None
+        port = json.loads(process.stdout.readline())["servers"][0]["http_url"].rpartition(":")[2]
+        told = ""
+        for _ in range(3):
+            (pid,) = processes(f"--http-port={port}")
+            os.kill(pid, signal.SIGKILL)
+            for line in process.stderr:
+                told += line
+                if "is back" in line:
+                    break
+        process.wait(60)
+    assert process.returncode == 1
+    assert "Error: shard 0 replica 0: the Triton server ended by itself (signal SIGKILL)" in told
+    assert told.count("is started again") == 2
+    assert not processes("recsplit-fleet-")
+
+
 def test_without_json_it_shows_every_server_and_a_request_that_works(folder: Path) -> None:
     with start(folder, "--fleet") as process:
         text = read_until(process, "Ctrl-C stops all servers")
