@@ -27,7 +27,7 @@ SHOWN = (0.001, 0.01, 0.1, 0.5)
 @click.option("--law", metavar="LAW", help="Draw ids instead: uniform, zipf=ALPHA or two-level=HOT_SHARE[,HOT_ROWS].")
 @click.option("--workload", metavar="FILE", type=click.Path(path_type=Path), help="Draw ids by this workload's law instead.")
 @click.option("--queries", type=click.IntRange(1), default=10_000, show_default=True, help="How many to draw.")
-@click.option("--query-size", type=click.FloatRange(0, min_open=True), default=1, show_default=True, help="Rows in a query, in the mean.")
+@click.option("--query-size", type=click.FloatRange(0, min_open=True), help="Rows in a query, in the mean; 1 without, or as Triton saw.")
 @click.option(
     "--merge",
     "merge",
@@ -47,7 +47,7 @@ def command(
     law: str | None,
     workload: Path | None,
     queries: int,
-    query_size: float,
+    query_size: float | None,
     merge: tuple[Path, ...],
     seed: int,
     plot: Path | None,
@@ -58,7 +58,8 @@ def command(
 
     A trace is a .npz, or with the extra `parquet` a .parquet, of what clients sent: an array for each input that ids come
     in, one row for each row asked for; lists of ids are [rows, ids]. It may be larger than memory. Where ids are hashed on
-    their way, give the rows that were read instead, as an array rows/TABLE [rows, any].
+    their way, give the rows that were read instead, as an array rows/TABLE [rows, any]. A .json is live traffic, as
+    Triton writes it with --trace-config triton,file=FILE.json, level=TIMESTAMPS and level=TENSORS.
     """
     from recsplit.partition import access
     from recsplit.partition.counting import Counter
@@ -85,23 +86,28 @@ def command(
     else:
         counter = Counter(plan)
         if traces:
+            from recsplit.partition.live import is_live
             from recsplit.partition.traces import chunks
 
+            requests = 0
             for path in traces:
                 size = path.stat().st_size if path.is_file() else None
                 with progress(f"Counting {path}", total=size) as advance:
                     for chunk in chunks(path, plan, advance):
                         counter.add(chunk)
+                        requests += 1
+            if query_size is None and all(map(is_live, traces)):
+                query_size = counter.rows / requests
             sources = tuple(str(path) for path in traces)
         else:
             skew = _law(law) if law is not None else _workload(workload)
-            rows = max(round(queries * query_size), 1)
+            rows = max(round(queries * (query_size or 1)), 1)
             with progress(f"Drawing {rows:,} rows", total=rows) as advance:
                 for drawn in _drawn(plan, skew, rows, seed):
                     counter.add(drawn)
                     advance(len(next(iter(drawn.values()))))
             sources = (f"{law or workload}, seed {seed}",)
-        profile = counter.profile(query_size, sources)
+        profile = counter.profile(query_size or 1, sources)
         if output is not None:
             _write(output, profile.about, profile.tables.items())
     with progress("Ordering rows by heat"):

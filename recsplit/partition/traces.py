@@ -1,4 +1,4 @@
-"""Traces of what clients sent, read a chunk at a time: .npz of arrays, or .parquet (with pyarrow), larger than memory or not."""
+"""Traces of what clients sent, a chunk at a time: .npz, .parquet (with pyarrow), or Triton's own .json; larger than memory or not."""
 
 import contextlib
 import importlib
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.errors import InputError, MissingExtra
-from recsplit.partition import npy
+from recsplit.partition import live, npy
 from recsplit.partition.counting import ROWS, needed
 from recsplit.plan import Plan
 
@@ -29,10 +29,13 @@ FORMATS = "expected a .npz or .parquet with an array for each input: recsplit ac
 def chunks(path: Path, plan: Plan, advance: Callable[[int], None] = lambda _bytes: None) -> Iterator[dict[str, Array]]:
     """The inputs that the plan's lookups read, in chunks of rows; `advance` is told bytes of the trace that were read.
 
-    Raises InputError where the file can't be read, is no trace, or lacks an input; MissingExtra for Parquet without pyarrow.
+    A trace of Triton's comes one request at a time. Raises InputError where the file can't be read, is no trace, or lacks an input;
+    MissingExtra for Parquet without pyarrow.
     """
     try:
-        if path.suffix == ".parquet":
+        if live.is_live(path):
+            yield from live.requests(path, plan, advance)
+        elif path.suffix == ".parquet":
             yield from _parquet(path, plan, advance)
         else:
             yield from _npz(path, plan, advance)

@@ -8,8 +8,10 @@ import pytest
 
 from recsplit.capacity.profile import to_json as profile_json
 from recsplit.cli import main
+from recsplit.client import Client
 from recsplit.commands import partition
 from recsplit.partition import access, algorithms, layout
+from recsplit.serving import serve
 from tests.capacity.profiles import small
 
 ROWS = {"user": 1000, "item": 400, "tags": 100}
@@ -29,8 +31,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         assert main(shlex.split(arguments)) == 0
     (folder / "q.json").write_text((folder / "p.json").read_text().replace('"tiny"', '"other"'))
-    for name in ("p.txt", "p.parquet"):
+    for name in ("p.txt", "p.parquet", "text.json"):
         (folder / name).write_text("hello")
+    (folder / "empty.json").write_text("[]")
     (folder / "profile.json").write_text(profile_json(small()))
     for model, name, tables in (("other", "other", ROWS), ("tiny", "tables", {"user": 1000}), ("tiny", "rows", {**ROWS, "tags": 5})):
         with (folder / f"{name}.npz").open("wb") as file:
@@ -75,6 +78,20 @@ def test_a_law_is_counted_as_it_is_and_profiles_add_up(here: Path, capsys: pytes
     assert both["queries"] == 2100 and both["rows"] == 23_000
     counts = [access.read(here / name).tables["tags"].sum() for name in ("a.npz", "drawn.npz", "both.npz")]
     assert counts[0] + counts[1] == counts[2]
+
+
+@pytest.mark.slow
+def test_live_traffic_is_counted_from_tritons_own_trace(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    traced = (f"triton,file={here}/live.json", "level=TIMESTAMPS", "level=TENSORS", "rate=1")
+    arguments = [f"--trace-config={item}" for item in traced]
+    with serve(here / "tiny", models=["tiny"], extra_args=arguments) as server, Client(server.grpc_url, "tiny") as client:
+        for first in (0, 500):
+            ids = np.arange(first, first + 4)
+            client.infer({"dense": np.zeros((4, 4), np.float32), "user": ids, "item": ids % 7, "tags": np.full((4, 5), 99)})
+    told = answer("access tiny --trace live.json -o live.npz", capsys)
+    assert (told["queries"], told["rows"], told["unknown"]) == (2, 8, 0)
+    tables = access.read(here / "live.npz").tables
+    assert np.flatnonzero(tables["user"]).tolist() == [0, 1, 2, 3, 500, 501, 502, 503] and tables["tags"][99] == 40
 
 
 def test_an_access_profile_is_shown_and_drawn(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +151,8 @@ MISTAKES = [
     ("access tiny --trace nothing.npz", "nothing.npz can't be read", ".npz"),
     ("access tiny --trace p.txt", "no .npz", ".parquet"),
     ("access tiny --trace p.parquet", "no Parquet", ".npz"),
+    ("access tiny --trace text.json", "no trace of Triton's", "--trace-config"),
+    ("access tiny --trace empty.json", "no request to 'tiny_embedding'", "level=TENSORS"),
     ("access tiny --law zipf", "can't be read", "zipf=ALPHA"),
     ("access tiny --law pareto=1", "not a law", "two-level"),
     ("access tiny --law zipf=99", "alpha is 99", ""),
