@@ -223,13 +223,20 @@ def _measured(found: Sequence[Measured]) -> Section:
     note = (
         "a/b decides: how many rows of a table an item must gather for the gathering to take as long as the call. The paper has 6.6. "
         f"With {measured.ITEMS[0]} items a query calls outweigh gathers, and the best cut is coarse; with {measured.ITEMS[1]:,} a/b is "
-        "near the paper's. As much depends on how large a whole container is: with one core it holds all tables for little traffic, "
-        "and shards win by much; with a socket's cores, whose instances share one copy of the tables (recsplit maps them), most of "
-        "the gain is gone where calls dominate. In the paper a whole container gathers as fast as 47 of its shards' (figure 5 against "
-        "figure 9). The target asks for ten whole containers in each row. The tables were scaled to a hundredth for the profile: "
-        "caches hold more of them than of 20 million rows, so that b is too small."
+        "near the paper's. As much depends on how large a whole container is. With one core it holds all tables for little traffic, "
+        f"and shards win ({_ratios(one, 1)}x). With a socket's cores, whose instances share one copy of the tables (recsplit maps "
+        f"them), the ratio is {_ratios(one, measured.CORES[-1])}: below 1, one-core shards take more than they save, as each of many "
+        "small containers has memory of its own. With shards' containers as large as the whole's, and as many times the traffic, the "
+        "rows of one core hold. In the paper a whole container gathers as fast as 47 of its shards' (figure 5 against figure 9), and "
+        f"one of those takes 0.3 GB beside its rows. The target asks for {measured.WHOLE} whole containers in each row. The tables "
+        "were scaled to a hundredth for the profile: caches hold more of them than of 20 million rows. Other work on the machine "
+        "makes both a and b larger; the load average tells."
     )
     return Section("With recsplit's own profile", lead, pictures.measured(found), Table(columns, tuple(rows)), note=note)
+
+
+def _ratios(one: Measured, cores: int) -> str:
+    return " and ".join(f"{found.memory_ratio:.2f}" for found in one.answers if found.question.whole_cores == cores)
 
 
 def _gains(found: Sequence[Gain], *, paper_cases: bool) -> Section:

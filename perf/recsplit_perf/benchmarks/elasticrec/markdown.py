@@ -12,7 +12,7 @@ MARKUP = {ord(letter): f"\\{letter}" for letter in "<*_|"}
 
 def markdown(result: Result, sections: Sequence[Section]) -> str:
     """The page: facts, then each section with its table."""
-    profiles = "".join(f" --profile {one.model}.json" for one in result.measured)
+    profiles = "".join(f" --profile perf/results/{one.model}_profile.json" for one in result.measured)
     lines = [
         "# ElasticRec: whole models against shards",
         "",
