@@ -41,7 +41,8 @@ def settings_of(
         settings = measured.settings(known, qps, query_size, sum(table.size_bytes for table in plan.tables))
     changes: dict[str, Any] = {"max_shards": max_shards}
     if call_ms is not None:
-        changes["fit"] = Fit(*_numbers("--call-ms", call_ms, 2, "A,B as in 10,1.524"), r2=1.0)
+        a_ms, b_ms = _numbers("--call-ms", call_ms, 2, "A,B as in 10,1.524")
+        changes["fit"] = Fit(a_ms, b_ms, r2=1.0)
     if min_mb is not None:
         changes["min_bytes"] = round(min_mb * 1e6)
     settings = dataclasses.replace(settings, **changes)
