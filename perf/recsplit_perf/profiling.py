@@ -14,30 +14,24 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsplit import samples
 from recsplit.capacity import ids
 from recsplit.capacity.profile import Curve, PartProfile, Profile, curve
 from recsplit.plan import Plan, Submodel
 from recsplit.repository import Found
 from recsplit.serving import serve
-from recsplit_perf import connection, processes
+from recsplit_perf import processes
 from recsplit_perf.closed import Closed
 from recsplit_perf.machine import provenance
 from recsplit_perf.neighbour import Neighbour, neighbour
-from recsplit_perf.queries import request
+from recsplit_perf.profile_points import Point, asked, gathers, sizes
 from recsplit_perf.wire import Wire
 
-Arrays = dict[str, NDArray[Any]]
-
-#: Different inputs at each size, so that caches don't hold all their rows.
-DISTINCT = 8
 #: What the neighbour runs at a time.
 NEIGHBOUR_ROWS = 64
 FEWEST, MOST = 2, 50  # samples of one point in one round
@@ -47,23 +41,6 @@ WARMING = 3
 #: Before a query of the whole: those of a load find threads and cores asleep, and waking them is part of the latency.
 PAUSE_S = 0.005
 ASKING_MS = 1.0  # about what it takes to read the statistics after each execution
-
-
-@dataclass(frozen=True)
-class Point:
-    """The requests of one size: of the ensemble, gRPC's and HTTP's, and of each sub-model by name; bytes of one answer of the ensemble."""
-
-    rows: int
-    whole: list[bytes]
-    http: list[bytes]
-    parts: dict[str, list[bytes]]
-    inputs: dict[str, Arrays]
-    response_bytes: int
-
-
-def sizes(largest: int) -> list[int]:
-    """1, 2, 4, .. up to and with `largest`."""
-    return [*(2**n for n in range(largest.bit_length()) if 2**n < largest), largest]
 
 
 def measure(
@@ -90,7 +67,7 @@ def measure(
         wire = stack.enter_context(Wire(server.grpc_url))
         closed = stack.enter_context(Closed(server.http_url, AT_ONCE))
         load_s = _load_times(wire, plan)
-        points = [_point(wire, plan, rows, law or ids.Uniform(), rng) for rows in sizes(plan.max_batch_size)]
+        points = [asked(wire, plan, rows, law or ids.Uniform(), rng) for rows in sizes(plan.max_batch_size)]
         runner = _Runner(wire, closed, plan, server.pid, seconds / rounds / len(points), stack, folder, found.repository)
         done = 0
         try:
@@ -106,7 +83,7 @@ def measure(
                 raise
         pss = _memory(server.pid, plan)
     measured = {"rounds": done, "asked_rounds": rounds, "seconds": seconds, "seed": seed, "ids": (law or ids.Uniform()).law}
-    return _profile(plan, {**origin, "measured": measured}, runner, points, load_s, pss, _gathers(plan, law or ids.Uniform(), rng))
+    return _profile(plan, {**origin, "measured": measured}, runner, points, load_s, pss, gathers(plan, law or ids.Uniform(), rng))
 
 
 class _Runner:
@@ -191,25 +168,6 @@ def _pinned(pids: list[int], cores: set[int]) -> Iterator[None]:
             processes.pin([*pids, os.getpid()], everywhere)
 
 
-def _point(wire: Wire, plan: Plan, rows: int, law: ids.Skew, rng: np.random.Generator) -> Point:
-    """Requests of one size; a part's inputs are what the parts before it answer."""
-    draw = samples.by_law(law, rng)
-    distinct = DISTINCT if rows <= 256 else 3  # larger ones fill memory, and fewer of them fill the caches
-    whole, http, parts = [], [], defaultdict(list)
-    first: dict[str, Arrays] = {}
-    for _ in range(distinct):
-        inputs = samples.rows(plan, rows, rng, draw=draw)
-        whole.append(request(plan.name, plan.inputs, inputs))
-        http.append(connection.request(plan.name, plan.inputs, inputs))
-        known = dict(inputs)
-        for part in plan.submodels:
-            parts[part.name].append(request(part.name, part.inputs, known))
-            first.setdefault(part.name, {tensor.name: known[tensor.name] for tensor in part.inputs})
-            if part is not plan.dense:
-                known |= wire.arrays(parts[part.name][-1])
-    return Point(rows, whole, http, dict(parts), first, len(wire.ask(whole[0])))
-
-
 def _as_model_takes(array: NDArray[Any], dims: tuple[int, ...]) -> NDArray[Any]:
     """One number a row travels as [batch, 1], and the model itself takes [batch]."""
     return array if dims else array.reshape(len(array))
@@ -236,20 +194,6 @@ def _owners(session: int, plan: Plan) -> dict[str, list[int]]:
 def _memory(session: int, plan: Plan) -> dict[str, int]:
     """PSS of these, in bytes."""
     return {name: sum(map(processes.pss_bytes, pids)) for name, pids in _owners(session, plan).items()}
-
-
-def _gathers(plan: Plan, law: ids.Skew, rng: np.random.Generator) -> float:
-    """Table rows that a row of the inputs reads, in the mean."""
-    inputs = samples.rows(plan, 256, rng, draw=samples.by_law(law, rng))
-    lengths = {bags.values: np.asarray(inputs[bags.lengths]) for bags in plan.bags}
-    total = 0.0
-    for lookup in plan.lookups:
-        if lookup.input in lengths:
-            of_features = lengths[lookup.input][:, slice(*lookup.columns) if lookup.columns else slice(None)]
-            total += float(of_features.astype(np.float64).sum(axis=1).mean())
-        else:
-            total += lookup.width
-    return total
 
 
 def _curve(taken: dict[int, list[float]]) -> Curve:

@@ -34,13 +34,13 @@ def command(
     from recsplit.capacity.profile import to_json
     from recsplit.disk import whole_file
     from recsplit.repository import find
-    from recsplit_perf import profiling
+    from recsplit_perf import profile_points, profiling
 
     found = find(repository, model)
     law = workloads.read(workload).ids if workload is not None else None
     if output is not None:
         refuse_output(output)
-    with progress(f"Measuring {found.plan.name}", total=rounds * len(profiling.sizes(found.plan.max_batch_size))) as advance:
+    with progress(f"Measuring {found.plan.name}", total=rounds * len(profile_points.sizes(found.plan.max_batch_size))) as advance:
         profile = profiling.measure(found, seconds=seconds, rounds=rounds, law=law, seed=seed, advance=advance)
     if output is not None:
         with whole_file(output) as file:

@@ -149,9 +149,9 @@ def _profile(built: "Found", wanted: "Workload", folder: Path) -> "Profile":
     """Measure a profile with the workload's id law, and keep it."""
     from recsplit.capacity.profile import to_json
     from recsplit.disk import whole_file
-    from recsplit_perf import profiling
+    from recsplit_perf import profile_points, profiling
 
-    steps = ROUNDS * len(profiling.sizes(built.plan.max_batch_size))
+    steps = ROUNDS * len(profile_points.sizes(built.plan.max_batch_size))
     with progress(f"Profiling {built.plan.name}", total=steps) as advance:
         found = profiling.measure(built, seconds=PROFILE_S, rounds=ROUNDS, law=wanted.ids, advance=advance)
     with whole_file(folder / "profile.json") as file:

@@ -15,7 +15,7 @@ from recsplit.capacity.profile import Profile, from_json
 from recsplit.errors import RecsplitError
 from recsplit.repository import find
 from recsplit.serving import Server
-from recsplit_perf import processes, profiling
+from recsplit_perf import processes, profile_points, profiling
 from recsplit_perf.neighbour import neighbour
 from recsplit_perf.queries import request
 from recsplit_perf.wire import Wire
@@ -28,9 +28,9 @@ def profile(tiny: Path) -> Profile:
 
 
 def test_every_size_up_to_the_largest_is_measured() -> None:
-    assert profiling.sizes(1) == [1]
-    assert profiling.sizes(64) == [1, 2, 4, 8, 16, 32, 64]
-    assert profiling.sizes(100) == [1, 2, 4, 8, 16, 32, 64, 100]
+    assert profile_points.sizes(1) == [1]
+    assert profile_points.sizes(64) == [1, 2, 4, 8, 16, 32, 64]
+    assert profile_points.sizes(100) == [1, 2, 4, 8, 16, 32, 64, 100]
 
 
 def test_a_profile_has_every_curve(profile: Profile) -> None:
