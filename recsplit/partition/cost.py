@@ -89,9 +89,7 @@ class Settings:
         positive = {"target_qps": self.target_qps, "max_shards": self.max_shards}
         for name, value in positive.items():
             if not (math.isfinite(value) and value > 0):
-                raise InputError(
-                    f"{name} is {value:g}: expected more than 0", hint="targets are queries a second, shards of one table are counted"
-                )
+                raise InputError(f"{name} is {value:g}: expected more than 0", hint="--qps 100, --max-shards 8")
         if self.fit.a_ms < 0 or self.fit.b_ms < 0 or self.fit.a_ms + self.fit.b_ms <= 0 or not math.isfinite(self.fit.a_ms + self.fit.b_ms):
             raise InputError(
                 f"a call of {self.fit.a_ms:g} + {self.fit.b_ms:g} ms a row can't be", hint="both are 0 or more, and not both are 0"
