@@ -62,10 +62,10 @@ def test_a_wide_and_a_deep_table_on_each_of_26_inputs_unsqueeze_each_input_once(
 
 
 def test_cutting_hundreds_of_tables_takes_seconds_and_no_square_of_them() -> None:
-    took = {}
-    for tables in (75, 300):
+    took = dict.fromkeys((75, 300), float("inf"))
+    for tables in (75, 300, 75, 300, 75, 300):  # the best of three: others share the caches
         text, arrays = click_model(tables, packed=False)
         started = time.process_time()
         small(text, arrays)
-        took[tables] = time.process_time() - started
+        took[tables] = min(took[tables], time.process_time() - started)
     assert took[300] < 15 and took[300] < 10 * took[75], took
