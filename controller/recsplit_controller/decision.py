@@ -1,0 +1,49 @@
+"""What follows from an observation: wishes of a policy, decisions of the guard, actions, and what became of them.
+
+Three counts may differ and are kept apart: *wanted* (decided), *requested* (asked of the server), *observed* (what runs).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a policy would have of a target: units, not rounded, and why."""
+
+    units: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a target shall have. `wish`: the policy's units, None where it had no opinion. `reason` says the policy's and the guard's
+    part. `saturated`: nothing may be taken away now."""
+
+    target: str
+    at_s: float
+    observed: int | None
+    wish: float | None
+    wanted: int | None
+    reason: str
+    saturated: bool = False
+
+
+@dataclass(frozen=True)
+class Action:
+    """What is asked of an actuator: so many units of a target. "heal": replace all of them, where a stub died; the count stays."""
+
+    kind: Literal["scale", "heal"]
+    target: str
+    count: int
+    at_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an action ended. `error`: None, or what went wrong; the last good state then stays. `seconds` it took."""
+
+    action: Action
+    error: str | None
+    seconds: float

@@ -1,0 +1,88 @@
+"""What the user sets: targets, whose counts are controlled, and the settings of policy and guard."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from recsplit.errors import InputError
+
+Role = Literal["embedding", "shard", "dense", "front"]
+#: What is counted: Triton's execution instances of a model in one server, or replicas (servers; pods in Kubernetes).
+Unit = Literal["instance", "replica"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something whose count is controlled.
+
+    `name`: the model's in one Triton ("shop_dense"), the part's in a fleet ("front", "0"), the Deployment's in Kubernetes. `model`: the
+    model whose series tell of it; for a front the ensemble. `cores`: what one unit keeps busy at most, its threads. `max_qps`: the most
+    queries a second that one unit sustains, where it was measured. `minimum` and `maximum` bound its count.
+    """
+
+    name: str
+    model: str
+    role: Role
+    unit: Unit = "instance"
+    minimum: int = 1
+    maximum: int = 8
+    cores: float = 1.0
+    max_qps: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.minimum <= self.maximum:
+            raise InputError(
+                f"{self.name!r} can't have {self.minimum} to {self.maximum} {self.unit}s",
+                hint="the minimum is 1 or more (Triton can't have none of a loaded model), the maximum no less than it",
+            )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of policy and guard. Seconds, milliseconds and shares as the names say.
+
+    `policy` and `forecaster` are names in policies.POLICIES and forecast.FORECASTERS. `bound_ms`: what `percentile` percent of the
+    queries must stay within; `bound_share` of it is aimed at (ElasticRec: 0.65). `busy_share`: of a target's instances to be busy
+    in the mean. `qps_share`: of `max_qps` to be used. `cores`: shared by all targets of unit instance; None: no budget.
+
+    The guard's: `tolerance`: a wish within this share of the present count changes nothing. `step_up`: at most that many times the
+    present count at once (and one more always); `step_down`: at most that share of it given up at once (and one always).
+    `upscale_delay_s`, `downscale_delay_s`: how long a wish must have been there. `stale_s`: data older than this holds everything.
+    """
+
+    policy: str = "utilization"
+    forecaster: str = "last_max"
+    interval_s: float = 5.0
+    bound_ms: float | None = None
+    percentile: int = 95
+    bound_share: float = 0.65
+    busy_share: float = 0.6
+    qps_share: float = 0.8
+    cores: float | None = None
+    tolerance: float = 0.1
+    step_up: float = 4.0
+    step_down: float = 0.5
+    upscale_delay_s: float = 0.0
+    downscale_delay_s: float = 60.0
+    stale_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        shares = {"bound_share": self.bound_share, "busy_share": self.busy_share, "qps_share": self.qps_share, "step_down": self.step_down}
+        for name, value in shares.items():
+            if not 0 < value <= 1:
+                raise InputError(f"{name} is {value:g}: expected more than 0 and at most 1")
+        positive = {"interval_s": self.interval_s, "stale_s": self.stale_s, "bound_ms": self.bound_ms, "cores": self.cores}
+        for name, given in positive.items():
+            if given is not None and not (math.isfinite(given) and given > 0):
+                raise InputError(f"{name} is {given:g}: expected more than 0")
+        for name, value in {
+            "tolerance": self.tolerance,
+            "upscale_delay_s": self.upscale_delay_s,
+            "downscale_delay_s": self.downscale_delay_s,
+        }.items():
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} is {value:g}: expected 0 or more")
+        if self.step_up <= 1:
+            raise InputError(f"step_up is {self.step_up:g}: expected more than 1", hint="how many times the present count a step may reach")
+        if self.percentile not in (50, 95, 99):
+            raise InputError(f"percentile is {self.percentile}: Triton's summaries have 50, 95 and 99")
