@@ -18,7 +18,7 @@ class Wish:
 @dataclass(frozen=True)
 class Decision:
     """What a target shall have. `wish`: the policy's units, None where it had no opinion. `reason` says the policy's and the guard's
-    part. `saturated`: nothing may be taken away now."""
+    part. `saturated`: nothing may be taken away now. `threads` a unit: None as rendered; fewer only where the cores budget binds."""
 
     target: str
     at_s: float
@@ -27,17 +27,22 @@ class Decision:
     wanted: int | None
     reason: str
     saturated: bool = False
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
 class Action:
-    """What is asked of an actuator: so many units of a target. "heal": replace all of them, where a stub died; the count stays."""
+    """What is asked of an actuator: so many units of a target. "heal": replace all of them, where a stub died; the count stays.
+
+    `threads` of each unit: None as rendered. Another number than what runs is a full reload in Triton, not an update in place.
+    """
 
     kind: Literal["scale", "heal"]
     target: str
     count: int
     at_s: float
     reason: str
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

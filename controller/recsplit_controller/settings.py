@@ -48,6 +48,8 @@ class Settings:
     The guard's: `tolerance`: a wish within this share of the present count changes nothing. `step_up`: at most that many times the
     present count at once (and one more always); `step_down`: at most that share of it given up at once (and one always).
     `upscale_delay_s`, `downscale_delay_s`: how long a wish must have been there. `stale_s`: data older than this holds everything.
+
+    A forecaster is given the largest rate of each of the last `periods` periods of `period_s`.
     """
 
     policy: str = "utilization"
@@ -65,6 +67,8 @@ class Settings:
     upscale_delay_s: float = 0.0
     downscale_delay_s: float = 60.0
     stale_s: float = 30.0
+    period_s: float = 60.0
+    periods: int = 10
 
     def __post_init__(self) -> None:
         shares = {"bound_share": self.bound_share, "busy_share": self.busy_share, "qps_share": self.qps_share, "step_down": self.step_down}
@@ -72,6 +76,7 @@ class Settings:
             if not 0 < value <= 1:
                 raise InputError(f"{name} is {value:g}: expected more than 0 and at most 1")
         positive = {"interval_s": self.interval_s, "stale_s": self.stale_s, "bound_ms": self.bound_ms, "cores": self.cores}
+        positive |= {"period_s": self.period_s, "periods": self.periods}
         for name, given in positive.items():
             if given is not None and not (math.isfinite(given) and given > 0):
                 raise InputError(f"{name} is {given:g}: expected more than 0")

@@ -1,0 +1,46 @@
+"""What the controller remembers from tick to tick: per target what is wanted, how long a wish is there, and rates.
+
+Frozen and made of numbers and tuples, so that a journal can hold it and a replay can begin with it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Wishing:
+    """A wish that goes one way without a break: since when, and the least change that was wished in that time."""
+
+    since_s: float
+    units: float
+
+
+@dataclass(frozen=True)
+class Held:
+    """The guard's memory of a target: `wanted` at the last tick (None: never known), and a wish for more or for less."""
+
+    wanted: int | None = None
+    more: Wishing | None = None
+    less: Wishing | None = None
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A model's rates. `maxima`: requests a second, the largest of each full period, oldest first. `period`, the number of the present
+    period, began at `period` * period_s; `largest` is its largest rate so far. `expected`: the forecast made at its beginning. `pending`
+    was seen at `seen_s`, to tell how fast it grows."""
+
+    maxima: tuple[float, ...] = ()
+    period: int | None = None
+    largest: float | None = None
+    expected: float | None = None
+    pending: float | None = None
+    seen_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """All of it; empty when a controller starts: it then reads what runs. `held` by target, `rates` by model."""
+
+    held: Mapping[str, Held] = field(default_factory=dict)
+    rates: Mapping[str, Rates] = field(default_factory=dict)
