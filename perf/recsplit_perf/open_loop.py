@@ -41,7 +41,7 @@ class Sent:
     """What became of each query, in the order of the times: ms late, ms from due to answered (inf: failed), and its rows.
 
     Where the load was interrupted, only of those that had ended; `due_s` are the times of these. `errors`: failed queries
-    by message; `seconds`: how long queries were sent.
+    by message; `seconds`: how long queries were sent; `began_s`: Unix time at which due_s is 0.
     """
 
     due_s: NDArray[np.float64]
@@ -51,6 +51,7 @@ class Sent:
     errors: Counter[str]
     seconds: float
     interrupted: bool
+    began_s: float
 
 
 def send(
@@ -91,6 +92,7 @@ def send(
         errors=Counter(flight.messages[number] for number in np.flatnonzero(kept & np.isinf(latency_ms)).tolist()),
         seconds=min(max(flight.now_s() - warmup_s, 0.0), seconds) if interrupted else seconds,
         interrupted=interrupted,
+        began_s=flight.began_s + warmup_s,
     )
 
 
@@ -116,6 +118,7 @@ class _Flight:
     stop: threading.Event
     messages: dict[int, str] = field(default_factory=dict)  # of failed queries, by number
     start: float = 0.0
+    began_s: float = 0.0  # the same moment, in Unix time
     unanswered: int = 0
     looked_s: float = 0.0  # when timeouts were last looked for
     epoll: select.epoll = field(default_factory=select.epoll)
@@ -144,7 +147,7 @@ class _Flight:
 
     def send(self, pool: Sequence[Ready], times_s: NDArray[np.float64], choice: NDArray[np.int64]) -> bool:
         """Send every query when it is due, and wait for all answers. True where `stop` or Ctrl-C came first."""
-        self.start = time.perf_counter() + _LEAD_S
+        self.start, self.began_s = time.perf_counter() + _LEAD_S, time.time() + _LEAD_S
         try:
             for number, (due_s, query) in enumerate(zip(times_s.tolist(), map(pool.__getitem__, choice.tolist()), strict=True)):
                 while (wait_s := due_s - self.now_s()) > 0 or self.stop.is_set():
