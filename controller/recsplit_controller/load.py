@@ -1,0 +1,95 @@
+"""What an observation says of a target's load: work a request, requests that come, requests that wait."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from recsplit_controller.observation import Observation, Series
+from recsplit_controller.settings import Settings, Target
+
+#: A queue of so many requests a unit is normal at a good utilization; only what is beyond counts as a backlog.
+USUAL_QUEUE = 2.0
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a policy may know. `forecast`: by target, the ratio of the expected rate to the present one (1.0, or absent: as now).
+
+    `growth`: by model, how many more requests wait each second than the second before; less than 0 where a queue is worked off.
+    """
+
+    settings: Settings
+    targets: Sequence[Target]
+    observation: Observation
+    forecast: Mapping[str, float] = field(default_factory=dict)
+    growth: Mapping[str, float] = field(default_factory=dict)
+
+    def count(self, target: Target) -> int | None:
+        """Units that run."""
+        return self.observation.counts.get(target.name)
+
+    def entering(self) -> float:
+        """Queries that come in, a second. Each runs every step once, so the step that is given the most tells what all will be given
+        as soon as the one before them keeps up."""
+        models = {target.model for target in self.targets}
+        return max((sent(self.observation.of(model), self.growth.get(model, 0.0)) for model in models), default=0.0)
+
+
+@dataclass(frozen=True)
+class Load:
+    """A target's: requests a second that it must carry, seconds that a unit is busy for one, and requests in a backlog."""
+
+    arrivals: float
+    service_s: float
+    backlog: float
+    forecast: bool
+
+    @property
+    def busy(self) -> float:
+        """Units that would be busy in the mean, if nothing waited."""
+        return self.arrivals * self.service_s
+
+
+def sent(series: Series, growth: float = 0.0) -> float:
+    """Requests a second sent to a model: what a front counted, or what ended and what was added to the queue; 0 where unknown."""
+    return max(series.offered or 0.0, (series.requests or 0.0) + growth, 0.0)
+
+
+def load_of(context: Context, target: Target, entering: float) -> Load | None:
+    """A target's load; None where it isn't known, or where requests wait and none ends."""
+    series = context.observation.of(target.model)
+    queue = series.waiting if series.pending is None else series.pending
+    backlog = max(0.0, (queue or 0.0) - USUAL_QUEUE * (context.count(target) or 1))
+    if series.busy is None or series.requests is None:
+        return None
+    if series.requests <= 0:
+        return Load(0.0, 0.0, 0.0, forecast=False) if not queue and entering <= 0 else None
+    expected = series.requests * context.forecast.get(target.name, 1.0)
+    # Without a queue anywhere the step's own rate is taken: the largest of many noisy rates is too large.
+    present = entering if backlog > 0 or any(context.growth.values()) else sent(series)
+    return Load(max(present, expected), series.busy / series.requests, backlog, forecast=expected > present)
+
+
+def wait_ms(series: Series) -> float:
+    """The mean time in the queue: of the last requests, or of those that wait now (Little), the longer."""
+    if not series.requests:
+        return 0.0
+    return 1000 * max(series.waiting or 0.0, series.pending or 0.0) / series.requests
+
+
+def level_ms(context: Context) -> float | None:
+    """The percentile that the bound is about, as of now; None where it isn't known.
+
+    Triton's summaries are of a sliding minute, so that they stay high for long after a queue is gone. The mean and the queues are
+    fresh: a percentile above what they allow is history.
+    """
+    settings, observation = context.settings, context.observation
+    whole = observation.of(observation.ensemble)
+    percentiles = {50: whole.p50_ms, 95: whole.p95_ms, 99: whole.p99_ms}
+    measured = percentiles[settings.percentile]
+    if measured is None or whole.mean_ms is None:
+        return measured
+    waits = sum(wait_ms(observation.of(model)) for model in {target.model for target in context.targets} - {observation.ensemble})
+    # A tail of waits is no longer than an exponential one: -ln(1 - share) times the mean (3.0 for the 95th percentile).
+    tail = max(1.0, -math.log(1 - settings.percentile / 100))
+    return min(measured, tail * whole.mean_ms, whole.mean_ms + tail * waits)
