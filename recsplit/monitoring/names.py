@@ -1,0 +1,37 @@
+"""What the recorded series are called: recsplit:<what>, each with a label `model` and, on all, `ensemble`.
+
+The controller's observation has fields of the same names (recsplit_controller.observation.Series); a test holds the two together.
+"""
+
+PREFIX = "recsplit:"
+#: Of every model, over all its servers. Rates a second; see recsplit_controller.observation.Series for the meaning of each.
+SERIES = (
+    "requests",
+    "rows",
+    "executions",
+    "failures",
+    "busy",
+    "waiting",
+    "pending",
+    "offered",
+    "mean_ms",
+    "p50_ms",
+    "p95_ms",
+    "p99_ms",
+)
+#: Of every model: when the oldest of the samples was taken that count now, in Unix seconds.
+DATA_S = "data_s"
+#: Of every server (labels `instance`, and `part` where the scrape configuration has it): 1, or 0 where its page wasn't to be had.
+UP = "up"
+#: Of the ensemble: failures a second that no composing model tells of; a full queue is counted at the ensemble only.
+REJECTIONS = "rejections"
+
+#: The label on all of them that names the build's ensemble, so that builds share a Prometheus.
+ENSEMBLE = "ensemble"
+#: What the job is called that scrapes the servers.
+JOB = "recsplit"
+
+
+def recorded(what: str) -> str:
+    """The name of a recorded series."""
+    return PREFIX + what
