@@ -5,7 +5,7 @@ hot rows are no neighbours and no page of the table is hot as a whole; the same 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ Ids = NDArray[np.int64]
 MOST_ROWS = 3_000_000_000
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _FEW = 64  # up to this rank a harmonic sum is added up, from there on Euler-Maclaurin is exact to 1e-12
+_STRETCH = 1 << 20  # ranks whose counts are made at once
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,37 @@ def draw(law: Skew, rows: int, count: int, rng: np.random.Generator) -> Ids:
             return at_rank(ranks, rows)
         case Zipf(alpha):
             return at_rank(_zipf(alpha, rows, count, rng), rows)
+
+
+def counts(law: Skew, rows: int, count: int, rng: np.random.Generator) -> Iterator[tuple[Ids, Ids]]:
+    """How often each row is among `count` drawn ones, without drawing them: (row numbers, times), int64 [n], some ranks at a time.
+
+    As `draw` has them, but for the order: multinomial, first over stretches of ranks, then within each. Raises InputError as `draw` does.
+    """
+    if isinstance(law, Trace):
+        found, times = np.unique(draw(law, rows, count, rng), return_counts=True)
+        yield found, times.astype(np.int64)
+        return
+    if not 0 < rows <= MOST_ROWS:
+        raise InputError(f"a table has {rows} rows: ids are drawn for 1 to {MOST_ROWS}")
+    edges = np.append(np.arange(0, rows, _STRETCH), rows)
+    parts = np.maximum(np.diff([share(law, rows, int(edge)) for edge in edges]), 0.0)
+    for first, last, times in zip(edges[:-1], edges[1:], rng.multinomial(count, parts / parts.sum()), strict=True):
+        ranks = np.arange(first, last, dtype=np.int64)
+        likely = _likely(law, rows, ranks)
+        yield (ranks if isinstance(law, Uniform) else at_rank(ranks, rows)), rng.multinomial(times, likely / likely.sum()).astype(np.int64)
+
+
+def _likely(law: Uniform | TwoLevel | Zipf, rows: int, ranks: Ids) -> NDArray[np.float64]:
+    """Probabilities of these ranks, up to a factor."""
+    match law:
+        case Uniform():
+            return np.ones(len(ranks))
+        case TwoLevel(hot_share, hot_rows):
+            hot = _hot(hot_rows, rows)
+            return np.where(ranks < hot, hot_share / hot, (1 - hot_share) / max(rows - hot, 1)) if hot < rows else np.ones(len(ranks))
+        case Zipf(alpha):
+            return (ranks + 1.0) ** -alpha
 
 
 def share(law: Skew, rows: int, hottest: int) -> float:

@@ -1,7 +1,7 @@
 """The command `access`: how often each row of each table is read."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +103,7 @@ def command(
             skew = _law(law) if law is not None else _workload(workload)
             rows = max(round(queries * (query_size or 1)), 1)
             with progress(f"Drawing {rows:,} rows", total=rows) as advance:
-                for drawn in _drawn(plan, skew, rows, seed):
-                    counter.add(drawn)
-                    advance(len(next(iter(drawn.values()))))
+                _draw(counter, skew, rows, seed, advance)
             sources = (f"{law or workload}, seed {seed}",)
         profile = counter.profile(query_size or 1, sources)
         if output is not None:
@@ -113,7 +111,7 @@ def command(
     with progress("Ordering rows by heat"):
         summary = _summary(profile)
     if plot is not None:
-        _draw(plot, profile, summary["tables"])
+        _plot(plot, profile, summary["tables"])
     if as_json:
         show_json(summary)
         return
@@ -154,7 +152,7 @@ def _summary(profile: Any) -> dict[str, Any]:
     return {"model": about.model, "queries": about.queries, "rows": about.rows, "unknown": about.unknown, "tables": tables}
 
 
-def _draw(path: Path, profile: Any, tables: list[dict[str, Any]]) -> None:
+def _plot(path: Path, profile: Any, tables: list[dict[str, Any]]) -> None:
     """Share of reads against share of rows, as the report draws it. Raises MissingExtra without matplotlib."""
     from recsplit.disk import whole_file
     from recsplit.errors import MissingExtra
@@ -200,16 +198,22 @@ def _workload(path: Path | None) -> Any:
     return workload.read(path).ids
 
 
-def _drawn(plan: Any, law: Any, rows: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Valid inputs whose ids follow the law, as `recsplit perf` sends them, in chunks of rows."""
+def _draw(counter: Any, law: Any, rows: int, seed: int, advance: Callable[[int], None]) -> None:
+    """Count reads by clients whose ids follow the law: counts are drawn where that is quicker, else ids as `recsplit perf` sends them."""
     import numpy as np
 
     from recsplit import samples
+    from recsplit.partition.counting import drawable
     from recsplit.partition.traces import CHUNK
 
-    rng = np.random.default_rng(seed)
+    plan, rng = counter.plan, np.random.default_rng(seed)
+    if drawable(plan, rows):
+        counter.add_drawn(law, rows, rng, advance)
+        return
     draw = samples.by_law(law, rng)
     width = sum(array.size for array in samples.rows(plan, 1, rng, draw=draw).values())
     step = max(CHUNK // max(width, 1), 1)
     for first in range(0, rows, step):
-        yield samples.rows(plan, min(step, rows - first), rng, draw=draw)
+        chunk = min(step, rows - first)
+        counter.add(samples.rows(plan, chunk, rng, draw=draw))
+        advance(chunk)

@@ -4,11 +4,14 @@ The plan says which row an id reads (Lookup: input, columns, shift), so no model
 of the trace.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.capacity import ids
+from recsplit.capacity.ids import Skew
 from recsplit.errors import InputError
 from recsplit.partition.access import WIDEST, About, AccessProfile, Counts
 from recsplit.plan import Bags, Lookup, Plan
@@ -49,6 +52,24 @@ class Counter:
                 fine = ids >= low if limit is None else (ids >= low) & (ids < limit)
                 self._count(lookup.table, (ids if fine.all() else ids[fine]) + lookup.shift, outside=int(len(ids) - fine.sum()))
 
+    def add_drawn(self, law: Skew, rows: int, rng: np.random.Generator, advance: Callable[[int], None]) -> None:
+        """Count `rows` rows of clients whose ids follow a law, without making the ids; `advance` is told how many rows are done.
+
+        As with ids made by samples.by_law, but for those of different tables being drawn apart. Only where `drawable`.
+        """
+        self.rows += rows
+        readers = _readers(self.plan)
+        done = 0
+        for number, lookups in enumerate(readers, start=1):
+            low = max(max(0, -lookup.shift) for lookup in lookups)
+            limit = min(lookup.limit for lookup in lookups if lookup.limit is not None)
+            for drawn, times in ids.counts(law, limit - low, rows * lookups[0].width, rng):
+                read = times > 0
+                for lookup in lookups:
+                    self._count(lookup.table, drawn[read] + low + lookup.shift, times=times[read])
+            advance(rows * number // len(readers) - done)
+            done = rows * number // len(readers)
+
     def profile(self, query_size: float, sources: tuple[str, ...]) -> AccessProfile:
         """What was counted so far, in queries of `query_size` rows. Raises InputError where that is less than one query."""
         queries = round(self.rows / query_size)
@@ -58,20 +79,21 @@ class Counter:
             )
         return AccessProfile(About(self.plan.name, queries, self.rows, self.unknown, sources), self._tables)
 
-    def _count(self, table: str, rows: NDArray[np.int64], outside: int = 0) -> None:
+    def _count(self, table: str, rows: NDArray[np.int64], outside: int = 0, times: NDArray[np.int64] | None = None) -> None:
         counts = self._tables[table]
         inside = (rows >= 0) & (rows < len(counts))
         if not inside.all():
-            outside += int(len(rows) - inside.sum())
-            rows = rows[inside]
+            outside += int(len(rows) - inside.sum()) if times is None else int(times[~inside].sum())
+            rows, times = rows[inside], times if times is None else times[inside]
         self.unknown += outside
         extra = outside if self._instead is not None else 0
-        self._most[table] += len(rows) + extra
+        added = (len(rows) if times is None else int(times.sum())) + extra
+        self._most[table] += added
         if self._most[table] > WIDEST and counts.dtype == np.uint32:
-            self._most[table] = int(counts.max()) + len(rows) + extra
+            self._most[table] = int(counts.max()) + added
             if self._most[table] > WIDEST:
                 counts = self._tables[table] = counts.astype(np.uint64)
-        np.add.at(counts, rows, counts.dtype.type(1))
+        np.add.at(counts, rows, counts.dtype.type(1) if times is None else times.astype(counts.dtype))
         if self._instead is not None:
             counts[self._instead] += counts.dtype.type(extra)
 
@@ -94,6 +116,28 @@ class Counter:
                 )
             array = array[:, first:last]
         return array.reshape(-1)
+
+
+def drawable(plan: Plan, rows: int) -> bool:
+    """Whether `Counter.add_drawn` can count so many rows, in less time than their ids could be made and counted.
+
+    It takes lookups that say from which columns they read, and no columns that overlap; and it takes a moment for every row of a table.
+    """
+    readers = _readers(plan)
+    tables = {table.name: table.rows for table in plan.tables}
+    plain = not plan.bags and all(lookup.direct and lookup.limit is not None for lookup in plan.lookups)
+    spans = sorted((first.input, first.columns or (0, first.width)) for first, *_ in readers)
+    apart = all(one[0] != other[0] or one[1][1] <= other[1][0] for one, other in itertools.pairwise(spans))
+    made = sum(rows * first.width for first, *_ in readers)
+    return plain and apart and made > sum(tables[lookup.table] for lookup in plan.lookups)
+
+
+def _readers(plan: Plan) -> list[list[Lookup]]:
+    """The lookups, those together that read the same ids."""
+    found: dict[tuple[str, tuple[int, int] | None], list[Lookup]] = {}
+    for lookup in plan.lookups:
+        found.setdefault((lookup.input, lookup.columns), []).append(lookup)
+    return list(found.values())
 
 
 def needed(plan: Plan, present: set[str]) -> list[str]:

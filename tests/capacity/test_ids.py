@@ -90,3 +90,17 @@ def test_a_trace_is_replayed_in_its_order_round_and_round() -> None:
 def test_a_table_too_large_to_hash_is_refused() -> None:
     with pytest.raises(InputError, match="1 to 3000000000"):
         ids.draw(ids.Zipf(1), 4_000_000_000, 1, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("law", SKEWS, ids=str)
+@pytest.mark.parametrize("rows", [1, 50, 10_000, 3_000_000])
+def test_counts_are_those_of_drawn_ids(law: ids.Skew, rows: int) -> None:
+    counts = np.zeros(rows, np.int64)
+    for found, times in ids.counts(law, rows, MANY, np.random.default_rng(3)):
+        np.add.at(counts, found, times)
+    drawn = np.bincount(ids.draw(law, rows, MANY, np.random.default_rng(4)), minlength=rows)
+    assert counts.sum() == MANY
+    by_rank = ids.at_rank(np.arange(rows), rows)
+    for hottest in {1, max(rows // 1000, 1), max(rows // 10, 1), max(rows // 2, 1)}:
+        assert counts[by_rank[:hottest]].sum() / MANY == pytest.approx(drawn[by_rank[:hottest]].sum() / MANY, abs=0.006)
+    assert np.count_nonzero(counts) == pytest.approx(np.count_nonzero(drawn), rel=0.02)  # as many rows are never read

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from recsplit import samples
+from recsplit.capacity.ids import Zipf
 from recsplit.errors import InputError
 from recsplit.partition import access, traces
 from recsplit.partition.access import About, AccessProfile, Counts
-from recsplit.partition.counting import Counter
-from recsplit.plan import Lookup, Plan
+from recsplit.partition.counting import Counter, drawable
+from recsplit.plan import Lookup, Plan, Table, Tensor
 from tests.render.plans import shop
 
 COUNTS = arrays.arrays(np.uint32, st.integers(1, 60), elements=st.integers(0, 5) | st.integers(2**32 - 3, 2**32 - 1))
@@ -250,3 +252,40 @@ def test_a_profile_of_another_model_or_other_tables_is_refused(tmp_path: Path) -
     for model, rows, said in (("other", {"users": 10}, "'other'"), ("shop", {"items": 10}, "tables"), ("shop", {"users": 11}, "rows")):
         with pytest.raises(InputError, match=said):
             access.check(profile, model, rows, origin="a.npz")
+
+
+def tiny() -> Plan:
+    """Two columns of one input, the second read by two tables, ids from 1 on in one of them."""
+
+    def lookup(name: str, table: str, columns: tuple[int, int], shift: int, limit: int) -> Lookup:
+        return Lookup(name, table, "sum", "items", columns, shift, True, limit, columns[1] - columns[0])
+
+    base = shop()
+    tables = tuple(Table(name, rows, 4, "FP32", rows * 16) for name, rows in (("one", 50), ("two", 40), ("three", 39)))
+    lookups = (lookup("a", "one", (0, 3), 0, 50), lookup("b", "two", (3, 4), 0, 40), lookup("c", "three", (3, 4), -1, 40))
+    inputs = (Tensor("items", "INT64", (4,)),)
+    return dataclasses.replace(base, tables=tables, lookups=lookups, inputs=inputs, bags=())
+
+
+def test_counts_of_a_law_are_drawn_as_ids_would_be() -> None:
+    plan, law, rows = tiny(), Zipf(1.0), 50_000
+    assert drawable(plan, rows) and not drawable(plan, 20) and not drawable(shop(), rows)
+    quick, slow = Counter(plan), Counter(plan)
+    quick.add_drawn(law, rows, np.random.default_rng(1), lambda _: None)
+    rng = np.random.default_rng(2)
+    slow.add(samples.rows(plan, rows, rng, draw=samples.by_law(law, rng)))
+    first, second = quick.profile(10, ("law",)), slow.profile(10, ("ids",))
+    assert first.about.queries == second.about.queries and first.about.rows == second.about.rows
+    for table in ("one", "two", "three"):
+        total = second.tables[table].sum()
+        assert first.tables[table].sum() == total
+        assert first.tables[table] / total == pytest.approx(second.tables[table] / total, abs=0.01)
+    assert (first.tables["two"][1:] == first.tables["three"]).all()  # the same ids, counted from 1 in the other
+
+
+def test_counts_of_a_law_need_columns_that_are_apart() -> None:
+    plan = tiny()
+    wide = dataclasses.replace(plan.lookups[0], columns=(0, 4), width=4)
+    assert not drawable(dataclasses.replace(plan, lookups=(wide, *plan.lookups[1:])), 50_000)
+    hashed = dataclasses.replace(plan.lookups[0], direct=False)
+    assert not drawable(dataclasses.replace(plan, lookups=(hashed, *plan.lookups[1:])), 50_000)
