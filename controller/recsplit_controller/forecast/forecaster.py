@@ -1,0 +1,35 @@
+"""What every forecaster is: a name, how far back it looks, and one function of histories."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """`rule` takes histories float64 [n, periods], oldest first, and gives float64 [n]: the next period's largest rate of each.
+
+    `periods` is the most history that it makes use of; with less it does what it can. All rates in requests a second.
+    """
+
+    name: str
+    periods: int
+    rule: Callable[[Floats], Floats]
+
+    def __call__(self, history: Sequence[float] | Floats) -> float:
+        """The next period's largest rate, 0 or more, from one history [periods >= 1], oldest first. Raises ValueError without any."""
+        if not len(history):
+            raise ValueError("a forecast needs one period or more")
+        window = np.asarray(history[-self.periods :], dtype=np.float64)
+        return max(0.0, float(self.rule(window[None])[0]))
+
+    def over(self, maxima: Floats) -> Floats:
+        """What it would have said of each period from the second on, from those before it alone: float64 [len(maxima) - 1]."""
+        full = min(self.periods, len(maxima) - 1)
+        early = [self(maxima[:end]) for end in range(1, full)]
+        windows = np.lib.stride_tricks.sliding_window_view(maxima[:-1], full)
+        return np.concatenate([early, np.maximum(0.0, self.rule(windows))])
