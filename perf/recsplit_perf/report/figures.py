@@ -227,6 +227,18 @@ def new_axes(title: str, x: str, y: str, *, height: float = 3.5, width: float = 
     return figure, axes
 
 
+def new_rows(title: str, x: str, labels: Sequence[str], heights: Sequence[float], *, width: float = 12.6) -> "tuple[Figure, list[Any]]":
+    """A figure of one axes a label, one below the other on one x axis, of so many inches each."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, sum(heights) + 0.6), layout="constrained")
+        found = figure.subplots(len(labels), 1, sharex=True, height_ratios=list(heights), squeeze=False)[:, 0].tolist()
+        for axes, label in zip(found, labels, strict=True):
+            axes.set_ylabel(label)
+        found[0].set_title(title)
+        found[-1].set_xlabel(x)
+    return figure, found
+
+
 def svg(figure: Figure) -> str:
     """The figure as SVG text, in the font of the page it stands on."""
     text = io.StringIO()

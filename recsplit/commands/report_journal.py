@@ -1,0 +1,73 @@
+"""A controller's journal as a timeline of the report: what it saw, decided and did, tick by tick."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from recsplit.errors import InputError
+from recsplit_controller.decision import Action, Outcome
+from recsplit_controller.record import Record
+from recsplit_controller.settings import Settings
+from recsplit_perf.report.control import Change, Line, Timeline
+
+
+def timeline(title: str, settings: Settings, records: Sequence[Record], *, began_s: float | None = None) -> Timeline:
+    """The journal's records over seconds since `began_s`, in Unix time (default: the first tick). Rate and latency are the servers' own
+    of the ensemble; the percentile is of Triton's last minute. Raises InputError where there is no record."""
+    if not records:
+        raise InputError("the journal has no tick", hint="the controller writes one line a tick: let it run for longer")
+    start_s = records[0].observation.at_s if began_s is None else began_s
+    at_s = np.array([record.observation.at_s - start_s for record in records])
+
+    def line(value: Callable[[Record], float | None]) -> Line:
+        return Line(at_s, np.array([np.nan if (found := value(record)) is None else found for record in records], dtype=np.float64))
+
+    ensemble = records[0].observation.ensemble
+    failures = line(lambda record: record.observation.of(ensemble).failures)
+    percentile = f"p{settings.percentile}"
+    return Timeline(
+        title=title,
+        rate=line(lambda record: record.observation.of(ensemble).requests),
+        latency={
+            f"{percentile}, last minute": line(lambda record: getattr(record.observation.of(ensemble), f"{percentile}_ms")),
+            "mean": line(lambda record: record.observation.of(ensemble).mean_ms),
+        },
+        counts={
+            name: _counts(name, line) for name in dict.fromkeys(decision.target for record in records for decision in record.decisions)
+        },
+        bound_ms=settings.bound_ms,
+        failed=Line(at_s, failures.values * np.diff(at_s, prepend=at_s[0])),
+        changes=changes(records, start_s),
+    )
+
+
+def changes(records: Sequence[Record], start_s: float) -> list[Change]:
+    """Every action in the order in which they were begun, each with what became of it."""
+    ended = {outcome.action: outcome for record in records for outcome in record.outcomes}
+    return [
+        Change(
+            action.at_s - start_s,
+            action.target,
+            record.observation.counts.get(action.target),
+            action.count,
+            action.reason,
+            _ended(action, ended.get(action)),
+        )
+        for record in records
+        for action in record.actions
+    ]
+
+
+def _ended(action: Action, outcome: Outcome | None) -> str:
+    what = "healed, " if action.kind == "heal" else ""
+    if outcome is None:
+        return f"{what}under way"
+    return f"{what}{outcome.seconds:.1f} s" if outcome.error is None else f"failed: {outcome.error}"
+
+
+def _counts(target: str, line: Callable[[Callable[[Record], float | None]], Line]) -> dict[str, Line]:
+    return {
+        "wanted": line(lambda record: next((decision.wanted for decision in record.decisions if decision.target == target), None)),
+        "requested": line(lambda record: record.progress[target].requested if target in record.progress else None),
+        "observed": line(lambda record: record.observation.counts.get(target)),
+    }
