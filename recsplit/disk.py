@@ -1,4 +1,4 @@
-"""What writing needs of the file system: whole files only, two paths exchanged at once, data forced to the disk, a full disk told."""
+"""What writing needs of the file system: whole files only, paths exchanged at once, data forced to the disk; sizes in words."""
 
 import contextlib
 import ctypes
@@ -73,12 +73,18 @@ def flush_one(path: Path) -> None:
 
 def disk_full(folder: Path, *, needed: int | None = None, free: int | None = None) -> RecsplitError:
     """The error for a full disk, or quota, under `folder`; sizes in bytes where they are known."""
-    sizes = "" if needed is None or free is None else f": {_gigabytes(needed)} needed, {_gigabytes(free)} free"
+    sizes = "" if needed is None or free is None else f": {size_text(needed)} needed, {size_text(free)} free"
     return RecsplitError(
         f"no space left in {folder}{sizes}",
         hint="free some space or choose another folder; a build needs room for the new version beside the old one",
     )
 
 
-def _gigabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.3g} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.3g} MB"
+def size_text(size_bytes: float) -> str:
+    """A size for people: 512 B, 1.5 MB, 10.2 GB (powers of 1000, as disks and Triton count)."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jinja2
 
-from recsplit import tensorrt
+from recsplit import templating, tensorrt
 from recsplit.configs import check
 from recsplit.errors import InputError
 from recsplit.plan import Plan, Submodel, Tensor
@@ -137,24 +137,16 @@ def check_templates(templates: Path) -> None:
 
 
 def _environment(templates: Path | None) -> jinja2.Environment:
-    folders = [_OURS] if templates is None else [templates, _OURS]
-    # Not HTML: strings are escaped by `string`, for the grammar they stand in.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    return templating.environment(
+        [_OURS] if templates is None else [templates, _OURS],
+        {
+            "string": quote,  # for the grammar that strings stand in
+            "json": json.dumps,
+            "data_type": lambda dtype: "TYPE_STRING" if dtype == "BYTES" else f"TYPE_{dtype}",
+            "instance_kind": lambda kind: f"KIND_{kind.upper()}",
+            "warmup_dims": _warmup_dims,
+        },
     )
-    environment.filters |= {
-        "string": quote,
-        "json": json.dumps,
-        "data_type": lambda dtype: "TYPE_STRING" if dtype == "BYTES" else f"TYPE_{dtype}",
-        "instance_kind": lambda kind: f"KIND_{kind.upper()}",
-        "warmup_dims": _warmup_dims,
-    }
-    return environment
 
 
 def _get(environment: jinja2.Environment, name: str) -> jinja2.Template:

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import click
 
-from recsplit.commands.output import example, json_option, progress, show_json, show_table, size_text
+from recsplit.commands.output import example, json_option, progress, show_json, show_table
+from recsplit.disk import size_text
 from recsplit.plan import Kind, Plan, Runtime, Shard
 
 #: Segments of a shard that are told one by one.

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from recsplit.commands.build import show_differences
-from recsplit.commands.output import example, json_option, progress, show_json, show_table, size_text
+from recsplit.commands.output import example, json_option, progress, show_json, show_table
+from recsplit.disk import size_text
 from recsplit.errors import InputError
 
 #: How long each rate of the report lasts.

@@ -83,16 +83,6 @@ def cell_text(cell: Cell) -> str:
     return cell
 
 
-def size_text(size_bytes: int) -> str:
-    """A size for people: 512 B, 1.5 MB, 10.2 GB (powers of 1000, as disks and Triton count)."""
-    size = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
 @contextmanager
 def progress(text: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """One step of work that may take over a second, shown on stderr.

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from recsplit.commands.output import Cell, cell_text, example, json_option, progress, refuse_output, show_json, show_table, size_text
+from recsplit.commands.output import Cell, cell_text, example, json_option, progress, refuse_output, show_json, show_table
 from recsplit.commands.partition_settings import settings_of
+from recsplit.disk import size_text
 from recsplit.errors import InputError
 
 #: Names of tables shown of a shard that holds many.

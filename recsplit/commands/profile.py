@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from recsplit.commands.output import Cell, example, json_option, progress, refuse_output, show_table, size_text
+from recsplit.commands.output import Cell, example, json_option, progress, refuse_output, show_table
+from recsplit.disk import size_text
 
 #: Exit code of a measurement that was broken off, and kept.
 INTERRUPTED = 130

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from recsplit.commands.output import example, json_option, progress, show_json, show_table, size_text
+from recsplit.commands.output import example, json_option, progress, show_json, show_table
+from recsplit.disk import size_text
 
 
 @click.group(no_args_is_help=False)

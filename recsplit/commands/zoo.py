@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from recsplit.commands.output import example, json_option, show_json, show_table, size_text
+from recsplit.commands.output import example, json_option, show_json, show_table
+from recsplit.disk import size_text
 
 
 @click.command(epilog=example("recsplit zoo --rows-scale 0.001", "recsplit build recsplit.zoo.deeprecsys:ncf -o /tmp/models"))

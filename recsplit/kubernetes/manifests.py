@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from recsplit import templating
 from recsplit.errors import InputError
 from recsplit.kubernetes import queries
 from recsplit.kubernetes.files import ModelFile, checksums
@@ -239,24 +240,17 @@ def _helm_values(rules: str) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    # Not HTML: every value passes `json` or `yaml`, whose texts are YAML.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    return templating.environment(
+        [_TEMPLATES],
+        {  # every value passes `json` or `yaml`, whose texts are YAML
+            "json": json.dumps,
+            "yaml": _yaml,
+            "quantity": quantity,
+            "decimal": lambda number: f"{number:.6g}",
+            "labels": lambda labels: json.dumps([{"key": label.key, "value": label.value} for label in labels]),
+            "label_map": _label_map,
+        },
     )
-    environment.filters |= {
-        "json": json.dumps,
-        "yaml": _yaml,
-        "quantity": quantity,
-        "decimal": lambda number: f"{number:.6g}",
-        "labels": lambda labels: json.dumps([{"key": label.key, "value": label.value} for label in labels]),
-        "label_map": _label_map,
-    }
-    return environment
 
 
 def _label_map(labels: Iterable[Label]) -> dict[str, str]:

@@ -23,8 +23,8 @@ SERIES = (
 DATA_S = "data_s"
 #: Of every server (labels `instance`, and `part` where the scrape configuration has it): 1, or 0 where its page wasn't to be had.
 UP = "up"
-#: Of the ensemble: failures a second that no composing model tells of; a full queue is counted at the ensemble only.
-REJECTIONS = "rejections"
+#: Of the ensemble: failed queries a second of which no composing model tells: a full queue, ids outside their tables.
+UNATTRIBUTED = "unattributed_failures"
 
 #: The label on all of them that names the build's ensemble, so that builds share a Prometheus.
 ENSEMBLE = "ensemble"

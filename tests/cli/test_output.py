@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsplit.commands.output import cell_text, progress, show_json, show_table, size_text
+from recsplit.commands.output import cell_text, progress, show_json, show_table
+from recsplit.disk import size_text
 
 
 @dataclass(frozen=True)

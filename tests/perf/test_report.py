@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from recsplit.commands.report import command
+from recsplit.disk import size_text
 from recsplit.errors import InputError
 from recsplit.partition.access import About, AccessProfile
 from recsplit.partition.accounting import Node
@@ -70,7 +71,7 @@ def test_the_cut_shows_each_table_with_its_bytes_and_reads(plan: Plan) -> None:
     words = "".join(ET.fromstring(cut.draw(plan)).itertext())
     for table in plan.tables:
         assert table.name in words
-        assert cut.size_text(table.size_bytes) in words
+        assert size_text(table.size_bytes) in words
     assert plan.embedding.name in words and plan.dense.name in words
 
 

@@ -25,7 +25,8 @@ from recsplit import proof
 from recsplit.capacity import ids, workload
 from recsplit.capacity.ids import TwoLevel
 from recsplit.capacity.sizes import Fixed
-from recsplit.commands.output import progress, show_table, size_text
+from recsplit.commands.output import progress, show_table
+from recsplit.disk import size_text
 from recsplit.errors import RecsplitError
 from recsplit.partition import access, layout, utility
 from recsplit.plan import Place, Plan, Segment

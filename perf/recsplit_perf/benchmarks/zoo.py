@@ -18,7 +18,8 @@ import click
 
 from recsplit import proof
 from recsplit.capacity.profile import Fit
-from recsplit.commands.output import progress, show_table, size_text
+from recsplit.commands.output import progress, show_table
+from recsplit.disk import size_text
 from recsplit.errors import RecsplitError
 from recsplit.repository import find
 from recsplit.zoo.catalogue import CATALOGUE

@@ -14,6 +14,7 @@ from recsplit.capacity import ids
 from recsplit.capacity.profile import Profile
 from recsplit.capacity.search import percentile_ms
 from recsplit.capacity.workload import Workload
+from recsplit.disk import size_text
 from recsplit.plan import Plan
 from recsplit_perf.report import cut, figures
 from recsplit_perf.report.page import Fact, Page, Section, Table
@@ -97,11 +98,11 @@ def _served(runs: Sequence[Run]) -> list[Fact]:
 
 
 def _built(plan: Plan, profile: Profile | None) -> list[Fact]:
-    size = cut.size_text(sum(table.size_bytes for table in plan.tables))
+    size = size_text(sum(table.size_bytes for table in plan.tables))
     facts = [Fact("Tables", size, f"{_count(len(plan.tables), 'table')}, {_count(len(plan.lookups), 'lookup')}")]
     if profile is not None:
         memory = sum(part.pss_bytes for part in profile.parts) + profile.server_pss_bytes
-        facts.append(Fact("Memory in use", cut.size_text(memory), "proportional set size of all server processes"))
+        facts.append(Fact("Memory in use", size_text(memory), "proportional set size of all server processes"))
     return facts
 
 
@@ -197,7 +198,7 @@ def _profile(profile: Profile) -> Section:
 def _memory(plan: Plan, profile: Profile) -> Section:
     parts = {part.name: float(part.pss_bytes) for part in profile.parts} | {"Triton itself": float(profile.server_pss_bytes)}
     tables = sum(table.size_bytes for table in plan.tables)
-    lead = f"Proportional set size by sub-model. The tables hold {cut.size_text(tables)}; pages that were never read are not in memory."
+    lead = f"Proportional set size by sub-model. The tables hold {size_text(tables)}; pages that were never read are not in memory."
     return Section("Memory", lead, (figures.memory(parts),))
 
 

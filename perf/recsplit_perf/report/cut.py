@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+from recsplit.disk import size_text
 from recsplit.plan import Plan, Submodel, Tensor
 from recsplit.samples import NUMPY
 
@@ -72,15 +73,6 @@ def _sizes(tensors: Sequence[Tensor]) -> str:
         return f"{len(tensors)} tensors" if len(tensors) > 1 else "varying length"
     total = sum(math.prod(tensor.dims) * np.dtype(NUMPY[tensor.dtype]).itemsize for tensor in tensors)
     return f"{size_text(total)} a row"
-
-
-def size_text(size_bytes: float) -> str:
-    """Bytes for people: 3.2 MB."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if size_bytes < 999.5 or unit == "GB":
-            return f"{size_bytes:.3g} {unit}"
-        size_bytes /= 1000
-    raise AssertionError
 
 
 def _model(part: Submodel, x: float, width: float, color: str) -> list[str]:
