@@ -90,6 +90,7 @@ def read(path: Path) -> AccessProfile:
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}", hint=AGAIN) from error
     except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, NotImplementedError, RuntimeError) as error:
+        # zipfile's last two: a compression that it doesn't know, and a member that is encrypted
         raise InputError(f"{path} is no access profile: {error}", hint=AGAIN) from error
     about = read_json(About, text, schema=SCHEMA, origin=f"{path}: {_ABOUT}", again="count again: recsplit access DIR")
     if about.queries < 1:

@@ -51,6 +51,7 @@ def _npz(path: Path, plan: Plan, advance: Callable[[int], None]) -> Iterator[dic
             members = {name: cast(BinaryIO, stack.enter_context(archive.open(f"{name}.npy"))) for name in names}
             headers = {name: _header(path, name, member) for name, member in members.items()}
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            # the last two: a compression that zipfile doesn't know, and a member that is encrypted
             raise InputError(f"{path} is no .npz: {error}", hint=FORMATS) from error
         rows = _rows(path, {name: shape for name, (shape, _) in headers.items()})
         width = max(math.prod(shape[1:]) for shape, _ in headers.values())
