@@ -1,0 +1,212 @@
+"""Acts on one Triton, in place and over gRPC: instances of its models come and go, and no request is lost.
+
+Never over HTTP: there a load holds up the connections that share its thread (1.6 to 3.1 s, measured on 2.51). How Triton takes an
+update, and what was tried: docs/decisions/0011-instances-in-place.md.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from recsplit.errors import InputError, RecsplitError
+from recsplit_controller.actuate import override, probe
+from recsplit_controller.decision import Action, Outcome
+from recsplit_controller.settings import Target
+
+#: What `recsplit serve --control-key` names the key, as Triton wants it in a request's metadata.
+KEY_HEADER = "triton-grpc-protocol-recsplit-control"
+#: Asking takes milliseconds; a server that is away must not hold up the loop.
+_READ_S = 1.5
+#: An instance that is dead answers after 1 s; behind a backlog a probe waits as users do.
+_PROBE_S = 10.0
+#: A probe meets any one of n instances: so many times n probes find a dead one 98 times of 100, and later ones find it then.
+_PROBES = 4
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # A server that comes back is seen at the next tick: gRPC's own pauses grow to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class TritonActuator:
+    """An Actuator for the models of one server at `grpc_url` ("127.0.0.1:8001"); a target's name is its model's.
+
+    `repository` is the folder that the server serves; each action reads config.pbtxt anew. `key` opens a model-repository API that is
+    closed to others. A load that Triton doesn't end within `timeout_s` is an error; it may be carried out all the same, for
+    under saturation Triton ends a load when the backlog is gone, though instances come at once.
+
+    Raises InputError where a target is none of the repository's models, or its config can't be changed in place.
+    """
+
+    def __init__(
+        self, grpc_url: str, repository: Path, targets: Sequence[Target], *, key: str | None = None, timeout_s: float = 300.0
+    ) -> None:
+        self._models = {target.name: target.model for target in targets if target.unit == "instance"}
+        self._repository = repository
+        for name in self._models:
+            self._rendered(name)
+        self._metadata = () if key is None else ((KEY_HEADER, key),)
+        self._timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(grpc_url, options=_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        # Under the lock. Failures: requests of a model that failed so far. Changes: how often a target was acted on, so that what a probe
+        # saw before is not held against the instances that came after.
+        self._failures: dict[str, int] = {}
+        self._ill: dict[str, str] = {}
+        self._busy: set[str] = set()
+        self._changes = dict.fromkeys(self._models, 0)
+
+    def counts(self) -> dict[str, int | None]:
+        """Instances by target as the server's configs have them. While a load hangs under saturation, they may be those before it."""
+        calls = {name: self._config(model) for name, model in self._models.items()}
+        found: dict[str, int | None] = {}
+        for name, call in calls.items():
+            try:
+                found[name] = override.count(call.result().config)
+            except grpc.RpcError:
+                found[name] = None
+        return found
+
+    def begin(self, action: Action) -> None:
+        """Start the load beside the loop. Raises InputError for a target that isn't this server's."""
+        if action.target not in self._models:
+            raise InputError(f"{action.target!r} is no model of this server", hint=f"it has {', '.join(self._models)}")
+        with self._lock:
+            self._busy.add(action.target)
+        threading.Thread(target=self._act, args=(action,), name=f"load {action.target}", daemon=True).start()
+
+    def outcomes(self) -> list[Outcome]:
+        """The actions that ended since the last call."""
+        ended = []
+        while not self._outcomes.empty():
+            ended.append(self._outcomes.get())
+        return ended
+
+    def ill(self) -> dict[str, str]:
+        """Targets of which an instance's process is dead, as the last probes saw it.
+
+        Triton counts the instance on, is ready, and fails the requests that meet it. So a model is probed when requests of it have failed
+        since the last call; beside the loop, so that a call finds what the probes before it found.
+        """
+        for target, failed in self._failed().items():
+            with self._lock:
+                before = self._failures.get(target, 0)
+                if failed < before:  # the server was started again, with new instances
+                    self._ill.pop(target, None)
+                    before = self._failures[target] = 0
+                if failed == before or target in self._busy or target in self._ill:
+                    continue
+                self._failures[target] = failed
+                self._busy.add(target)
+                changes = self._changes[target]
+            threading.Thread(target=self._look, args=(target, changes), name=f"probe {target}", daemon=True).start()
+        with self._lock:
+            return dict(self._ill)
+
+    def close(self) -> None:
+        """Let go of the server. A load that it has begun it carries out."""
+        self._channel.close()
+
+    def _act(self, action: Action) -> None:
+        start = time.monotonic()
+        error = None
+        try:
+            self._load(action)
+        except grpc.RpcError as failed:
+            error = self._told(failed)
+        except (RecsplitError, OSError, ValueError) as failed:  # ValueError: the channel was closed
+            error = str(failed)
+        with self._lock:
+            self._busy.discard(action.target)
+            self._changes[action.target] += 1
+            if error is None and action.kind == "heal":
+                self._ill.pop(action.target, None)
+        self._outcomes.put(Outcome(action, error, time.monotonic() - start))
+
+    def _load(self, action: Action) -> None:
+        """Raises grpc.RpcError where the server refuses or is away, RecsplitError where the override would not be this server's."""
+        rendered = self._rendered(action.target)
+        model = self._models[action.target]
+        running = self._config(model).result().config
+        if override.build(running) != override.build(rendered):
+            raise RecsplitError(
+                f"the server runs build {override.build(running)} of {model!r}, and {self._repository} holds {override.build(rendered)}"
+                ": restart the server, or control it from the repository that it serves"
+            )
+        present = override.policy(running)
+        config = override.override(
+            rendered,
+            count=action.count,
+            threads=action.threads,
+            policy=override.next_policy(present) if action.kind == "heal" else present,
+        )
+        request = service_pb2.RepositoryModelLoadRequest(model_name=model)
+        request.parameters["config"].string_param = config
+        self._stub.RepositoryModelLoad(request, metadata=self._metadata, timeout=self._timeout_s)
+
+    def _look(self, target: str, changes: int) -> None:
+        """Probe a model until an instance turns out to be dead, or all seem to live."""
+        found = None
+        try:
+            request = probe.request(self._rendered(target))
+            for _ in range(_PROBES * override.count(self._config(self._models[target]).result().config) if request is not None else 0):
+                found = self._probe(request)
+                if found is not None:
+                    break
+        except (grpc.RpcError, RecsplitError, OSError, ValueError):  # away, or too busy to tell: the next failure asks again
+            pass
+        with self._lock:
+            self._busy.discard(target)
+            if found is not None and self._changes[target] == changes:
+                self._ill[target] = found
+
+    def _probe(self, request: Any) -> str | None:
+        """What a dead instance says of itself; None from one that lives. Raises grpc.RpcError where no answer comes."""
+        try:
+            self._stub.ModelInfer(request, timeout=_PROBE_S)
+        except grpc.RpcError as error:
+            found = probe.dead(error.details() or "")
+            if found is None and error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
+                raise
+            return found
+        return None
+
+    def _failed(self) -> dict[str, int]:
+        """Requests that failed so far, by target; those of which the server tells nothing are left out."""
+        try:
+            answer = self._stub.ModelStatistics(service_pb2.ModelStatisticsRequest(), timeout=_READ_S)
+        except grpc.RpcError:
+            return {}
+        by_model: dict[str, int] = {}
+        for statistics in answer.model_stats:
+            by_model[statistics.name] = by_model.get(statistics.name, 0) + statistics.inference_stats.fail.count
+        return {target: by_model[model] for target, model in self._models.items() if model in by_model}
+
+    def _config(self, model: str) -> Any:
+        """The call that asks for a model's completed config."""
+        return self._stub.ModelConfig.future(service_pb2.ModelConfigRequest(name=model), timeout=_READ_S)
+
+    def _rendered(self, target: str) -> Any:
+        path = self._repository / self._models[target] / "config.pbtxt"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} can't be read: {error}", hint="give the repository that the server serves") from error
+        return override.read(text, str(path))
+
+    def _told(self, error: Any) -> str:
+        """An error of the server's in one line."""
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return f"Triton did not end the load within {self._timeout_s:g} s; it may carry it out still"
+        return " ".join((error.details() or str(error.code())).split())[:500]
