@@ -65,11 +65,14 @@ def _judge(settings: Settings, target: Target, before: Held, observation: Observ
     if bounded != present:
         note = f"brought within its bounds, {target.minimum} to {target.maximum}"
     elif aimed > present and units > present * (1 + settings.tolerance):
-        more = _since(before.more, at_s, units, min)
+        more = _since(before.more if settings.upscale_delay_s else None, at_s, units, min)
         limit = max(math.ceil(observed * settings.step_up - 1e-6), observed + 1)
         wanted = max(present, min(math.ceil(more.units - 1e-6), limit))
         if at_s - more.since_s < settings.upscale_delay_s:
             wanted, note = present, f"more after {settings.upscale_delay_s:g} s"
+        elif wanted > present:
+            note = f"no more than {limit} in this step" if wanted < aimed else ""
+            more = None  # a step is done: a load that still rises isn't held to what was wished before it
         elif wanted < aimed:
             note = f"no more than {limit} in this step"
     elif aimed < present and units < present * (1 - settings.tolerance):

@@ -64,9 +64,10 @@ def load_of(context: Context, target: Target, entering: float) -> Load | None:
         return None
     if series.requests <= 0:
         return Load(0.0, 0.0, 0.0, forecast=False) if not queue and entering <= 0 else None
-    expected = series.requests * context.forecast.get(target.name, 1.0)
+    own = sent(series, context.growth.get(target.model, 0.0))
     # Without a queue anywhere the step's own rate is taken: the largest of many noisy rates is too large.
-    present = entering if backlog > 0 or any(context.growth.values()) else sent(series)
+    present = entering if backlog > 0 or any(context.growth.values()) else own
+    expected = own * context.forecast.get(target.name, 1.0)
     return Load(max(present, expected), series.busy / series.requests, backlog, forecast=expected > present)
 
 

@@ -19,6 +19,8 @@ DRAIN_S = 10.0
 MOST_RATIO = 100.0
 #: A unit is not planned to be busier than this: beyond, a queue grows by chance alone.
 BUSIEST = 0.85
+#: Fewer units are wished for only if they would carry this many times the load too: counts are whole, and the load is noisy.
+MARGIN = 1.2
 #: Waiting is the cause of a long latency where it is at least this share of it.
 CAUSE = 0.05
 
@@ -58,7 +60,7 @@ def latency(context: Context) -> Mapping[str, Wish]:
         if load is None or count is None:
             continue
         room_ms = max(aim - serving_ms, aim / 10) / len(loads)
-        needed = float(max(least_units(load.arrivals, load.service_s, room_ms / 1000, share), round(load.busy / BUSIEST, 6)))
+        needed = _needed(load, room_ms, share, count)
         told = f"p{settings.percentile} {level:.1f} ms, aimed at {aim:.1f} ms; " + _said(load)
         if target.name == cause:
             wishes[target.name] = Wish(max(needed, count + 1.0), f"{told}; waits most: {waits[cause]:.1f} ms in its queue")
@@ -91,6 +93,14 @@ def elasticrec(context: Context) -> Mapping[str, Wish]:
                 f"p{settings.percentile} {level:.1f} ms, aimed at {aim:.1f} ms ({settings.bound_share:.0%} of the bound)",
             )
     return wishes
+
+
+def _needed(load: Load, room_ms: float, share: float, count: int) -> float:
+    """The fewest units with which `share` of the requests wait no longer than that; the present count where fewer would barely do."""
+    least = float(least_units(load.arrivals, load.service_s, room_ms / 1000, share))
+    if least < count:
+        least = min(float(count), least_units(MARGIN * load.arrivals, load.service_s, room_ms / 1000, share))
+    return max(least, load.busy / BUSIEST)
 
 
 POLICIES: Mapping[str, Policy] = {"utilization": utilization, "latency": latency, "elasticrec": elasticrec}

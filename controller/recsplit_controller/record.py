@@ -11,7 +11,8 @@ from recsplit_controller.observation import Observation
 class Progress:
     """How far a target's requests are. `requested`: the count last asked for (None: nothing yet); `asked_s` when.
 
-    `under_way`: that request has not ended yet. `healed_s`: when its units were last replaced for being dead. `failures` in a row, the last with `error`; nothing is asked before `retry_s`.
+    `under_way`: that request has not ended yet. `healed_s`: when its units were last replaced for being dead. `failures` in a row, the
+    last with `error`; nothing is asked before `retry_s`.
     """
 
     requested: int | None = None

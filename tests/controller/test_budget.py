@@ -1,0 +1,46 @@
+"""The cores budget: never exceeded by what is added, and taken from those that need least."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsplit_controller.budget import Claim, fit
+from recsplit_controller.decision import Wish
+from recsplit_controller.guard import guard
+from recsplit_controller.memory import Memory
+from recsplit_controller.observation import Observation, Series
+from recsplit_controller.settings import Settings, Target
+
+claims = st.builds(Claim, st.integers(1, 20), st.integers(1, 20), st.floats(0, 50), held=st.booleans())
+
+
+@given(st.lists(st.tuples(claims, st.sampled_from([0.5, 1.0, 2.0])), min_size=1, max_size=6), st.floats(1, 40))
+def test_the_budget_holds_unless_minima_or_what_must_stay_exceed_it(given_claims: list[tuple[Claim, float]], cores: float) -> None:
+    targets = [Target(str(n), str(n), "dense", cores=size, maximum=20) for n, (_, size) in enumerate(given_claims)]
+    by_name = {str(n): claim for n, (claim, _) in enumerate(given_claims)}
+    counts = fit(targets, by_name, cores)
+    taken = sum(counts[target.name] * target.cores for target in targets)
+    left = [
+        target
+        for target in targets
+        if counts[target.name]
+        > (max(1, min(by_name[target.name].present, by_name[target.name].wanted)) if by_name[target.name].held else 1)
+    ]
+    assert taken <= cores + 1e-6 or not left
+    assert all(1 <= counts[target.name] <= by_name[target.name].wanted for target in targets)
+    if sum(claim.wanted * size for claim, size in given_claims) <= cores:
+        assert all(counts[target.name] == by_name[target.name].wanted for target in targets)
+
+
+def decide(cores: float, dense: float, embedding: float) -> dict[str, int | None]:
+    targets = [Target("dense", "d", "dense"), Target("embedding", "e", "embedding")]
+    models = {"d": Series(requests=10.0, busy=1.0), "e": Series(requests=10.0, busy=0.5)}
+    observation = Observation(0, 0, "shop", models, {"dense": 2, "embedding": 2})
+    wishes = {"dense": Wish(dense, "load"), "embedding": Wish(embedding, "load")}
+    _, decisions = guard(Settings(cores=cores), targets, Memory(), observation, wishes)
+    assert all("would not fit into" in decision.reason or cores > 10 for decision in decisions if decision.target == "dense")
+    return {decision.target: decision.wanted for decision in decisions}
+
+
+def test_what_does_not_fit_is_cut_from_the_target_that_needs_least() -> None:
+    assert decide(100, dense=6, embedding=1.2) == {"dense": 6, "embedding": 2}
+    assert decide(5, dense=6, embedding=1.2) == {"dense": 4, "embedding": 1}
