@@ -6,12 +6,12 @@ What isn't known is NaN, never zero. The registry is this object's own, so that 
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from recsplit_controller.decision import Action, Decision, Outcome
-from recsplit_controller.observation import Observation
+from recsplit_controller.decision import Decision
+from recsplit_controller.record import Progress, Record
 from recsplit_controller.settings import Settings, Target
 
 #: What a part of the loop is called where it fails: `observe` (a sentence of Observation.problems counts as one), `decide`, `act`
@@ -24,31 +24,11 @@ _TICK_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ACTION_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
-class Tick(Protocol):
-    """What one tick leaves to be shown; the journal's record is one."""
-
-    @property
-    def observation(self) -> Observation:
-        """What was seen, counts among it; `at_s` is when the tick began."""
-
-    @property
-    def decisions(self) -> Sequence[Decision]:
-        """One for each target."""
-
-    @property
-    def actions(self) -> Sequence[Action]:
-        """Those begun in this tick."""
-
-    @property
-    def outcomes(self) -> Sequence[Outcome]:
-        """Of the actions that ended since the last tick."""
-
-
 class Meters:
     """Metrics of one controller, in `registry`. All methods may be called from any thread.
 
-    `clock` gives Unix seconds; a tick took from its observation's `at_s` until it is shown. `last_tick_s`: when a tick last ended,
-    well or not; `fresh`: whether the last observation's data were no older than settings.stale_s; `leads`: whether the lease is held.
+    `clock` gives Unix seconds. `last_tick_s`: when a tick last ended, well or not; `fresh`: whether the last observation's data were
+    no older than settings.stale_s; `leads`: whether the lease is held, `leads_since_s` since when.
     """
 
     def __init__(self, settings: Settings, targets: Sequence[Target], *, clock: Callable[[], float] = time.time) -> None:
@@ -56,9 +36,8 @@ class Meters:
         self.last_tick_s: float | None = None
         self.fresh = False
         self.leads = False
+        self.leads_since_s = 0.0
         self._settings, self._targets, self._clock = settings, tuple(targets), clock
-        self._under_way: dict[str, Action] = {}
-        self._requested_counts: dict[str, int] = {}
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
@@ -71,7 +50,7 @@ class Meters:
         self._least = gauge("minimum_units", "The least units that a target may have.", *by_target)
         self._most = gauge("maximum_units", "The most units that a target may have.", *by_target)
         self._saturated = gauge("saturated", "1 while a target is so busy that nothing may be taken away from it.", *by_target)
-        self._ill = gauge("ill", "1 from when dead units were found until they were replaced.", *by_target)
+        self._ill = gauge("ill", "1 while units are dead though they are counted; 0 once they were replaced.", *by_target)
         self._age = gauge("action_age_seconds", "How long the action under way has taken so far; 0: none is under way.", *by_target)
         self._data_age = gauge("data_age_seconds", "Age of the oldest sample that counted in the last tick; NaN: no data at all.")
         self._stale = gauge("stale", "1 while data are missing or older than stale_s, so that everything holds.")
@@ -114,67 +93,59 @@ class Meters:
                 for outcome in ("begun", "succeeded", "failed"):
                     self._actions.labels(target.name, kind, outcome)
 
-    def show(self, tick: Tick) -> None:
+    def show(self, record: Record) -> None:
         """Show a tick that ended well."""
-        now_s, seen = self._clock(), tick.observation
-        self._count_tick("ok", now_s)
-        self._tick_seconds.observe(max(now_s - seen.at_s, 0.0))
+        seen = record.observation
+        self._count_tick("ok")
+        self._tick_seconds.observe(record.seconds)
         age_s = math.nan if seen.data_s is None else max(seen.at_s - seen.data_s, 0.0)
         self.fresh = age_s <= self._settings.stale_s
         self._data_age.set(age_s)
         self._stale.set(not self.fresh)
         self._problems.set(len(seen.problems))
         self._failures.labels("observe").inc(len(seen.problems))
-        for outcome in tick.outcomes:
-            self._end(outcome)
-        for action in tick.actions:
-            self._under_way[action.target] = action
-            self._requested_counts[action.target] = action.count
+        for outcome in record.outcomes:
+            action, result = outcome.action, "succeeded" if outcome.error is None else "failed"
+            self._actions.labels(action.target, action.kind, result).inc()
+            self._action_seconds.labels(action.kind).observe(outcome.seconds)
+            self._failures.labels("act").inc(outcome.error is not None)
+        for action in record.actions:
             self._actions.labels(action.target, action.kind, "begun").inc()
-        decisions = {decision.target: decision for decision in tick.decisions}
+        decisions = {decision.target: decision for decision in record.decisions}
         for target in self._targets:
-            self._show_target(target, seen, decisions.get(target.name))
+            self._show_target(target, record, decisions.get(target.name), record.progress.get(target.name, Progress()))
 
-    def _end(self, outcome: Outcome) -> None:
-        action = outcome.action
-        if self._under_way.get(action.target) == action:
-            del self._under_way[action.target]
-        self._actions.labels(action.target, action.kind, "succeeded" if outcome.error is None else "failed").inc()
-        self._action_seconds.labels(action.kind).observe(outcome.seconds)
-        for target in self._targets:
-            if target.name == action.target and action.kind == "heal" and outcome.error is None:
-                self._ill.labels(*_labels(target)).set(0)
-        if outcome.error is not None:
-            self._failures.labels("act").inc()
-            self._requested_counts.pop(action.target, None)  # the last good state stays: what runs is what is asked for
-
-    def _show_target(self, target: Target, seen: Observation, decision: Decision | None) -> None:
-        labels, count = _labels(target), seen.counts.get(target.name)
+    def _show_target(self, target: Target, record: Record, decision: Decision | None, progress: Progress) -> None:
+        labels, seen = _labels(target), record.observation
+        count = seen.counts.get(target.name)
+        # Where a request failed, the last good state stays: what runs is all that is asked for.
+        asked = progress.requested is not None and (progress.under_way or progress.error is None)
         self._observed.labels(*labels).set(_known(count))
-        self._requested.labels(*labels).set(_known(self._requested_counts.get(target.name, count)))
+        self._requested.labels(*labels).set(_known(progress.requested if asked else count))
         if decision is not None:
             self._wish.labels(*labels).set(_known(decision.wish))
             self._wanted.labels(*labels).set(_known(decision.wanted))
             self._saturated.labels(*labels).set(decision.saturated)
-        under_way = self._under_way.get(target.name)
-        self._age.labels(*labels).set(0 if under_way is None else max(seen.at_s - under_way.at_s, 0.0))
-        if under_way is not None and under_way.kind == "heal":
-            self._ill.labels(*labels).set(1)
+        self._ill.labels(*labels).set(target.name in record.ill)
+        began_s = progress.asked_s if progress.under_way else None
+        self._age.labels(*labels).set(0 if began_s is None else max(seen.at_s - began_s, 0.0))
 
     def fail(self, reason: Reason) -> None:
         """Count a tick that failed, and the part of the loop in which it did. The loop goes on, so this is a sign of life too."""
-        self._count_tick("failed", self._clock())
+        self._count_tick("failed")
         self._failures.labels(reason).inc()
 
     def lead(self, holds: bool) -> None:
         """Show whether the lease is held; without it nothing is done."""
+        if holds and not self.leads:
+            self.leads_since_s = self._clock()
         self.leads = holds
         self._leader.set(holds)
 
-    def _count_tick(self, result: Literal["ok", "failed"], now_s: float) -> None:
+    def _count_tick(self, result: Literal["ok", "failed"]) -> None:
         self._ticks.labels(result).inc()
-        self.last_tick_s = now_s
-        self._last.set(now_s)
+        self.last_tick_s = self._clock()
+        self._last.set(self.last_tick_s)
 
 
 def _labels(target: Target) -> tuple[str, str, str]:
