@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 from recsplit_controller.decision import Decision
+from recsplit_controller.forecast import named
 from recsplit_controller.guard import guard
 from recsplit_controller.load import USUAL_QUEUE, Context, sent
 from recsplit_controller.memory import Memory, Rates
@@ -26,6 +27,7 @@ def decide(settings: Settings, targets: Sequence[Target], memory: Memory, observ
     theirs needs.
     """
     policy, observation = policy_of(settings), _numbers(observation)
+    named(settings.forecaster)  # a name that is none is told at once, not after the first period
     rates: dict[str, Rates] = {}
     growth: dict[str, float] = {}
     forecast: dict[str, float] = {}
@@ -61,13 +63,11 @@ def _remember(settings: Settings, target: Target, before: Rates, observation: Ob
     if seen.period is None or period <= seen.period:
         period = period if seen.period is None else seen.period
         return dataclasses.replace(seen, period=period, largest=max(rate, seen.largest or 0.0)), growth
-    maxima = (*seen.maxima, seen.largest or 0.0)[-settings.periods :]
-    expected = _expected(maxima)
-    return dataclasses.replace(seen, maxima=maxima, period=period, largest=rate, expected=expected), growth
-
-
-def _expected(maxima: Sequence[float]) -> float:
-    return maxima[-1]
+    forecaster = named(settings.forecaster)
+    # Periods of which nothing is known count as the one before: a season keeps its length.
+    ended = [seen.largest or 0.0] * min(period - seen.period, forecaster.periods)
+    maxima = (*seen.maxima, *ended)[-forecaster.periods :]
+    return dataclasses.replace(seen, maxima=maxima, period=period, largest=rate, expected=forecaster(maxima)), growth
 
 
 def _ratio(rates: Rates, present: float) -> float:

@@ -41,7 +41,7 @@ class Target:
 class Settings:
     """Of policy and guard. Seconds, milliseconds and shares as the names say.
 
-    `policy` and `forecaster` are names in policies.POLICIES and forecast.FORECASTERS. `bound_ms`: what `percentile` percent of the
+    `policy` is a name in policies.POLICIES, `forecaster` one that forecast.named knows. `bound_ms`: what `percentile` percent of the
     queries must stay within; `bound_share` of it is aimed at (ElasticRec: 0.65). `busy_share`: of a target's instances to be busy
     in the mean. `qps_share`: of `max_qps` to be used. `cores`: shared by all targets of unit instance; None: no budget.
 
@@ -49,7 +49,7 @@ class Settings:
     present count at once (and one more always); `step_down`: at most that share of it given up at once (and one always).
     `upscale_delay_s`, `downscale_delay_s`: how long a wish must have been there. `stale_s`: data older than this holds everything.
 
-    A forecaster is given the largest rate of each of the last `periods` periods of `period_s`.
+    A forecaster is given the largest rate of each of the last periods of `period_s`, as many as it makes use of.
     """
 
     policy: str = "utilization"
@@ -68,7 +68,6 @@ class Settings:
     downscale_delay_s: float = 60.0
     stale_s: float = 30.0
     period_s: float = 60.0
-    periods: int = 10
 
     def __post_init__(self) -> None:
         shares = {"bound_share": self.bound_share, "busy_share": self.busy_share, "qps_share": self.qps_share, "step_down": self.step_down}
@@ -76,7 +75,7 @@ class Settings:
             if not 0 < value <= 1:
                 raise InputError(f"{name} is {value:g}: expected more than 0 and at most 1")
         positive = {"interval_s": self.interval_s, "stale_s": self.stale_s, "bound_ms": self.bound_ms, "cores": self.cores}
-        positive |= {"period_s": self.period_s, "periods": self.periods}
+        positive |= {"period_s": self.period_s}
         for name, given in positive.items():
             if given is not None and not (math.isfinite(given) and given > 0):
                 raise InputError(f"{name} is {given:g}: expected more than 0")
