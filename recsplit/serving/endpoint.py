@@ -4,15 +4,17 @@ import contextlib
 import http.client
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The HTTP endpoint at "host:port" of the Triton that was started with this --id."""
+    """The HTTP endpoint at "host:port" of the Triton that was started with this --id. `headers` go with every call: a control key."""
 
     url: str
     server_id: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def ready(self) -> bool:
         """Whether this server (no other one that took the port) answers, and has loaded every model it was asked to load."""
@@ -53,6 +55,6 @@ class Endpoint:
 
     def _call(self, method: str, path: str) -> tuple[int, bytes]:
         with contextlib.closing(http.client.HTTPConnection(self.url, timeout=2)) as connection:
-            connection.request(method, path)
+            connection.request(method, path, headers=dict(self.headers))
             response = connection.getresponse()
             return response.status, response.read()

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from recsplit.errors import RecsplitError
+from recsplit.serving import control_key as keys
 from recsplit.serving import guard, logs, ports, triton
 from recsplit.serving.endpoint import Endpoint
 from recsplit.serving.repository import auto_complete_needed, models_to_load
@@ -83,6 +84,8 @@ class Server:
         """Return when every model is loaded. Raises RecsplitError, with the server ended, where it ends by itself or takes longer."""
         try:
             _await_ready(self, timeout_s)
+            if (key := self.running.endpoint.headers.get(keys.NAME)) is not None:
+                keys.hide(self.pid, key)
         except BaseException as error:
             self.running.end()
             if not isinstance(error, RecsplitError):
@@ -125,13 +128,15 @@ def serve(
     log: Path | None = None,
     ready_timeout_s: float = 120,
     exit_timeout_s: int = 10,
+    control_key: str | None = None,
     extra_args: Sequence[str] = (),
 ) -> Server:
     """Start Triton on a model repository and return when every model is loaded.
 
     `models` defaults to the ensembles that recsplit built there (or every model, in a repository of others). A port of
-    None is a free one. `log` is appended to; without it the log is a temporary file. `extra_args` are tritonserver's
-    own; it runs in a private folder, so paths in them are absolute.
+    None is a free one. `log` is appended to; without it the log is a temporary file. `control_key`: who doesn't send it may not load and
+    unload models (control_key.read_key reads one from a file). `extra_args` are tritonserver's own; it runs in a private folder, so
+    paths in them are absolute.
 
     Raises MissingExtra without nvidia-pytriton; before anything is started InputError for a repository, host or port that
     can't be served and RecsplitError for parts of different builds; RecsplitError, with the end of the log as its detail,
@@ -146,6 +151,7 @@ def serve(
         host=host,
         log=log,
         exit_timeout_s=exit_timeout_s,
+        control_key=control_key,
         extra_args=extra_args,
     )
     server.await_ready(ready_timeout_s)
@@ -162,6 +168,7 @@ def start(
     host: str = "127.0.0.1",
     log: Path | None = None,
     exit_timeout_s: int = 10,
+    control_key: str | None = None,
     extra_args: Sequence[str] = (),
 ) -> Server:
     """Start Triton as `serve` does, and return while it loads: `Server.await_ready` is the caller's, and so is ending it."""
@@ -174,8 +181,11 @@ def start(
     target = logs.Log.open(log)
     folder = _private_folder()
     try:
-        arguments = _arguments(found, repository, names, chosen, address, folder, exit_timeout_s, extra_args)
-        endpoint = Endpoint(_url(address, chosen["HTTP"]), folder.name)
+        arguments = _arguments(
+            found, repository, names, chosen, address, folder, exit_timeout_s, (*keys.arguments(control_key), *extra_args)
+        )
+        headers = {} if control_key is None else {keys.NAME: control_key}
+        endpoint = Endpoint(_url(address, chosen["HTTP"]), folder.name, headers)
         running = _start(arguments, environment, folder, exit_timeout_s, target, endpoint)
     except BaseException as error:
         guard.sweep(folder)
