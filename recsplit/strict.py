@@ -1,11 +1,12 @@
 """Reading JSON strictly into frozen dataclasses: an unknown, missing or ill-typed key is an error that says where.
 
 Standard library only. Fields may be str, int, float (an int will do), bool, None, Literal, `X | None`, tuples, dataclasses,
-and `Mapping[str, Any]` for what is kept as it came.
+`Mapping[str, X]`, and `Mapping[str, Any]` for what is kept as it came.
 """
 
 import collections.abc
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -37,11 +38,17 @@ def read_json(kind: type[Record], text: str, *, schema: int, origin: str, again:
     return record
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """A dataclass's fields and their types; once, since a journal has thousands of each."""
+    return typing.get_type_hints(kind)
+
+
 def read(kind: Any, value: Any, where: str, again: str) -> Any:
     """`value` as the annotated type `kind`. Raises InputError, which begins with `where`, if it isn't one."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(typing.cast(type, kind))
         if not isinstance(value, dict) or set(value) != set(hints):
             found = sorted(value) if isinstance(value, dict) else value
             raise InputError(f"{where}: expected the keys {sorted(hints)}, found {found}", hint=again)
@@ -59,7 +66,8 @@ def read(kind: Any, value: Any, where: str, again: str) -> Any:
         if len(arguments) == len(value):
             return tuple(read(argument, item, where, again) for argument, item in zip(arguments, value, strict=True))
     if origin is collections.abc.Mapping and isinstance(value, dict):
-        return value
+        kept = arguments[1]
+        return value if kept is Any else {key: read(kept, item, f"{where}: {key}", again) for key, item in value.items()}
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     if isinstance(kind, type) and kind is not float and type(value) is kind:

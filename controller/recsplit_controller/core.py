@@ -4,7 +4,6 @@ The order: rates are remembered, what comes is forecast, the policy wishes, the 
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 from recsplit_controller.decision import Decision
@@ -12,7 +11,7 @@ from recsplit_controller.forecast import named
 from recsplit_controller.guard import guard
 from recsplit_controller.load import USUAL_QUEUE, Context, sent
 from recsplit_controller.memory import Memory, Rates
-from recsplit_controller.observation import Observation
+from recsplit_controller.observation import Observation, known
 from recsplit_controller.policies import policy_of
 from recsplit_controller.settings import Settings, Target
 
@@ -26,7 +25,7 @@ def decide(settings: Settings, targets: Sequence[Target], memory: Memory, observ
     The same arguments give the same answer. Raises InputError where the settings name no policy or forecaster there is, or lack what
     theirs needs.
     """
-    policy, observation = policy_of(settings), _numbers(observation)
+    policy, observation = policy_of(settings), known(observation)
     named(settings.forecaster)  # a name that is none is told at once, not after the first period
     rates: dict[str, Rates] = {}
     growth: dict[str, float] = {}
@@ -37,15 +36,6 @@ def decide(settings: Settings, targets: Sequence[Target], memory: Memory, observ
         forecast[target.name] = _ratio(rates[target.model], sent(observation.of(target.model), growth[target.model]))
     wishes = policy(Context(settings, targets, observation, forecast, growth))
     return guard(settings, targets, dataclasses.replace(memory, rates=rates), observation, wishes)
-
-
-def _numbers(observation: Observation) -> Observation:
-    """The observation without what is no number of anything: what is infinite, negative or NaN isn't known."""
-    models = {}
-    for name, series in observation.models.items():
-        odd = {key: None for key, value in vars(series).items() if value is not None and not 0 <= value < math.inf}
-        models[name] = dataclasses.replace(series, **odd) if odd else series
-    return dataclasses.replace(observation, models=models)
 
 
 def _remember(settings: Settings, target: Target, before: Rates, observation: Observation) -> tuple[Rates, float]:

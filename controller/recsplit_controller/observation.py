@@ -1,7 +1,8 @@
 """What is seen of the servers at one moment. None means that it isn't known, which is never taken for zero."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,12 @@ class Observation:
     def of(self, model: str) -> Series:
         """A model's series; all None where it has none."""
         return self.models.get(model, Series())
+
+
+def known(observation: Observation) -> Observation:
+    """The observation without what is no number of anything: what is infinite, negative or NaN isn't known."""
+    models = {}
+    for name, series in observation.models.items():
+        odd = {key: None for key, value in vars(series).items() if value is not None and not 0 <= value < math.inf}
+        models[name] = replace(series, **odd) if odd else series
+    return replace(observation, models=models)

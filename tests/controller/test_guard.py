@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +28,7 @@ def seen(at_s: float, count: int | None, series: Series = IDLE, *, data_s: float
 
 
 def judge(
-    wishes: list[float | None], count: int, asked: Settings | None = None, series: Series = IDLE, target: Target = DENSE
+    wishes: Sequence[float | None], count: int, asked: Settings | None = None, series: Series = IDLE, target: Target = DENSE
 ) -> list[Decision]:
     """Decisions at ticks of 5 s, each obeyed at once."""
     memory, decisions = Memory(), []
