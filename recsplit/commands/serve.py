@@ -1,10 +1,12 @@
 """`recsplit serve`: a model repository on a real Triton, until Ctrl-C."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import click
 
+from recsplit.commands import prometheus_beside
 from recsplit.commands.output import example, json_option, progress, show_table
 from recsplit.errors import InputError
 from recsplit.serving import Server, serve
@@ -15,6 +17,7 @@ HOST_HELP = "Address to listen on. 0.0.0.0 is every one; whoever reaches the ser
 
 
 FLEET_HELP = "Serve a partitioned build as a fleet: front servers, and servers of their own for its shards."
+PROMETHEUS_HELP = "Run a Prometheus (the machine's own) beside it, with the rules and alerts of this build, on loopback."
 REPLICAS_HELP = "With --fleet: servers of each part, as front=2,0=2,1=1. Default: the plan's, as far as this machine can run them."
 
 
@@ -36,6 +39,7 @@ REPLICAS_HELP = "With --fleet: servers of each part, as front=2,0=2,1=1. Default
 )
 @click.option("--fleet", is_flag=True, help=FLEET_HELP)
 @click.option("--replicas", metavar="PART=N,...", help=REPLICAS_HELP)
+@click.option("--prometheus", is_flag=True, help=PROMETHEUS_HELP)
 @click.option("--docker", is_flag=True, help="Only print the docker run that serves DIR on NVIDIA's image (ports: 8000, 8001, 8002).")
 @click.option("--image", default=IMAGE, show_default=True, help="Image for --docker. Your registry's prefix goes before the name.")
 @json_option
@@ -50,6 +54,7 @@ def command(
     ready_timeout: float,
     fleet: bool,
     replicas: str | None,
+    prometheus: bool,
     docker: bool,
     image: str,
     as_json: bool,
@@ -72,15 +77,27 @@ def command(
                 "--fleet takes free ports for its servers, and one --model",
                 hint="leave out --docker, --http-port, --grpc-port, --metrics-port; the addresses are shown, and --json prints them",
             )
-        serve_fleet.run(repository, models=models, replicas=replicas, host=host, logs=log, ready_timeout_s=ready_timeout, as_json=as_json)
+        serve_fleet.run(
+            repository,
+            models=models,
+            replicas=replicas,
+            host=host,
+            logs=log,
+            ready_timeout_s=ready_timeout,
+            prometheus=prometheus,
+            as_json=as_json,
+        )
         return
     if docker:
+        if prometheus:
+            raise InputError("--docker only prints a command, and --prometheus runs one", hint="recsplit render prometheus DIR -o FOLDER")
         click.echo(
             docker_command(
                 repository, models=models, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port, host=host, image=image
             )
         )
         return
+    watched = prometheus_beside.prepare(repository, models) if prometheus else None
     with progress(f"Triton loads {repository}"):
         server = serve(
             repository,
@@ -93,19 +110,24 @@ def command(
             ready_timeout_s=ready_timeout,
         )
     try:
-        with server:
-            _announce(server, as_json=as_json)
+        with server, contextlib.ExitStack() as stack:
+            url = None if watched is None else prometheus_beside.start(stack, watched, [(None, server.metrics_url)])
+            _announce(server, url, as_json=as_json)
             server.wait()
     except KeyboardInterrupt:
         click.echo("Stopped: what was in flight is answered, and nothing is left running.", err=True)
 
 
-def _announce(server: Server, *, as_json: bool) -> None:
+def _announce(server: Server, prometheus_url: str | None, *, as_json: bool) -> None:
     states = server.states()
     if as_json:
         names = ("http_url", "grpc_url", "metrics_url", "log", "pid")
-        click.echo(json.dumps({**{name: getattr(server, name) for name in names}, "models": states}, default=str))
+        beside = {} if prometheus_url is None else {"prometheus_url": prometheus_url}
+        click.echo(json.dumps({**{name: getattr(server, name) for name in names}, **beside, "models": states}, default=str))
         return
-    show_table(("endpoint", "address"), [("HTTP", server.http_url), ("gRPC", server.grpc_url), ("metrics", server.metrics_url)])
+    addresses = [("HTTP", server.http_url), ("gRPC", server.grpc_url), ("metrics", server.metrics_url)]
+    if prometheus_url is not None:
+        addresses.append(("Prometheus", prometheus_url))
+    show_table(("endpoint", "address"), addresses)
     show_table(("model", "state"), [(name, state or "not loaded") for name, state in states.items()])
     click.echo(f"\nTry it:\n  {curl(server.http_url, server.models[0])}\n\nThe log is {server.log}. Ctrl-C stops the server.")

@@ -1,5 +1,6 @@
 """`recsplit serve --fleet`: front servers and shard servers on this machine, until Ctrl-C."""
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from recsplit.commands import prometheus_beside
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import InputError
 from recsplit.serving.fleet import Fleet, serve_fleet
@@ -15,10 +17,19 @@ from recsplit.serving.sample import curl
 
 
 def run(
-    repository: Path, *, models: Sequence[str], replicas: str | None, host: str, logs: Path | None, ready_timeout_s: float, as_json: bool
+    repository: Path,
+    *,
+    models: Sequence[str],
+    replicas: str | None,
+    host: str,
+    logs: Path | None,
+    ready_timeout_s: float,
+    prometheus: bool,
+    as_json: bool,
 ) -> None:
     """Serve, show where, keep the servers running, and end them on Ctrl-C."""
     asked = read_replicas(replicas)
+    watched = prometheus_beside.prepare(repository, models) if prometheus else None
     with progress(f"A fleet loads {repository}"):
         fleet = serve_fleet(
             repository,
@@ -29,8 +40,10 @@ def run(
             ready_timeout_s=ready_timeout_s,
         )
     try:
-        with fleet:
-            _announce(fleet, as_json=as_json)
+        with fleet, contextlib.ExitStack() as stack:
+            pages = [(member.part, member.server.metrics_url) for member in fleet.members if member.server is not None]
+            url = None if watched is None else prometheus_beside.start(stack, watched, pages)
+            _announce(fleet, url, as_json=as_json)
             fleet.wait(lambda text: click.echo(text, err=True))
     except KeyboardInterrupt:
         click.echo("Stopped: what was in flight is answered, and nothing is left running.", err=True)
@@ -47,7 +60,7 @@ def read_replicas(text: str | None) -> dict[str, int]:
     return counts
 
 
-def _announce(fleet: Fleet, *, as_json: bool) -> None:
+def _announce(fleet: Fleet, prometheus_url: str | None, *, as_json: bool) -> None:
     servers = [(member, member.server) for member in fleet.members if member.server is not None]
     if as_json:
         names = ("http_url", "grpc_url", "metrics_url", "log", "pid")
@@ -56,7 +69,8 @@ def _announce(fleet: Fleet, *, as_json: bool) -> None:
             for member, server in servers
         ]
         parts = {part.name: {"wanted": part.wanted, "running": part.count} for part in fleet.parts}
-        click.echo(json.dumps({"parts": parts, "servers": shown}, default=str))
+        beside = {} if prometheus_url is None else {"prometheus_url": prometheus_url}
+        click.echo(json.dumps({"parts": parts, "servers": shown, **beside}, default=str))
         return
     rows = [
         (member.name, member.state(), server.http_url, server.grpc_url, server.metrics_url, str(server.log)) for member, server in servers
@@ -69,5 +83,7 @@ def _announce(fleet: Fleet, *, as_json: bool) -> None:
             click.echo(
                 f"The plan has {part.wanted} {what}; {part.count} run here, for {cores} cores. --replicas {part.name}=N asks for more."
             )
+    if prometheus_url is not None:
+        click.echo(f"Prometheus: {prometheus_url}")
     front = fleet.fronts[0]
     click.echo(f"\nTry it:\n  {curl(front.http_url, fleet.plan.name)}\n\nCtrl-C stops all servers.")

@@ -55,7 +55,7 @@ class ScrapeObserver:
         models = {model: series(present, model, ensemble=model == self._ensemble) for model in self._models}
         known = {model for pages in present for model in pages[-1].values}
         problems += [f"no server has {model!r}" for model in self._models if model not in known and present]
-        data_s = min((pages[-1].at_s for pages in present), default=None)
+        data_s = min((min(pages[-1].at_s, at_s) for pages in present), default=None)
         return Observation(at_s, data_s, self._ensemble, models, problems=tuple(problems))
 
     def close(self) -> None:

@@ -1,0 +1,53 @@
+"""Sees the servers through Prometheus and the rules that `recsplit render prometheus` writes: one query a tick."""
+
+import math
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import requests
+import urllib3
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from prometheus_api_client.prometheus_connect import PrometheusConnect
+
+from recsplit.errors import InputError
+from recsplit_controller.observation import Observation, Series
+from recsplit_controller.observe.recorded import observation, query
+from recsplit_controller.observe.waiting import Caller
+
+_WORDS = 200
+
+
+class PrometheusObserver:
+    """Asks the Prometheus at `url` ("http://127.0.0.1:9090") for all recorded series of `ensemble`.
+
+    `models`: the composing models' names, the ensemble's may be among them. An answer that isn't there within `timeout_s` is a problem
+    told; a Prometheus that hangs is not asked again before it has answered or failed.
+    """
+
+    def __init__(self, url: str, ensemble: str, models: Sequence[str], *, timeout_s: float = 2.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise InputError(f"{url!r} is no address of a Prometheus", hint="as http://127.0.0.1:9090")
+        self._url = url.rstrip("/")
+        self._ensemble = ensemble
+        self._models = tuple(dict.fromkeys((ensemble, *models)))
+        self._timeout_s = timeout_s
+        # The next tick is the next trial: no retries here.
+        self._client = PrometheusConnect(self._url, retry=urllib3.Retry(total=0))
+        self._caller: Caller[Any] = Caller()
+
+    def observe(self, at_s: float) -> Observation:
+        """What Prometheus has now."""
+        deadline_s = time.monotonic() + self._timeout_s
+        self._caller.begin(partial(self._client.custom_query, query(self._ensemble), timeout=math.ceil(self._timeout_s)))
+        try:
+            return observation(at_s, self._ensemble, self._models, self._caller.answer(deadline_s))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, PrometheusApiClientException, requests.RequestException) as error:
+            words = f"{self._url}: {type(error).__name__}: {error}"
+            problem = words if len(words) <= _WORDS else f"{words[:_WORDS]}..."
+            return Observation(at_s, None, self._ensemble, dict.fromkeys(self._models, Series()), problems=(problem,))
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()

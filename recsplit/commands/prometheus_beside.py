@@ -1,0 +1,53 @@
+"""The option --prometheus of `recsplit serve`: a Prometheus with the build's own scrape configuration and rules."""
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from recsplit.commands.output import progress
+from recsplit.plan import Plan
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before servers start: the binary, and the plan whose rules it is given."""
+
+    binary: Path
+    plan: Plan
+
+
+def prepare(repository: Path, models: Sequence[str]) -> Prepared:
+    """Look for both. Raises InputError where there is no Prometheus, or not one build to watch."""
+    from recsplit.repository import find
+    from recsplit.serving import prometheus
+
+    return Prepared(prometheus.find(), find(repository, models[0] if models else None).plan)
+
+
+def start(stack: contextlib.ExitStack, prepared: Prepared, pages: Sequence[tuple[str | None, str]]) -> str:
+    """Start one until `stack` ends; gives its URL. `pages`: part of the fleet, or None, and metrics URL of each server.
+
+    Servers don't need it: where it ends by itself, that is told, and they go on.
+    """
+    from recsplit.monitoring.rendering import render
+    from recsplit.monitoring.watching import Scraped, Watching
+    from recsplit.serving import prometheus
+
+    servers = tuple(Scraped(url.removeprefix("http://").removesuffix("/metrics"), part) for part, url in pages)
+    with progress("Prometheus starts"):
+        running = prometheus.start(prepared.binary, render(prepared.plan, Watching(servers)))
+    ending = threading.Event()
+    stack.callback(running.stop)
+    stack.callback(ending.set)  # the last one in is the first one to run
+
+    def watch() -> None:
+        code = running.process.wait()
+        if not ending.is_set():
+            click.echo(f"Prometheus ended by itself (exit status {code}); the servers go on without it", err=True)
+
+    threading.Thread(target=watch, daemon=True, name="recsplit-prometheus").start()
+    return running.url

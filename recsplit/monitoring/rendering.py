@@ -1,0 +1,32 @@
+"""From a plan to the texts that Prometheus and Grafana read. Pure: templates and values in, texts out, by file name."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recsplit import templating
+from recsplit.monitoring import names
+from recsplit.monitoring.rules import recording_rules
+from recsplit.monitoring.watching import Watching
+from recsplit.plan import Plan
+
+_TEMPLATES = Path(__file__).parent.parent / "templates"
+CONFIG, RULES = "prometheus.yml", "rules.yml"
+
+
+def render(plan: Plan, watching: Watching) -> dict[str, str]:
+    """The texts by file name; prometheus.yml names the others by theirs, relative to itself."""
+    environment = templating.environment([_TEMPLATES], {"json": json.dumps, "quoted": _quoted})
+    context: Mapping[str, Any] = {
+        "plan": plan,
+        "watching": watching,
+        "names": names,
+        "rules": recording_rules(plan, watching),
+    }
+    return {name: str(environment.get_template(f"prometheus/{name}.j2").render(context)) for name in (CONFIG, RULES)}
+
+
+def _quoted(text: str) -> str:
+    """YAML in single quotes: PromQL has many double ones."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,123 @@
+"""The recording rules of one build: what is recorded, in PromQL, and why.
+
+Names are Triton's (core/src/metrics.cc, 2.51). What published queries miss:
+
+* A Prometheus holds the series of a server that went away for as long as a rate's window; servers whose last page is missing are left out.
+* Durations are summed over requests: a batch's compute time counts once for each of its requests, and a plain rate is no utilization.
+* An ensemble's own queue and pending requests are always near 0, and its compute time is its steps'; its request duration is the query's.
+* A front's stand-in for a shard (backend `remote`) has the shard's name: its requests are those that are offered, not those served.
+* An ensemble's failures are counted twice, a step's that its queue was too full for not at all; both seen on 2.51.
+* Summaries are NaN after a minute without queries, and can't be added over servers: NaN is dropped, and the slowest server counts.
+* What isn't known gives no series. Nothing here turns absence into 0; a rate of 0 comes from a counter that stood still.
+"""
+
+from dataclasses import dataclass
+
+from recsplit.monitoring.names import DATA_S, ENSEMBLE, UNATTRIBUTED, UP, recorded
+from recsplit.monitoring.watching import Watching
+from recsplit.plan import Plan
+
+#: Per server and model, before they are summed. Not among the series that a controller asks for.
+_SERVER = "recsplit_server:"
+_ON = "on (instance, model)"
+_QUANTILES = {"p50_ms": "0.5", "p95_ms": "0.95", "p99_ms": "0.99"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One recorded series; `why` is a comment for people."""
+
+    record: str
+    expr: str
+    why: str
+
+
+def models(plan: Plan) -> tuple[str, ...]:
+    """Every model whose series are recorded, the ensemble first."""
+    return (plan.name, *(part.name for part in plan.submodels))
+
+
+def recording_rules(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
+    """The rules in the order in which they are evaluated: those of each server, and sums over them."""
+    return (*_by_server(plan, watching), *_sums(plan, watching))
+
+
+def _by_server(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
+    names = "|".join(name.replace(".", "[.]") for name in models(plan))
+    select = f'job="{watching.job}",model=~"{names}"'
+    alive = f'and on (job, instance) up{{job="{watching.job}"}} == 1'
+    requests, executions, compute_us = (_server(plan, what) for what in ("requests", "executions", "compute_us"))
+    counters = {
+        "requests": "nv_inference_request_success",
+        "failures": "nv_inference_request_failure",
+        "rows": "nv_inference_count",
+        "executions": "nv_inference_exec_count",
+        "request_us": "nv_inference_request_duration_us",
+        "queue_us": "nv_inference_queue_duration_us",
+    }
+
+    def rate(counter: str) -> str:
+        return f"sum by (instance, model) (rate({counter}{{{select}}}[{watching.window_s}s]) {alive})"
+
+    compute = " + ".join(rate(f"nv_inference_compute_{part}_duration_us") for part in ("input", "infer", "output"))
+    seen = f"min by (instance, model) (timestamp(nv_inference_request_success{{{select}}}))"
+    return (
+        *(Rule(_SERVER + what, rate(counter), "") for what, counter in counters.items()),
+        Rule(_SERVER + "compute_us", compute, "As Triton counts it: once for each request of a batch."),
+        Rule(
+            _SERVER + "busy",
+            f"{compute_us} / 1e6 * {executions} / ({requests} > 0) or 0 * ({requests} == 0)",
+            "Instances that execute: compute time, divided by the requests of a batch; 0 where none came.",
+        ),
+        Rule(
+            _SERVER + "remote",
+            f"count by (instance, model) (recsplit_remote_rows{{{select}}})",
+            "Only stand-ins for other servers' models have this series.",
+        ),
+        Rule(_SERVER + "pending", f"sum by (instance, model) (nv_inference_pending_request_count{{{select}}})", ""),
+        Rule(_SERVER + DATA_S, seen, "When the page was read, in Unix seconds."),
+        *(
+            Rule(
+                _SERVER + what,
+                f'max by (instance, model) (nv_inference_request_summary_us{{{select},quantile="{quantile}"}} >= 0) / 1000',
+                "NaN compares with nothing, and is dropped.",
+            )
+            for what, quantile in _QUANTILES.items()
+        ),
+    )
+
+
+def _sums(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
+    steps = f'model!="{plan.name}"'
+    remote = f"{_ON} {_server(plan, 'remote')}"
+    failures = f'{recorded("failures")}{{{ENSEMBLE}="{plan.name}",'
+
+    def own(what: str, matcher: str = "") -> str:
+        """Summed over the servers that have the model, not over those that stand in for it."""
+        return f"sum by (model) ({_server(plan, what, matcher)} unless {remote})"
+
+    return (
+        *(Rule(recorded(what), own(what), "") for what in ("requests", "rows", "executions", "failures")),
+        Rule(recorded("busy"), own("busy", steps), "Not the ensemble's, whose compute time is its steps'."),
+        Rule(recorded("waiting"), f"{own('queue_us', steps)} / 1e6", "Requests that wait, in the mean (Little)."),
+        Rule(recorded("pending"), own("pending", steps), "Requests that wait now."),
+        Rule(
+            recorded("offered"),
+            f"sum by (model) (({_server(plan, 'requests')} + {_ON} {_server(plan, 'failures')}) and {remote})",
+            "Sent to a shard by the fronts, answered or not.",
+        ),
+        Rule(recorded("mean_ms"), f"{own('request_us')} / ({own('requests')} > 0) / 1000", "Of a request, its queue included."),
+        *(Rule(recorded(what), f"max by (model) ({_server(plan, what)} unless {remote})", "The slowest server's.") for what in _QUANTILES),
+        Rule(
+            recorded(UNATTRIBUTED),
+            f'clamp_min({failures}model="{plan.name}"}} - on () 2 * (sum({failures}{steps}}})), 0) / 2',
+            "Failed queries that no step counts: a full queue, a refused id. The ensemble counts each twice.",
+        ),
+        Rule(recorded(DATA_S), f"min by (model) ({_server(plan, DATA_S)})", "When the oldest page that counts was read."),
+        Rule(recorded(UP), f'max by (instance, part) (up{{job="{watching.job}"}})', "Whether a server's page was to be had."),
+    )
+
+
+def _server(plan: Plan, what: str, matcher: str = "") -> str:
+    """One of the series by server, this build's."""
+    return f'{_SERVER}{what}{{{ENSEMBLE}="{plan.name}"{"," if matcher else ""}{matcher}}}'

@@ -1,0 +1,64 @@
+"""One answer of Prometheus, read: what is unknown stays unknown."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsplit_controller.observation import Series
+from recsplit_controller.observe.recorded import observation
+
+
+def sample(what: str, value: object, *, model: str | None = "shop_dense", now_s: float = 1000.0, **labels: str) -> object:
+    """One series of an instant vector, as Prometheus' API writes it."""
+    named = {"__name__": f"recsplit:{what}", **labels} | ({} if model is None else {"model": model})
+    return {"metric": named, "value": [now_s, str(value)]}
+
+
+def test_values_go_to_their_models() -> None:
+    seen = observation(50.0, "shop", ("shop", "shop_dense"), [sample("data_s", 997), sample("busy", 1.5), sample("p95_ms", 20)])
+    assert seen.of("shop_dense") == Series(busy=1.5, p95_ms=20)
+    assert seen.problems == ("no server has 'shop'",)
+
+
+def test_ages_are_taken_by_prometheus_own_clock() -> None:
+    """Its clock is far ahead of ours: the data are three seconds old all the same, the oldest of them."""
+    answer = [sample("data_s", 9_999, now_s=10_000), sample("data_s", 9_997, model="shop", now_s=10_000)]
+    assert observation(50.0, "shop", ("shop", "shop_dense"), answer).data_s == 47
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf"])
+def test_what_is_no_number_is_unknown(value: str) -> None:
+    seen = observation(50.0, "shop", ("shop_dense",), [sample("data_s", 999), sample("p95_ms", value), sample("requests", 0)])
+    assert seen.of("shop_dense") == Series(requests=0)
+
+
+def test_values_without_a_sample_time_are_of_no_use() -> None:
+    """Rates outlive their server by the window they look back."""
+    seen = observation(50.0, "shop", ("shop_dense",), [sample("requests", 7)])
+    assert (seen.of("shop_dense"), seen.data_s) == (Series(), None)
+    assert "no data" in seen.problems[0]
+
+
+def test_a_server_that_is_away_is_told() -> None:
+    seen = observation(50.0, "shop", ("shop_dense",), [sample("data_s", 999), sample("up", 0, model=None, instance="127.0.0.1:8002")])
+    assert seen.problems == ("Prometheus can't read 127.0.0.1:8002",)
+
+
+@pytest.mark.parametrize(
+    "answer", [None, {}, "text", [1], [{}], [{"metric": {}, "value": [1, "2"]}], [{"metric": {"__name__": "a"}, "value": 3}]]
+)
+def test_another_answer_is_refused(answer: object) -> None:
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        observation(50.0, "shop", ("shop_dense",), answer)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["requests", "busy", "data_s", "p99_ms", "up", "other"]), st.floats()), max_size=12))
+def test_whatever_the_values_nothing_unknown_becomes_a_number(values: list[tuple[str, float]]) -> None:
+    seen = observation(50.0, "shop", ("shop_dense",), [sample(what, value) for what, value in values])
+    told = seen.of("shop_dense")
+    for name in ("requests", "busy", "p99_ms"):
+        value = getattr(told, name)
+        assert value is None or (math.isfinite(value) and (name, value) in values)
+    assert seen.data_s is None or seen.data_s <= 50.0

@@ -1,0 +1,61 @@
+"""`recsplit serve --prometheus`: it scrapes the server, and nothing of it stays behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+from tests.kubernetes.prometheus import BINARY, TOOLS, Prometheus
+from tests.serving.conftest import processes
+
+
+@pytest.fixture
+def served(repository: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+    if BINARY is None:
+        pytest.skip("prometheus is not installed (Debian's package of that name)")
+    command = [sys.executable, "-m", "recsplit", "serve", str(repository / "model_repository"), "--prometheus", "--json"]
+    environment = os.environ | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def wait_until_gone(name: str) -> None:
+    deadline = time.monotonic() + 30
+    while processes(name):
+        assert time.monotonic() < deadline, f"{name} still runs"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_it_scrapes_the_server_and_ends_with_it(served: tuple["subprocess.Popen[str]", dict[str, str]], number: signal.Signals) -> None:
+    process, told = served
+    deadline = time.monotonic() + 30
+    while not Prometheus(told["prometheus_url"]).query("recsplit:up == 1"):
+        assert time.monotonic() < deadline, "it never scraped the server"
+        time.sleep(0.2)
+    address = told["prometheus_url"].removeprefix("http://")
+    (pid,) = processes(f"--web.listen-address={address}")
+    arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    folder = Path(next(argument for argument in arguments if argument.startswith("--config.file=")).partition("=")[2]).parent
+    assert address.startswith("127.0.0.1:") and folder.is_dir()
+    process.send_signal(number)
+    process.wait(30)
+    wait_until_gone(folder.name)
+    assert not folder.exists()
+
+
+def test_a_machine_without_prometheus_is_told_where_it_comes_from(repository: Path, tmp_path: Path, run_recsplit: Run) -> None:
+    told = run_recsplit("serve", repository / "model_repository", "--prometheus", env={"PATH": str(tmp_path)})
+    assert told.returncode == 2
+    assert "no prometheus on PATH" in told.stderr and "apt install prometheus" in told.stderr
