@@ -25,12 +25,14 @@ SUMMARY_S = 60.0
 @dataclass(frozen=True)
 class Group:
     """Units that are alike. A query takes `service_s` of one in the mean; `spread` is the standard deviation in parts of the mean (gamma;
-    0: always the same). A new unit serves `start_s` after it was asked for. Rates are over the last `window_s`.
+    0: always the same). A new unit serves `start_s` after it was asked for; where `blocks`, the action ends only then, as
+    Triton's load call does, and else at once, as Kubernetes' does. Rates are over the last `window_s`.
     """
 
     service_s: float = 0.04
     spread: float = 0.0
     start_s: float = 1.0
+    blocks: bool = True
     window_s: float = 10.0
 
     def draw(self, count: int, rng: np.random.Generator) -> Floats:
@@ -43,9 +45,10 @@ class Group:
 
 @dataclass(frozen=True)
 class _Piece:
-    """What ended between two ticks: seconds waited and served in sum, latencies in ms."""
+    """Between two ticks: how many queries came, and of those that ended seconds waited and served in sum, latencies in ms."""
 
     from_s: float
+    came: int
     waited_s: float
     served_s: float
     latency_ms: Floats
@@ -80,7 +83,7 @@ class Plant:
         self._running, (due, begun, service) = running[:, ~ended], running[:, ended]
         waited = begun - due
         latency_ms = 1000 * (waited + service)
-        self._pieces.append(_Piece(self._now, float(waited.sum()), float(service.sum()), latency_ms))
+        self._pieces.append(_Piece(self._now, len(due_s), float(waited.sum()), float(service.sum()), latency_ms))
         while self._pieces[0].from_s < at_s - max(SUMMARY_S, self._group.window_s):
             self._pieces.popleft()
         self.served += len(latency_ms)
@@ -92,6 +95,11 @@ class Plant:
         """Queries that have not ended, and how many of them have been there for longer than the bound."""
         due = np.concatenate([self._queue[0], self._running[0]])
         return len(due), int((1000 * (self._now - due) > self._bound_ms).sum())
+
+    def came(self, window_s: float) -> float:
+        """Queries a second that came in the last `window_s`, as something in front of the group would count them; 0 before any tick."""
+        pieces = [piece for piece in self._pieces if piece.from_s >= self._now - window_s]
+        return sum(piece.came for piece in pieces) / (self._now - pieces[0].from_s) if pieces else 0.0
 
     def observe(self, at_s: float) -> Observation:
         """What Triton and Prometheus would tell at `at_s`, which is the time that `advance` went to."""
@@ -139,10 +147,10 @@ class Plant:
             starting = np.where(self._ready > self._now, -self._ready, 0.0)
             stay = np.sort(np.lexsort((self._free, starting))[-more:])
             self._free, self._ready = self._free[stay], self._ready[stay]
-        self._actions.append((action, ready_s))
+        self._actions.append((action, ready_s if self._group.blocks else self._now))
 
     def outcomes(self) -> Sequence[Outcome]:
-        """The actions whose units serve by now."""
+        """The actions that ended by now."""
         ended = [Outcome(action, None, ready_s - action.at_s) for action, ready_s in self._actions if ready_s <= self._now]
         self._actions = [(action, ready_s) for action, ready_s in self._actions if ready_s > self._now]
         return ended
