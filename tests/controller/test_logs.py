@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsplit_controller.logs import NAME, JsonLines, start_logs, stop_logs
@@ -59,6 +59,7 @@ def test_of_others_only_warnings_are_heard(stream: io.StringIO) -> None:
     assert [line["message"] for line in lines(stream.getvalue())] == ["trouble"]
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.floats() | st.text() | st.binary(), st.lists)))
 def test_any_fields_are_one_line_of_json_and_hide_nothing(fields: dict[str, Any]) -> None:
     record = logging.LogRecord("name", logging.INFO, __file__, 1, "done", None, None)
