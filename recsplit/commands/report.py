@@ -44,6 +44,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--profile", "profile_path", metavar="FILE", type=FILE, help="What `recsplit profile` wrote.")
 @click.option("--partition", metavar="FILE", type=FILE, help="What `recsplit partition` wrote: shards beside the whole model.")
 @click.option("--access", metavar="FILE", type=FILE, help="The access profile that the partition was made with.")
+@click.option("--journal", metavar="FILE", type=FILE, help="What `recsplit control --journal` wrote: load, latency and counts over time.")
 @click.option("--run", "run_paths", metavar="FILE", type=FILE, multiple=True, help="What `perf run -o` wrote; again for more.")
 @click.option("--whole", "whole_paths", metavar="FILE", type=FILE, multiple=True, help="Runs of the whole model, to compare.")
 @click.option("--seconds", type=click.FloatRange(0, 600, min_open=True), default=5, show_default=True, help="Each rate that is measured.")
@@ -56,6 +57,7 @@ def command(
     profile_path: Path | None,
     partition: Path | None,
     access: Path | None,
+    journal: Path | None,
     run_paths: tuple[Path, ...],
     whole_paths: tuple[Path, ...],
     seconds: float,
@@ -65,7 +67,8 @@ def command(
     """Write a report on the ensemble in DIR: the cut, latency and rate, workload, profile, memory, live against simulated.
 
     With --workload and without --run it measures: a profile, unless --profile gives one, then the workload at five rates.
-    What it measured is kept beside the report, in a folder of the same name. --partition adds what the model takes whole and in shards.
+    What it measured is kept beside the report, in a folder of the same name. --partition adds what the model takes whole and in shards;
+    --journal what a controller saw, decided and did.
     """
     from recsplit.capacity import profile as profiles
     from recsplit.capacity.workload import read
@@ -82,6 +85,7 @@ def command(
     wanted = None if workload is None else read(workload)
     runs = [kept.read(path) for path in run_paths]
     profile = None if profile_path is None else profiles.read(profile_path)
+    controlled = None if journal is None else _control(journal)  # before anything is measured: a wrong file is told at once
     given = _given(partition, access, profile is not None or (wanted is not None and not runs))
     if wanted is not None and not runs:
         folder = output.with_suffix("")
@@ -101,6 +105,7 @@ def command(
         simulated=simulated,
         workload=wanted,
         shards=None if given is None or profile is None else _shards(plan, profile, given, origin),
+        control=controlled,
     )
     page = contents.page(material)
     with whole_file(output) as file:
@@ -109,6 +114,13 @@ def command(
         show_json({"report": str(output), **{fact.label: f"{fact.value} ({fact.note})" for fact in page.facts}})
     else:
         click.echo(f"{output}: {', '.join(section.title for section in page.sections)}")
+
+
+def _control(journal: Path) -> "Section":
+    """A controller's journal. Raises InputError where it is none."""
+    from recsplit.commands import report_journal
+
+    return report_journal.section(journal)
 
 
 def _given(partition: Path | None, access: Path | None, profiled: bool) -> "Wanted | None":

@@ -1,14 +1,35 @@
 """A controller's journal as a timeline of the report: what it saw, decided and did, tick by tick."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from recsplit.errors import InputError
+from recsplit_controller import journal
 from recsplit_controller.decision import Action, Outcome
 from recsplit_controller.record import Record
 from recsplit_controller.settings import Settings
+from recsplit_perf.report import Section
 from recsplit_perf.report.control import Change, Line, Timeline
+from recsplit_perf.report.control import section as drawn
+
+
+def section(path: Path) -> Section:
+    """The section on a journal: every session in it, one after the other. Raises InputError as journal.sessions does, or of no tick."""
+    found = [session for session in journal.sessions(path) if session.records]
+    records = [record for session in found for record in session.records]
+    settings = journal.latest(path).settings
+    line = timeline(path.name, settings, records)
+    if len(found) > 1:
+        starts = [session.records[0].observation.at_s - records[0].observation.at_s for session in found]
+        line = dataclasses.replace(line, marks=[(at_s, "start") for at_s in starts])
+    lead = (
+        f"{len(records):,} ticks of the policy {settings.policy}, from its journal. What is wanted was decided, what is requested was"
+        " asked of the server, what is observed runs."
+    )
+    return drawn("The controller", lead, [line])
 
 
 def timeline(title: str, settings: Settings, records: Sequence[Record], *, began_s: float | None = None) -> Timeline:

@@ -1,19 +1,26 @@
 """The report's section on a controller: its journal becomes a picture and a table of changes."""
 
+import dataclasses
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from recsplit.commands.report import command
 from recsplit.commands.report_journal import timeline
 from recsplit.errors import InputError
 from recsplit_controller.decision import Action, Decision, Outcome
+from recsplit_controller.journal import Journal
+from recsplit_controller.memory import Memory
 from recsplit_controller.observation import Observation, Series
 from recsplit_controller.record import Progress, Record
-from recsplit_controller.settings import Settings
+from recsplit_controller.settings import Settings, Target
 from recsplit_perf.report import Page, render
 from recsplit_perf.report.control import DRAWN, LISTED, Change, Line, Timeline, draw, section
 
+GOLDEN = Path(__file__).parents[2] / "model_repository"
 SETTINGS = Settings(bound_ms=150)
 
 
@@ -98,3 +105,27 @@ def test_a_long_list_of_changes_ends_and_says_so() -> None:
     assert found.table is not None
     assert len(found.table.rows) == LISTED
     assert "5 later changes" in found.note
+
+
+def test_the_command_shows_a_journal_of_two_starts(tmp_path: Path) -> None:
+    for number in range(2):
+        with Journal(tmp_path / "journal.jsonl", SETTINGS, (Target("shop_dense", "shop_dense", "dense"),)) as journal:
+            for each in records():
+                seen = dataclasses.replace(each.observation, at_s=each.observation.at_s + 60 * number)
+                journal.write(dataclasses.replace(each, observation=seen), Memory())
+    output = tmp_path / "report.html"
+    done = CliRunner().invoke(
+        command, [str(GOLDEN), "--journal", str(tmp_path / "journal.jsonl"), "-o", str(output)], catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    html = output.read_text()
+    assert "The controller" in done.output
+    assert "8 ticks of the policy utilization" in html
+    assert html.count(">start<") == 2
+
+
+def test_a_file_that_is_no_journal_is_told(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").write_text('{"at_s": 1}\n')
+    done = CliRunner().invoke(command, [str(GOLDEN), "--journal", str(tmp_path / "journal.jsonl"), "-o", str(tmp_path / "report.html")])
+    assert isinstance(done.exception, InputError)
+    assert not (tmp_path / "report.html").exists()

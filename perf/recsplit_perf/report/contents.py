@@ -30,7 +30,7 @@ class Material:
 
     `runs`: open-loop runs of the cut model, one workload; `whole`: of the whole model in one piece; `simulated`: predicted
     latencies at the runs' rates and between them. `workload` adds the access skew of its id law, table by table. `shards`: what
-    recsplit_perf.report.shards makes of a partition.
+    recsplit_perf.report.shards makes of a partition; `control`: what recsplit_perf.report.control makes of a controller's journal.
     """
 
     plan: Plan
@@ -41,6 +41,7 @@ class Material:
     simulated: Sequence[figures.Point] = ()
     workload: Workload | None = None
     shards: Section | None = None
+    control: Section | None = None
 
 
 def page(material: Material) -> Page:
@@ -55,6 +56,8 @@ def page(material: Material) -> Page:
         sections += [_profile(material.profile), _memory(plan, material.profile)]
     if material.shards is not None:
         sections.append(material.shards)
+    if material.control is not None:
+        sections.append(material.control)
     return Page(
         title=f"{plan.name}, version {plan.version}",
         subtitle=f"{plan.source.spec}, cut into an embedding model and a dense model and served by Triton",
