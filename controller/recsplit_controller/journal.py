@@ -20,6 +20,7 @@ from recsplit_controller.settings import Settings, Target
 
 SCHEMA = 1
 _AGAIN = "a journal is read by the version of recsplit that wrote it"
+_GIVE = "give the file that `recsplit control --journal` wrote"
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,11 @@ def sessions(path: Path) -> tuple[Session, ...]:
                 if "schema" in value:
                     found.append((_header(value, where), []))
                 elif not found:
-                    raise InputError(
-                        f"{where}: a journal begins with its settings", hint="give the file that `recsplit control --journal` wrote"
-                    )
+                    raise InputError(f"{where}: a journal begins with its settings", hint=_GIVE)
                 else:
                     found[-1][1].append(read(Record, value, where, _AGAIN))
     except OSError as error:
-        raise InputError(f"the journal {path} can't be read: {error.strerror}") from error
+        raise InputError(f"the journal {path} can't be read: {error.strerror}", hint=_GIVE) from error
     return tuple(Session(header.settings, header.targets, header.memory, tuple(records)) for header, records in found)
 
 
@@ -143,9 +142,9 @@ def _json(line: bytes, where: str) -> dict[str, object]:
     try:
         value = json.loads(line)
     except ValueError as error:  # broken JSON, or bytes that are no text
-        raise InputError(f"{where} is not JSON: {error}", hint="give the file that `recsplit control --journal` wrote") from error
+        raise InputError(f"{where} is not JSON: {error}", hint=_GIVE) from error
     if not isinstance(value, dict):
-        raise InputError(f"{where}: expected an object", hint="give the file that `recsplit control --journal` wrote")
+        raise InputError(f"{where}: expected an object", hint=_GIVE)
     return value
 
 

@@ -88,6 +88,8 @@ def level_ms(context: Context) -> float | None:
     whole = observation.of(observation.ensemble)
     percentiles = {50: whole.p50_ms, 95: whole.p95_ms, 99: whole.p99_ms}
     measured = percentiles[settings.percentile]
+    if measured is None and whole.requests == 0:
+        return 0.0  # nobody waits for anything
     if measured is None or whole.mean_ms is None:
         return measured
     waits = sum(wait_ms(observation.of(model)) for model in {target.model for target in context.targets} - {observation.ensemble})

@@ -122,6 +122,8 @@ def _aim_ms(settings: Settings) -> float:
 
 
 def _said(load: Load) -> str:
+    if load.arrivals <= 0:
+        return "no requests"
     source = "forecast" if load.forecast else "now"
     return f"{load.arrivals:.1f}/s ({source}) of {1000 * load.service_s:.2f} ms"
 

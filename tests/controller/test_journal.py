@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recsplit.errors import InputError
 from recsplit_controller.core import decide
-from recsplit_controller.decision import Outcome
+from recsplit_controller.decision import Action, Outcome
 from recsplit_controller.journal import Header, Journal, latest, sessions, to_line
 from recsplit_controller.memory import Memory
 from recsplit_controller.observation import Observation, Series
@@ -26,7 +26,9 @@ loads = st.lists(st.tuples(st.none() | st.floats(0, 100), st.floats(0, 50), st.n
 
 def ticks(given_loads: list[tuple[float | None, float, int | None, bool]], memory: Memory) -> list[tuple[Record, Memory]]:
     """Records of a controller that sees these rates, queues and counts, with the memory before each; some of its actions fail."""
-    state, made, under_way = State(), [], []
+    state = State()
+    made: list[tuple[Record, Memory]] = []
+    under_way: list[Action] = []
     for tick, (rate, queue, count, fails) in enumerate(given_loads):
         at_s = 1000.0 + 7.3 * tick
         one = Series() if rate is None else Series(requests=rate, busy=0.05 * rate, waiting=queue, pending=queue)

@@ -1,0 +1,243 @@
+"""The command `control`: keeps a served repository at the right size."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from recsplit.commands.output import example, json_option, show_json
+from recsplit.errors import InputError, RecsplitError
+
+if TYPE_CHECKING:
+    from recsplit_controller.actuator import Actuator
+    from recsplit_controller.loop import Loop
+    from recsplit_controller.observer import Observer
+    from recsplit_controller.settings import Settings, Target
+    from recsplit_controller.targets import Asked
+
+POLICY_HELP = "utilization: how busy; latency: a percentile within --bound-ms; elasticrec: throughput of lookups, latency of the rest."
+SETTINGS_HELP = "Settings as TOML: their names at the top, and [targets.NAME] with minimum, maximum, cores, max_qps. docs/controller.md"
+PROMETHEUS_HELP = "Prometheus with the rules of `recsplit render prometheus`; `recsplit serve --prometheus` runs one."
+REPLAY_HELP = "Decide the ticks of this journal again and compare; with --policy or --settings: what these would have decided."
+#: How long `--once` waits for what it has begun.
+ONCE_S = 60.0
+
+
+@click.command(
+    epilog=example(
+        "recsplit build recsplit.zoo.tiny:dlrm -o /tmp/tiny",
+        "recsplit serve /tmp/tiny --grpc-port 8001 --metrics-port 8002 &",
+        "recsplit control /tmp/tiny --metrics-url http://127.0.0.1:8002/metrics --journal /tmp/control.jsonl",
+    )
+)
+@click.argument("repository", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--model", metavar="NAME", help="The ensemble, where DIR has several.")
+@click.option("--prometheus", "prometheus_url", metavar="URL", help=PROMETHEUS_HELP)
+@click.option("--metrics-url", "metrics_urls", metavar="URL", multiple=True, help="A server's own metrics page, instead. Repeatable.")
+@click.option("--grpc-url", metavar="HOST:PORT", default="127.0.0.1:8001", show_default=True, help="The server to act on.")
+@click.option("--control-key", metavar="FILE", type=click.Path(path_type=Path), help="The key of `recsplit serve --control-key`.")
+@click.option("--settings", "settings_file", metavar="FILE.toml", type=click.Path(path_type=Path), help=SETTINGS_HELP)
+@click.option("--policy", type=click.Choice(["utilization", "latency", "elasticrec"]), help=POLICY_HELP)
+@click.option("--bound-ms", type=click.FloatRange(0, min_open=True), help="What the ensemble's percentile must stay within.")
+@click.option("--dry-run", is_flag=True, help="Decide, and do nothing.")
+@click.option("--once", is_flag=True, help="One decision, with what follows from it, and end.")
+@click.option("--journal", metavar="FILE", type=click.Path(path_type=Path), help="Append every tick here as a line of JSON.")
+@click.option("--replay", metavar="FILE", type=click.Path(path_type=Path), help=REPLAY_HELP)
+@click.option("--host", metavar="H", default="127.0.0.1", show_default=True, help="Address of its own metrics and health.")
+@click.option("--port", metavar="N", type=click.IntRange(0, 65535), default=0, help="Of its own metrics and health. Default: a free one.")
+@json_option
+def command(
+    repository: Path | None,
+    model: str | None,
+    prometheus_url: str | None,
+    metrics_urls: tuple[str, ...],
+    grpc_url: str,
+    control_key: Path | None,
+    settings_file: Path | None,
+    policy: str | None,
+    bound_ms: float | None,
+    dry_run: bool,
+    once: bool,
+    journal: Path | None,
+    replay: Path | None,
+    host: str,
+    port: int,
+    as_json: bool,
+) -> None:
+    """Keep the models of DIR, which a Triton serves, at the right number of instances.
+
+    Sees the server through Prometheus or its own metrics page, decides every few seconds, and changes instance counts in place; no
+    request is lost by that. Runs until Ctrl-C, and leaves what runs as it is. What is decided is on stdout, and with --json
+    every tick is a line of JSON; logs are on stderr.
+    """
+    if replay is not None:
+        _replay(replay, settings_file, policy, bound_ms, as_json=as_json)
+        return
+    if repository is None:
+        raise InputError("there is no DIR", hint="recsplit control DIR, the repository that the server serves; or --replay FILE")
+    if bool(prometheus_url) == bool(metrics_urls):
+        raise InputError(
+            "give --prometheus URL or --metrics-url URL, one of them",
+            hint="recsplit serve shows the address of its metrics; with --prometheus it runs a Prometheus, too",
+        )
+    from recsplit.repository import find
+    from recsplit_controller import targets
+
+    plan = find(repository, model).plan
+    asked = _settings(targets.of_plan(plan), settings_file, policy, bound_ms)
+    names = [target.model for target in asked.targets]
+    with contextlib.ExitStack() as stack:
+        actuator = _actuator(stack, repository, asked, grpc_url, control_key, dry_run=dry_run)
+        observer = _observer(prometheus_url, metrics_urls, plan.name, names)
+        stack.callback(observer.close)
+        _run(stack, asked, observer, actuator, journal, (host, port), once=once, looks=2 if metrics_urls else 1, as_json=as_json)
+
+
+def _settings(targets: "tuple[Target, ...]", file: Path | None, policy: str | None, bound_ms: float | None) -> "Asked":
+    """What is asked for by the file, and by options, which go before. Raises InputError where it isn't enough for the policy."""
+    from recsplit_controller.forecast import named
+    from recsplit_controller.policies import policy_of
+    from recsplit_controller.settings import Settings
+    from recsplit_controller.targets import Asked, read_settings
+
+    asked = Asked(Settings(), targets) if file is None else read_settings(file, targets)
+    settings = _with(asked.settings, policy, bound_ms)
+    policy_of(settings)
+    named(settings.forecaster)
+    return Asked(settings, asked.targets)
+
+
+def _with(settings: "Settings", policy: str | None, bound_ms: float | None) -> "Settings":
+    given = {"policy": policy, "bound_ms": bound_ms}
+    return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def _observer(prometheus_url: str | None, metrics_urls: tuple[str, ...], ensemble: str, models: list[str]) -> "Observer":
+    if prometheus_url is not None:
+        from recsplit_controller.observe.prometheus import PrometheusObserver
+
+        return PrometheusObserver(prometheus_url, ensemble, models)
+    from recsplit_controller.observe.scrape import ScrapeObserver
+
+    return ScrapeObserver(metrics_urls, ensemble, models)
+
+
+def _actuator(
+    stack: contextlib.ExitStack, repository: Path, asked: "Asked", grpc_url: str, key: Path | None, *, dry_run: bool
+) -> "Actuator":
+    """The actuator, and the lease of the server that it acts on, both until `stack` ends."""
+    from recsplit_controller.actuate.dry import DryActuator
+    from recsplit_controller.actuate.triton import TritonActuator
+    from recsplit_controller.lease import FileLease
+
+    if not dry_run:
+        stack.enter_context(FileLease(grpc_url, f"recsplit control {repository}, process {os.getpid()} on {socket.gethostname()}"))
+    acting = TritonActuator(grpc_url, repository, asked.targets, key=None if key is None else _key(key))
+    stack.callback(acting.close)
+    return DryActuator(acting, lambda _text: None) if dry_run else acting
+
+
+def _key(path: Path) -> str:
+    """The key in a file. Raises InputError where there is none."""
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the key {path} can't be read: {error}", hint="give the file that `recsplit serve --control-key` has") from error
+    if not key:
+        raise InputError(f"the key {path} is empty", hint="give the file that `recsplit serve --control-key` has")
+    return key
+
+
+def _run(
+    stack: contextlib.ExitStack,
+    asked: "Asked",
+    observer: "Observer",
+    actuator: "Actuator",
+    journal: Path | None,
+    listen: tuple[str, int],
+    *,
+    once: bool,
+    looks: int,
+    as_json: bool,
+) -> None:
+    """Run the loop, and show what it does."""
+    from recsplit.commands.control_shown import Changes, Last, Lines, show_begin, show_tick
+    from recsplit_controller.health import Health, HealthServer
+    from recsplit_controller.journal import Journal
+    from recsplit_controller.logs import start_logs, stop_logs
+    from recsplit_controller.loop import Loop
+    from recsplit_controller.meters import Meters
+
+    settings, last = asked.settings, Last()
+    meters = Meters(settings, asked.targets)
+    kept = None if journal is None else stack.enter_context(Journal(journal, settings, asked.targets))
+    stack.callback(stop_logs, start_logs(level=logging.WARNING if once else logging.INFO))
+    stop = _stopping(stack)
+    loop = Loop(settings, asked.targets, observer, actuator, kept, [meters, last if once else Lines() if as_json else Changes()])
+    meters.lead(True)
+    if once:
+        loop.run(stop, ticks=looks)
+        _finish(loop, stop)
+        if last.record is None:
+            raise RecsplitError("the tick failed", hint="the log on stderr says how")
+        show_json(last.record) if as_json else show_tick(last.record)
+        return
+    server = HealthServer(meters, Health(meters, settings.interval_s), host=listen[0], port=listen[1])
+    stack.callback(server.close)
+    if not as_json:
+        show_begin(asked.targets, settings, {"own metrics and health": server.url} | ({} if journal is None else {"journal": str(journal)}))
+    loop.run(stop)
+
+
+def _finish(loop: "Loop", stop: threading.Event) -> None:
+    """Wait until what was begun has ended."""
+    deadline_s = time.monotonic() + ONCE_S
+    waiting = {target for target, progress in loop.state.progress.items() if progress.under_way}
+    while waiting and not stop.is_set() and time.monotonic() < deadline_s:
+        for outcome in loop.actuator.outcomes():
+            waiting.discard(outcome.action.target)
+            if outcome.error is not None:
+                raise RecsplitError(f"{outcome.action.target}: {outcome.error}", hint="what ran before runs still")
+        stop.wait(0.05)
+
+
+def _stopping(stack: contextlib.ExitStack) -> threading.Event:
+    """An event that the first SIGTERM or Ctrl-C sets; a second one interrupts."""
+    stop = threading.Event()
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.default_int_handler)
+        # Not here: the interrupted code may hold the event's lock.
+        threading.Thread(target=stop.set, daemon=True).start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stack.callback(signal.signal, number, signal.signal(number, end))
+    return stop
+
+
+def _replay(path: Path, file: Path | None, policy: str | None, bound_ms: float | None, *, as_json: bool) -> None:
+    """Decide a journal again, and tell. Raises RecsplitError where the same settings gave other decisions."""
+    from recsplit.commands.control_shown import show_replay
+    from recsplit_controller.journal import latest
+    from recsplit_controller.replay import replay
+    from recsplit_controller.targets import read_settings
+
+    session = latest(path)
+    other = (file, policy, bound_ms) != (None, None, None)
+    settings = _with(session.settings if file is None else read_settings(file, session.targets).settings, policy, bound_ms)
+    found = replay(session, settings if other else None)
+    show_json(found) if as_json else show_replay(session, found, other=other)
+    if not other and (found.differences or found.actions):
+        raise RecsplitError(
+            f"{len(found.differences)} decisions and the actions of {found.actions} ticks are others than they were",
+            hint="the journal was written by another version of recsplit, or was changed",
+        )

@@ -1,0 +1,109 @@
+"""What `recsplit control` shows: changes while it runs, a table of one tick, and what a replay found."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import click
+
+from recsplit.commands.output import Cell, show_table
+from recsplit_controller.decision import Decision
+from recsplit_controller.journal import Session, to_line
+from recsplit_controller.loop import Part
+from recsplit_controller.record import Record
+from recsplit_controller.replay import Replay
+from recsplit_controller.settings import Settings, Target
+
+_COLUMNS = ("target", "runs", "wish", "wanted", "why")
+
+
+class Lines:
+    """Every tick as the journal's line of JSON, on stdout."""
+
+    def show(self, record: Record) -> None:
+        """The line, at once."""
+        click.echo(to_line(record), nl=False)
+
+    def fail(self, reason: Part) -> None:
+        """Failures go to the log."""
+
+
+class Changes:
+    """On stdout what is done and what became of it, and when a target's reason to hold changes."""
+
+    def __init__(self) -> None:
+        self._held: Mapping[str, str] = {}
+
+    def show(self, record: Record) -> None:
+        """What this tick changed, in lines."""
+        at = time.strftime("%H:%M:%S", time.localtime(record.observation.at_s))
+        for outcome in record.outcomes:
+            action = outcome.action
+            ended = f"done in {outcome.seconds:.1f} s" if outcome.error is None else f"failed: {outcome.error}"
+            click.echo(f"{at}  {action.target}: {_words(action.kind, action.count)} {ended}")
+        for action in record.actions:
+            click.echo(f"{at}  {action.target}: {_words(action.kind, action.count)}: {action.reason}")
+        held = {decision.target: decision.reason for decision in record.decisions if decision.reason.startswith("held")}
+        for target in held.keys() - self._held.keys():
+            click.echo(f"{at}  {target}: {held[target]}")
+        for target in self._held.keys() - held.keys():
+            click.echo(f"{at}  {target}: seen again")
+        self._held = held
+
+    def fail(self, reason: Part) -> None:
+        """Failures go to the log."""
+
+
+class Last:
+    """Keeps the last tick, for `--once`."""
+
+    def __init__(self) -> None:
+        self.record: Record | None = None
+
+    def show(self, record: Record) -> None:
+        """Keep it."""
+        self.record = record
+
+    def fail(self, reason: Part) -> None:
+        """Failures go to the log."""
+
+
+def _words(kind: str, count: int) -> str:
+    return f"{count} units" if kind == "scale" else "replacement of its units"
+
+
+def show_begin(targets: Sequence[Target], settings: Settings, where: Mapping[str, str]) -> None:
+    """What is controlled, by what, and where it can be watched; on stdout."""
+    columns = ("target", "role", "from", "to", "cores each")
+    rows: list[list[Cell]] = [[target.name, target.role, target.minimum, target.maximum, target.cores] for target in targets]
+    bound = "" if settings.bound_ms is None else f", p{settings.percentile} within {settings.bound_ms:g} ms"
+    show_table(columns, rows, title=f"{settings.policy} every {settings.interval_s:g} s{bound}")
+    for name, address in where.items():
+        click.echo(f"{name}: {address}")
+
+
+def show_tick(record: Record) -> None:
+    """One tick as a table, and what could not be seen; on stdout."""
+    show_table(_COLUMNS, [_row(decision) for decision in record.decisions])
+    for problem in record.observation.problems:
+        click.echo(f"not seen: {problem}")
+
+
+def _row(decision: Decision) -> list[Cell]:
+    return [decision.target, decision.observed, decision.wish, decision.wanted, decision.reason]
+
+
+def show_replay(session: Session, found: Replay, *, other: bool) -> None:
+    """What a replay found, in a table of at most 20 differences and a sentence; on stdout."""
+    begin = session.records[0].observation.at_s
+    rows: list[list[Cell]] = [
+        [f"{each.at_s - begin:.0f} s", each.target, each.observed, each.then, each.now, each.now_reason] for each in found.differences[:20]
+    ]
+    if rows:
+        show_table(("at", "target", "ran", "wanted then", "wanted now", "why now"), rows)
+    if len(found.differences) > len(rows):
+        click.echo(f"({len(found.differences) - len(rows)} more)")
+    total = f"{found.decisions} decisions of {found.ticks} ticks"
+    if not found.differences and (other or not found.actions):
+        click.echo(f"{total}: all as they were")
+    else:
+        click.echo(f"{total}: {len(found.differences)} are others; {found.actions} ticks have other actions")
