@@ -53,7 +53,7 @@ class Settings:
     """
 
     policy: str = "utilization"
-    forecaster: str = "last_max"
+    forecaster: str = "seasonal"
     interval_s: float = 5.0
     bound_ms: float | None = None
     percentile: int = 95

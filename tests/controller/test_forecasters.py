@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from recsplit.errors import InputError
 from recsplit_controller.forecast import FORECASTERS, lstm, named, rules
-from recsplit_controller.forecast.forecaster import Floats
+from recsplit_controller.forecast.forecaster import Floats, Forecaster
 
 RATES = arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 1e6))
 
@@ -27,9 +27,11 @@ def test_forecasts_scale_with_the_load(history: Floats, name: str, factor: float
     assert FORECASTERS[name](history * factor) == pytest.approx(FORECASTERS[name](history) * factor, abs=1e-6)
 
 
-@given(maxima=arrays(np.float64, st.integers(2, 60), elements=st.floats(0, 1e6)), name=st.sampled_from(sorted(FORECASTERS)))
-def test_many_forecasts_at_once_are_those_made_one_by_one(maxima: Floats, name: str) -> None:
-    rule = FORECASTERS[name]
+@given(
+    maxima=arrays(np.float64, st.integers(2, 60), elements=st.floats(0, 1e6)),
+    rule=st.sampled_from([*FORECASTERS.values(), rules.seasonal(season=7, seasons=3)]),
+)
+def test_many_forecasts_at_once_are_those_made_one_by_one(maxima: Floats, rule: Forecaster) -> None:
     assert rule.over(maxima) == pytest.approx([rule(maxima[:end]) for end in range(1, len(maxima))])
 
 

@@ -13,23 +13,27 @@ Floats = NDArray[np.float64]
 class Forecaster:
     """`rule` takes histories float64 [n, periods], oldest first, and gives float64 [n]: the next period's largest rate of each.
 
-    `periods` is the most history that it makes use of; with less it does what it can. All rates in requests a second.
+    `periods` is the most history that it makes use of; with less it does what it can. `places`, where it looks at few of them: which of so
+    many, oldest first, the rule is given instead of all. All rates in requests a second.
     """
 
     name: str
     periods: int
     rule: Callable[[Floats], Floats]
+    places: Callable[[int], list[int]] | None = None
 
     def __call__(self, history: Sequence[float] | Floats) -> float:
         """The next period's largest rate, 0 or more, from one history [periods >= 1], oldest first. Raises ValueError without any."""
         if not len(history):
             raise ValueError("a forecast needs one period or more")
-        window = np.asarray(history[-self.periods :], dtype=np.float64)
-        return max(0.0, float(self.rule(window[None])[0]))
+        history = history[-self.periods :]
+        window = history if self.places is None else [history[place] for place in self.places(len(history))]
+        return max(0.0, float(self.rule(np.asarray(window, dtype=np.float64)[None])[0]))
 
     def over(self, maxima: Floats) -> Floats:
         """What it would have said of each period from the second on, from those before it alone: float64 [len(maxima) - 1]."""
         full = min(self.periods, len(maxima) - 1)
         early = [self(maxima[:end]) for end in range(1, full)]
         windows = np.lib.stride_tricks.sliding_window_view(maxima[:-1], full)
-        return np.concatenate([early, np.maximum(0.0, self.rule(windows))])
+        seen = windows if self.places is None else windows[:, self.places(full)]
+        return np.concatenate([early, np.maximum(0.0, self.rule(seen))])

@@ -48,13 +48,14 @@ def seasonal(season: int = DAY, seasons: int = 7, slack: int = 1) -> Forecaster:
     the median. With less than one season of history it is the last maximum.
     """
 
-    def rule(windows: Floats) -> Floats:
-        length = windows.shape[1]
-        seen = [
-            windows[:, length - back - slack : length - back + slack + 1].max(axis=1)
-            for back in range(season, min(seasons * season, length - slack) + 1, season)
-        ]
-        last = windows[:, -1]
-        return np.maximum(last, np.median(seen, axis=0)) if seen else last
+    width = 2 * slack + 1
 
-    return Forecaster("seasonal", season * seasons + slack, rule)
+    def places(length: int) -> list[int]:
+        backs = range(season, min(seasons * season, length - slack) + 1, season)
+        return [length - back + offset for back in backs for offset in range(-slack, slack + 1)] + [length - 1]
+
+    def rule(seen: Floats) -> Floats:
+        earlier, last = seen[:, :-1].reshape(len(seen), -1, width), seen[:, -1]
+        return np.maximum(last, np.median(earlier.max(axis=2), axis=1)) if earlier.shape[1] else last
+
+    return Forecaster("seasonal", season * seasons + slack, rule, places)
