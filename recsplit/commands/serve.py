@@ -10,10 +10,13 @@ from recsplit.commands import prometheus_beside
 from recsplit.commands.output import example, json_option, progress, show_table
 from recsplit.errors import InputError
 from recsplit.serving import Server, serve
+from recsplit.serving.control_key import read_key, shows
 from recsplit.serving.docker import IMAGE, docker_command
 from recsplit.serving.sample import curl
 
-HOST_HELP = "Address to listen on. 0.0.0.0 is every one; whoever reaches the server may also load and unload models."
+HOST_HELP = "Address to listen on. 0.0.0.0 is every one; without --control-key, whoever reaches the server may load and unload models."
+KEY_SHOWS = "Every user of this machine can read the control key in Triton's command line: the kernel let nobody hide it there."
+KEY_HELP = "Load and unload models only for who sends the key in this file, as `recsplit control` does."
 
 
 FLEET_HELP = "Serve a partitioned build as a fleet: front servers, and servers of their own for its shards."
@@ -40,6 +43,7 @@ REPLICAS_HELP = "With --fleet: servers of each part, as front=2,0=2,1=1. Default
 @click.option("--fleet", is_flag=True, help=FLEET_HELP)
 @click.option("--replicas", metavar="PART=N,...", help=REPLICAS_HELP)
 @click.option("--prometheus", is_flag=True, help=PROMETHEUS_HELP)
+@click.option("--control-key", metavar="FILE", type=click.Path(path_type=Path), help=KEY_HELP)
 @click.option("--docker", is_flag=True, help="Only print the docker run that serves DIR on NVIDIA's image (ports: 8000, 8001, 8002).")
 @click.option("--image", default=IMAGE, show_default=True, help="Image for --docker. Your registry's prefix goes before the name.")
 @json_option
@@ -55,6 +59,7 @@ def command(
     fleet: bool,
     replicas: str | None,
     prometheus: bool,
+    control_key: Path | None,
     docker: bool,
     image: str,
     as_json: bool,
@@ -69,6 +74,7 @@ def command(
     """
     if replicas is not None and not fleet:
         raise InputError("--replicas goes with --fleet", hint="recsplit serve DIR --fleet --replicas front=2,0=2")
+    key = None if control_key is None else read_key(control_key)
     if fleet:
         from recsplit.commands import serve_fleet
 
@@ -85,10 +91,16 @@ def command(
             logs=log,
             ready_timeout_s=ready_timeout,
             prometheus=prometheus,
+            control_key=key,
             as_json=as_json,
         )
         return
     if docker:
+        if key is not None:
+            raise InputError(
+                "--docker prints a command, and a key is no part of one",
+                hint="give Triton its own option there: see docs/decisions/0011-instances-in-place.md",
+            )
         if prometheus:
             raise InputError("--docker only prints a command, and --prometheus runs one", hint="recsplit render prometheus DIR -o FOLDER")
         click.echo(
@@ -108,11 +120,14 @@ def command(
             host=host,
             log=log,
             ready_timeout_s=ready_timeout,
+            control_key=key,
         )
     try:
         with server, contextlib.ExitStack() as stack:
             url = None if watched is None else prometheus_beside.start(stack, watched, [(None, server.metrics_url)])
             _announce(server, url, as_json=as_json)
+            if key is not None and shows(server.pid, key):
+                click.echo(KEY_SHOWS, err=True)
             server.wait()
     except KeyboardInterrupt:
         click.echo("Stopped: what was in flight is answered, and nothing is left running.", err=True)

@@ -25,6 +25,7 @@ def run(
     logs: Path | None,
     ready_timeout_s: float,
     prometheus: bool,
+    control_key: str | None,
     as_json: bool,
 ) -> None:
     """Serve, show where, keep the servers running, and end them on Ctrl-C."""
@@ -38,6 +39,7 @@ def run(
             host=host,
             logs=logs,
             ready_timeout_s=ready_timeout_s,
+            control_key=control_key,
         )
     try:
         with fleet, contextlib.ExitStack() as stack:

@@ -64,6 +64,7 @@ class Fleet:
     host: str
     folder: Path
     ready_timeout_s: float
+    control_key: str | None = field(default=None, repr=False)
 
     def __enter__(self) -> "Fleet":
         return self
@@ -133,6 +134,7 @@ class Fleet:
             metrics_port=member.ports["metrics"],
             host=self.host if member.part == FRONT else "127.0.0.1",
             log=member.log,
+            control_key=self.control_key,
         )
         member.server = server
         return server
@@ -147,12 +149,14 @@ def serve_fleet(
     logs: Path | None = None,
     ready_timeout_s: float = 120,
     asking: Asking | None = None,
+    control_key: str | None = None,
 ) -> Fleet:
     """Start the fleet of a partitioned build and return when every server of it is ready.
 
     `model` names the ensemble where the repository holds several. `replicas`: servers by part, "front" or a shard's number; for the
     others the plan's, as far as this machine can run them (placement.parts). `logs`: a folder for one log a server, kept; without
     it logs are temporary. Fronts listen on `host`, shards on loopback only. `asking`: how fronts ask shards.
+    `control_key`: every server's, as `serve` takes it.
 
     Raises InputError where the repository, or what is asked of it, can't be served as a fleet, and what `serve` raises for any of its
     servers. Nothing is left running then, nor after KeyboardInterrupt.
@@ -183,7 +187,7 @@ def serve_fleet(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    fleet = Fleet(plan, chosen, tuple(members), host, folder, ready_timeout_s)
+    fleet = Fleet(plan, chosen, tuple(members), host, folder, ready_timeout_s, control_key)
     try:
         _start_all(fleet)
     except BaseException:
