@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from recsplit_controller.budget import Claim, fit
+from recsplit_controller.budget import budgeted
 from recsplit_controller.decision import Decision, Wish
 from recsplit_controller.memory import Held, Memory, Wishing
 from recsplit_controller.observation import Observation, Series
@@ -35,10 +35,14 @@ def guard(
             after, decision = _judge(settings, target, before, observation, wishes.get(target.name))
         held[target.name] = after
         decisions.append(decision)
-    if settings.cores is not None:
-        decisions = _budgeted(settings.cores, targets, memory, decisions)
-    kept = {decision.target: dataclasses.replace(held[decision.target], wanted=decision.wanted) for decision in decisions}
-    return dataclasses.replace(memory, held=kept), tuple(decisions)
+    shared, fitting = budgeted(settings, targets, memory.held, decisions)
+    kept = {}
+    for decision in fitting:
+        share = shared.get(decision.target, Held())
+        kept[decision.target] = dataclasses.replace(
+            held[decision.target], wanted=decision.wanted, threads=share.threads, room_s=share.room_s
+        )
+    return dataclasses.replace(memory, held=kept), fitting
 
 
 def saturated(series: Series, count: int | None) -> bool:
@@ -111,23 +115,3 @@ def _hold(target: Target, before: Held, observation: Observation, wish: Wish | N
     observed = observation.counts.get(target.name)
     wanted = before.wanted if before.wanted is not None else observed
     return Held(wanted), Decision(target.name, observation.at_s, observed, None if wish is None else wish.units, wanted, reason)
-
-
-def _budgeted(cores: float, targets: Sequence[Target], memory: Memory, decisions: Sequence[Decision]) -> list[Decision]:
-    """The decisions with what doesn't fit into the budget taken out."""
-    sharing = {target.name for target in targets if target.unit == "instance"}
-    claims = {}
-    for decision in decisions:
-        if decision.target in sharing and decision.wanted is not None:
-            present = memory.held.get(decision.target, Held()).wanted or decision.observed or decision.wanted
-            need = decision.wish if decision.wish is not None else float(present)
-            claims[decision.target] = Claim(decision.wanted, present, need, held=decision.saturated or decision.wish is None)
-    counts = fit(targets, claims, cores)
-    return [
-        dataclasses.replace(
-            decision, wanted=counts[decision.target], reason=f"{decision.reason}; {decision.wanted} would not fit into {cores:g} cores"
-        )
-        if decision.target in counts and counts[decision.target] != decision.wanted
-        else decision
-        for decision in decisions
-    ]

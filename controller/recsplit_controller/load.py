@@ -9,6 +9,8 @@ from recsplit_controller.settings import Settings, Target
 
 #: A queue of so many requests a unit is normal at a good utilization; only what is beyond counts as a backlog.
 USUAL_QUEUE = 2.0
+#: Fewer requests a second are none: what a single one took can't be told from a rate.
+LEAST_RATE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def load_of(context: Context, target: Target, entering: float) -> Load | None:
     backlog = max(0.0, (queue or 0.0) - USUAL_QUEUE * (context.count(target) or 1))
     if series.busy is None or series.requests is None:
         return None
-    if series.requests <= 0:
+    if series.requests < LEAST_RATE:
         return Load(0.0, 0.0, 0.0, forecast=False) if not queue and entering <= 0 else None
     own = sent(series, context.growth.get(target.model, 0.0))
     # Without a queue anywhere the step's own rate is taken: the largest of many noisy rates is too large.

@@ -17,11 +17,16 @@ class Wishing:
 
 @dataclass(frozen=True)
 class Held:
-    """The guard's memory of a target: `wanted` at the last tick (None: never known), and a wish for more or for less."""
+    """The guard's memory of a target: `wanted` at the last tick (None: never known), and a wish for more or for less.
+
+    `threads` of its units, None as rendered; `room_s`: since when the cores budget has room for those that it gave up.
+    """
 
     wanted: int | None = None
     more: Wishing | None = None
     less: Wishing | None = None
+    threads: int | None = None
+    room_s: float | None = None
 
 
 @dataclass(frozen=True)

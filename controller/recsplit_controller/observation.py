@@ -30,6 +30,9 @@ class Series:
     p99_ms: float | None = None
 
 
+_UNKNOWN = Series()
+
+
 @dataclass(frozen=True)
 class Observation:
     """All of it. Times in Unix seconds: `at_s` when it was asked for, `data_s` of the oldest sample that counts (None: no data at all).
@@ -47,7 +50,7 @@ class Observation:
 
     def of(self, model: str) -> Series:
         """A model's series; all None where it has none."""
-        return self.models.get(model, Series())
+        return self.models.get(model, _UNKNOWN)
 
 
 def known(observation: Observation) -> Observation:

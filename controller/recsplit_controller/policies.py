@@ -83,9 +83,11 @@ def elasticrec(context: Context) -> Mapping[str, Wish]:
         if load is None:
             continue
         if target.role in ("embedding", "shard"):
-            most = target.max_qps if target.max_qps is not None else (1 / load.service_s if load.service_s > 0 else None)
-            units = 0.0 if most is None else load.arrivals / (most * settings.qps_share)
-            wishes[target.name] = Wish(units, f"{_said(load)}, a unit sustains {_rate(most)}, {settings.qps_share:.0%} of it used")
+            # A unit that was never measured sustains what keeps it busy all the time.
+            units = load.busy if target.max_qps is None else load.arrivals / target.max_qps
+            most = "as many as it takes" if target.max_qps is None else f"{target.max_qps:.1f}/s"
+            said = f"{_said(load)}, a unit sustains {most}, {settings.qps_share:.0%} of it used"
+            wishes[target.name] = Wish(units / settings.qps_share, said)
         elif level is not None and count is not None:
             ratio = min(level / aim, MOST_RATIO) if load.arrivals > 0 else 0.0
             wishes[target.name] = Wish(
@@ -134,7 +136,3 @@ def _queue(load: Load) -> str:
 
 def _other(cause: str | None) -> str:
     return "; no queue causes it, and more units would not help" if cause is None else f"; {cause} causes it"
-
-
-def _rate(most: float | None) -> str:
-    return "?" if most is None else f"{most:.1f}/s"

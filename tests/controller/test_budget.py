@@ -1,9 +1,11 @@
 """The cores budget: never exceeded by what is added, and taken from those that need least."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsplit_controller.budget import Claim, fit
+from recsplit_controller.budget import Claim, Share, fit
 from recsplit_controller.decision import Wish
 from recsplit_controller.guard import guard
 from recsplit_controller.memory import Memory
@@ -18,17 +20,17 @@ def test_the_budget_holds_unless_minima_or_what_must_stay_exceed_it(given_claims
     targets = [Target(str(n), str(n), "dense", cores=size, maximum=20) for n, (_, size) in enumerate(given_claims)]
     by_name = {str(n): claim for n, (claim, _) in enumerate(given_claims)}
     counts = fit(targets, by_name, cores)
-    taken = sum(counts[target.name] * target.cores for target in targets)
+    taken = sum(counts[target.name].count * (counts[target.name].threads or target.cores) for target in targets)
     left = [
         target
         for target in targets
-        if counts[target.name]
+        if counts[target.name].count
         > (max(1, min(by_name[target.name].present, by_name[target.name].wanted)) if by_name[target.name].held else 1)
     ]
     assert taken <= cores + 1e-6 or not left
-    assert all(1 <= counts[target.name] <= by_name[target.name].wanted for target in targets)
+    assert all(1 <= counts[target.name].count <= by_name[target.name].wanted for target in targets)
     if sum(claim.wanted * size for claim, size in given_claims) <= cores:
-        assert all(counts[target.name] == by_name[target.name].wanted for target in targets)
+        assert all(counts[target.name] == Share(by_name[target.name].wanted, None) for target in targets)
 
 
 def decide(cores: float, dense: float, embedding: float) -> dict[str, int | None]:
@@ -44,3 +46,33 @@ def decide(cores: float, dense: float, embedding: float) -> dict[str, int | None
 def test_what_does_not_fit_is_cut_from_the_target_that_needs_least() -> None:
     assert decide(100, dense=6, embedding=1.2) == {"dense": 6, "embedding": 2}
     assert decide(5, dense=6, embedding=1.2) == {"dense": 4, "embedding": 1}
+
+
+def test_threads_go_before_units_where_fewer_will_do() -> None:
+    targets = [Target("dense", "d", "dense", cores=2), Target("embedding", "e", "embedding", cores=4)]
+    busy = Claim(wanted=3, present=1, need=3.0, held=False)
+    assert fit(targets, {"dense": busy, "embedding": Claim(1, 1, 0.2, held=False)}, 8) == {
+        "dense": Share(3, None),
+        "embedding": Share(1, 2),
+    }
+    assert fit(targets, {"dense": busy, "embedding": Claim(1, 1, 0.9, held=False)}, 8) == {
+        "dense": Share(2, None),
+        "embedding": Share(1, None),
+    }
+
+
+def test_threads_come_back_when_there_was_room_for_them_for_a_while() -> None:
+    targets = [Target("dense", "d", "dense", cores=2), Target("embedding", "e", "embedding", cores=4)]
+    memory, threads = Memory(), []
+    for tick in range(40):
+        dense = 3.0 if tick < 5 else 1.0
+        models = {"d": Series(requests=10.0, busy=dense / 2), "e": Series(requests=10.0, busy=0.1)}
+        held = {name: memory.held[name].wanted if memory.held else 1 for name in ("dense", "embedding")}
+        observation = Observation(5.0 * tick, 5.0 * tick, "shop", models, held)
+        wishes = {"dense": Wish(dense, "load"), "embedding": Wish(0.2, "load")}
+        memory, decisions = guard(Settings(cores=8), targets, memory, observation, wishes)
+        threads.append(decisions[1].threads)
+    changes = [(before, after) for before, after in itertools.pairwise(threads) if before != after]
+    assert threads[0] == 2
+    assert changes == [(2, None)]
+    assert threads.index(None) >= 5 + 60 / 5, "not before dense has given its units back, and then some"

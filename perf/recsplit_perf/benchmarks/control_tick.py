@@ -1,0 +1,151 @@
+"""What a tick of the controller costs with many sub-models: `python -m recsplit_perf.benchmarks.control_tick`.
+
+Loop, core, reconciling, journal and metrics as they are; what is seen and done is made up, and costs nothing. Processor time of this
+process, so that neighbours don't count; memory after every tenth of the ticks.
+"""
+
+import gc
+import json
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from recsplit.commands.output import progress, show_table
+from recsplit_controller.decision import Action, Outcome
+from recsplit_controller.journal import Journal
+from recsplit_controller.loop import Loop
+from recsplit_controller.meters import Meters
+from recsplit_controller.observation import Observation, Series
+from recsplit_controller.settings import Settings, Target
+from recsplit_perf.machine import provenance
+
+INTERVAL_S = 5.0
+#: The journal is turned over often enough that its last size doesn't fill a small disk.
+JOURNAL_BYTES = 16 << 20
+
+
+class Made:
+    """Observer and actuator of models that nobody serves: rates rise and fall with periods of their own, and actions are done at once."""
+
+    def __init__(self, models: int) -> None:
+        self.targets = tuple(Target(f"model_{n}", f"model_{n}", "shard" if n % 2 else "dense") for n in range(models))
+        self._counts: dict[str, int | None] = {target.name: 1 for target in self.targets}
+        self._ended: list[Outcome] = []
+
+    def observe(self, at_s: float) -> Observation:
+        """Series of all models."""
+        models = {}
+        for number, target in enumerate(self.targets):
+            rate = 40.0 * (1.1 + math.sin(at_s / (200.0 + number)))
+            busy = min(0.05 * rate, float(self._counts[target.name] or 0))
+            pending = 3.0 * max(0.0, 0.05 * rate - busy)
+            models[target.model] = Series(rate, 8 * rate, rate / 2, 0.0, busy, pending, pending, None, 55.0, 50.0, 60.0, 70.0)
+        models["whole"] = Series(requests=40.0, mean_ms=70.0, p95_ms=90.0)
+        return Observation(at_s, at_s - 1.0, "whole", models)
+
+    def counts(self) -> Mapping[str, int | None]:
+        """As was asked for."""
+        return self._counts
+
+    def begin(self, action: Action) -> None:
+        """Do it."""
+        self._counts[action.target] = action.count
+        self._ended.append(Outcome(action, None, 0.01))
+
+    def outcomes(self) -> Sequence[Outcome]:
+        """Of all that was begun."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def ill(self) -> Mapping[str, str]:
+        """Nobody."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@click.command()
+@click.option("--models", type=click.IntRange(1), default=200, show_default=True, help="Sub-models, each of them a target.")
+@click.option("--ticks", type=click.IntRange(20), default=10_000, show_default=True, help="Each of 5 s of the controller's time.")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
+def command(models: int, ticks: int, output: Path | None) -> None:
+    """Processor time of a tick and memory over many of them, for each policy."""
+    origin = provenance()
+    found = [
+        measure(policy, models, ticks if policy == "utilization" else max(20, ticks // 10))
+        for policy in ("utilization", "latency", "elasticrec")
+    ]
+    columns = ("policy", "ticks", "actions", "cpu p50 ms", "cpu p99 ms", "cpu max ms", "MB after 1/10", "MB at the end")
+    rows = [
+        (
+            row["policy"],
+            row["ticks"],
+            row["actions"],
+            row["p50_ms"],
+            row["p99_ms"],
+            row["max_ms"],
+            row["resident_mb"][0],
+            row["resident_mb"][-1],
+        )
+        for row in found
+    ]
+    show_table(columns, rows, title=f"A tick with {models} sub-models")
+    if output is not None:
+        output.write_text(json.dumps({"benchmark": "control_tick", **origin, "models": models, "policies": found}, indent=1) + "\n")
+
+
+def measure(policy: str, models: int, ticks: int) -> dict[str, Any]:
+    """A loop of so many ticks: processor time of each, and resident memory after each tenth of them."""
+    made = Made(models)
+    settings = Settings(policy=policy, bound_ms=100.0, cores=2.0 * models, downscale_delay_s=60.0)
+    at_s = 1_000_000.0
+
+    def clock() -> float:
+        nonlocal at_s
+        at_s += INTERVAL_S
+        return at_s
+
+    cpu_s, actions = np.empty(ticks), 0
+    resident_mb: list[float] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        progress(f"{policy}: {ticks} ticks", total=ticks) as advance,
+        Journal(Path(folder) / "journal.jsonl", settings, made.targets, most_bytes=JOURNAL_BYTES) as journal,
+    ):
+        loop = Loop(settings, made.targets, made, made, journal, [Meters(settings, made.targets)], clock=clock)
+        for tick in range(ticks):
+            began_s = time.process_time()
+            record = loop.tick()
+            cpu_s[tick] = time.process_time() - began_s
+            assert record is not None, "a tick failed"
+            actions += len(record.actions)
+            if (tick + 1) % (ticks // 10) == 0:
+                gc.collect()
+                resident_mb.append(round(resident_bytes() / 1e6, 1))
+                advance(ticks // 10)
+    p50, p99 = (float(value) for value in np.percentile(1000 * cpu_s, (50, 99)))
+    return {
+        "policy": policy,
+        "ticks": ticks,
+        "actions": actions,
+        "p50_ms": round(p50, 2),
+        "p99_ms": round(p99, 2),
+        "max_ms": round(float(1000 * cpu_s.max()), 2),
+        "resident_mb": resident_mb,
+    }
+
+
+def resident_bytes() -> int:
+    """Memory of this process, from /proc."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+if __name__ == "__main__":
+    command()
