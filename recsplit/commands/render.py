@@ -1,16 +1,17 @@
-"""The command `render`: what runs a build elsewhere."""
+"""The command `render`: what runs a build elsewhere, and what watches it."""
 
 from pathlib import Path
 
 import click
 
+from recsplit.commands import render_prometheus
 from recsplit.commands.output import example, json_option, progress, show_json, show_table
 from recsplit.disk import size_text
 
 
 @click.group(no_args_is_help=False)
 def command() -> None:
-    """Write what runs a build elsewhere."""
+    """Write what runs a build elsewhere, or watches it."""
 
 
 @command.command(
@@ -83,3 +84,6 @@ def kubernetes(
         click.echo(f"Note: {warning}", err=True)
     click.echo(f"\n{len(rendered.files)} files in {output}. Set what is yours in {output / 'values.yaml'}, render again, then:")
     click.echo(f"  kubectl apply -k {output / 'overlays/dev'}")
+
+
+command.add_command(render_prometheus.command, "prometheus")

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsplit import rendered_folder
 from recsplit.capacity.profile import Profile
 from recsplit.errors import InputError
-from recsplit.kubernetes import folder, manifests
+from recsplit.kubernetes import manifests
 from recsplit.kubernetes.check import check
 from recsplit.kubernetes.files import model_files, total_bytes
 from recsplit.kubernetes.groups import FRONT, groups
@@ -17,6 +18,10 @@ from recsplit.remotes import bags_config, remote_config
 from recsplit.repository import CONFIG, Found
 from recsplit.serving.placement import has_bags
 
+VALUES = "values.yaml"
+FOLDER = rendered_folder.Kind(
+    ".recsplit.json", VALUES, f"put the change into {VALUES}, or into an overlay of your own (a new folder in overlays/)"
+)
 _BACKEND = Path(__file__).parent.parent / "backends" / manifests.REMOTE
 
 
@@ -71,9 +76,9 @@ def prepare(found: Found, output: Path, known: Known) -> Prepared:
     Raises InputError where the folder isn't ours, where its values.yaml can't be used, and where it exists and `known` says
     something that it should decide.
     """
-    folder.refuse_foreign(output)
+    rendered_folder.refuse_foreign(output, FOLDER)
     models = tuple(model for group in groups(found.plan) for model in group.models)
-    path = output / folder.VALUES
+    path = output / VALUES
     given = path.is_file()
     if given and known != Known():
         raise InputError(
@@ -123,8 +128,8 @@ def render(prepared: Prepared, *, advance: Callable[[int], None] = lambda _: Non
     texts = manifests.render(plan, values, files, configs(prepared.found, values), _backend())
     check(texts)
     if not prepared.given:
-        texts[folder.VALUES] = manifests.values_text(plan, values, sizes_from=prepared.sizes_from)
-    folder.write(prepared.output, texts)
+        texts[VALUES] = manifests.values_text(plan, values, sizes_from=prepared.sizes_from)
+    rendered_folder.write(prepared.output, texts, FOLDER)
     summaries, warnings = [], []
     for group in groups(plan):
         servers = manifests.servers(values, group)

@@ -25,6 +25,8 @@ DATA_S = "data_s"
 UP = "up"
 #: Of the ensemble: failed queries a second of which no composing model tells: a full queue, ids outside their tables.
 UNATTRIBUTED = "unattributed_failures"
+#: Of the ensemble, where a bound is given: 1 while the p95 is over it, else 0.
+SLOW = "slow"
 
 #: The label on all of them that names the build's ensemble, so that builds share a Prometheus.
 ENSEMBLE = "ensemble"

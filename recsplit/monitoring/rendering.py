@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recsplit import templating
+from recsplit import rendered_folder, templating
 from recsplit.monitoring import names
+from recsplit.monitoring.alerts import alerts
+from recsplit.monitoring.dashboard import dashboard
 from recsplit.monitoring.rules import recording_rules
 from recsplit.monitoring.watching import Watching
 from recsplit.plan import Plan
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
-CONFIG, RULES = "prometheus.yml", "rules.yml"
+CONFIG, RULES, ALERTS, DASHBOARD = "prometheus.yml", "rules.yml", "alerts.yml", "dashboard.json"
+FOLDER = rendered_folder.Kind(".recsplit-monitoring.json", None, "put rules and panels of your own into files of your own")
 
 
 def render(plan: Plan, watching: Watching) -> dict[str, str]:
@@ -23,8 +26,10 @@ def render(plan: Plan, watching: Watching) -> dict[str, str]:
         "watching": watching,
         "names": names,
         "rules": recording_rules(plan, watching),
+        "alerts": alerts(plan, watching),
     }
-    return {name: str(environment.get_template(f"prometheus/{name}.j2").render(context)) for name in (CONFIG, RULES)}
+    texts = {name: str(environment.get_template(f"prometheus/{name}.j2").render(context)) for name in (CONFIG, RULES, ALERTS)}
+    return texts | {DASHBOARD: json.dumps(dashboard(plan, watching), indent=1) + "\n"}
 
 
 def _quoted(text: str) -> str:

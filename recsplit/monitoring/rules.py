@@ -13,7 +13,7 @@ Names are Triton's (core/src/metrics.cc, 2.51). What published queries miss:
 
 from dataclasses import dataclass
 
-from recsplit.monitoring.names import DATA_S, ENSEMBLE, UNATTRIBUTED, UP, recorded
+from recsplit.monitoring.names import DATA_S, ENSEMBLE, SLOW, UNATTRIBUTED, UP, recorded
 from recsplit.monitoring.watching import Watching
 from recsplit.plan import Plan
 
@@ -39,7 +39,7 @@ def models(plan: Plan) -> tuple[str, ...]:
 
 def recording_rules(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
     """The rules in the order in which they are evaluated: those of each server, and sums over them."""
-    return (*_by_server(plan, watching), *_sums(plan, watching))
+    return (*_by_server(plan, watching), *_sums(plan, watching), *_slow(plan, watching))
 
 
 def _by_server(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
@@ -110,12 +110,20 @@ def _sums(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
         *(Rule(recorded(what), f"max by (model) ({_server(plan, what)} unless {remote})", "The slowest server's.") for what in _QUANTILES),
         Rule(
             recorded(UNATTRIBUTED),
-            f'clamp_min({failures}model="{plan.name}"}} - on () 2 * (sum({failures}{steps}}})), 0) / 2',
+            f'clamp_min({failures}model="{plan.name}"}} - on () group_left () 2 * (sum({failures}{steps}}})), 0) / 2',
             "Failed queries that no step counts: a full queue, a refused id. The ensemble counts each twice.",
         ),
         Rule(recorded(DATA_S), f"min by (model) ({_server(plan, DATA_S)})", "When the oldest page that counts was read."),
         Rule(recorded(UP), f'max by (instance, part) (up{{job="{watching.job}"}})', "Whether a server's page was to be had."),
     )
+
+
+def _slow(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
+    """Whether the bound is kept, for alerts that look back for hours."""
+    if watching.bound_ms is None:
+        return ()
+    expr = f'{recorded("p95_ms")}{{{ENSEMBLE}="{plan.name}",model="{plan.name}"}} > bool {watching.bound_ms:g}'
+    return (Rule(recorded(SLOW), expr, f"1 while the p95 is over {watching.bound_ms:g} ms, 0 while it isn't."),)
 
 
 def _server(plan: Plan, what: str, matcher: str = "") -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from recsplit.kubernetes import folder
+from recsplit import rendered_folder
 from recsplit.kubernetes.check import objects, problems
 from recsplit.kubernetes.manifests import render
+from recsplit.kubernetes.rendering import FOLDER
 from tests.kubernetes.rendered import BACKEND, BUILD, files_of, sharded, values_of
 from tests.kubernetes.test_manifests import OTHERS, VERSIONS
 
@@ -32,7 +33,7 @@ def named(found: list[Any], kind: str) -> dict[str, Any]:
 
 def manifests(target: Path, autoscaler: str) -> Path:
     values = dataclasses.replace(values_of(sharded()), autoscaler=autoscaler)  # type: ignore[arg-type]
-    folder.write(target, render(sharded(), values, files_of(sharded()), {}, BACKEND))
+    rendered_folder.write(target, render(sharded(), values, files_of(sharded()), {}, BACKEND), FOLDER)
     return target
 
 

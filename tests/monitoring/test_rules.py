@@ -1,0 +1,103 @@
+"""What the recording rules make of pages: sums, corrections, and nothing out of nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from recsplit.monitoring.watching import Scraped, Watching
+from recsplit.plan import Plan
+from recsplit.repository import find
+from tests.monitoring.promtool import Case, Series, needs_promtool, run, write
+
+pytestmark = needs_promtool
+ONE, TWO = "10.0.0.1:8002", "10.0.0.2:8002"
+
+
+@pytest.fixture(scope="module")
+def plan(repository: Path) -> Plan:
+    return find(repository / "model_repository").plan
+
+
+@pytest.fixture
+def folder(tmp_path: Path, plan: Plan) -> Path:
+    return write(tmp_path, plan, Watching((Scraped(ONE, "front"), Scraped(TWO, "front"))))
+
+
+def page(instance: str, model: str, *, up: str = "1x60", **values: str) -> Series:
+    """A server's series; values by the end of Triton's name."""
+    labels = f'job="recsplit",instance="{instance}",model="{model}"'
+    counters = ("count", "exec_count", "request_duration_us", "queue_duration_us", "request_success")
+    compute = (f"compute_{part}_duration_us" for part in ("input", "infer", "output"))
+    given = dict.fromkeys((*counters, *compute), "0x60") | {"pending_request_count": "0x60"} | values
+    series = {
+        f"nv_inference_{name}{{{labels}}}": value for name, value in given.items() if name not in ("p95_us", "failure", "remote_rows")
+    }
+    series[f'nv_inference_request_failure{{{labels},reason="OTHER"}}'] = values.get("failure", "0x60")
+    series[f'nv_inference_request_summary_us{{{labels},quantile="0.95"}}'] = values.get("p95_us", " ".join(["NaN"] * 61))
+    if "remote_rows" in values:
+        series[f'recsplit_remote_rows{{{labels},pid="7"}}'] = values["remote_rows"]
+    return series | {f'up{{job="recsplit",instance="{instance}"}}': up}
+
+
+def told(what: str, value: float | None, model: str = "tiny_dense") -> tuple[str, list[tuple[str, float]]]:
+    labels = f'{{__name__="recsplit:{what}",ensemble="tiny",model="{model}"}}'
+    return f'recsplit:{what}{{model="{model}"}}', [] if value is None else [(labels, value)]
+
+
+def test_busy_time_is_divided_by_the_requests_of_a_batch_and_servers_are_summed(folder: Path) -> None:
+    # Each server: 10 requests a second in batches of 5; 1 s of compute a second as Triton sums it, so a fifth of an instance.
+    busy = {"request_success": "0+20x60", "exec_count": "0+4x60", "compute_infer_duration_us": "0+2000000x60", "p95_us": "7000x60"}
+    slower = busy | {"p95_us": "9000x60", "queue_duration_us": "0+1000000x60", "request_duration_us": "0+3000000x60"}
+    series = {**page(ONE, "tiny_dense", **busy), **page(TWO, "tiny_dense", **slower, pending_request_count="4x60")}
+    expected = dict(
+        [told("busy", 0.4), told("requests", 20), told("executions", 4), told("p95_ms", 9), told("waiting", 0.5), told("pending", 4)]
+    )
+    run(
+        folder,
+        [Case(series, "60s", expected | dict([told("mean_ms", 75), told("failures", 0), told("data_s", 60), told("offered", None)]))],
+    )
+
+
+def test_an_idle_model_has_rates_of_zero_and_no_latency(folder: Path) -> None:
+    idle = dict([told("requests", 0), told("busy", 0), told("waiting", 0), told("mean_ms", None), told("p95_ms", None)])
+    run(folder, [Case(page(ONE, "tiny_dense"), "60s", idle)])
+
+
+def test_a_server_that_went_away_is_left_out_at_once(folder: Path) -> None:
+    """Its samples stay in the window; its page doesn't."""
+    gone = page(ONE, "tiny_dense", up="1x29 0x30", request_success="0+20x29 stale")
+    expected = dict([told("requests", None), told("busy", None), told("pending", None), told("data_s", None)])
+    alive = dict([told("requests", 10), told("busy", 0)])
+    other = page(TWO, "tiny_dense", request_success="0+20x60")
+    run(folder, [Case(_stale(gone), "60s", expected), Case({**_stale(gone), **other}, "60s", alive)])
+
+
+def test_an_ensemble_has_no_queue_and_what_only_it_counts_is_told(folder: Path) -> None:
+    # A full queue: the ensemble counts each of 3 failures a second twice, its step none.
+    series = {**page(ONE, "tiny", request_success="0+20x60", failure="0+12x60"), **page(ONE, "tiny_dense")}
+    expected = dict([told("busy", None, "tiny"), told("waiting", None, "tiny"), told("pending", None, "tiny"), told("failures", 6, "tiny")])
+    run(folder, [Case(series, "60s", expected | dict([told("unattributed_failures", 3, "tiny")]))])
+    # A dead stub: the step counts them too, once.
+    series = {**page(ONE, "tiny", failure="0+12x60"), **page(ONE, "tiny_dense", failure="0+6x60")}
+    run(folder, [Case(series, "60s", dict([told("unattributed_failures", 0, "tiny")]))])
+
+
+def test_a_stand_in_s_requests_are_offered_and_not_served(folder: Path) -> None:
+    front = page(ONE, "tiny_dense", request_success="0+20x60", failure="0+2x60", pending_request_count="9x60", remote_rows="0+5x60")
+    own = page(TWO, "tiny_dense", request_success="0+16x60")
+    expected = dict([told("offered", 11), told("requests", 8), told("pending", 0)])
+    run(folder, [Case({**front, **own}, "60s", expected), Case(front, "60s", dict([told("offered", 11), told("requests", None)]))])
+
+
+def test_servers_of_another_job_or_model_are_none_of_ours(folder: Path) -> None:
+    other = {name.replace('job="recsplit"', 'job="other"'): values for name, values in page(ONE, "tiny_dense").items()}
+    run(folder, [Case({**other, **page(TWO, "tiny_dense2")}, "60s", {'count({__name__=~"recsplit:.+",model!=""})': []})])
+
+
+def _stale(series: Series) -> Series:
+    """As a failed scrape leaves a server: all but `up` end with a stale marker."""
+    return {name: values if name.startswith("up{") else f"{_half(values)} stale" for name, values in series.items()}
+
+
+def _half(values: str) -> str:
+    return " ".join(["NaN"] * 30) if values.startswith("NaN") else f"{values.partition('x')[0]}x29"
