@@ -78,6 +78,10 @@ class Journal:
             self._headed = False
             raise
 
+    def part(self) -> None:
+        """Begin a new session with the next tick, since it doesn't go on from what the last one remembered."""
+        self._headed = False
+
     def close(self) -> None:
         """Close the file. Safe to repeat."""
         self._file.close()

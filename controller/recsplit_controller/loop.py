@@ -38,7 +38,8 @@ class Shows(Protocol):
 class Loop:
     """One controller's loop over `targets`. `shows` are told of every tick, in their order; `journal` None: no journal.
 
-    A tick that fails leaves everything as it was: memory, what is wanted, and what runs.
+    A tick that fails leaves everything as it was: memory, what is wanted, and what runs. `may` is asked before each tick: while it says no,
+    another controller acts, so nothing is done, and nothing of what was known before is held for true afterwards.
     """
 
     settings: Settings
@@ -48,6 +49,7 @@ class Loop:
     journal: Journal | None
     shows: Sequence[Shows]
     clock: Callable[[], float] = time.time
+    may: Callable[[], bool] = lambda: True
     memory: Memory = dataclasses.field(default_factory=Memory)
     state: State = dataclasses.field(default_factory=State)
     _ended: list[Outcome] = dataclasses.field(default_factory=list)
@@ -58,12 +60,21 @@ class Loop:
         """Tick every `interval_s` until `stop` is set, or `ticks` ticks are done. What is under way then is left to the server."""
         due_s = time.monotonic()
         while not stop.is_set() and (ticks is None or ticks > 0):
-            self.tick()
+            if self.may():
+                self.tick()
+            else:
+                self._forget()
             ticks = None if ticks is None else ticks - 1
             # A tick that took longer than an interval is followed by the next at once, and none is caught up on.
             due_s = max(due_s + self.settings.interval_s, time.monotonic())
             if ticks != 0:
                 stop.wait(due_s - time.monotonic())
+
+    def _forget(self) -> None:
+        """Another controller acts: what was wanted and asked for here says nothing about later."""
+        self.memory, self.state = Memory(), State()
+        if self.journal is not None:
+            self.journal.part()
 
     def tick(self) -> Record | None:
         """One round; None where it failed. No exception but KeyboardInterrupt and its like."""

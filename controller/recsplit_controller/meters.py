@@ -142,6 +142,10 @@ class Meters:
         self.leads = holds
         self._leader.set(holds)
 
+    def lost_lease(self) -> None:
+        """Count a lease that was held and isn't any more."""
+        self._failures.labels("lease").inc()
+
     def _count_tick(self, result: Literal["ok", "failed"]) -> None:
         self._ticks.labels(result).inc()
         self.last_tick_s = self._clock()

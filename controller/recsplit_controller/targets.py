@@ -39,15 +39,7 @@ def of_plan(plan: Plan) -> tuple[Target, ...]:
 def read_settings(path: Path, targets: Sequence[Target]) -> Asked:
     """Settings and targets by a TOML file: the settings' names at the top, and for a target a table [targets.NAME] of minimum, maximum,
     cores and max_qps. Raises InputError on anything else."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}", hint=_AGAIN) from error
-    toml = _toml()
-    try:
-        value: dict[str, Any] = toml.loads(text)
-    except toml.TOMLDecodeError as error:
-        raise InputError(f"{path} is not TOML: {error}", hint=_AGAIN) from error
+    value = toml_of(path, _AGAIN)
     own = value.pop("targets", {})
     if not isinstance(own, dict) or not all(isinstance(table, dict) for table in own.values()):
         raise InputError(f"{path}: targets: expected a table for each target, as [targets.shop_dense]", hint=_AGAIN)
@@ -67,6 +59,20 @@ def changed(present: Any, values: Mapping[str, object], where: str, names: Seque
             raise InputError(f"{where}: unknown key {name!r}", hint=f"the keys are {', '.join(known)}")
     # A set field must not turn into one of another type: 'true' is no number, 2.5 no count.
     return read(type(present), dataclasses.asdict(present) | dict(values), where, _AGAIN)
+
+
+def toml_of(path: Path, again: str) -> dict[str, Any]:
+    """The TOML in a file. Raises InputError, with the hint `again`, where there is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}", hint=again) from error
+    toml = _toml()
+    try:
+        value: dict[str, Any] = toml.loads(text)
+    except toml.TOMLDecodeError as error:
+        raise InputError(f"{path} is not TOML: {error}", hint=again) from error
+    return value
 
 
 def _toml() -> Any:

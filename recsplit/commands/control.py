@@ -19,14 +19,16 @@ from recsplit.errors import InputError, RecsplitError
 
 if TYPE_CHECKING:
     from recsplit_controller.actuator import Actuator
+    from recsplit_controller.leading import Renewed
     from recsplit_controller.loop import Loop
     from recsplit_controller.observer import Observer
-    from recsplit_controller.settings import Settings, Target
+    from recsplit_controller.settings import Settings
     from recsplit_controller.targets import Asked
 
 POLICY_HELP = "utilization: how busy; latency: a percentile within --bound-ms; elasticrec: throughput of lookups, latency of the rest."
 SETTINGS_HELP = "Settings as TOML: their names at the top, and [targets.NAME] with minimum, maximum, cores, max_qps. docs/controller.md"
 PROMETHEUS_HELP = "Prometheus with the rules of `recsplit render prometheus`; `recsplit serve --prometheus` runs one."
+KUBERNETES_HELP = "Act on replicas of the Deployments that --settings names, in place of DIR. controller/README.md"
 REPLAY_HELP = "Decide the ticks of this journal again and compare; with --policy or --settings: what these would have decided."
 #: How long `--once` waits for what it has begun.
 ONCE_S = 60.0
@@ -48,6 +50,9 @@ ONCE_S = 60.0
 @click.option("--settings", "settings_file", metavar="FILE.toml", type=click.Path(path_type=Path), help=SETTINGS_HELP)
 @click.option("--policy", type=click.Choice(["utilization", "latency", "elasticrec"]), help=POLICY_HELP)
 @click.option("--bound-ms", type=click.FloatRange(0, min_open=True), help="What the ensemble's percentile must stay within.")
+@click.option("--kubernetes", is_flag=True, help=KUBERNETES_HELP)
+@click.option("--namespace", metavar="NAME", help="In Kubernetes. Default: the one of kubectl, or the pod's own.")
+@click.option("--lease", metavar="NAME", default="recsplit-controller", show_default=True, help="In Kubernetes: who holds it acts.")
 @click.option("--dry-run", is_flag=True, help="Decide, and do nothing.")
 @click.option("--once", is_flag=True, help="One decision, with what follows from it, and end.")
 @click.option("--journal", metavar="FILE", type=click.Path(path_type=Path), help="Append every tick here as a line of JSON.")
@@ -65,6 +70,9 @@ def command(
     settings_file: Path | None,
     policy: str | None,
     bound_ms: float | None,
+    kubernetes: bool,
+    namespace: str | None,
+    lease: str,
     dry_run: bool,
     once: bool,
     journal: Path | None,
@@ -82,38 +90,51 @@ def command(
     if replay is not None:
         _replay(replay, settings_file, policy, bound_ms, as_json=as_json)
         return
-    if repository is None:
+    if repository is None and not kubernetes:
         raise InputError("there is no DIR", hint="recsplit control DIR, the repository that the server serves; or --replay FILE")
     if bool(prometheus_url) == bool(metrics_urls):
         raise InputError(
             "give --prometheus URL or --metrics-url URL, one of them",
             hint="recsplit serve shows the address of its metrics; with --prometheus it runs a Prometheus, too",
         )
+    with contextlib.ExitStack() as stack:
+        if kubernetes:
+            from recsplit.commands.control_kubernetes import deployments
+
+            found = deployments(stack, repository, settings_file, namespace, lease, dry_run=dry_run)
+            ensemble, asked, actuator, held = found.ensemble, _overruled(found.asked, policy, bound_ms), found.actuator, found.lease
+        else:
+            assert repository is not None
+            ensemble, asked = _of_repository(repository, model, settings_file, policy, bound_ms)
+            actuator, held = _actuator(stack, repository, asked, grpc_url, control_key, dry_run=dry_run), None
+        observer = _observer(prometheus_url, metrics_urls, ensemble, [target.model for target in asked.targets])
+        stack.callback(observer.close)
+        looks = 2 if metrics_urls else 1
+        _run(stack, asked, observer, actuator, journal, (host, port), held, once=once, looks=looks, as_json=as_json)
+
+
+def _of_repository(
+    repository: Path, model: str | None, file: Path | None, policy: str | None, bound_ms: float | None
+) -> "tuple[str, Asked]":
+    """The ensemble, and what is asked for of its sub-models. Raises InputError as `_overruled` does."""
     from recsplit.repository import find
-    from recsplit_controller import targets
+    from recsplit_controller.settings import Settings
+    from recsplit_controller.targets import Asked, of_plan, read_settings
 
     plan = find(repository, model).plan
-    asked = _settings(targets.of_plan(plan), settings_file, policy, bound_ms)
-    names = [target.model for target in asked.targets]
-    with contextlib.ExitStack() as stack:
-        actuator = _actuator(stack, repository, asked, grpc_url, control_key, dry_run=dry_run)
-        observer = _observer(prometheus_url, metrics_urls, plan.name, names)
-        stack.callback(observer.close)
-        _run(stack, asked, observer, actuator, journal, (host, port), once=once, looks=2 if metrics_urls else 1, as_json=as_json)
+    targets = of_plan(plan)
+    return plan.name, _overruled(Asked(Settings(), targets) if file is None else read_settings(file, targets), policy, bound_ms)
 
 
-def _settings(targets: "tuple[Target, ...]", file: Path | None, policy: str | None, bound_ms: float | None) -> "Asked":
-    """What is asked for by the file, and by options, which go before. Raises InputError where it isn't enough for the policy."""
+def _overruled(asked: "Asked", policy: str | None, bound_ms: float | None) -> "Asked":
+    """What is asked for, with the options before the file. Raises InputError where it isn't enough for the policy."""
     from recsplit_controller.forecast import named
     from recsplit_controller.policies import policy_of
-    from recsplit_controller.settings import Settings
-    from recsplit_controller.targets import Asked, read_settings
 
-    asked = Asked(Settings(), targets) if file is None else read_settings(file, targets)
     settings = _with(asked.settings, policy, bound_ms)
     policy_of(settings)
     named(settings.forecaster)
-    return Asked(settings, asked.targets)
+    return dataclasses.replace(asked, settings=settings)
 
 
 def _with(settings: "Settings", policy: str | None, bound_ms: float | None) -> "Settings":
@@ -135,26 +156,16 @@ def _actuator(
     stack: contextlib.ExitStack, repository: Path, asked: "Asked", grpc_url: str, key: Path | None, *, dry_run: bool
 ) -> "Actuator":
     """The actuator, and the lease of the server that it acts on, both until `stack` ends."""
+    from recsplit.serving.control_key import read_key
     from recsplit_controller.actuate.dry import DryActuator
     from recsplit_controller.actuate.triton import TritonActuator
     from recsplit_controller.lease import FileLease
 
     if not dry_run:
         stack.enter_context(FileLease(grpc_url, f"recsplit control {repository}, process {os.getpid()} on {socket.gethostname()}"))
-    acting = TritonActuator(grpc_url, repository, asked.targets, key=None if key is None else _key(key))
+    acting = TritonActuator(grpc_url, repository, asked.targets, key=None if key is None else read_key(key))
     stack.callback(acting.close)
     return DryActuator(acting, lambda _text: None) if dry_run else acting
-
-
-def _key(path: Path) -> str:
-    """The key in a file. Raises InputError where there is none."""
-    try:
-        key = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the key {path} can't be read: {error}", hint="give the file that `recsplit serve --control-key` has") from error
-    if not key:
-        raise InputError(f"the key {path} is empty", hint="give the file that `recsplit serve --control-key` has")
-    return key
 
 
 def _run(
@@ -164,6 +175,7 @@ def _run(
     actuator: "Actuator",
     journal: Path | None,
     listen: tuple[str, int],
+    lease: "Renewed | None",
     *,
     once: bool,
     looks: int,
@@ -173,6 +185,7 @@ def _run(
     from recsplit.commands.control_shown import Changes, Last, Lines, show_begin, show_tick
     from recsplit_controller.health import Health, HealthServer
     from recsplit_controller.journal import Journal
+    from recsplit_controller.leading import Leading
     from recsplit_controller.logs import start_logs, stop_logs
     from recsplit_controller.loop import Loop
     from recsplit_controller.meters import Meters
@@ -183,12 +196,15 @@ def _run(
     stack.callback(stop_logs, start_logs(level=logging.WARNING if once else logging.INFO))
     stop = _stopping(stack)
     loop = Loop(settings, asked.targets, observer, actuator, kept, [meters, last if once else Lines() if as_json else Changes()])
-    meters.lead(True)
+    if lease is None:
+        meters.lead(True)
+    else:
+        loop.may = Leading(lease, meters)
     if once:
         loop.run(stop, ticks=looks)
         _finish(loop, stop)
         if last.record is None:
-            raise RecsplitError("the tick failed", hint="the log on stderr says how")
+            raise RecsplitError("nothing was decided", hint="the log on stderr says why")
         show_json(last.record) if as_json else show_tick(last.record)
         return
     server = HealthServer(meters, Health(meters, settings.interval_s), host=listen[0], port=listen[1])
