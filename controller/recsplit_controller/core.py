@@ -44,7 +44,7 @@ def _remember(settings: Settings, target: Target, before: Rates, observation: Ob
     growth, seen = 0.0, before
     if series.pending is not None:
         if before.pending is not None and before.seen_s is not None and at_s > before.seen_s:
-            usual = USUAL_QUEUE * (observation.counts.get(target.name) or 1)
+            usual = USUAL_QUEUE * (observation.counts.get(target.name) or 1) * target.instances
             growth = (max(series.pending, usual) - max(before.pending, usual)) / (at_s - before.seen_s)
         seen = dataclasses.replace(before, pending=series.pending, seen_s=at_s)
     if series.requests is None and series.offered is None:

@@ -45,10 +45,10 @@ def guard(
     return dataclasses.replace(memory, held=kept), fitting
 
 
-def saturated(series: Series, count: int | None) -> bool:
-    """Whether all units are busy and requests wait for them."""
+def saturated(series: Series, instances: int | None) -> bool:
+    """Whether all instances are busy and requests wait for them."""
     queue = max(series.waiting or 0.0, series.pending or 0.0)
-    return count is not None and series.busy is not None and series.busy >= SATURATED * count and queue >= count
+    return instances is not None and series.busy is not None and series.busy >= SATURATED * instances and queue >= instances
 
 
 def _judge(settings: Settings, target: Target, before: Held, observation: Observation, wish: Wish | None) -> tuple[Held, Decision]:
@@ -59,7 +59,7 @@ def _judge(settings: Settings, target: Target, before: Held, observation: Observ
     if observed is None or present is None:
         return _hold(target, before, observation, wish, f"{wish.reason}; held: what runs can't be told")
     series, at_s = observation.of(target.model), observation.at_s
-    full = saturated(series, observed)
+    full = saturated(series, observed * target.instances)
     units = min(max(wish.units, target.minimum), target.maximum)
     bounded = min(max(present, target.minimum), target.maximum)
     aimed = math.ceil(units - 1e-6)
@@ -81,7 +81,7 @@ def _judge(settings: Settings, target: Target, before: Held, observation: Observ
             note = f"no more than {limit} in this step"
     elif aimed < present and units < present * (1 - settings.tolerance):
         less = _since(before.less, at_s, units, max)
-        wanted, note = _fewer(settings, less, present, observed, series, at_s)
+        wanted, note = _fewer(settings, less, present, observed, (series.busy or 0.0) / target.instances, at_s)
         if full:
             wanted, note, less = present, "nothing is taken from what is saturated", None
         elif wanted < present:
@@ -92,17 +92,17 @@ def _judge(settings: Settings, target: Target, before: Held, observation: Observ
     return Held(present, more, less), Decision(target.name, at_s, observed, wish.units, wanted, reason, full)
 
 
-def _fewer(settings: Settings, less: Wishing, present: int, observed: int, series: Series, at_s: float) -> tuple[int, str]:
+def _fewer(settings: Settings, less: Wishing, present: int, observed: int, busy: float, at_s: float) -> tuple[int, str]:
     """How few of the present units may be kept now, and why not fewer."""
     if at_s - less.since_s < settings.downscale_delay_s:
         return present, f"fewer after {settings.downscale_delay_s:g} s"
     if observed > present:
         return present, "the step before isn't done"
     step = present - max(1, math.floor(present * settings.step_down))
-    carried = math.ceil((series.busy or 0.0) / BUSIEST - 1e-6)
+    carried = math.ceil(busy / BUSIEST - 1e-6)
     wanted = min(present, max(math.ceil(less.units - 1e-6), step, carried))
     if wanted == carried > math.ceil(less.units - 1e-6):
-        return wanted, f"{series.busy:.1f} are busy"
+        return wanted, f"{busy:.1f} are busy"
     return wanted, f"no fewer than {step} in this step" if wanted == step > math.ceil(less.units - 1e-6) else ""
 
 

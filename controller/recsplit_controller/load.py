@@ -39,7 +39,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Load:
-    """A target's: requests a second that it must carry, seconds that a unit is busy for one, and requests in a backlog."""
+    """A target's: requests a second that it must carry, seconds of a unit that one takes, and requests in a backlog."""
 
     arrivals: float
     service_s: float
@@ -61,7 +61,7 @@ def load_of(context: Context, target: Target, entering: float) -> Load | None:
     """A target's load; None where it isn't known, or where requests wait and none ends."""
     series = context.observation.of(target.model)
     queue = series.waiting if series.pending is None else series.pending
-    backlog = max(0.0, (queue or 0.0) - USUAL_QUEUE * (context.count(target) or 1))
+    backlog = max(0.0, (queue or 0.0) - USUAL_QUEUE * (context.count(target) or 1) * target.instances)
     if series.busy is None or series.requests is None:
         return None
     if series.requests < LEAST_RATE:
@@ -70,7 +70,7 @@ def load_of(context: Context, target: Target, entering: float) -> Load | None:
     # Without a queue anywhere the step's own rate is taken: the largest of many noisy rates is too large.
     present = entering if backlog > 0 or any(context.growth.values()) else own
     expected = own * context.forecast.get(target.name, 1.0)
-    return Load(max(present, expected), series.busy / series.requests, backlog, forecast=expected > present)
+    return Load(max(present, expected), series.busy / series.requests / target.instances, backlog, forecast=expected > present)
 
 
 def wait_ms(series: Series) -> float:
@@ -90,11 +90,12 @@ def level_ms(context: Context) -> float | None:
     whole = observation.of(observation.ensemble)
     percentiles = {50: whole.p50_ms, 95: whole.p95_ms, 99: whole.p99_ms}
     measured = percentiles[settings.percentile]
-    if measured is None and whole.requests == 0:
+    steps = [observation.of(model) for model in {target.model for target in context.targets} - {observation.ensemble}]
+    if whole.requests == 0 and not any(step.pending for step in steps):
         return 0.0  # nobody waits for anything
     if measured is None or whole.mean_ms is None:
         return measured
-    waits = sum(wait_ms(observation.of(model)) for model in {target.model for target in context.targets} - {observation.ensemble})
+    waits = sum(wait_ms(step) for step in steps)
     # A tail of waits is no longer than an exponential one: -ln(1 - share) times the mean (3.0 for the 95th percentile).
     tail = max(1.0, -math.log(1 - settings.percentile / 100))
     return min(measured, tail * whole.mean_ms, whole.mean_ms + tail * waits)

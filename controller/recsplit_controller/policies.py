@@ -80,16 +80,16 @@ def elasticrec(context: Context) -> Mapping[str, Wish]:
     wishes = {}
     for target in context.targets:
         load, count = load_of(context, target, entering), context.count(target)
-        if load is None:
-            continue
         if target.role in ("embedding", "shard"):
+            if load is None:
+                continue
             # A unit that was never measured sustains what keeps it busy all the time.
             units = load.busy if target.max_qps is None else load.arrivals / target.max_qps
             most = "as many as it takes" if target.max_qps is None else f"{target.max_qps:.1f}/s"
             said = f"{_said(load)}, a unit sustains {most}, {settings.qps_share:.0%} of it used"
             wishes[target.name] = Wish(units / settings.qps_share, said)
         elif level is not None and count is not None:
-            ratio = min(level / aim, MOST_RATIO) if load.arrivals > 0 else 0.0
+            ratio = min(level / aim, MOST_RATIO)
             wishes[target.name] = Wish(
                 count * ratio * max(1.0, context.forecast.get(target.name, 1.0)),
                 f"p{settings.percentile} {level:.1f} ms, aimed at {aim:.1f} ms ({settings.bound_share:.0%} of the bound)",

@@ -16,8 +16,9 @@ class Target:
     """Something whose count is controlled.
 
     `name`: the model's in one Triton ("shop_dense"), the part's in a fleet ("front", "0"), the Deployment's in Kubernetes. `model`: the
-    model whose series tell of it; for a front the ensemble. `cores`: what one unit keeps busy at most, its threads. `max_qps`: the most
-    queries a second that one unit sustains, where it was measured. `minimum` and `maximum` bound its count.
+    model whose series tell of it: the one that does most of the work, or for a front that is sized by latency the ensemble. `cores`:
+    what one unit keeps busy at most, its threads. `max_qps`: the most queries a second that one unit sustains, where it was measured.
+    `instances` of `model` that one unit has; a replica may have several. `minimum` and `maximum` bound its count.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Target:
     maximum: int = 8
     cores: float = 1.0
     max_qps: float | None = None
+    instances: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.minimum <= self.maximum:
@@ -35,6 +37,9 @@ class Target:
                 f"{self.name!r} can't have {self.minimum} to {self.maximum} {self.unit}s",
                 hint="the minimum is 1 or more (Triton can't have none of a loaded model), the maximum no less than it",
             )
+        for name, value in {"cores": self.cores, "max_qps": self.max_qps, "instances": self.instances}.items():
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"{self.name}: {name} is {value:g}: expected more than 0")
 
 
 @dataclass(frozen=True)

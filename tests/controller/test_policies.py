@@ -49,7 +49,8 @@ def test_what_is_missing_is_no_opinion_rather_than_zero(policy: str, field: str)
     dense = dataclasses.replace(known.observation.models["shop_dense"], **{field: None})
     wishes = POLICIES[policy](context(policy, 10, shop_dense=dense))
     assert "shop_embedding" in wishes
-    assert "shop_dense" not in wishes
+    # ElasticRec's dense model is sized by the ensemble's latency alone.
+    assert ("shop_dense" in wishes) == (policy == "elasticrec")
 
 
 @pytest.mark.parametrize("policy", ["latency", "elasticrec"])
@@ -113,3 +114,15 @@ def test_a_policy_that_lacks_its_bound_is_a_mistake_of_the_user() -> None:
         policy_of(Settings(policy="latency"))
     with pytest.raises(InputError, match="no policy"):
         policy_of(Settings(policy="latancy"))
+
+
+def test_replicas_with_several_instances_are_as_many_fewer() -> None:
+    one = context("utilization", 100)
+    two = dataclasses.replace(one, targets=(TARGETS[0], dataclasses.replace(TARGETS[1], instances=2)))
+    assert POLICIES["utilization"](two)["shop_dense"].units == pytest.approx(POLICIES["utilization"](one)["shop_dense"].units / 2)
+
+
+def test_elasticrec_sizes_a_front_by_the_ensembles_latency() -> None:
+    known = context("elasticrec", 100, queue=20)
+    front = dataclasses.replace(known, targets=(Target("shop_dense", "shop", "front", "replica"),))
+    assert POLICIES["elasticrec"](front)["shop_dense"].units > 4
