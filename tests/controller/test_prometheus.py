@@ -17,6 +17,7 @@ import pytest
 
 from recsplit.client import Client
 from recsplit.errors import InputError
+from recsplit.monitoring.dashboard import dashboard
 from recsplit.monitoring.rules import models, recording_rules
 from recsplit.monitoring.watching import Watching
 from recsplit.plan import Plan
@@ -137,6 +138,9 @@ def test_every_rule_gives_numbers_of_the_live_servers(watched: Watched) -> None:
         assert all(math.isfinite(value) for _, value in watched.prometheus.query(rule.record)), rule.record
     health = [rule["health"] for group in watched.prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert set(health) == {"ok"}
+    for panel in dashboard(watched.plan, Watching())["panels"]:
+        for line in panel.get("targets", ()):
+            assert watched.prometheus.query(line["expr"]) or "recsplit_controller" in line["expr"], line["expr"]
 
 
 def test_without_queries_rates_are_zero_and_latencies_unknown(watched: Watched) -> None:

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsplit_controller.observation import Series
-from recsplit_controller.observe.page import Page, parse
+from recsplit_controller.observe.page import Page, Reader
 from recsplit_controller.observe.rates import series
 from tests.controller.pages import page
 
 
 def pages(*totals: dict[str, float], remote: tuple[str, ...] = ()) -> list[Page]:
     """A server's pages of model "shop_dense", five seconds apart."""
-    return [parse(page({"shop_dense": values}, remote=remote), at_s=5.0 * number) for number, values in enumerate(totals)]
+    return [Reader().read(page({"shop_dense": values}, remote=remote), at_s=5.0 * number) for number, values in enumerate(totals)]
 
 
 def test_rates_are_differences_over_the_window() -> None:
@@ -83,9 +83,21 @@ def test_an_ensemble_has_no_queue_and_no_instances() -> None:
 
 def test_another_page_than_triton_s_is_refused() -> None:
     with pytest.raises(ValueError, match="Triton"):
-        parse("<html>not found</html>", 0.0)
+        Reader().read("<html>not found</html>", 0.0)
+    with pytest.raises(ValueError, match="time"):
+        Reader().read('nv_inference_request_success{model="a"} 5 1700000000000\n', 0.0)
     with pytest.raises(ValueError):
-        parse('nv_inference_request_success{model="a"} many\n', 0.0)
+        Reader().read('nv_inference_request_success{model="a"} many\n', 0.0)
+
+
+def test_a_reader_reads_the_same_page_in_the_same_way_again() -> None:
+    """What it keeps of series is only a shorter way; models that are gone are gone."""
+    reader = Reader()
+    both = page({"a": {"request_success": 5, "p95_us": 7000}, "b": {"request_success": 6}}, remote=("b",))
+    assert reader.read(both, 1.0) == reader.read(both, 1.0) == Reader().read(both, 1.0)
+    one = page({"a": {"request_success": 9}})
+    assert reader.read(one, 2.0) == Reader().read(one, 2.0)
+    assert set(reader.read(one, 2.0).values) == {"a"}
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=2, max_size=8), st.integers(0, 7))

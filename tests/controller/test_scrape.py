@@ -21,6 +21,9 @@ class Pages(ThreadingHTTPServer):
     answer: Answer
     daemon_threads = True
 
+    def handle_error(self, *_: object) -> None:
+        """An observer that gave up has hung up."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/metrics"

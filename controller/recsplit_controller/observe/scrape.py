@@ -9,7 +9,7 @@ from functools import partial
 
 from recsplit.errors import InputError
 from recsplit_controller.observation import Observation
-from recsplit_controller.observe.page import Page, parse
+from recsplit_controller.observe.page import Page, Reader
 from recsplit_controller.observe.rates import series
 from recsplit_controller.observe.waiting import Caller
 
@@ -33,6 +33,7 @@ class ScrapeObserver:
             if not url.startswith(("http://", "https://")):
                 raise InputError(f"{url!r} is no address of a metrics page", hint="as http://127.0.0.1:8002/metrics")
         self._servers: dict[str, Caller[tuple[str, float]]] = {url: Caller() for url in metrics_urls}
+        self._readers = {url: Reader() for url in metrics_urls}
         self._pages: dict[str, list[Page]] = {url: [] for url in metrics_urls}
         self._ensemble = ensemble
         self._models = tuple(dict.fromkeys((ensemble, *models)))
@@ -48,7 +49,7 @@ class ScrapeObserver:
         for url, caller in self._servers.items():
             try:
                 text, came_s = caller.answer(began_s + self._timeout_s)
-                self._keep(url, parse(text, at_s + max(came_s - began_s, 0.0)))
+                self._keep(url, self._readers[url].read(text, at_s + max(came_s - began_s, 0.0)))
                 present.append(self._pages[url])
             except (OSError, http.client.HTTPException, ValueError) as error:
                 problems.append(f"{url}: {_words(error)}")
