@@ -67,9 +67,10 @@ def command(
 ) -> None:
     """Back-test the controller's forecasters on TRACE: how far off they are, and what that costs queries.
 
-    TRACE has the requests of each second, a line each; .gz will do. The end of it is forecast, period by period, from what came
-    before. It is also played, query by query, to a simulated group of instances: with counts that follow the forecast alone,
-    set once a period, and under the controller, which looks at the present as well. "seasonal" knows the time of day after a day.
+    TRACE has the requests of each second, a line each or with spaces between; .gz will do. The end of it is forecast, period
+    by period, from what came before. It is also played, query by query, to a simulated group of instances: with counts that
+    follow the forecast alone, set once a period, and under the controller, which looks at the present as well. "seasonal" knows
+    the time of day after a day.
     """
     from recsplit_controller import forecast
     from recsplit_controller.forecast import backtest

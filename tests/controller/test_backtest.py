@@ -26,7 +26,7 @@ def a_test(rates: Floats, first: int, start_s: float = 1.0) -> backtest.Test:
 
 def test_a_trace_is_read_from_text_gzip_and_a_column(tmp_path: Path) -> None:
     plain, packed, table = tmp_path / "t.txt", tmp_path / "t.txt.gz", tmp_path / "t.csv"
-    plain.write_text("3\n4.5\n\n0\n")
+    plain.write_text("3 4.5\n\n0\n")
     packed.write_bytes(gzip.compress(b"3\n4.5\n0\n"))
     table.write_text("at,requests\n0,3\n1,4.5\n2,0\n")
     for path, column in ((plain, None), (packed, None), (table, "requests")):
@@ -36,9 +36,9 @@ def test_a_trace_is_read_from_text_gzip_and_a_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "column", "said"),
     [
-        ("t.txt", b"3\n-1\n", None, "line 2: '-1'"),
-        ("t.txt", b"3\nnan\n", None, "line 2: 'nan'"),
-        ("t.txt", b"at,requests\n1,2\n", None, "line 1"),
+        ("t.txt", b"3\n-1\n", None, "number 2: '-1'"),
+        ("t.txt", b"3\nnan\n", None, "number 2: 'nan'"),
+        ("t.txt", b"at,requests\n1,2\n", None, "number 1"),
         ("t.txt", b"3\n", None, "1 seconds"),
         ("t.txt", b"\xff\xfe", None, "can't be read"),
         ("t.gz", b"3\n4\n", None, "can't be read"),

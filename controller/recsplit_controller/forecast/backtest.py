@@ -69,11 +69,11 @@ class Test:
         """What it says of each period that is forecast, float64 [periods - first]."""
         return forecaster.over(self.maxima())[self.first - 1 :]
 
-    def play(self, rule: Rule, advance: Callable[[int], None] | None = None) -> Played:
-        """The forecast part of the trace, played under a rule, beginning with as many units as what came before asks for."""
+    def play(self, rule: Rule, advance: Callable[[int], None] | None = None, *, units: int | None = None) -> Played:
+        """The forecast part of the trace, played under a rule, beginning with `units`, or as many as what came before asks for."""
         start_s = self.first * self.period_s
-        before = float(self.maxima()[self.first - 1])
-        units = math.ceil(before * self.group.service_s / self.settings.busy_share)
+        if units is None:
+            units = math.ceil(float(self.maxima()[self.first - 1]) * self.group.service_s / self.settings.busy_share)
         return play(
             self.rates[start_s : len(self.maxima()) * self.period_s],
             self.group,

@@ -1,0 +1,190 @@
+"""A trace of requests per second under the controller, Kubernetes' autoscaler, and counts that stay: `python -m
+recsplit_perf.benchmarks.control_trace TRACE`.
+
+A simulated group of instances, query by query (recsplit_controller.plant). What a rule costs is the instance-seconds, those of instances
+that still start among them; what it is worth, the share of queries within the bound. Each rule is played with several aims, so that
+misses can be compared at equal cost: those of another rule are interpolated between its own aims, in the logarithm.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from recsplit.capacity import autoscale
+from recsplit.commands.output import progress, show_table
+from recsplit_controller.decision import Action
+from recsplit_controller.forecast import backtest, named, trace, training
+from recsplit_controller.forecast.backtest import Test
+from recsplit_controller.plant import Group, Plant
+from recsplit_controller.play import Played, Rule, controlled, fixed
+from recsplit_controller.settings import Settings, Target
+from recsplit_perf.machine import provenance
+
+TARGET = Target("group", "group", "dense", maximum=40)
+SERVICE_S, BOUND_MS = 0.04, 200.0
+#: How an instance comes: into a running Triton, or as a pod with a server of its own (the readiness that seeds.md's reproduction took).
+IN_PLACE, POD = Group(SERVICE_S, start_s=1.0), Group(SERVICE_S, start_s=10.0, blocks=False)
+GROUPS = {"in place": IN_PLACE, "pod": POD}
+#: The controller's policy, forecaster and aim; the whole trace with the first so many.
+WAYS = (
+    ("utilization", "seasonal", 0.6),
+    ("utilization", "seasonal", 0.5),
+    ("utilization", "last_max", 0.6),
+    ("utilization", "last_max", 0.5),
+    ("utilization", "seasonal", 0.7),
+    ("latency", "seasonal", 0.3),
+)
+WHOLE_WAYS = 3
+OTHER_AIMS = (0.38, 0.5, 0.68)
+DAY_S = 86_400
+#: InfAdapter's slice: day 15, minutes 82 to 103.
+SLICE_S = (15 * DAY_S + 82 * 60, 15 * DAY_S + 103 * 60)
+KUBERNETES = {"hpa on queries": "qps", "hpa on busy share": "busy"}
+COLUMNS = (
+    "rule",
+    "instances come",
+    "aim",
+    "misses",
+    "miss share",
+    "mean instances",
+    "misses of hpa on queries",
+    "of hpa on busy share",
+    "static",
+)
+
+
+@click.command()
+@click.argument("path", metavar="TRACE", type=click.Path(path_type=Path))
+@click.option("--part", type=click.Choice(["slice", "whole", "forecasters"]), default="slice", show_default=True, help="What to play.")
+@click.option("--days", type=click.IntRange(1), help="Of the whole trace, the first so many; of the forecasters' part, after day 14.")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there, beside the parts that it holds.")
+def command(path: Path, part: str, days: int | None, output: Path | None) -> None:
+    """Misses and instance-seconds of the controller against Kubernetes' rule and static counts, on a trace."""
+    origin = provenance()
+    rates = trace.read(path)
+    if part == "forecasters":
+        first_s = 14 * DAY_S
+        end_s = len(rates) if days is None else first_s + days * DAY_S
+        rows = forecasters(rates[:end_s], first_s // 60)
+        show_table(tuple(rows[0]), [list(row.values()) for row in rows], title="Forecasters")
+    else:
+        start_s, end_s = SLICE_S if part == "slice" else (60, len(rates) if days is None else days * DAY_S)
+        rows = rules(rates[:end_s], start_s // 60, WAYS[:WHOLE_WAYS] if part == "whole" else WAYS)
+        show_table(COLUMNS, [[row.get(column) for column in COLUMNS] for row in rows], title=f"{part}: bound {BOUND_MS:g} ms")
+    if output is not None:
+        known: dict[str, Any] = json.loads(output.read_text()) if output.exists() else {"benchmark": "control_trace", "parts": {}}
+        settings = {"service_s": SERVICE_S, "bound_ms": BOUND_MS, "trace": path.name}
+        known["parts"][part] = {**origin, "settings": settings, "rows": rows}
+        output.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def rules(rates: Any, first: int, ways: Sequence[tuple[str, str, float]]) -> list[dict[str, Any]]:
+    """Every rule in every way that instances come, on the periods from number `first` on; the controller's rows with the others' misses."""
+    test = {name: Test(rates, first, Settings(), group, TARGET, BOUND_MS) for name, group in GROUPS.items()}
+    seconds = len(test["pod"].maxima()) * 60 - first * 60
+    rows: list[dict[str, Any]] = []
+    with progress("Static counts", 12 * seconds) as advance:
+        rows += [row("static", "never", units, test["pod"].play(fixed, advance, units=units)) for units in (*range(4, 15), 18)]
+    for come, each in test.items():
+        with progress(f"Kubernetes' rule, {come}", len(KUBERNETES) * len(OTHER_AIMS) * seconds) as advance:
+            for name, signal in KUBERNETES.items():
+                rows += [row(name, come, aim, each.play(kubernetes(aim, signal), advance)) for aim in OTHER_AIMS]
+        with progress(f"The controller, {come}", len(ways) * seconds) as advance:
+            for policy, forecaster, aim in ways:
+                settings = Settings(policy=policy, forecaster=forecaster, bound_ms=BOUND_MS, busy_share=aim, bound_share=aim)
+                memory = backtest.primed(named(forecaster), TARGET, each.maxima()[:first])
+                played = each.play(controlled(settings, TARGET, memory), advance)
+                rows.append(row(f"controller, {policy}, {forecaster}", come, aim, played))
+    for one in rows:
+        if one["rule"].startswith("controller"):
+            for name, column in zip((*KUBERNETES, "static"), COLUMNS[-3:], strict=True):
+                one[column] = at_cost([other for other in rows if other["rule"] == name], one)
+    return rows
+
+
+def row(rule: str, come: str, aim: float, played: Played) -> dict[str, Any]:
+    """A run as plain numbers."""
+    shares: dict[str, float] = {"misses": played.misses, "miss share": played.miss_share, "mean instances": played.mean_units}
+    return {"rule": rule, "instances come": come, "aim": aim, "queries": played.queries, **shares, "instance seconds": played.unit_s}
+
+
+def at_cost(others: Sequence[dict[str, Any]], one: dict[str, Any]) -> str | None:
+    """The misses of another rule at the cost of a run, in each way that its instances come; None where its aims don't reach that cost."""
+    found = []
+    for come in dict.fromkeys(other["instances come"] for other in others):
+        curve = sorted((other["mean instances"], other["misses"]) for other in others if other["instances come"] == come)
+        misses = interpolated(curve, one["mean instances"])
+        found.append(f"{come} {'-' if misses is None else f'{misses:.0f}'}")
+    return ", ".join(found)
+
+
+def interpolated(curve: Sequence[tuple[float, float]], cost: float) -> float | None:
+    """Misses at a cost on a curve of (cost, misses), linear in the logarithm of misses; None outside of it."""
+    costs, misses = zip(*curve, strict=True)
+    if not costs[0] <= cost <= costs[-1]:
+        return None
+    return float(math.expm1(np.interp(cost, costs, np.log1p(misses))))
+
+
+def kubernetes(aim: float, signal: str) -> Rule:
+    """The autoscaler's rule of autoscaling/v2 (recsplit.capacity.autoscale) with its defaults, on queries that come, over 30 s, or on busy
+    instances, over the same window as the controller. `aim` of an instance is to be used."""
+    rule = autoscale.Rule("qps", aim, most=TARGET.maximum)
+    recommended: list[int] = []
+
+    def act(plant: Plant, at_s: float) -> None:
+        if at_s % rule.sync_s:
+            return
+        busy = plant.came(rule.window_s) * SERVICE_S if signal == "qps" else plant.observe(at_s).of(TARGET.model).busy
+        if busy is None:
+            return
+        present = plant.asked()
+        recommended.append(autoscale.wanted(present, present, busy, rule))
+        after = autoscale.step(present, recommended[-(int(rule.settle_s / rule.sync_s) + 1) :], rule)
+        if after != present:
+            plant.begin(Action("scale", TARGET.name, after, at_s, "as Kubernetes would"))
+
+    return act
+
+
+def forecasters(rates: Any, first: int) -> list[dict[str, Any]]:
+    """Forecasters, errors and misses: alone and in the controller, and what the last maximum misses at the same cost."""
+    tests = {name: Test(rates, first, Settings(busy_share=0.55), group, TARGET, BOUND_MS) for name, group in GROUPS.items()}
+    pod = tests["pod"]
+    weights = Path("/tmp/control_trace.safetensors")
+    with progress("Training an LSTM"):
+        weights.write_bytes(training.packed(training.train(pod.maxima()[:first])))
+    curves = {come: _last_max(rates, first, group) for come, group in GROUPS.items()}
+    rows: list[dict[str, Any]] = []
+    for name in ("last_max", "ewm", "holt", "seasonal", f"lstm:{weights}"):
+        with progress(f"Playing {name}"):
+            said = pod.forecasts(named(name))
+            found = backtest.errors(said, pod.maxima()[first:])
+            alone = pod.by_plan(said)
+            played = {come: test.by_controller(name) for come, test in tests.items()}
+        shown: dict[str, Any] = {"forecaster": name.split(":")[0], "error": found.error, "short": found.short, "over": found.over}
+        shown |= {"periods > 10 % short": found.short_share, "alone: misses": alone.misses, "alone: instances": alone.mean_units}
+        for come, run in played.items():
+            equal = interpolated(curves[come], run.mean_units)
+            shown |= {f"{come}: misses": run.misses, f"{come}: instances": run.mean_units, f"{come}: last_max at that cost": equal}
+        rows.append(shown)
+    oracle = pod.by_plan(pod.maxima()[first:])
+    zeros = dict.fromkeys(list(rows[0])[1:5], 0.0) | dict.fromkeys(list(rows[0])[7:], None)
+    rows.append({"forecaster": "oracle", **zeros, "alone: misses": oracle.misses, "alone: instances": oracle.mean_units})
+    return [{key: row[key] for key in rows[0]} for row in rows]
+
+
+def _last_max(rates: Any, first: int, group: Group) -> list[tuple[float, float]]:
+    """Cost and misses of the last maximum at several aims."""
+    with progress("Playing last_max at several aims"):
+        runs = [Test(rates, first, Settings(busy_share=aim), group, TARGET, BOUND_MS).by_controller("last_max") for aim in (0.4, 0.5, 0.6)]
+    return sorted((run.mean_units, float(run.misses)) for run in runs)
+
+
+if __name__ == "__main__":
+    command()
