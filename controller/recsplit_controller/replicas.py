@@ -22,7 +22,7 @@ from recsplit_controller.targets import Asked, changed, toml_of
 
 _AGAIN = "controller/README.md shows such a file"
 #: What a file may say of a Deployment, beside the model and the role that it must.
-_OWN = ("minimum", "maximum", "cores", "max_qps")
+_OWN = ("minimum", "maximum", "cores", "max_qps", "instances")
 
 
 @dataclass(frozen=True)
