@@ -43,6 +43,8 @@ HUNG_S, CHANGE_S = 10.0, 60.0
 HEAVY_MS = 20.0
 #: The saturated part: before the change, and how long its load call is watched while the backlog lasts.
 BEFORE_S, WATCHED_S = 3.0, 15.0
+#: Without changes, to compare with.
+STILL_S = 20.0
 _LOOK_S = 0.01
 
 
@@ -155,7 +157,7 @@ def benchmark(folder: Path, changes: int, clients: int) -> dict[str, Any]:
 
 
 def resized(repository: Path, changes: int, clients: int) -> tuple[list[Seen], list[Change]]:
-    """So many changes, sub-models in turn, each to another count than before, under so many clients; and as long without changes."""
+    """So many changes, sub-models in turn, each to another count than before, under so many clients; and a while without changes."""
     plan = find(repository).plan
     models = [plan.dense.name, plan.embedding.name]
     rng = np.random.default_rng(0)
@@ -174,7 +176,7 @@ def resized(repository: Path, changes: int, clients: int) -> tuple[list[Seen], l
                 done.append(Change(model, before, count, CHANGE_S if outcome is None else outcome.seconds, kept, error))
             last = time.monotonic()
         with watching(server, plan) as still:
-            asked.stop.wait(max(last - first, 1.0))
+            asked.stop.wait(min(last - first, STILL_S))
             end = time.monotonic()
     return [seen(f"{changes} changes", asked, first, last, ready), seen("no changes", asked, last, end, still)], done
 
