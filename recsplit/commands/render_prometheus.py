@@ -42,11 +42,11 @@ def command(
     """Write what watches the build in DIR: Prometheus' scrape configuration, recording rules and alerts, and a dashboard for Grafana.
 
     The controller reads the recorded series (recsplit control --prometheus URL). docs/monitoring.md says what each means. FOLDER can be
-    rendered again as long as nobody edited it.
+    rendered again; targets.json then stays as it is, unless --target is given.
     """
     from recsplit import rendered_folder
     from recsplit.monitoring import names
-    from recsplit.monitoring.rendering import FOLDER, render
+    from recsplit.monitoring.rendering import FOLDER, TARGETS, render
     from recsplit.monitoring.watching import Scraped, Watching
     from recsplit.repository import find
 
@@ -63,6 +63,8 @@ def command(
         job=job or names.JOB,
     )
     texts = render(find(repository, model).plan, watching)
+    if not targets and (output / TARGETS).is_file():
+        del texts[TARGETS]
     rendered_folder.write(output, texts, FOLDER)
     if as_json:
         show_json({"folder": str(output), "files": sorted(texts)})
@@ -73,6 +75,7 @@ def command(
 
 WHAT = {
     "prometheus.yml": "scrapes the servers, names the other files",
+    "targets.json": "the servers' addresses: yours to edit, Prometheus sees it at once",
     "rules.yml": "records rates, busy instances, waiting and latencies by model",
     "alerts.yml": "queries slow or failing, stuck loads, dead stubs, a stalled controller",
     "dashboard.json": "for Grafana: import it, and choose the Prometheus",

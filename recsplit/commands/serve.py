@@ -124,7 +124,7 @@ def command(
         )
     try:
         with server, contextlib.ExitStack() as stack:
-            url = None if watched is None else prometheus_beside.start(stack, watched, [(None, server.metrics_url)])
+            url = None if watched is None else prometheus_beside.start(stack, watched, lambda: [(None, server.metrics_url)])
             _announce(server, url, as_json=as_json)
             if key is not None and shows(server.pid, key):
                 click.echo(KEY_SHOWS, err=True)

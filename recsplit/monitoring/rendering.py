@@ -1,7 +1,7 @@
 """From a plan to the texts that Prometheus and Grafana read. Pure: templates and values in, texts out, by file name."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ from recsplit.monitoring import names
 from recsplit.monitoring.alerts import alerts
 from recsplit.monitoring.dashboard import dashboard
 from recsplit.monitoring.rules import recording_rules
-from recsplit.monitoring.watching import Watching
+from recsplit.monitoring.watching import Scraped, Watching
 from recsplit.plan import Plan
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
-CONFIG, RULES, ALERTS, DASHBOARD = "prometheus.yml", "rules.yml", "alerts.yml", "dashboard.json"
-FOLDER = rendered_folder.Kind(".recsplit-monitoring.json", None, "put rules and panels of your own into files of your own")
+CONFIG, RULES, ALERTS, DASHBOARD, TARGETS = "prometheus.yml", "rules.yml", "alerts.yml", "dashboard.json", "targets.json"
+FOLDER = rendered_folder.Kind(".recsplit-monitoring.json", TARGETS, "put rules and panels of your own into files of your own")
 
 
 def render(plan: Plan, watching: Watching) -> dict[str, str]:
@@ -29,7 +29,13 @@ def render(plan: Plan, watching: Watching) -> dict[str, str]:
         "alerts": alerts(plan, watching),
     }
     texts = {name: str(environment.get_template(f"prometheus/{name}.j2").render(context)) for name in (CONFIG, RULES, ALERTS)}
-    return texts | {DASHBOARD: json.dumps(dashboard(plan, watching), indent=1) + "\n"}
+    return texts | {DASHBOARD: json.dumps(dashboard(plan, watching), indent=1) + "\n", TARGETS: targets(watching.servers)}
+
+
+def targets(servers: Sequence[Scraped]) -> str:
+    """The servers as Prometheus' file-based discovery reads them; `part` tells the servers of a fleet apart."""
+    groups = [{"targets": [server.address], "labels": {} if server.part is None else {"part": server.part}} for server in servers]
+    return json.dumps(groups, indent=1) + "\n"
 
 
 def _quoted(text: str) -> str:

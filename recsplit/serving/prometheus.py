@@ -48,6 +48,12 @@ class Prometheus:
         except (OSError, http.client.HTTPException):
             return False
 
+    def put(self, name: str, text: str) -> None:
+        """Exchange one of its files, at once."""
+        new = self.folder / f"{name}.new"
+        new.write_text(text, encoding="utf-8")
+        new.replace(self.folder / name)
+
     def stop(self) -> None:
         """End it, and drop its data. Safe to repeat."""
         try:

@@ -53,7 +53,7 @@ def test_panels_ask_only_for_what_is_recorded(plan: Plan) -> None:
 
 
 def test_panels_lie_side_by_side(plan: Plan) -> None:
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in dashboard(plan, Watching())["panels"]:
         at = panel["gridPos"]
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
@@ -80,8 +80,10 @@ def test_the_command_writes_a_folder_and_keeps_what_others_wrote(repository: Pat
     source, target = repository / "model_repository", tmp_path / "watch"
     told = run_recsplit("render", "prometheus", source, "-o", target, "--target", "front=127.0.0.1:8002", "--p95-bound-ms", "50", "--json")
     assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["files"] == ["alerts.yml", "dashboard.json", "prometheus.yml", "rules.yml"]
+    assert json.loads(told.stdout)["files"] == ["alerts.yml", "dashboard.json", "prometheus.yml", "rules.yml", "targets.json"]
+    (target / "targets.json").write_text("[]")
     assert run_recsplit("render", "prometheus", source, "-o", target).returncode == 0
+    assert (target / "targets.json").read_text() == "[]"
     (target / "rules.yml").write_text("mine")
     refused = run_recsplit("render", "prometheus", source, "-o", target)
     assert refused.returncode == 2 and "was edited since" in refused.stderr
