@@ -1,7 +1,7 @@
 """What a tick of the controller costs with many sub-models: `python -m recsplit_perf.benchmarks.control_tick`.
 
-Loop, core, reconciling, journal and metrics as they are; what is seen and done is made up, and costs nothing. Processor time of this
-process, so that neighbours don't count; memory after every tenth of the ticks.
+Loop, reading of Prometheus' answer, core, reconciling, journal and metrics are as they are; the traffic is made up, and actions are done
+at once. Processor time of this process; making up the answer isn't counted. Memory after every tenth of the ticks.
 """
 
 import gc
@@ -22,32 +22,54 @@ from recsplit_controller.journal import Journal
 from recsplit_controller.loop import Loop
 from recsplit_controller.meters import Meters
 from recsplit_controller.observation import Observation, Series
+from recsplit_controller.observe.recorded import DATA_S, PREFIX, observation
 from recsplit_controller.settings import Settings, Target
 from recsplit_perf.machine import provenance
 
+ENSEMBLE = "whole"
 INTERVAL_S = 5.0
 #: The journal is turned over often enough that its last size doesn't fill a small disk.
 JOURNAL_BYTES = 16 << 20
 
 
 class Made:
-    """Observer and actuator of models that nobody serves: rates rise and fall with periods of their own, and actions are done at once."""
+    """Observer and actuator of models that nobody serves: rates rise and fall with periods of their own, and actions are done at once.
+
+    `made_s`: processor time that making up Prometheus' answers took so far.
+    """
 
     def __init__(self, models: int) -> None:
         self.targets = tuple(Target(f"model_{n}", f"model_{n}", "shard" if n % 2 else "dense") for n in range(models))
+        self.made_s = 0.0
+        self._names = (ENSEMBLE, *(target.model for target in self.targets))
         self._counts: dict[str, int | None] = {target.name: 1 for target in self.targets}
         self._ended: list[Outcome] = []
 
     def observe(self, at_s: float) -> Observation:
-        """Series of all models."""
-        models = {}
+        """Read an answer as long as Prometheus' is."""
+        began_s = time.process_time()
+        text = json.dumps(self._answer(at_s))
+        self.made_s += time.process_time() - began_s
+        return observation(at_s, ENSEMBLE, self._names, json.loads(text)["data"]["result"])
+
+    def _answer(self, at_s: float) -> dict[str, Any]:
+        models = {ENSEMBLE: Series(requests=40.0, mean_ms=70.0, p50_ms=60.0, p95_ms=90.0, p99_ms=99.0)}
         for number, target in enumerate(self.targets):
             rate = 40.0 * (1.1 + math.sin(at_s / (200.0 + number)))
             busy = min(0.05 * rate, float(self._counts[target.name] or 0))
             pending = 3.0 * max(0.0, 0.05 * rate - busy)
             models[target.model] = Series(rate, 8 * rate, rate / 2, 0.0, busy, pending, pending, None, 55.0, 50.0, 60.0, 70.0)
-        models["whole"] = Series(requests=40.0, mean_ms=70.0, p95_ms=90.0)
-        return Observation(at_s, at_s - 1.0, "whole", models)
+        values = [
+            (what, model, value)
+            for model, series in models.items()
+            for what, value in [*vars(series).items(), (DATA_S, at_s - 1.0)]
+            if value is not None
+        ]
+        samples = [
+            {"metric": {"__name__": f"{PREFIX}{what}", "ensemble": ENSEMBLE, "model": model}, "value": [at_s, f"{value:.12g}"]}
+            for what, model, value in values
+        ]
+        return {"status": "success", "data": {"resultType": "vector", "result": samples}}
 
     def counts(self) -> Mapping[str, int | None]:
         """As was asked for."""
@@ -121,9 +143,9 @@ def measure(policy: str, models: int, ticks: int) -> dict[str, Any]:
     ):
         loop = Loop(settings, made.targets, made, made, journal, [Meters(settings, made.targets)], clock=clock)
         for tick in range(ticks):
-            began_s = time.process_time()
+            began_s, made_s = time.process_time(), made.made_s
             record = loop.tick()
-            cpu_s[tick] = time.process_time() - began_s
+            cpu_s[tick] = time.process_time() - began_s - (made.made_s - made_s)
             assert record is not None, "a tick failed"
             actions += len(record.actions)
             if (tick + 1) % (ticks // 10) == 0:
