@@ -10,6 +10,8 @@ TARGET_HELP = (
     "A server's metrics port; of a fleet with its part, as front=10.0.0.1:8002 or 0=10.0.0.2:8002. Repeatable. Default: 127.0.0.1:8002."
 )
 
+JOB_HELP = "The scrape job that reads the servers, as NAMESPACE/NAME of a PodMonitor. Repeatable. Default: recsplit."
+
 
 @click.command(
     epilog=example(
@@ -25,7 +27,7 @@ TARGET_HELP = (
 @click.option("--p95-bound-ms", type=click.FloatRange(0, min_open=True), help="Bound of a query's latency. Without it no alert on latency.")
 @click.option("--scrape-interval-s", type=click.IntRange(1), default=2, show_default=True, help="Seconds between two scrapes.")
 @click.option("--window-s", type=click.IntRange(2), default=10, show_default=True, help="How far back rates look.")
-@click.option("--job", help="The scrape job's name, where another one than this prometheus.yml scrapes. Default: recsplit.")
+@click.option("--job", "jobs", metavar="NAME", multiple=True, help=JOB_HELP)
 @json_option
 def command(
     repository: Path,
@@ -36,7 +38,7 @@ def command(
     p95_bound_ms: float | None,
     scrape_interval_s: int,
     window_s: int,
-    job: str | None,
+    jobs: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Write what watches the build in DIR: Prometheus' scrape configuration, recording rules and alerts, and a dashboard for Grafana.
@@ -60,7 +62,7 @@ def command(
         interval_s=scrape_interval_s,
         window_s=window_s,
         bound_ms=p95_bound_ms,
-        job=job or names.JOB,
+        jobs=jobs or (names.JOB,),
     )
     texts = render(find(repository, model).plan, watching)
     if not targets and (output / TARGETS).is_file():
@@ -78,5 +80,6 @@ WHAT = {
     "targets.json": "the servers' addresses: yours to edit, Prometheus sees it at once",
     "rules.yml": "records rates, busy instances, waiting and latencies by model",
     "alerts.yml": "queries slow or failing, stuck loads, dead stubs, a stalled controller",
+    "prometheusrule.yaml": "rules and alerts as one object of prometheus-operator, for kubectl apply",
     "dashboard.json": "for Grafana: import it, and choose the Prometheus",
 }

@@ -38,7 +38,7 @@ def alerts(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
 
 
 def _failing(plan: Plan, watching: Watching, window: str, short: str, times: float, severity: Literal["page", "ticket"]) -> Alert:
-    select = f'job="{watching.job}",model="{plan.name}"'
+    select = f'{watching.match},model="{plan.name}"'
 
     def share(over: str) -> str:
         failed = f"sum(rate(nv_inference_request_failure{{{select}}}[{over}])) / 2"
@@ -73,7 +73,7 @@ def _slow(plan: Plan, bound_ms: float, window: str, short: str, times: float, se
 def _servers(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
     own = f'{ENSEMBLE}="{plan.name}"'
     names = "|".join(name.replace(".", "[.]") for name in models(plan)[1:])
-    backend = f'nv_inference_request_failure{{job="{watching.job}",model=~"{names}",reason="BACKEND"}}'
+    backend = f'nv_inference_request_failure{{{watching.match},model=~"{names}",reason="BACKEND"}}'
     return (
         Alert(
             "RecsplitNoData",
@@ -122,7 +122,7 @@ def _servers(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
         ),
         Alert(
             "RecsplitReplicaAvoided",
-            f'min by (model, replica) (recsplit_remote_replica_up{{job="{watching.job}",model=~"{names}"}}) == 0',
+            f'min by (model, replica) (recsplit_remote_replica_up{{{watching.match},model=~"{names}"}}) == 0',
             "1m",
             "ticket",
             "{{ $labels.model }}: the fronts avoid {{ $labels.replica }}.",
@@ -146,7 +146,7 @@ def _controller() -> tuple[Alert, ...]:
         ),
         Alert(
             "RecsplitControllerAway",
-            'up{job="recsplit-controller"} == 0',
+            'up{job=~"(.+/)?recsplit-controller"} == 0',
             "1m",
             "ticket",
             "The controller at {{ $labels.instance }} can't be scraped.",

@@ -1,9 +1,12 @@
 """From a plan to the texts that Prometheus and Grafana read. Pure: templates and values in, texts out, by file name."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from recsplit import rendered_folder, templating
 from recsplit.monitoring import names
@@ -15,6 +18,8 @@ from recsplit.plan import Plan
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 CONFIG, RULES, ALERTS, DASHBOARD, TARGETS = "prometheus.yml", "rules.yml", "alerts.yml", "dashboard.json", "targets.json"
+#: The rules and alerts once more, as prometheus-operator takes them.
+OPERATOR = "prometheusrule.yaml"
 FOLDER = rendered_folder.Kind(".recsplit-monitoring.json", TARGETS, "put rules and panels of your own into files of your own")
 
 
@@ -29,6 +34,7 @@ def render(plan: Plan, watching: Watching) -> dict[str, str]:
         "alerts": alerts(plan, watching),
     }
     texts = {name: str(environment.get_template(f"prometheus/{name}.j2").render(context)) for name in (CONFIG, RULES, ALERTS)}
+    texts[OPERATOR] = _object(plan, texts[RULES], texts[ALERTS])
     return texts | {DASHBOARD: json.dumps(dashboard(plan, watching), indent=1) + "\n", TARGETS: targets(watching.servers)}
 
 
@@ -36,6 +42,14 @@ def targets(servers: Sequence[Scraped]) -> str:
     """The servers as Prometheus' file-based discovery reads them; `part` tells the servers of a fleet apart."""
     groups = [{"targets": [server.address], "labels": {} if server.part is None else {"part": server.part}} for server in servers]
     return json.dumps(groups, indent=1) + "\n"
+
+
+def _object(plan: Plan, *texts: str) -> str:
+    """A PrometheusRule with the groups of these files. Its name is the ensemble's, as Kubernetes writes names."""
+    groups = [group for text in texts for group in yaml.safe_load(text)["groups"]]
+    name = re.sub("[^a-z0-9]+", "-", f"recsplit-{plan.name}".lower()).strip("-")
+    found = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": name}, "spec": {"groups": groups}}
+    return "# Prometheus' ruleSelector may ask for labels: kustomize adds them.\n" + str(yaml.safe_dump(found, sort_keys=False, width=10_000))
 
 
 def _quoted(text: str) -> str:

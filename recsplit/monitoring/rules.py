@@ -44,8 +44,8 @@ def recording_rules(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
 
 def _by_server(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
     names = "|".join(name.replace(".", "[.]") for name in models(plan))
-    select = f'job="{watching.job}",model=~"{names}"'
-    alive = f'and on (job, instance) up{{job="{watching.job}"}} == 1'
+    select = f'{watching.match},model=~"{names}"'
+    alive = f"and on (job, instance) up{{{watching.match}}} == 1"
     requests, executions, compute_us = (_server(plan, what) for what in ("requests", "executions", "compute_us"))
     counters = {
         "requests": "nv_inference_request_success",
@@ -114,7 +114,7 @@ def _sums(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
             "Failed queries that no step counts: a full queue, a refused id. The ensemble counts each twice.",
         ),
         Rule(recorded(DATA_S), f"min by (model) ({_server(plan, DATA_S)})", "When the oldest page that counts was read."),
-        Rule(recorded(UP), f'max by (instance, part) (up{{job="{watching.job}"}})', "Whether a server's page was to be had."),
+        Rule(recorded(UP), f"max by (instance, part) (up{{{watching.match}}})", "Whether a server's page was to be had."),
     )
 
 

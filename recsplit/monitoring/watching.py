@@ -24,8 +24,8 @@ class Watching:
     """Settings of all that is rendered.
 
     `servers`: Triton's metrics ports; `controllers`: those of recsplit's controller. Pages are read and rules evaluated every `interval_s`
-    seconds; rates look back `window_s`. `bound_ms`: what 95 of 100 queries must stay within (None: no alert on latency). `job`: the
-    scrape job's name, which a PodMonitor's differs from.
+    seconds; rates look back `window_s`. `bound_ms`: what 95 of 100 queries must stay within (None: no alert on latency). `jobs`: the
+    scrape jobs that read the servers; a PodMonitor's is "namespace/name".
     """
 
     servers: tuple[Scraped, ...] = ()
@@ -33,7 +33,7 @@ class Watching:
     interval_s: int = 2
     window_s: int = 10
     bound_ms: float | None = None
-    job: str = JOB
+    jobs: tuple[str, ...] = (JOB,)
 
     def __post_init__(self) -> None:
         for address in (*(server.address for server in self.servers), *self.controllers):
@@ -44,5 +44,13 @@ class Watching:
                 f"a window of {self.window_s} s at a scrape every {self.interval_s} s gives no rates",
                 hint="a rate needs two scrapes; four or more are better",
             )
-        if not _LABEL.fullmatch(self.job):
-            raise InputError(f"{self.job!r} is no name of a scrape job")
+        for job in self.jobs:
+            if not _LABEL.fullmatch(job):
+                raise InputError(f"{job!r} is no name of a scrape job", hint="as recsplit, or shop/shop-front of a PodMonitor")
+
+    @property
+    def match(self) -> str:
+        """The matcher of the servers' series."""
+        if len(self.jobs) == 1:
+            return f'job="{self.jobs[0]}"'
+        return f'job=~"{"|".join(job.replace(".", "[.]") for job in self.jobs)}"'

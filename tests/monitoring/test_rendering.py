@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from recsplit.errors import InputError
 from recsplit.monitoring.dashboard import dashboard
@@ -27,7 +28,12 @@ def plan(repository: Path) -> Plan:
 @pytest.mark.parametrize("name", ["tiny", "Tiny-2.5_b", "a" * 60])
 def test_promtool_finds_nothing_wrong(tmp_path: Path, plan: Plan, name: str) -> None:
     odd = dataclasses.replace(plan, name=name, dense=dataclasses.replace(plan.dense, name=f"{name}_dense"))
-    watching = Watching((Scraped("127.0.0.1:8002"), Scraped("shard-0.shop:8002", "0")), ("127.0.0.1:9100",), bound_ms=12.5, job="ns/shop")
+    watching = Watching(
+        (Scraped("127.0.0.1:8002"), Scraped("shard-0.shop:8002", "0")),
+        ("127.0.0.1:9100",),
+        bound_ms=12.5,
+        jobs=("ns/shop.front", "ns/shop-1"),
+    )
     write(tmp_path, odd, watching)
     done = promtool("check", "config", tmp_path / "prometheus.yml")
     assert done.returncode == 0 and "FAILED" not in done.stdout, done.stdout + done.stderr
@@ -65,6 +71,13 @@ def test_the_text_is_the_same_every_time(plan: Plan) -> None:
     assert render(plan, Watching()) == render(plan, Watching())
 
 
+def test_the_operator_s_object_has_the_same_groups(plan: Plan) -> None:
+    texts = render(dataclasses.replace(plan, name="Tiny_2.5"), Watching())
+    found = yaml.safe_load(texts["prometheusrule.yaml"])
+    assert found["spec"]["groups"] == [*yaml.safe_load(texts["rules.yml"])["groups"], *yaml.safe_load(texts["alerts.yml"])["groups"]]
+    assert found["metadata"]["name"] == "recsplit-tiny-2-5"
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8002", "127.0.0.1", 'a"b:1', "[::1]:8002x", "a b:1", ""])
 def test_an_address_that_can_not_be_scraped_is_refused(address: str) -> None:
     with pytest.raises(InputError):
@@ -80,7 +93,14 @@ def test_the_command_writes_a_folder_and_keeps_what_others_wrote(repository: Pat
     source, target = repository / "model_repository", tmp_path / "watch"
     told = run_recsplit("render", "prometheus", source, "-o", target, "--target", "front=127.0.0.1:8002", "--p95-bound-ms", "50", "--json")
     assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["files"] == ["alerts.yml", "dashboard.json", "prometheus.yml", "rules.yml", "targets.json"]
+    assert json.loads(told.stdout)["files"] == [
+        "alerts.yml",
+        "dashboard.json",
+        "prometheus.yml",
+        "prometheusrule.yaml",
+        "rules.yml",
+        "targets.json",
+    ]
     (target / "targets.json").write_text("[]")
     assert run_recsplit("render", "prometheus", source, "-o", target).returncode == 0
     assert (target / "targets.json").read_text() == "[]"
