@@ -1,7 +1,7 @@
 """The journal: every tick as a line of JSON, so that each decision can be explained and made again.
 
 A file is a sequence of sessions, one for each start of a controller. A session's first line holds the schema, settings, targets and
-the memory it began with; a line for each tick follows. A line that was torn by a crash or a full disk is dropped.
+what it began with; a line for each tick follows. A line that was torn by a crash or a full disk is dropped.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from types import TracebackType
 from recsplit.errors import InputError
 from recsplit.strict import read
 from recsplit_controller.memory import Memory
+from recsplit_controller.reconcile import State
 from recsplit_controller.record import Record
 from recsplit_controller.settings import Settings, Target
 
@@ -31,6 +32,7 @@ class Header:
     settings: Settings
     targets: tuple[Target, ...]
     memory: Memory
+    state: State
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Session:
     settings: Settings
     targets: tuple[Target, ...]
     memory: Memory
+    state: State
     records: tuple[Record, ...]
 
 
@@ -64,12 +67,12 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
-    def write(self, record: Record, memory: Memory) -> None:
-        """Append a tick; `memory` is what the tick began with. Raises OSError where it can't be written; then nothing of it is."""
+    def write(self, record: Record, memory: Memory, state: State) -> None:
+        """Append a tick; `memory` and `state` are what it began with. Raises OSError where it can't be written; then nothing of it is."""
         if self._size >= self._most_bytes:
             self._turn()
         if not self._headed:
-            self._append(Header(SCHEMA, self._settings, self._targets, memory))
+            self._append(Header(SCHEMA, self._settings, self._targets, memory, state))
             self._headed = True
         try:
             self._append(record)
@@ -131,7 +134,7 @@ def sessions(path: Path) -> tuple[Session, ...]:
                     found[-1][1].append(read(Record, value, where, _AGAIN))
     except OSError as error:
         raise InputError(f"the journal {path} can't be read: {error.strerror}", hint=_GIVE) from error
-    return tuple(Session(header.settings, header.targets, header.memory, tuple(records)) for header, records in found)
+    return tuple(Session(header.settings, header.targets, header.memory, header.state, tuple(records)) for header, records in found)
 
 
 def latest(path: Path) -> Session:

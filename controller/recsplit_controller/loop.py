@@ -18,9 +18,9 @@ from recsplit_controller.reconcile import State, reconcile
 from recsplit_controller.record import Record
 from recsplit_controller.settings import Settings, Target
 
-Part = Literal["observe", "decide", "act", "journal"]
+Part = Literal["observe", "decide", "act", "journal", "tick"]
 _LOG = logging.getLogger(__name__)
-#: After a failed tick the same trouble is logged in full once, and then once in so many ticks.
+#: The same trouble is logged in full once, and then once in so many ticks.
 _REPEAT = 60
 
 
@@ -54,7 +54,7 @@ class Loop:
     state: State = dataclasses.field(default_factory=State)
     _ended: list[Outcome] = dataclasses.field(default_factory=list)
     _problems: tuple[str, ...] = ()
-    _failures: int = 0
+    _failures: dict[Part, int] = dataclasses.field(default_factory=dict)
 
     def run(self, stop: threading.Event, *, ticks: int | None = None) -> None:
         """Tick every `interval_s` until `stop` is set, or `ticks` ticks are done. What is under way then is left to the server."""
@@ -89,20 +89,29 @@ class Loop:
             self._ended += self.actuator.outcomes()
             outcomes, ill = tuple(self._ended), dict(self.actuator.ill())
             state, actions = reconcile(self.state, decisions, outcomes, ill, at_s)
-            self.state, before, self.memory = state, self.memory, memory
-            self._ended = []
+            before = self.memory, self.state
+            self.memory, self.state, self._ended = memory, state, []
             for action in actions:
                 self._begin(action)
         except Exception:
             self._fail(part)
             return None
         record = Record(observation, decisions, actions, outcomes, ill, self.state.progress, time.monotonic() - began_s)
-        self._keep(record, before)
+        self._failures = {part: count for part, count in self._failures.items() if part in ("journal", "tick")}
+        self._keep(record, *before)
         self._tell(record)
         for shows in self.shows:
-            shows.show(record)
-        self._failures = 0
+            self._show(shows, record)
         return record
+
+    def _show(self, shows: Shows, record: Record) -> None:
+        """What can't be shown was decided and done all the same. Raises BrokenPipeError, where nobody reads standard output any more."""
+        try:
+            shows.show(record)
+        except BrokenPipeError:
+            raise
+        except Exception:
+            self._fail("tick")
 
     def _tell(self, record: Record) -> None:
         """Log what changed: actions and outcomes, and what can't be seen, once for as long as it stays so."""
@@ -120,19 +129,20 @@ class Loop:
             _LOG.exception("an action could not be begun", extra={"fields": {"target": action.target, "kind": action.kind}})
             self._ended.append(Outcome(action, str(error) or type(error).__name__, 0.0))
 
-    def _keep(self, record: Record, before: Memory) -> None:
+    def _keep(self, record: Record, memory: Memory, state: State) -> None:
         """Serving matters more than its journal: where that can't be written, the loop goes on."""
         if self.journal is None:
             return
         try:
-            self.journal.write(record, before)
+            self.journal.write(record, memory, state)
+            self._failures.pop("journal", None)
         except (OSError, ValueError):
             self._fail("journal")
 
     def _fail(self, part: Part) -> None:
-        self._failures += 1
-        if self._failures % _REPEAT == 1:
-            _LOG.exception("a tick failed, and everything stays as it is", extra={"fields": {"part": part, "failures": self._failures}})
+        count = self._failures[part] = self._failures.get(part, 0) + 1
+        if count % _REPEAT == 1:
+            _LOG.exception("a part of a tick failed, and the loop goes on", extra={"fields": {"part": part, "failures": count}})
         for shows in self.shows:
             shows.fail(part)
 

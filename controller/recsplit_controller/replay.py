@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from recsplit_controller.core import decide
 from recsplit_controller.decision import Action, Decision
 from recsplit_controller.journal import Session
-from recsplit_controller.reconcile import State, reconcile
+from recsplit_controller.reconcile import reconcile
 from recsplit_controller.settings import Settings
 
 
@@ -40,7 +40,7 @@ def replay(session: Session, settings: Settings | None = None) -> Replay:
     is therefore what they would have done in each of those situations, not how it would have gone on.
     """
     asked = session.settings if settings is None else settings
-    memory, state = session.memory, State()
+    memory, state = session.memory, session.state
     differences: list[Difference] = []
     decided = others = 0
     for record in session.records:

@@ -15,6 +15,7 @@ from recsplit_controller.decision import Action, Decision, Outcome
 from recsplit_controller.journal import Journal
 from recsplit_controller.memory import Memory
 from recsplit_controller.observation import Observation, Series
+from recsplit_controller.reconcile import State
 from recsplit_controller.record import Progress, Record
 from recsplit_controller.settings import Settings, Target
 from recsplit_perf.report import Page, render
@@ -112,7 +113,7 @@ def test_the_command_shows_a_journal_of_two_starts(tmp_path: Path) -> None:
         with Journal(tmp_path / "journal.jsonl", SETTINGS, (Target("shop_dense", "shop_dense", "dense"),)) as journal:
             for each in records():
                 seen = dataclasses.replace(each.observation, at_s=each.observation.at_s + 60 * number)
-                journal.write(dataclasses.replace(each, observation=seen), Memory())
+                journal.write(dataclasses.replace(each, observation=seen), Memory(), State())
     output = tmp_path / "report.html"
     done = CliRunner().invoke(
         command, [str(GOLDEN), "--journal", str(tmp_path / "journal.jsonl"), "-o", str(output)], catch_exceptions=False
