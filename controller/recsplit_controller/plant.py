@@ -98,12 +98,12 @@ class Plant:
 
     def came(self, window_s: float) -> float:
         """Queries a second that came in the last `window_s`, as something in front of the group would count them; 0 before any tick."""
-        pieces = [piece for piece in self._pieces if piece.from_s >= self._now - window_s]
+        pieces = self._last(window_s)
         return sum(piece.came for piece in pieces) / (self._now - pieces[0].from_s) if pieces else 0.0
 
     def observe(self, at_s: float) -> Observation:
         """What Triton and Prometheus would tell at `at_s`, which is the time that `advance` went to."""
-        pieces = [piece for piece in self._pieces if piece.from_s >= at_s - self._group.window_s]
+        pieces = self._last(self._group.window_s)
         if not pieces:
             return Observation(at_s, None, self._ensemble, problems=("nothing was seen yet",))
         seconds = at_s - pieces[0].from_s
@@ -126,6 +126,10 @@ class Plant:
             p99_ms=p99_ms,
         )
         return Observation(at_s, at_s, self._ensemble, {self._target.model: series, self._ensemble: series})
+
+    def _last(self, window_s: float) -> list[_Piece]:
+        """What was since `window_s` ago, or since the last tick where that is longer ago."""
+        return [piece for piece in self._pieces if piece.from_s >= self._now - window_s] or list(self._pieces)[-1:]
 
     def counts(self) -> Mapping[str, int | None]:
         """Units that serve; those that still start are not among them."""

@@ -6,7 +6,7 @@ the same queries.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from recsplit_controller.reconcile import State, reconcile
 from recsplit_controller.settings import Settings, Target
 
 Floats = NDArray[np.float64]
+#: Queries are drawn for so many seconds at once, whatever the interval of ticks.
+BLOCK_S = 60
 #: Sizes a plant, at a tick; `at_s` is the time.
 Rule = Callable[[Plant, float], None]
 
@@ -84,23 +86,34 @@ def play(
     """Play `rates`, requests in each second, [seconds], to a group of `units` units at first.
 
     The first second is at `start_s`, and a tick is every `interval_s`. A rate that is no whole number is rounded by chance. `advance` is
-    told of every second that is done. Queries and service times depend on `rates`, `start_s` and `seed` only, not on the rule.
+    told of every second that is done. Queries and service times depend on `rates`, `start_s` and `seed` only, not on rule or interval.
     """
-    rng = np.random.default_rng((seed, start_s))
     plant = Plant(group, target, units, bound_ms=bound_ms, at_s=float(start_s))
-    counts = np.floor(rates + rng.random(len(rates))).astype(np.int64)
+    blocks = _blocks(rates, group, start_s, np.random.default_rng((seed, start_s)))
+    coming: Floats = np.zeros((2, 0))
     ticks = math.ceil(len(rates) / interval_s)
     sizes, missed = np.zeros(ticks, dtype=np.int64), np.zeros(ticks, dtype=np.int64)
-    at_s = start_s
+    known_s = at_s = start_s
     for tick in range(ticks):
-        coming = counts[tick * interval_s : (tick + 1) * interval_s]
-        seconds = np.repeat(np.arange(at_s, at_s + len(coming), dtype=np.float64), coming)
-        due_s = np.sort(seconds + rng.random(len(seconds)))
-        at_s += len(coming)
-        plant.advance(due_s, group.draw(len(due_s), rng), float(at_s))
+        before_s, at_s = at_s, min(start_s + (tick + 1) * interval_s, start_s + len(rates))
+        while known_s < at_s:
+            coming, known_s = np.concatenate([coming, next(blocks)], axis=1), known_s + BLOCK_S
+        count = int(np.searchsorted(coming[0], at_s))
+        plant.advance(coming[0, :count], coming[1, :count], float(at_s))
+        coming = coming[:, count:]
         rule(plant, float(at_s))
         sizes[tick], missed[tick] = plant.asked(), plant.misses
         if advance is not None:
-            advance(len(coming))
+            advance(at_s - before_s)
     left, late = plant.left()
     return Played(plant.served + left, plant.misses + late, plant.unit_s, float(len(rates)), sizes, missed)
+
+
+def _blocks(rates: Floats, group: Group, start_s: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Queries in blocks of BLOCK_S seconds: float64 [2, queries], when each comes, rising, and its service time."""
+    for first in range(0, len(rates), BLOCK_S):
+        block = rates[first : first + BLOCK_S]
+        counts = np.floor(block + rng.random(len(block))).astype(np.int64)
+        seconds = np.repeat(np.arange(len(block), dtype=np.float64), counts)
+        due_s = np.sort(start_s + first + seconds + rng.random(len(seconds)))
+        yield np.stack([due_s, group.draw(len(due_s), rng)])

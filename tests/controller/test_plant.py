@@ -106,5 +106,5 @@ def test_every_rule_meets_the_same_queries_and_a_run_repeats() -> None:
     few, many = (play(STEP, Group(spread=0.5), TARGET, fixed, bound_ms=BOUND_MS, units=units) for units in (4, 20))
     again = play(STEP, Group(spread=0.5), TARGET, fixed, bound_ms=BOUND_MS, units=4)
     assert few.queries == many.queries == again.queries
-    assert few.misses == again.misses > 1000 and many.misses == 0
+    assert few.misses == again.misses > 1000 and many.misses < 10
     assert few.mean_units == 4 and many.unit_s == 20 * len(STEP)

@@ -69,8 +69,11 @@ class Test:
         """What it says of each period that is forecast, float64 [periods - first]."""
         return forecaster.over(self.maxima())[self.first - 1 :]
 
-    def play(self, rule: Rule, advance: Callable[[int], None] | None = None, *, units: int | None = None) -> Played:
-        """The forecast part of the trace, played under a rule, beginning with `units`, or as many as what came before asks for."""
+    def play(
+        self, rule: Rule, advance: Callable[[int], None] | None = None, *, units: int | None = None, interval_s: int | None = None
+    ) -> Played:
+        """The forecast part of the trace, played under a rule that acts every `interval_s` (None: as the settings say), beginning with
+        `units`, or as many as what came before asks for."""
         start_s = self.first * self.period_s
         if units is None:
             units = math.ceil(float(self.maxima()[self.first - 1]) * self.group.service_s / self.settings.busy_share)
@@ -81,7 +84,7 @@ class Test:
             rule,
             bound_ms=self.bound_ms,
             units=min(max(units, self.target.minimum), self.target.maximum),
-            interval_s=round(self.settings.interval_s),
+            interval_s=interval_s or round(self.settings.interval_s),
             start_s=start_s,
             seed=self.seed,
             advance=advance,

@@ -8,7 +8,8 @@ misses can be compared at equal cost: those of another rule are interpolated bet
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,17 @@ IN_PLACE, POD = Group(SERVICE_S, start_s=1.0), Group(SERVICE_S, start_s=10.0, bl
 GROUPS = {"in place": IN_PLACE, "pod": POD}
 #: The controller's policy, forecaster and aim; the whole trace with the first so many.
 WAYS = (
-    ("utilization", "seasonal", 0.6),
-    ("utilization", "seasonal", 0.5),
-    ("utilization", "last_max", 0.6),
-    ("utilization", "last_max", 0.5),
+    ("utilization", "seasonal", 0.55),
+    ("utilization", "last_max", 0.55),
     ("utilization", "seasonal", 0.7),
+    ("utilization", "last_max", 0.4),
     ("latency", "seasonal", 0.3),
 )
-WHOLE_WAYS = 3
-OTHER_AIMS = (0.38, 0.5, 0.68)
+WHOLE_WAYS = 2
+OTHER_AIMS = (0.4, 0.52, 0.68)
+STATIC = (5, 6, 7, 8, 9, 10, 11, 12, 13)
+#: Kubernetes looks every 15 s.
+SYNC_S = 15
 DAY_S = 86_400
 #: InfAdapter's slice: day 15, minutes 82 to 103.
 SLICE_S = (15 * DAY_S + 82 * 60, 15 * DAY_S + 103 * 60)
@@ -67,6 +70,14 @@ def command(path: Path, part: str, days: int | None, output: Path | None) -> Non
     """Misses and instance-seconds of the controller against Kubernetes' rule and static counts, on a trace."""
     origin = provenance()
     rates = trace.read(path)
+    settings = {"service_s": SERVICE_S, "bound_ms": BOUND_MS, "trace": path.name, "days": days}
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        if output is not None:
+            known: dict[str, Any] = json.loads(output.read_text()) if output.exists() else {"benchmark": "control_trace", "parts": {}}
+            known["parts"][part] = {**origin, "settings": settings, "rows": rows}
+            output.write_text(json.dumps(known, indent=1) + "\n")
+
     if part == "forecasters":
         first_s = 14 * DAY_S
         end_s = len(rates) if days is None else first_s + days * DAY_S
@@ -74,36 +85,41 @@ def command(path: Path, part: str, days: int | None, output: Path | None) -> Non
         show_table(tuple(rows[0]), [list(row.values()) for row in rows], title="Forecasters")
     else:
         start_s, end_s = SLICE_S if part == "slice" else (60, len(rates) if days is None else days * DAY_S)
-        rows = rules(rates[:end_s], start_s // 60, WAYS[:WHOLE_WAYS] if part == "whole" else WAYS)
+        rows = rules(rates[:end_s], start_s // 60, WAYS[:WHOLE_WAYS] if part == "whole" else WAYS, keep)
         show_table(COLUMNS, [[row.get(column) for column in COLUMNS] for row in rows], title=f"{part}: bound {BOUND_MS:g} ms")
-    if output is not None:
-        known: dict[str, Any] = json.loads(output.read_text()) if output.exists() else {"benchmark": "control_trace", "parts": {}}
-        settings = {"service_s": SERVICE_S, "bound_ms": BOUND_MS, "trace": path.name}
-        known["parts"][part] = {**origin, "settings": settings, "rows": rows}
-        output.write_text(json.dumps(known, indent=1) + "\n")
+    keep(rows)
 
 
-def rules(rates: Any, first: int, ways: Sequence[tuple[str, str, float]]) -> list[dict[str, Any]]:
-    """Every rule in every way that instances come, on the periods from number `first` on; the controller's rows with the others' misses."""
-    test = {name: Test(rates, first, Settings(), group, TARGET, BOUND_MS) for name, group in GROUPS.items()}
-    seconds = len(test["pod"].maxima()) * 60 - first * 60
+def rules(
+    rates: Any, first: int, ways: Sequence[tuple[str, str, float]], keep: Callable[[list[dict[str, Any]]], None]
+) -> list[dict[str, Any]]:
+    """Every rule in every way that instances come, on the periods from number `first` on; the controller's rows with the others' misses.
+
+    `keep` is given the rows so far after each run: the whole trace takes a while.
+    """
+    tests = {name: Test(rates, first, Settings(), group, TARGET, BOUND_MS) for name, group in GROUPS.items()}
+    seconds = len(rates) // 60 * 60 - first * 60
     rows: list[dict[str, Any]] = []
-    with progress("Static counts", 12 * seconds) as advance:
-        rows += [row("static", "never", units, test["pod"].play(fixed, advance, units=units)) for units in (*range(4, 15), 18)]
-    for come, each in test.items():
-        with progress(f"Kubernetes' rule, {come}", len(KUBERNETES) * len(OTHER_AIMS) * seconds) as advance:
-            for name, signal in KUBERNETES.items():
-                rows += [row(name, come, aim, each.play(kubernetes(aim, signal), advance)) for aim in OTHER_AIMS]
-        with progress(f"The controller, {come}", len(ways) * seconds) as advance:
-            for policy, forecaster, aim in ways:
-                settings = Settings(policy=policy, forecaster=forecaster, bound_ms=BOUND_MS, busy_share=aim, bound_share=aim)
-                memory = backtest.primed(named(forecaster), TARGET, each.maxima()[:first])
-                played = each.play(controlled(settings, TARGET, memory), advance)
-                rows.append(row(f"controller, {policy}, {forecaster}", come, aim, played))
-    for one in rows:
-        if one["rule"].startswith("controller"):
-            for name, column in zip((*KUBERNETES, "static"), COLUMNS[-3:], strict=True):
-                one[column] = at_cost([other for other in rows if other["rule"] == name], one)
+
+    def played(name: str, come: str, aim: float, run: Callable[[Callable[[int], None]], Played]) -> None:
+        with progress(f"{name}, {come}, {aim:g}", seconds) as advance:
+            rows.append(row(name, come, aim, run(advance)))
+        for one in rows:
+            if one["rule"].startswith("controller"):
+                for other, column in zip((*KUBERNETES, "static"), COLUMNS[-3:], strict=True):
+                    one[column] = at_cost([found for found in rows if found["rule"] == other], one)
+        keep(rows)
+
+    for units in STATIC:
+        played("static", "never", units, partial(tests["pod"].play, fixed, units=units, interval_s=60))
+    for come, test in tests.items():
+        for policy, forecaster, aim in ways:
+            settings = Settings(policy=policy, forecaster=forecaster, bound_ms=BOUND_MS, busy_share=aim, bound_share=aim)
+            memory = backtest.primed(named(forecaster), TARGET, test.maxima()[:first])
+            played(f"controller, {policy}, {forecaster}", come, aim, partial(test.play, controlled(settings, TARGET, memory)))
+        for name, signal in KUBERNETES.items():
+            for aim in OTHER_AIMS:
+                played(name, come, aim, partial(test.play, kubernetes(aim, signal), interval_s=SYNC_S))
     return rows
 
 
@@ -138,8 +154,6 @@ def kubernetes(aim: float, signal: str) -> Rule:
     recommended: list[int] = []
 
     def act(plant: Plant, at_s: float) -> None:
-        if at_s % rule.sync_s:
-            return
         busy = plant.came(rule.window_s) * SERVICE_S if signal == "qps" else plant.observe(at_s).of(TARGET.model).busy
         if busy is None:
             return
