@@ -23,7 +23,7 @@ help:  ## list the targets
 demo: $(VENV)/.installed  ## train, build, serve, verify and load a small model
 	@recsplit demo $(ARGS)
 
-test: lint  ## lint, types, import contracts, and every test but the slow ones
+test: lint .tools/bin/prometheus  ## lint, types, import contracts, and every test but the slow ones
 	@echo "==> tests"
 	@pytest -q -m "not slow" $(ARGS)
 
@@ -70,8 +70,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(PIP) --no-deps torchrec
 	@touch $@
 
-# promtool checks our metrics page, prometheus answers autoscalers' queries. They come out of Debian's package without installing
-# that, which would start a server.
+# promtool checks our metrics page and rules, prometheus answers queries of autoscalers and of the controller. They come out of
+# Debian's package without installing that, which would start a server.
 .tools/bin/promtool .tools/bin/prometheus:
 	@mkdir -p .tools/bin
 	@if command -v $(@F) > /dev/null; then ln -sf "$$(command -v $(@F))" $@; else .ci/debian --unpack prometheus usr/bin/$(@F) $@; fi
