@@ -15,6 +15,7 @@ from recsplit.serving.docker import IMAGE, docker_command
 from recsplit.serving.sample import curl
 
 HOST_HELP = "Address to listen on. 0.0.0.0 is every one; without --control-key, whoever reaches the server may load and unload models."
+MOST_HELP = "With --fleet: servers that a controller may give a shard, as 0=4,1=2. Default: as many as there are."
 KEY_SHOWS = "Every user of this machine can read the control key in Triton's command line: the kernel let nobody hide it there."
 KEY_HELP = "Load and unload models only for who sends the key in this file, as `recsplit control` does."
 
@@ -42,6 +43,7 @@ REPLICAS_HELP = "With --fleet: servers of each part, as front=2,0=2,1=1. Default
 )
 @click.option("--fleet", is_flag=True, help=FLEET_HELP)
 @click.option("--replicas", metavar="PART=N,...", help=REPLICAS_HELP)
+@click.option("--most", metavar="PART=N,...", help=MOST_HELP)
 @click.option("--prometheus", is_flag=True, help=PROMETHEUS_HELP)
 @click.option("--control-key", metavar="FILE", type=click.Path(path_type=Path), help=KEY_HELP)
 @click.option("--docker", is_flag=True, help="Only print the docker run that serves DIR on NVIDIA's image (ports: 8000, 8001, 8002).")
@@ -58,6 +60,7 @@ def command(
     ready_timeout: float,
     fleet: bool,
     replicas: str | None,
+    most: str | None,
     prometheus: bool,
     control_key: Path | None,
     docker: bool,
@@ -72,8 +75,9 @@ def command(
     With --fleet, every server is a process on this machine: the fronts, which clients ask, and those of each shard that the
     partition gave servers of its own. One that ends by itself is started again.
     """
-    if replicas is not None and not fleet:
-        raise InputError("--replicas goes with --fleet", hint="recsplit serve DIR --fleet --replicas front=2,0=2")
+    for option, given in (("--replicas", replicas), ("--most", most)):
+        if given is not None and not fleet:
+            raise InputError(f"{option} goes with --fleet", hint=f"recsplit serve DIR --fleet {option} 0=2,1=2")
     key = None if control_key is None else read_key(control_key)
     if fleet:
         from recsplit.commands import serve_fleet
@@ -92,6 +96,7 @@ def command(
             ready_timeout_s=ready_timeout,
             prometheus=prometheus,
             control_key=key,
+            most=most,
             as_json=as_json,
         )
         return

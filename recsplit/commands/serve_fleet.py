@@ -26,10 +26,12 @@ def run(
     ready_timeout_s: float,
     prometheus: bool,
     control_key: str | None,
+    most: str | None,
     as_json: bool,
 ) -> None:
     """Serve, show where, keep the servers running, and end them on Ctrl-C."""
     asked = read_replicas(replicas)
+    room = read_replicas(most, "--most")
     watched = prometheus_beside.prepare(repository, models) if prometheus else None
     with progress(f"A fleet loads {repository}"):
         fleet = serve_fleet(
@@ -40,6 +42,7 @@ def run(
             logs=logs,
             ready_timeout_s=ready_timeout_s,
             control_key=control_key,
+            most=room,
         )
     try:
         with fleet, contextlib.ExitStack() as stack:
@@ -56,13 +59,13 @@ def _pages(fleet: Fleet) -> list[tuple[str | None, str]]:
     return [(part, server.metrics_url) for part, server in servers if server is not None and not server.running.stopping.is_set()]
 
 
-def read_replicas(text: str | None) -> dict[str, int]:
+def read_replicas(text: str | None, option: str = "--replicas") -> dict[str, int]:
     """Servers by part, from "front=2,0=2,1=1". Raises InputError for anything else."""
     counts: dict[str, int] = {}
     for item in (text or "").split(",") if text is not None else ():
         part, mark, number = (piece.strip() for piece in item.partition("="))
         if not (mark and part and number.isdecimal()) or part in counts:
-            raise InputError(f"--replicas {text!r}: {item!r} is not PART=N", hint="as front=2,0=2,1=1; each part once")
+            raise InputError(f"{option} {text!r}: {item!r} is not PART=N", hint="as front=2,0=2,1=1; each part once")
         counts[part] = int(number)
     return counts
 
@@ -77,6 +80,7 @@ def _announce(fleet: Fleet, prometheus_url: str | None, *, as_json: bool) -> Non
         ]
         parts = {part.name: {"wanted": part.wanted, "running": part.count} for part in fleet.parts}
         beside = {} if prometheus_url is None else {"prometheus_url": prometheus_url}
+        beside |= {} if fleet.requests is None else {"control": str(fleet.requests.folder)}
         click.echo(json.dumps({"parts": parts, "servers": shown, **beside}, default=str))
         return
     rows = [
@@ -92,5 +96,7 @@ def _announce(fleet: Fleet, prometheus_url: str | None, *, as_json: bool) -> Non
             )
     if prometheus_url is not None:
         click.echo(f"Prometheus: {prometheus_url}")
+    if fleet.requests is not None:
+        click.echo(f"A controller scales shards by: recsplit control DIR --fleet {fleet.requests.folder} ...")
     front = fleet.fronts[0]
     click.echo(f"\nTry it:\n  {curl(front.http_url, fleet.plan.name)}\n\nCtrl-C stops all servers.")

@@ -6,6 +6,7 @@ and need the shards for that.
 """
 
 import contextlib
+import dataclasses
 import shutil
 import tempfile
 import time
@@ -14,44 +15,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan import Plan
 from recsplit.remotes import Asking
 from recsplit.repository import find
 from recsplit.serving import ports
+from recsplit.serving.fleet_control import PartState, Requests
+from recsplit.serving.fleet_member import Member
 from recsplit.serving.placement import FRONT, Part, parts, write_front, write_shard
 from recsplit.serving.server import Server, start
 
 #: A server that ended by itself is started again; one that ends so often within so many seconds is broken, and so is the fleet.
 _MOST_ENDS, _ENDS_S = 3, 60.0
 _LOOK_S = 0.2
-
-
-@dataclass
-class Member:
-    """One server of the fleet: replica `number` of part `part`. Its ports stay its own when it is started again."""
-
-    part: str
-    number: int
-    repository: Path
-    ports: Mapping[str, int]
-    log: Path | None
-    server: Server | None = None
-    ends_s: list[float] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """What people call it: "front 0", "shard 1 replica 0"."""
-        return f"front {self.number}" if self.part == FRONT else f"shard {self.part} replica {self.number}"
-
-    def state(self) -> str:
-        """READY, LOADING, STOPPED (by us) or ENDED (by itself)."""
-        if self.server is None or self.server.running.stopping.is_set():
-            return "STOPPED"
-        if self.server.running.process.poll() is not None:
-            return "ENDED"
-        return "READY" if self.server.ready() else "LOADING"
 
 
 @dataclass
@@ -65,6 +43,7 @@ class Fleet:
     folder: Path
     ready_timeout_s: float
     control_key: str | None = field(default=None, repr=False)
+    requests: Requests | None = None
 
     def __enter__(self) -> "Fleet":
         return self
@@ -83,6 +62,44 @@ class Fleet:
             if (member.part, member.number) == (part, number):
                 return member
         raise InputError(f"the fleet has no replica {number} of {part!r}", hint=f"it has {', '.join(item.name for item in self.members)}")
+
+    def scale(self, part: str, count: int) -> None:
+        """Run `count` servers of a shard's part: start those that lack, drain the last ones. Fronts find out by themselves.
+
+        Raises InputError for a part or count that the fleet wasn't made for, and what `serve` raises; what ran before then still does.
+        """
+        members = [member for member in self.members if member.part == part]
+        if part == FRONT or not members:
+            raise InputError(f"the servers of {part!r} can't be scaled", hint="only shards' can: clients choose their front themselves")
+        if not 1 <= count <= len(members):
+            raise InputError(f"{part!r} can't have {count} servers", hint=f"from 1 to {len(members)}; --most {part}=N allows for more")
+        for member in members[:count]:
+            if not member.running:
+                self.start_member(member)
+        _stop([member.server for member in members[count:] if member.running and member.server is not None])
+
+    def answer_requests(self, notice: Callable[[str], None]) -> None:
+        """Do what a controller asked for since the last time, and tell it what runs."""
+        if self.requests is None:
+            return
+        for part in {member.part for member in self.members} - {FRONT}:
+            self._tell(part)
+        for part, asked in self.requests.new().items():
+            error = None
+            try:
+                self.scale(part, asked.count)
+                notice(f"{part}: {asked.count} servers, as the controller asks")
+            except RecsplitError as failed:
+                error = str(failed)
+                notice(f"{part}: the controller asks for {asked.count} servers, and {error}")
+            self._tell(part, number=asked.number, error=error)
+
+    def _tell(self, part: str, **changes: Any) -> None:
+        """Tell what runs of a part, and what else has changed."""
+        assert self.requests is not None
+        members = [member for member in self.members if member.part == part]
+        before = self.requests.done.get(part, PartState(0, len(members)))
+        self.requests.tell(part, dataclasses.replace(before, running=sum(member.running for member in members), **changes))
 
     def start_member(self, member: Member) -> Server:
         """Start one server, again or for the first time, on the ports that are its own; return when it is ready. Raises as `serve`."""
@@ -115,6 +132,7 @@ class Fleet:
                 notice(f"{member.name} ended by itself, and is started again")
                 self.start_member(member)
                 notice(f"{member.name} is back")
+            self.answer_requests(notice)
             time.sleep(_LOOK_S)
 
     def stop(self) -> None:
@@ -150,13 +168,15 @@ def serve_fleet(
     ready_timeout_s: float = 120,
     asking: Asking | None = None,
     control_key: str | None = None,
+    most: Mapping[str, int] | None = None,
 ) -> Fleet:
     """Start the fleet of a partitioned build and return when every server of it is ready.
 
     `model` names the ensemble where the repository holds several. `replicas`: servers by part, "front" or a shard's number; for the
     others the plan's, as far as this machine can run them (placement.parts). `logs`: a folder for one log a server, kept; without
     it logs are temporary. Fronts listen on `host`, shards on loopback only. `asking`: how fronts ask shards.
-    `control_key`: every server's, as `serve` takes it.
+    `control_key`: every server's, as `serve` takes it. `most`: by shard, how many servers it may be given later (Fleet.scale, or a
+    controller over the folder of `Fleet.requests`); fronts know their addresses from the beginning, and probe them.
 
     Raises InputError where the repository, or what is asked of it, can't be served as a fleet, and what `serve` raises for any of its
     servers. Nothing is left running then, nor after KeyboardInterrupt.
@@ -164,17 +184,18 @@ def serve_fleet(
     found = find(repository, model)
     plan = found.plan
     chosen = parts(plan, replicas or {})
+    room = _room_for(chosen, most or {})
     if logs is not None:
         _make_folder(logs)
     folder = Path(tempfile.mkdtemp(prefix="recsplit-fleet-"))
     wanted = {
-        f"{part.name} {number} {kind}": None for part in chosen for number in range(part.count) for kind in ("HTTP", "gRPC", "metrics")
+        f"{part.name} {number} {kind}": None for part in chosen for number in range(room[part.name]) for kind in ("HTTP", "gRPC", "metrics")
     }
     members: list[Member] = []
     try:
         free = ports.choose("127.0.0.1", dict(wanted))
         for part in chosen:
-            for number in range(part.count):
+            for number in range(room[part.name]):
                 own = {kind: free[f"{part.name} {number} {kind}"] for kind in ("HTTP", "gRPC", "metrics")}
                 place = folder / (FRONT if part.name == FRONT else f"shard_{part.name}")
                 log = None if logs is None else logs / f"{place.name}_{number}.log"
@@ -187,9 +208,10 @@ def serve_fleet(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    fleet = Fleet(plan, chosen, tuple(members), host, folder, ready_timeout_s, control_key)
+    fleet = Fleet(plan, chosen, tuple(members), host, folder, ready_timeout_s, control_key, _requests(folder) if most else None)
     try:
         _start_all(fleet)
+        fleet.answer_requests(lambda _: None)
     except BaseException:
         fleet.stop()
         raise
@@ -199,14 +221,37 @@ def serve_fleet(
 def _start_all(fleet: Fleet) -> None:
     """All at once: most of a start is waiting. Remote models look for their replicas when they load, and again until they find them."""
     deadline = time.monotonic() + fleet.ready_timeout_s
-    for member in fleet.members:
+    counts = {part.name: part.count for part in fleet.parts}
+    first = [member for member in fleet.members if member.number < counts[member.part]]
+    for member in first:
         fleet._launch(member)
-    for member in fleet.members:
+    for member in first:
         assert member.server is not None
         try:
             member.server.await_ready(max(deadline - time.monotonic(), 1.0))
         except RecsplitError as error:
             raise _named(member, error) from error
+
+
+def _room_for(chosen: Sequence[Part], most: Mapping[str, int]) -> dict[str, int]:
+    """Servers that each part may have. Raises InputError for what `most` can't say."""
+    room = {part.name: part.count for part in chosen}
+    for name, count in most.items():
+        if name == FRONT or name not in room:
+            raise InputError(
+                f"{name!r} can't be given more servers later", hint=f"the shards' parts are {', '.join(room.keys() - {FRONT})}"
+            )
+        if count < room[name]:
+            raise InputError(f"at most {count} servers of {name!r} are less than the {room[name]} that it has", hint="--replicas has those")
+        room[name] = count
+    return room
+
+
+def _requests(folder: Path) -> Requests:
+    """What a controller asks for, in a folder that is ours alone as `folder` is."""
+    control = folder / "control"
+    control.mkdir(mode=0o700)
+    return Requests(control)
 
 
 def _broken(member: Member, server: Server) -> None:

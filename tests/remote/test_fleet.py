@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from recsplit.client import Client
 from recsplit.client.failures import ServerError
 from recsplit.remotes import Asking
-from recsplit.serving.fleet import Fleet, Member, serve_fleet
+from recsplit.serving.fleet import Fleet, serve_fleet
+from recsplit.serving.fleet_member import Member
 from tests.remote import sharded
 from tests.serving.conftest import leftovers, stubs
 

@@ -1,0 +1,118 @@
+"""Acts on a running `recsplit serve --fleet --most ...`: servers of its shards come and go.
+
+The fleet process owns its servers, so it is asked, through two files of its control folder: `wanted.json` is ours, `state.json` its answer
+(recsplit/serving/fleet_control.py is the other side). Fronts know the address of every server that may come, and probe those that are
+not there, so that nothing is loaded again: docs/decisions/0012-a-fleet-scales-by-two-files.md.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsplit.errors import InputError
+from recsplit.strict import read_json
+from recsplit_controller.decision import Action, Outcome
+from recsplit_controller.settings import Target
+
+_SCHEMA = 1
+_WANTED, _STATE = "wanted.json", "state.json"
+
+
+@dataclass(frozen=True)
+class _Part:
+    running: int
+    most: int
+    number: int
+    error: str | None
+
+
+@dataclass(frozen=True)
+class _State:
+    schema: int
+    pid: int
+    parts: Mapping[str, _Part]
+
+
+@dataclass(frozen=True)
+class _Request:
+    action: Action
+    number: int
+    begun_s: float
+
+
+class FleetActuator:
+    """An Actuator for the shards of a fleet on this machine; a target's name is its part's ("0"). `folder`: what the fleet calls its
+    control folder. A request without an answer for `timeout_s` is an error: the fleet may be gone.
+
+    Raises InputError where there is no fleet, or a target is none of its shards.
+    """
+
+    def __init__(self, folder: Path, targets: Sequence[Target], *, timeout_s: float = 300.0) -> None:
+        self._folder = folder
+        self._names = tuple(target.name for target in targets if target.unit == "replica")
+        self._timeout_s = timeout_s
+        self._begun: dict[str, _Request] = {}
+        known = self._read()
+        for name in self._names:
+            if name not in known:
+                raise InputError(f"the fleet has no shard {name!r} that can be scaled", hint=f"it has {', '.join(known)}")
+
+    def counts(self) -> dict[str, int | None]:
+        """Servers that run, by target."""
+        known = self._known()
+        return {name: known[name].running if name in known else None for name in self._names}
+
+    def begin(self, action: Action) -> None:
+        """Ask the fleet. It heals a server that ended by itself without being asked, so a heal is the same count once more."""
+        known = self._known()
+        last = [known[action.target].number] if action.target in known else []
+        last += [self._begun[action.target].number] if action.target in self._begun else []
+        self._begun[action.target] = _Request(action, max(last, default=0) + 1, time.monotonic())
+        asked = {name: {"count": request.action.count, "number": request.number} for name, request in self._begun.items()}
+        new = self._folder / f"{_WANTED}.new"
+        try:
+            new.write_text(json.dumps({"schema": _SCHEMA, "parts": asked}), encoding="utf-8")
+            new.replace(self._folder / _WANTED)
+        except OSError:  # the fleet is gone: without an answer the request fails in time
+            pass
+
+    def outcomes(self) -> list[Outcome]:
+        """The requests that the fleet answered since the last call, and those that it doesn't."""
+        known, now_s, ended = self._known(), time.monotonic(), []
+        for name, request in list(self._begun.items()):
+            seconds = now_s - request.begun_s
+            if name in known and known[name].number >= request.number:
+                ended.append(Outcome(request.action, known[name].error, seconds))
+            elif seconds > self._timeout_s:
+                ended.append(Outcome(request.action, f"the fleet did not answer within {self._timeout_s:g} s", seconds))
+            else:
+                continue
+            del self._begun[name]
+        return ended
+
+    def ill(self) -> dict[str, str]:
+        """Nobody: the fleet starts a server that ended again by itself."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _known(self) -> Mapping[str, _Part]:
+        try:
+            return self._read()
+        except InputError:
+            return {}
+
+    def _read(self) -> Mapping[str, _Part]:
+        path = self._folder / _STATE
+        again = "start the fleet with recsplit serve DIR --fleet --most 0=4, which shows its control folder"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"no fleet answers in {self._folder}: {error}", hint=again) from error
+        state = read_json(_State, text, schema=_SCHEMA, origin=str(path), again=again)
+        if not Path(f"/proc/{state.pid}").exists():  # killed, and its folder with it left behind
+            raise InputError(f"the fleet of {self._folder} has ended", hint=again)
+        return state.parts
