@@ -1,0 +1,26 @@
+"""Repositories that the controller's tests share."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recsplit.plan import Plan
+from recsplit.repository import find
+from tests.controller import faults
+
+
+@pytest.fixture(scope="session")
+def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model, built by the command line as "shop"."""
+    repository = tmp_path_factory.mktemp("controller") / "models"
+    command = [sys.executable, "-m", "recsplit", "build", "recsplit.zoo.tiny:dlrm", "-o", str(repository), "--name", faults.NAME]
+    done = subprocess.run([*command, "--max-batch-size", "64"], capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return repository
+
+
+@pytest.fixture(scope="session")
+def plan(light: Path) -> Plan:
+    return find(light).plan
