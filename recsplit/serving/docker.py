@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsplit.serving.repository import auto_complete_needed, models_to_load
+from recsplit.serving.server import CHANGEABLE
 
 #: The release that the pip wheel holds as well (Triton 2.51.0); the user's registry goes before it.
 IMAGE = "tritonserver:24.10-py3"
@@ -43,6 +44,7 @@ def docker_command(
         *(f"--load-model={shlex.quote(name)}" for name in names),
         *([] if auto_complete_needed(repository) else ["--disable-auto-complete-config"]),
         "--metrics-config=summary_latencies=true",
+        CHANGEABLE,
     ]
     return " \\\n    ".join(lines)
 

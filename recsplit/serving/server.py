@@ -20,6 +20,9 @@ from recsplit.serving.repository import auto_complete_needed, models_to_load
 
 #: What bash takes as it is: Triton starts the Python stub through an unquoted bash command line.
 PLAIN_PATH = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+#: Else a change of an instance count waits in the models' queue behind all requests: for as long as a backlog lasts, which may be for good
+#: where the change is too small to end it, and no other change of the model can begin (docs/decisions/0012-changes-pass-a-backlog.md).
+CHANGEABLE = "--rate-limit=execution_count"
 #: With nothing loaded any more, Triton has only to hand the last answers to the network.
 FLUSH_S = 0.5
 #: Where models are left (they were loading still, or did not let go in time), their stubs get this long to end.
@@ -255,6 +258,7 @@ def _arguments(
         f"--metrics-address={address}",
         f"--metrics-port={chosen['metrics']}",
         "--metrics-config=summary_latencies=true",
+        CHANGEABLE,
         # Two servers on one machine, or one that was killed before, must not meet in /dev/shm.
         f"--backend-config=python,shm-region-prefix-name={folder.name}_",
         f"--exit-timeout-secs={exit_timeout_s}",

@@ -18,10 +18,12 @@ def test_no_query_fails_or_hangs_while_counts_change(light: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_backlog_holds_up_the_load_and_nothing_else(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_tritons_own_way_a_backlog_holds_up_the_load_and_nothing_else(
+    light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(resize, "WATCHED_S", 6.0)
     plan = find(light).plan
-    seen = resize.saturated(heavier(light, tmp_path / "heavy", plan.dense.name, 40.0), clients=8)
+    seen = resize.saturated(heavier(light, tmp_path / "heavy", plan.dense.name, 40.0), 8, resize.TRAP)
     # The trap: the load call hangs, and the server tells the old count, though the new instances serve.
     assert seen["load_hangs_after_s"] == resize.WATCHED_S
     assert seen["count_told_meanwhile"] == 1
@@ -31,3 +33,14 @@ def test_a_backlog_holds_up_the_load_and_nothing_else(light: Path, tmp_path: Pat
     assert seen["failed"] == 0
     assert seen["ends_without_load_s"] is not None
     assert seen["count_in_the_end"] == 3
+
+
+@pytest.mark.slow
+def test_a_backlog_holds_up_no_load_of_a_server_that_recsplit_started(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resize, "WATCHED_S", 6.0)
+    plan = find(light).plan
+    seen = resize.saturated(heavier(light, tmp_path / "heavy", plan.dense.name, 40.0), 8)
+    assert seen["load_hangs_after_s"] is None
+    assert seen["count_told_meanwhile"] == 3
+    assert seen["rate_in_the_end"] > 1.5 * seen["rate_before"]
+    assert seen["failed"] == 0

@@ -119,6 +119,7 @@ def test_docker_prints_a_command_that_serves_the_same_folder(folder: Path, run_r
         "--load-model=shop",
         "--disable-auto-complete-config",
         "--metrics-config=summary_latencies=true",
+        "--rate-limit=execution_count",
     ]
     assert "--gpus=all" not in words
 
