@@ -44,8 +44,8 @@ class Meters:
 
         by_target = ("target", "model", "unit")
         self._wish = gauge("wish_units", "Units the policy would have, not rounded; NaN where it has no opinion.", *by_target)
-        self._wanted = gauge("wanted_units", "Units decided, within bounds, steps and delays.", *by_target)
-        self._requested = gauge("requested_units", "Units last asked of the servers.", *by_target)
+        self._wanted = gauge("wanted_units", "Units decided, within bounds, steps and delays; NaN where nothing is.", *by_target)
+        self._requested = gauge("requested_units", "Units last asked of the servers; where that failed, those that run.", *by_target)
         self._observed = gauge("observed_units", "Units that run; NaN where that can't be told.", *by_target)
         self._least = gauge("minimum_units", "The least units that a target may have.", *by_target)
         self._most = gauge("maximum_units", "The most units that a target may have.", *by_target)
@@ -53,10 +53,10 @@ class Meters:
         self._ill = gauge("ill", "1 while units are dead though they are counted; 0 once they were replaced.", *by_target)
         self._age = gauge("action_age_seconds", "How long the action under way has taken so far; 0: none is under way.", *by_target)
         self._data_age = gauge("data_age_seconds", "Age of the oldest sample that counted in the last tick; NaN: no data at all.")
-        self._stale = gauge("stale", "1 while data are missing or older than stale_s, so that everything holds.")
+        self._stale = gauge("stale", "1 while data are missing or older than stale_s, so that everything holds; NaN without the lease.")
         self._problems = gauge("problems", "What was not to be had in the last observation: the number of sentences about it.")
         self._leader = gauge("leader", "1 while this controller holds the lease.")
-        self._last = gauge("last_tick_timestamp_seconds", "When the last tick ended, in Unix seconds; 0: there was none yet.")
+        self._last = gauge("last_tick_timestamp_seconds", "When a tick last ended, or the lease was taken (Unix seconds); NaN without it.")
         self._interval = gauge("interval_seconds", "Seconds from one tick to the next, as set.")
         self._info = gauge("info", "1; its labels are settings.", "policy", "forecaster")
         self._ticks = Counter(f"{_PREFIX}_ticks", "Ticks, by result.", ("result",), registry=self.registry)
@@ -75,23 +75,31 @@ class Meters:
         """Every series is there from the start, so that its first increase is seen as one."""
         self._info.labels(self._settings.policy, self._settings.forecaster).set(1)
         self._interval.set(self._settings.interval_s)
-        self._data_age.set(math.nan)
-        self._stale.set(1)
         for result in ("ok", "failed"):
             self._ticks.labels(result)
         for reason in REASONS:
             self._failures.labels(reason)
+        for kind in ("scale", "heal"):
+            self._action_seconds.labels(kind)
+        for target in self._targets:
+            labels = _labels(target)
+            self._least.labels(*labels).set(target.minimum)
+            self._most.labels(*labels).set(target.maximum)
+            for kind in ("scale", "heal"):
+                for outcome in ("begun", "succeeded", "failed"):
+                    self._actions.labels(target.name, kind, outcome)
+        self.lead(False)
+
+    def _forget(self) -> None:
+        """One that waits for the lease sees nothing and wants nothing, and isn't stalled by that: alerts hear of NaN and keep still."""
+        for unknown in (self._data_age, self._stale, self._last):
+            unknown.set(math.nan)
         for target in self._targets:
             labels = _labels(target)
             for unknown in (self._wish, self._wanted, self._requested, self._observed):
                 unknown.labels(*labels).set(math.nan)
             for zero in (self._saturated, self._ill, self._age):
                 zero.labels(*labels).set(0)
-            self._least.labels(*labels).set(target.minimum)
-            self._most.labels(*labels).set(target.maximum)
-            for kind in ("scale", "heal"):
-                for outcome in ("begun", "succeeded", "failed"):
-                    self._actions.labels(target.name, kind, outcome)
 
     def show(self, record: Record) -> None:
         """Show a tick that ended well."""
@@ -139,6 +147,11 @@ class Meters:
         """Show whether the lease is held; without it nothing is done."""
         if holds and not self.leads:
             self.leads_since_s = self._clock()
+            self._last.set(self.leads_since_s)
+            self._stale.set(1)
+        elif not holds:
+            self.fresh = False
+            self._forget()
         self.leads = holds
         self._leader.set(holds)
 

@@ -106,6 +106,21 @@ def test_a_failed_tick_is_a_tick() -> None:
     assert value(shown, "recsplit_controller_last_tick_timestamp_seconds") == 2000
 
 
+def test_one_that_waits_for_the_lease_sets_off_no_alert() -> None:
+    """Those on stalled loops, blind controllers and counts that are apart: all compare with what is NaN here."""
+    shown = meters(now_s=5000.0)
+    silent = ("last_tick_timestamp_seconds", "stale", "data_age_seconds", "wanted_units", "observed_units")
+    assert all(math.isnan(value(shown, f"recsplit_controller_{name}")) for name in silent)
+    shown.lead(True)
+    assert value(shown, "recsplit_controller_last_tick_timestamp_seconds") == 5000
+    assert value(shown, "recsplit_controller_stale") == 1
+    shown.show(Record(seen(), (Decision("shop_dense", 1000.0, 2, 3.0, 3, ""),)))
+    assert value(shown, "recsplit_controller_wanted_units") == 3
+    shown.lead(False)
+    assert all(math.isnan(value(shown, f"recsplit_controller_{name}")) for name in silent)
+    assert value(shown, "recsplit_controller_leader") == 0
+
+
 def test_every_series_is_there_before_its_first_event() -> None:
     text = generate_latest(meters().registry).decode()
     assert 'recsplit_controller_actions_total{kind="heal",outcome="failed",target="shop_dense"} 0.0' in text
