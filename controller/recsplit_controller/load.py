@@ -5,26 +5,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from recsplit_controller.observation import Observation, Series
+from recsplit_controller.rates import USUAL_QUEUE, Flow
 from recsplit_controller.settings import Settings, Target
 
-#: A queue of so many requests a unit is normal at a good utilization; only what is beyond counts as a backlog.
-USUAL_QUEUE = 2.0
 #: Fewer requests a second are none: what a single one took can't be told from a rate.
 LEAST_RATE = 1e-6
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a policy may know. `forecast`: by target, the ratio of the expected rate to the present one (1.0, or absent: as now).
-
-    `growth`: by model, how many more requests wait each second than the second before; less than 0 where a queue is worked off.
-    """
+    """What a policy may know. `flows` by model: what is sent to it, and expected."""
 
     settings: Settings
     targets: Sequence[Target]
     observation: Observation
-    forecast: Mapping[str, float] = field(default_factory=dict)
-    growth: Mapping[str, float] = field(default_factory=dict)
+    flows: Mapping[str, Flow] = field(default_factory=dict)
+
+    def flow(self, target: Target) -> Flow:
+        """The flow to the target's model; where it isn't given, what ended."""
+        series = self.observation.of(target.model)
+        rate = max(series.offered or 0.0, series.requests or 0.0)
+        return self.flows.get(target.model, Flow(rate, rate, queued=False))
 
     def count(self, target: Target) -> int | None:
         """Units that run."""
@@ -33,8 +34,7 @@ class Context:
     def entering(self) -> float:
         """Queries that come in, a second. Each runs every step once, so the step that is given the most tells what all will be given
         as soon as the one before them keeps up."""
-        models = {target.model for target in self.targets}
-        return max((sent(self.observation.of(model), self.growth.get(model, 0.0)) for model in models), default=0.0)
+        return max((self.flow(target).now for target in self.targets), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,6 @@ class Load:
         return self.arrivals * self.service_s
 
 
-def sent(series: Series, growth: float = 0.0) -> float:
-    """Requests a second sent to a model: what a front counted, or what ended and what was added to the queue; 0 where unknown."""
-    return max(series.offered or 0.0, (series.requests or 0.0) + growth, 0.0)
-
-
 def load_of(context: Context, target: Target, entering: float) -> Load | None:
     """A target's load; None where it isn't known, or where requests wait and none ends."""
     series = context.observation.of(target.model)
@@ -66,10 +61,10 @@ def load_of(context: Context, target: Target, entering: float) -> Load | None:
         return None
     if series.requests < LEAST_RATE:
         return Load(0.0, 0.0, 0.0, forecast=False) if not queue and entering <= 0 else None
-    own = sent(series, context.growth.get(target.model, 0.0))
+    flow = context.flow(target)
     # Without a queue anywhere the step's own rate is taken: the largest of many noisy rates is too large.
-    present = entering if backlog > 0 or any(context.growth.values()) else own
-    expected = own * context.forecast.get(target.name, 1.0)
+    present = entering if backlog > 0 or any(each.queued for each in context.flows.values()) else flow.now
+    expected = flow.steady * flow.expected if flow.expected > 1 else 0.0
     return Load(max(present, expected), series.busy / series.requests / target.instances, backlog, forecast=expected > present)
 
 

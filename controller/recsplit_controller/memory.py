@@ -32,15 +32,14 @@ class Held:
 @dataclass(frozen=True)
 class Rates:
     """A model's rates. `maxima`: requests a second, the largest of each full period, oldest first. `period`, the number of the present
-    period, began at `period` * period_s; `largest` is its largest rate so far. `expected`: the forecast made at its beginning. `pending`
-    was seen at `seen_s`, to tell how fast it grows."""
+    period, began at `period` * period_s; `largest` is its largest rate so far. `expected`: the forecast made at its beginning. `queue`:
+    when how many requests waited, over the last seconds."""
 
     maxima: tuple[float, ...] = ()
     period: int | None = None
     largest: float | None = None
     expected: float | None = None
-    pending: float | None = None
-    seen_s: float | None = None
+    queue: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

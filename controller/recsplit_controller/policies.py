@@ -90,10 +90,9 @@ def elasticrec(context: Context) -> Mapping[str, Wish]:
             wishes[target.name] = Wish(units / settings.qps_share, said)
         elif level is not None and count is not None:
             ratio = min(level / aim, MOST_RATIO)
-            wishes[target.name] = Wish(
-                count * ratio * max(1.0, context.forecast.get(target.name, 1.0)),
-                f"p{settings.percentile} {level:.1f} ms, aimed at {aim:.1f} ms ({settings.bound_share:.0%} of the bound)",
-            )
+            # Without a forecast: latency says nothing of the load that the present count would carry.
+            said = f"p{settings.percentile} {level:.1f} ms, aimed at {aim:.1f} ms ({settings.bound_share:.0%} of the bound)"
+            wishes[target.name] = Wish(count * ratio, said)
     return wishes
 
 

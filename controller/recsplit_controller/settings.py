@@ -54,6 +54,7 @@ class Settings:
     present count at once (and one more always); `step_down`: at most that share of it given up at once (and one always).
     `upscale_delay_s`, `downscale_delay_s`: how long a wish must have been there. `stale_s`: data older than this holds everything.
 
+    `window_s`: what the observed rates are means over; a queue's change over the same time tells what came in beside what ended.
     A forecaster is given the largest rate of each of the last periods of `period_s`, as many as it makes use of.
     """
 
@@ -73,6 +74,7 @@ class Settings:
     downscale_delay_s: float = 60.0
     stale_s: float = 30.0
     period_s: float = 60.0
+    window_s: float = 10.0
 
     def __post_init__(self) -> None:
         shares = {"bound_share": self.bound_share, "busy_share": self.busy_share, "qps_share": self.qps_share, "step_down": self.step_down}
@@ -80,7 +82,7 @@ class Settings:
             if not 0 < value <= 1:
                 raise InputError(f"{name} is {value:g}: expected more than 0 and at most 1")
         positive = {"interval_s": self.interval_s, "stale_s": self.stale_s, "bound_ms": self.bound_ms, "cores": self.cores}
-        positive |= {"period_s": self.period_s}
+        positive |= {"period_s": self.period_s, "window_s": self.window_s}
         for name, given in positive.items():
             if given is not None and not (math.isfinite(given) and given > 0):
                 raise InputError(f"{name} is {given:g}: expected more than 0")

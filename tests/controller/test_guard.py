@@ -16,7 +16,7 @@ from recsplit_controller.memory import Held, Memory
 from recsplit_controller.observation import Observation, Series
 from recsplit_controller.policies import POLICIES
 from recsplit_controller.settings import Settings, Target
-from tests.controller.simple_plant import Plant
+from tests.controller.simple_plant import TICK_S, Plant
 
 DENSE = Target("dense", "shop_dense", "dense", maximum=20)
 EMBEDDING = Target("embedding", "shop_embedding", "embedding")
@@ -87,7 +87,7 @@ def test_whatever_is_seen_nothing_outside_the_bounds_is_wanted_but_what_runs(
 def test_constant_load_with_noise_settles_and_stays(policy: str, rate: float, count: int, seed: int) -> None:
     """Five percent of noise to either side. After ten minutes, no count is changed to and fro."""
     plant = Plant(
-        Settings(policy=policy, bound_ms=200.0),
+        Settings(policy=policy, bound_ms=200.0, window_s=TICK_S),
         (EMBEDDING, DENSE),
         {"embedding": 0.005, "dense": 0.05},
         {"embedding": 1, "dense": count},
@@ -103,7 +103,10 @@ def test_constant_load_with_noise_settles_and_stays(policy: str, rate: float, co
 @pytest.mark.parametrize("policy", POLICIES)
 def test_four_times_the_load_and_back_is_followed(policy: str) -> None:
     plant = Plant(
-        Settings(policy=policy, bound_ms=200.0), (EMBEDDING, DENSE), {"embedding": 0.005, "dense": 0.05}, {"embedding": 1, "dense": 1}
+        Settings(policy=policy, bound_ms=200.0, window_s=TICK_S),
+        (EMBEDDING, DENSE),
+        {"embedding": 0.005, "dense": 0.05},
+        {"embedding": 1, "dense": 1},
     )
     counts = plant.run(100, lambda tick: 48.0 if 10 <= tick < 40 else 12.0)
     assert counts[14][1] >= 3, "within five ticks there is enough for 48/s of 50 ms"

@@ -10,6 +10,7 @@ from recsplit.errors import InputError
 from recsplit_controller.load import Context, level_ms
 from recsplit_controller.observation import Observation, Series
 from recsplit_controller.policies import POLICIES, policy_of
+from recsplit_controller.rates import Flow
 from recsplit_controller.settings import Settings, Target
 
 TARGETS = (Target("shop_embedding", "shop_embedding", "embedding"), Target("shop_dense", "shop_dense", "dense"))
@@ -91,7 +92,7 @@ def test_a_percentile_of_the_last_minute_does_not_count_when_queues_are_gone() -
 
 def test_the_whole_pipeline_follows_what_comes_in_rather_than_what_the_slow_step_lets_through() -> None:
     held_up = context("utilization", 20, queue=100)
-    growing = dataclasses.replace(held_up, growth={"shop_dense": 0.0, "shop_embedding": 60.0})
+    growing = dataclasses.replace(held_up, flows={"shop_embedding": Flow(80.0, 80.0, queued=True)})
     assert POLICIES["utilization"](growing)["shop_dense"].units >= 80 * 0.05 / 0.6
 
 
@@ -105,7 +106,7 @@ def test_elasticrec_gives_lookups_by_measured_throughput_and_the_dense_model_by_
 
 def test_a_forecast_counts_where_it_is_above_what_comes_now() -> None:
     now = context("utilization", 20)
-    expected = dataclasses.replace(now, forecast={"shop_dense": 2.0})
+    expected = dataclasses.replace(now, flows={"shop_dense": Flow(20.0, 20.0, queued=False, expected=2.0)})
     assert POLICIES["utilization"](expected)["shop_dense"].units == pytest.approx(2 * 20 * 0.05 / 0.6)
 
 
