@@ -36,6 +36,23 @@ def of_plan(plan: Plan) -> tuple[Target, ...]:
     )
 
 
+def of_fleet(plan: Plan, room: Mapping[str, int]) -> tuple[Target, ...]:
+    """The servers of each shard that may get more than one: `room` has the most, by part. A server has its plan's instances."""
+    return tuple(
+        Target(
+            str(number),
+            shard.model.name,
+            "shard",
+            "replica",
+            maximum=room[str(number)],
+            cores=float(shard.model.threads * shard.model.instances),
+            instances=shard.model.instances,
+        )
+        for number, shard in enumerate(plan.shards)
+        if room.get(str(number), 1) > 1
+    )
+
+
 def read_settings(path: Path, targets: Sequence[Target]) -> Asked:
     """Settings and targets by a TOML file: the settings' names at the top, and for a target a table [targets.NAME] of minimum, maximum,
     cores and max_qps. Raises InputError on anything else."""

@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import logging
-import os
 import signal
-import socket
 import threading
 import time
 from pathlib import Path
@@ -29,6 +27,7 @@ POLICY_HELP = "utilization: how busy; latency: a percentile within --bound-ms; e
 SETTINGS_HELP = "Settings as TOML: their names at the top, and [targets.NAME] with minimum, maximum, cores, max_qps. docs/controller.md"
 PROMETHEUS_HELP = "Prometheus with the rules of `recsplit render prometheus`; `recsplit serve --prometheus` runs one."
 KUBERNETES_HELP = "Act on replicas of the Deployments that --settings names, in place of DIR. controller/README.md"
+FLEET_HELP = "Act on servers of shards: the control folder that `recsplit serve --fleet --most` shows."
 REPLAY_HELP = "Decide the ticks of this journal again and compare; with --policy or --settings: what these would have decided."
 #: How long `--once` waits for what it has begun.
 ONCE_S = 60.0
@@ -50,6 +49,7 @@ ONCE_S = 60.0
 @click.option("--settings", "settings_file", metavar="FILE.toml", type=click.Path(path_type=Path), help=SETTINGS_HELP)
 @click.option("--policy", type=click.Choice(["utilization", "latency", "elasticrec"]), help=POLICY_HELP)
 @click.option("--bound-ms", type=click.FloatRange(0, min_open=True), help="What the ensemble's percentile must stay within.")
+@click.option("--fleet", metavar="FOLDER", type=click.Path(path_type=Path), help=FLEET_HELP)
 @click.option("--kubernetes", is_flag=True, help=KUBERNETES_HELP)
 @click.option("--namespace", metavar="NAME", help="In Kubernetes. Default: the one of kubectl, or the pod's own.")
 @click.option("--lease", metavar="NAME", default="recsplit-controller", show_default=True, help="In Kubernetes: who holds it acts.")
@@ -70,6 +70,7 @@ def command(
     settings_file: Path | None,
     policy: str | None,
     bound_ms: float | None,
+    fleet: Path | None,
     kubernetes: bool,
     namespace: str | None,
     lease: str,
@@ -97,17 +98,27 @@ def command(
             "give --prometheus URL or --metrics-url URL, one of them",
             hint="recsplit serve shows the address of its metrics; with --prometheus it runs a Prometheus, too",
         )
+    if fleet is not None and (kubernetes or control_key is not None):
+        raise InputError(
+            "--fleet goes without --kubernetes and --control-key", hint="recsplit control DIR --fleet FOLDER --metrics-url URL"
+        )
     with contextlib.ExitStack() as stack:
         if kubernetes:
             from recsplit.commands.control_kubernetes import deployments
 
             found = deployments(stack, repository, settings_file, namespace, lease, dry_run=dry_run)
             ensemble, asked, actuator, held = found.ensemble, _overruled(found.asked, policy, bound_ms), found.actuator, found.lease
+        elif fleet is not None:
+            from recsplit.commands.control_fleet import shards
+
+            assert repository is not None
+            ensemble, asked, actuator = shards(stack, repository, model, settings_file, fleet, dry_run=dry_run)
+            asked, held = _overruled(asked, policy, bound_ms), None
         else:
             assert repository is not None
             ensemble, asked = _of_repository(repository, model, settings_file, policy, bound_ms)
             actuator, held = _actuator(stack, repository, asked, grpc_url, control_key, dry_run=dry_run), None
-        observer = _observer(prometheus_url, metrics_urls, ensemble, [target.model for target in asked.targets])
+        observer = _observer(prometheus_url, metrics_urls, ensemble, [target.model for target in asked.targets], asked.settings.window_s)
         stack.callback(observer.close)
         looks = 2 if metrics_urls else 1
         _run(stack, asked, observer, actuator, journal, (host, port), held, once=once, looks=looks, as_json=as_json)
@@ -142,14 +153,14 @@ def _with(settings: "Settings", policy: str | None, bound_ms: float | None) -> "
     return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
-def _observer(prometheus_url: str | None, metrics_urls: tuple[str, ...], ensemble: str, models: list[str]) -> "Observer":
+def _observer(prometheus_url: str | None, metrics_urls: tuple[str, ...], ensemble: str, models: list[str], window_s: float) -> "Observer":
     if prometheus_url is not None:
         from recsplit_controller.observe.prometheus import PrometheusObserver
 
         return PrometheusObserver(prometheus_url, ensemble, models)
     from recsplit_controller.observe.scrape import ScrapeObserver
 
-    return ScrapeObserver(metrics_urls, ensemble, models)
+    return ScrapeObserver(metrics_urls, ensemble, models, window_s=window_s)
 
 
 def _actuator(
@@ -162,7 +173,7 @@ def _actuator(
     from recsplit_controller.lease import FileLease
 
     if not dry_run:
-        stack.enter_context(FileLease(grpc_url, f"recsplit control {repository}, process {os.getpid()} on {socket.gethostname()}"))
+        stack.enter_context(FileLease(grpc_url, f"recsplit control {repository}"))
     acting = TritonActuator(grpc_url, repository, asked.targets, key=None if key is None else read_key(key))
     stack.callback(acting.close)
     return DryActuator(acting, lambda _text: None) if dry_run else acting

@@ -54,7 +54,7 @@ class FleetActuator:
         self._names = tuple(target.name for target in targets if target.unit == "replica")
         self._timeout_s = timeout_s
         self._begun: dict[str, _Request] = {}
-        known = self._read()
+        known = _read(folder)
         for name in self._names:
             if name not in known:
                 raise InputError(f"the fleet has no shard {name!r} that can be scaled", hint=f"it has {', '.join(known)}")
@@ -101,18 +101,25 @@ class FleetActuator:
 
     def _known(self) -> Mapping[str, _Part]:
         try:
-            return self._read()
+            return _read(self._folder)
         except InputError:
             return {}
 
-    def _read(self) -> Mapping[str, _Part]:
-        path = self._folder / _STATE
-        again = "start the fleet with recsplit serve DIR --fleet --most 0=4, which shows its control folder"
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"no fleet answers in {self._folder}: {error}", hint=again) from error
-        state = read_json(_State, text, schema=_SCHEMA, origin=str(path), again=again)
-        if not Path(f"/proc/{state.pid}").exists():  # killed, and its folder with it left behind
-            raise InputError(f"the fleet of {self._folder} has ended", hint=again)
-        return state.parts
+
+def room(folder: Path) -> dict[str, int]:
+    """The most servers that each shard of the fleet with this control folder may have. Raises InputError where there is none."""
+    return {name: part.most for name, part in _read(folder).items()}
+
+
+def _read(folder: Path) -> Mapping[str, _Part]:
+    """What the fleet says of its parts. Raises InputError where it says nothing."""
+    path = folder / _STATE
+    again = "start the fleet with recsplit serve DIR --fleet --most 0=4, which shows its control folder"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"no fleet answers in {folder}: {error}", hint=again) from error
+    state = read_json(_State, text, schema=_SCHEMA, origin=str(path), again=again)
+    if not Path(f"/proc/{state.pid}").exists():  # killed, and its folder with it left behind
+        raise InputError(f"the fleet of {folder} has ended", hint=again)
+    return state.parts
