@@ -2,7 +2,7 @@
 
 The fleet process owns its servers, so it is asked, through two files of its control folder: `wanted.json` is ours, `state.json` its answer
 (recsplit/serving/fleet_control.py is the other side). Fronts know the address of every server that may come, and probe those that are
-not there, so that nothing is loaded again: docs/decisions/0012-a-fleet-scales-by-two-files.md.
+not there, so that nothing is loaded again: docs/decisions/0013-a-fleet-scales-by-two-files.md.
 """
 
 import json
