@@ -5,6 +5,7 @@ histories are divided by their largest value, and the LSTM has torch's tanh, wit
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,16 @@ def train(
     if len(windows) < batch:
         raise InputError(f"{len(maxima)} periods are too few to train on", hint=f"give a trace with {batch + PERIODS} periods or more")
     scaled = torch.tensor(windows / windows[:, :PERIODS].max(axis=1, keepdims=True), dtype=torch.float32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more only wait for each other over so few numbers
+    try:
+        parts = _fitted(torch, scaled, rounds, hidden, batch, seed, advance)
+    finally:
+        torch.set_num_threads(threads)
+    return {name: value.detach().numpy() for name, value in parts.state_dict().items()}
+
+
+def _fitted(torch: Any, scaled: Any, rounds: int, hidden: int, batch: int, seed: int, advance: Callable[[int], None] | None) -> Any:
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -48,7 +59,7 @@ def train(
             optimizer.step()
         if advance is not None:
             advance(1)
-    return {name: value.detach().numpy() for name, value in parts.state_dict().items()}
+    return parts
 
 
 def packed(weights: Weights) -> bytes:

@@ -31,7 +31,7 @@ SERVICE_S, BOUND_MS = 0.04, 200.0
 #: How an instance comes: into a running Triton, or as a pod with a server of its own (the readiness that seeds.md's reproduction took).
 IN_PLACE, POD = Group(SERVICE_S, start_s=1.0), Group(SERVICE_S, start_s=10.0, blocks=False)
 GROUPS = {"in place": IN_PLACE, "pod": POD}
-#: The controller's policy, forecaster and aim; the whole trace with the first so many.
+#: The controller's policy, forecaster and aim; the whole trace with the first, which are the defaults but for the aim.
 WAYS = (
     ("utilization", "seasonal", 0.55),
     ("utilization", "last_max", 0.55),
@@ -39,9 +39,8 @@ WAYS = (
     ("utilization", "last_max", 0.4),
     ("latency", "seasonal", 0.3),
 )
-WHOLE_WAYS = 2
 OTHER_AIMS = (0.4, 0.52, 0.68)
-STATIC = (5, 6, 7, 8, 9, 10, 11, 12, 13)
+STATIC = (5, 6, 7, 8, 9, 10, 11, 12, 13)  # the whole trace with every second one
 #: Kubernetes looks every 15 s.
 SYNC_S = 15
 DAY_S = 86_400
@@ -85,7 +84,8 @@ def command(path: Path, part: str, days: int | None, output: Path | None) -> Non
         show_table(tuple(rows[0]), [list(row.values()) for row in rows], title="Forecasters")
     else:
         start_s, end_s = SLICE_S if part == "slice" else (60, len(rates) if days is None else days * DAY_S)
-        rows = rules(rates[:end_s], start_s // 60, WAYS[:WHOLE_WAYS] if part == "whole" else WAYS, keep)
+        ways, static = (WAYS[:1], STATIC[::2]) if part == "whole" else (WAYS, STATIC)
+        rows = rules(rates[:end_s], start_s // 60, ways, static, keep)
         show_table(COLUMNS, [[row.get(column) for column in COLUMNS] for row in rows], title=f"{part}: bound {BOUND_MS:g} ms")
     keep(rows)
 
@@ -110,8 +110,6 @@ def rules(
                     one[column] = at_cost([found for found in rows if found["rule"] == other], one)
         keep(rows)
 
-    for units in STATIC:
-        played("static", "never", units, partial(tests["pod"].play, fixed, units=units, interval_s=60))
     for come, test in tests.items():
         for policy, forecaster, aim in ways:
             settings = Settings(policy=policy, forecaster=forecaster, bound_ms=BOUND_MS, busy_share=aim, bound_share=aim)
@@ -120,6 +118,8 @@ def rules(
         for name, signal in KUBERNETES.items():
             for aim in OTHER_AIMS:
                 played(name, come, aim, partial(test.play, kubernetes(aim, signal), interval_s=SYNC_S))
+    for units in static:
+        played("static", "never", units, partial(tests["pod"].play, fixed, units=units, interval_s=60))
     return rows
 
 
@@ -172,7 +172,7 @@ def forecasters(rates: Any, first: int) -> list[dict[str, Any]]:
     pod = tests["pod"]
     weights = Path("/tmp/control_trace.safetensors")
     with progress("Training an LSTM"):
-        weights.write_bytes(training.packed(training.train(pod.maxima()[:first])))
+        weights.write_bytes(training.packed(training.train(pod.maxima()[:first], batch=256)))
     curves = {come: _last_max(rates, first, group) for come, group in GROUPS.items()}
     rows: list[dict[str, Any]] = []
     for name in ("last_max", "ewm", "holt", "seasonal", f"lstm:{weights}"):
