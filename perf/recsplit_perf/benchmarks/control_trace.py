@@ -91,7 +91,7 @@ def command(path: Path, part: str, days: int | None, output: Path | None) -> Non
 
 
 def rules(
-    rates: Any, first: int, ways: Sequence[tuple[str, str, float]], keep: Callable[[list[dict[str, Any]]], None]
+    rates: Any, first: int, ways: Sequence[tuple[str, str, float]], static: Sequence[int], keep: Callable[[list[dict[str, Any]]], None]
 ) -> list[dict[str, Any]]:
     """Every rule in every way that instances come, on the periods from number `first` on; the controller's rows with the others' misses.
 
