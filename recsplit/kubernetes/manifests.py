@@ -72,7 +72,7 @@ def render(
         },
     )
     for name, overlay in (("dev", values.dev), ("prod", values.prod)):
-        texts |= {f"overlays/{name}/{path}": text for path, text in _overlay(environment, common, overlay, files).items()}
+        texts |= {f"overlays/{name}/{path}": text for path, text in _overlay(environment, common | {"name": name}, overlay, files).items()}
     rules = _one(environment, "adapter.yaml.j2", common)
     texts["prometheus-adapter/config.yaml"] = rules
     texts["prometheus-adapter/helm-values.yaml"] = _helm_values(rules)
@@ -171,10 +171,18 @@ def _overlay(
         context["query"] = _keda_query(plan, values, overlay, context["group"])
     scaling = [(context["group"], context["object"], context["servers"], context["scaled"]) for context in contexts]
     component = dict(common) | {"scaled": [context["object"] for context in scaled]}
+    controller = component | {
+        "overlay": overlay,
+        "scaling": scaling,
+        "names": [context["object"] for context in contexts],
+        "autoscaled": component["scaled"],
+    }
     texts = {
         "kustomization.yaml": _one(environment, "overlay.yaml.j2", dict(common) | {"overlay": overlay, "scaling": scaling}),
         "namespace.yaml": _one(environment, "namespace.yaml.j2", dict(common) | {"overlay": overlay}),
         "keda/kustomization.yaml": _one(environment, "keda.yaml.j2", component),
+        "controller/kustomization.yaml": _one(environment, "controller.yaml.j2", controller),
+        "controller/settings.toml": _one(environment, "controller_settings.toml.j2", controller),
     }
     if scaled:
         texts["keda/scaledobjects.yaml"] = "---\n".join(_one(environment, "scaledobject.yaml.j2", context) for context in scaled)
