@@ -91,6 +91,17 @@ def test_counts_change_in_place_and_are_told(actuator: TritonActuator, server: S
     assert ask(server, served) == []
 
 
+def test_of_many_targets_all_are_known_and_a_change_is_seen_at_once(server: Server, served: Path) -> None:
+    many = TritonActuator(server.grpc_url, served, [Target(f"{number}", DENSE, "dense") for number in range(120)], key=KEY)
+    present = many.counts()["0"]
+    assert present is not None and set(many.counts().values()) == {present}
+    assert do(many, to(present % 3 + 1, "7")).error is None
+    assert many.counts()["7"] == present % 3 + 1
+    many.counts()
+    assert set(many.counts().values()) == {present % 3 + 1}
+    many.close()
+
+
 def test_two_models_change_side_by_side(actuator: TritonActuator) -> None:
     actuator.begin(to(2))
     actuator.begin(to(2, EMBEDDING))

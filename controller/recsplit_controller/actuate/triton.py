@@ -4,6 +4,7 @@ Never over HTTP: there a load holds up the connections that share its thread (1.
 update, and what was tried: docs/decisions/0011-instances-in-place.md.
 """
 
+import itertools
 import queue
 import threading
 import time
@@ -23,6 +24,8 @@ from recsplit_controller.settings import Target
 KEY_HEADER = "triton-grpc-protocol-recsplit-control"
 #: Asking takes milliseconds; a server that is away must not hold up the loop.
 _READ_S = 1.5
+#: So many configs are read at a tick.
+_AT_ONCE = 50
 #: An instance that is dead answers after 1 s; behind a backlog a probe waits as users do.
 _PROBE_S = 10.0
 #: A probe meets any one of n instances: so many times n probes find a dead one 98 times of 100, and later ones find it then.
@@ -66,17 +69,32 @@ class TritonActuator:
         self._ill: dict[str, str] = {}
         self._busy: set[str] = set()
         self._changes = dict.fromkeys(self._models, 0)
+        # What `counts` said last, whose turn it is next, and targets that were acted on since.
+        self._counts: dict[str, int | None] = dict.fromkeys(self._models)
+        self._turn = itertools.cycle(self._models)
+        self._touched: set[str] = set()
 
     def counts(self) -> dict[str, int | None]:
-        """Instances by target as the server's configs have them. While a load hangs under saturation, they may be those before it."""
-        calls = {name: self._config(model) for name, model in self._models.items()}
-        found: dict[str, int | None] = {}
-        for name, call in calls.items():
+        """Instances by target as the server's configs have them. While a load hangs under saturation, they may be those before it.
+
+        Of more than 50 targets, 50 are asked in turn, and those that were acted on or aren't known: a call takes 0.3 ms of CPU.
+        """
+        with self._lock:
+            ask = {name: self._config(self._models[name]) for name in self._to_ask()}
+            self._touched &= self._busy
+        for name, call in ask.items():
             try:
-                found[name] = override.count(call.result().config)
+                self._counts[name] = override.count(call.result().config)
             except grpc.RpcError:
-                found[name] = None
-        return found
+                self._counts[name] = None
+        if all(self._counts[name] is None for name in ask):  # the server is away, for those that weren't asked too
+            self._counts = dict.fromkeys(self._models)
+        return dict(self._counts)
+
+    def _to_ask(self) -> set[str]:
+        unknown = {name for name in self._models if self._counts[name] is None}
+        turn = {next(self._turn) for _ in range(min(_AT_ONCE, len(self._models)))}
+        return unknown | turn | self._touched
 
     def begin(self, action: Action) -> None:
         """Start the load beside the loop. Raises InputError for a target that isn't this server's."""
@@ -84,6 +102,7 @@ class TritonActuator:
             raise InputError(f"{action.target!r} is no model of this server", hint=f"it has {', '.join(self._models)}")
         with self._lock:
             self._busy.add(action.target)
+            self._touched.add(action.target)
         threading.Thread(target=self._act, args=(action,), name=f"load {action.target}", daemon=True).start()
 
     def outcomes(self) -> list[Outcome]:
