@@ -57,7 +57,7 @@ class Cluster:
         self._thread.start()
 
     async def ask(
-        self, method: Literal["GET", "POST", "PUT", "PATCH"], version: str, path: str, body: Mapping[str, object] | None = None
+        self, method: Literal["GET", "POST", "PATCH"], version: str, path: str, body: Mapping[str, object] | None = None
     ) -> Answer:
         """Ask for `path` in the namespace ("deployments/x/scale" of version "apps/v1"); a PATCH is a merge patch.
 

@@ -115,24 +115,23 @@ class KubernetesLease:
         }
         try:
             if lease is None:
-                await self._cluster.ask("POST", COORDINATION, "leases", self._object(spec, {}))
+                made = {"apiVersion": COORDINATION, "kind": "Lease", "metadata": {"name": self._name}, "spec": spec}
+                await self._cluster.ask("POST", COORDINATION, "leases", made)
             else:
                 if lease.holder == self.identity:
                     spec |= {"acquireTime": lease.acquired or self._moment(), "leaseTransitions": lease.transitions}
                 else:
                     spec["leaseTransitions"] = lease.transitions + 1
-                await self._put(spec, lease.version)
+                await self._change(spec, lease.version)
         except ClusterError as error:
             if error.status == 409:
                 return f"another controller was faster to take the lease {self._name}"
             raise
         return None
 
-    async def _put(self, spec: Mapping[str, object], version: str) -> None:
-        await self._cluster.ask("PUT", COORDINATION, f"leases/{self._name}", self._object(spec, {"resourceVersion": version}))
-
-    def _object(self, spec: Mapping[str, object], metadata: Mapping[str, str]) -> Mapping[str, object]:
-        return {"apiVersion": COORDINATION, "kind": "Lease", "metadata": {"name": self._name, **metadata}, "spec": spec}
+    async def _change(self, spec: Mapping[str, object], version: str) -> None:
+        """Change what was read as this version; labels of others stay. Raises ClusterError, with status 409 where it changed since."""
+        await self._cluster.ask("PATCH", COORDINATION, f"leases/{self._name}", {"metadata": {"resourceVersion": version}, "spec": spec})
 
     def _moment(self) -> str:
         return self._today().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -148,4 +147,4 @@ class KubernetesLease:
         lease = seen(await self._cluster.ask("GET", COORDINATION, f"leases/{self._name}"))
         if lease.holder == self.identity:
             spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": self._moment(), "leaseTransitions": lease.transitions}
-            await self._put(spec, lease.version)
+            await self._change(spec, lease.version)

@@ -1,6 +1,6 @@
 """A stand-in for Kubernetes' API server, since none runs where these tests run.
 
-It keeps objects by path, answers GET, POST, PUT and PATCH (merge patches) as the real one does where the controller cares: scale
+It keeps objects by path, answers GET, POST and PATCH (merge patches) as the real one does where the controller cares: scale
 sub-resources, resource versions and their conflicts, tokens, statuses with messages. It knows no RBAC: `forbidden` paths are refused.
 """
 
@@ -42,7 +42,7 @@ class FakeCluster:
 
     def put(self, path: str, item: dict[str, Any]) -> dict[str, Any]:
         self._count += 1
-        item.setdefault("metadata", {})["resourceVersion"] = str(self._count)
+        item["metadata"] = {**item.get("metadata", {}), "resourceVersion": str(self._count)}
         self.objects[path] = item
         return item
 
@@ -57,11 +57,9 @@ class FakeCluster:
             return (409, {"message": "already exists"}) if path in self.objects else (201, self.put(path, body))
         if item is None:
             return 404, {"message": f"{path} not found"}
-        if method == "PUT":
-            if body["metadata"].get("resourceVersion") != item["metadata"]["resourceVersion"]:
-                return 409, {"message": "the object has been modified"}
-            return 200, self.put(path, body)
         if method == "PATCH":
+            if body.get("metadata", {}).get("resourceVersion") not in (None, item["metadata"]["resourceVersion"]):
+                return 409, {"message": "the object has been modified"}
             return 200, self.put(path, merged(item, body))
         return 200, item
 
@@ -99,7 +97,7 @@ def handler(cluster: FakeCluster) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_PUT = do_PATCH = serve  # noqa: N815
+        do_GET = do_POST = do_PATCH = serve  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass

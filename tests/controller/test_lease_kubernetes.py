@@ -64,9 +64,10 @@ def test_the_first_takes_it_and_the_second_waits(controller: Callable[[], Kubern
 
 
 def test_a_lease_without_a_holder_as_the_manifests_have_it_is_taken(controller: Callable[[], KubernetesLease], fake: FakeCluster) -> None:
-    fake.put(PATH, {"kind": "Lease", "metadata": {"name": "shop-controller"}})
+    fake.put(PATH, {"kind": "Lease", "metadata": {"name": "shop-controller", "labels": {"mine": "kept"}}})
     assert controller().hold() is None
     assert not [path for method, path in fake.asked if method == "POST"]
+    assert fake.objects[PATH]["metadata"]["labels"] == {"mine": "kept"}
 
 
 def test_a_holder_that_renews_keeps_it(controller: Callable[[], KubernetesLease], clock: Clock, fake: FakeCluster) -> None:

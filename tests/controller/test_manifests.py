@@ -105,7 +105,7 @@ def test_the_role_is_for_the_deployments_of_the_settings() -> None:
 def needed(method: str, path: str) -> tuple[str, str, str, str | None]:
     """Group, resource, verb and name of a question, as Kubernetes' authorization sees it."""
     group, _, resource, *rest = path.split("/")
-    verb = {"GET": "get" if rest else "list", "PATCH": "patch", "PUT": "update", "POST": "create"}[method]
+    verb = {"GET": "get" if rest else "list", "PATCH": "patch", "POST": "create"}[method]
     return group, "/".join([resource, *rest[1:]]), verb, rest[0] if rest else None
 
 
