@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from recsplit.plan import Plan
 from recsplit.repository import find
+from recsplit.serving import Server, serve
+from recsplit_perf.heavier import heavier
 from tests.controller import faults
 
 
@@ -24,3 +27,21 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def plan(light: Path) -> Plan:
     return find(light).plan
+
+
+@pytest.fixture
+def heavy(light: Path, tmp_path: Path) -> Path:
+    """The small model with a heavy dense model."""
+    return heavier(light, tmp_path / "models", faults.MODEL, faults.HEAVY_MS)
+
+
+@pytest.fixture
+def hooks(heavy: Path, tmp_path: Path) -> faults.Hooks:
+    """What hinders new instances of the heavy model."""
+    return faults.hinder(heavy, tmp_path)
+
+
+@pytest.fixture
+def heavy_server(heavy: Path, hooks: faults.Hooks) -> Iterator[Server]:
+    with serve(heavy) as running:
+        yield running

@@ -28,7 +28,7 @@ NAME, MODEL = "shop", "shop_dense"
 HEAVY_MS, LOW, HIGH = 25.0, 12.0, 75.0
 TARGETS = (Target("shop_embedding", "shop_embedding", "embedding"), Target(MODEL, MODEL, "dense", maximum=5))
 #: Quick, so that a test waits for seconds: delays are as many ticks as in earnest.
-QUICK = Settings(interval_s=0.5, downscale_delay_s=3.0, stale_s=4.0, period_s=2.0, bound_ms=150.0)
+QUICK = Settings(forecaster="last_max", interval_s=0.5, downscale_delay_s=3.0, stale_s=4.0, period_s=2.0, bound_ms=150.0)
 _LONGEST_S = 120.0
 _HOOK = """
 
