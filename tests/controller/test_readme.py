@@ -4,6 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+from recsplit.serving.control_key import arguments
 from recsplit_controller.meters import REASONS, Meters
 from recsplit_controller.settings import Settings, Target
 
@@ -35,3 +36,7 @@ def test_every_setting_is_there_with_its_default() -> None:
     assert list(listed) == [field.name for field in dataclasses.fields(Settings)]
     for name, default in dataclasses.asdict(Settings()).items():
         assert listed[name] == ("" if default is None else f"{default:g}" if isinstance(default, int | float) else default)
+
+
+def test_the_arguments_that_close_the_api_are_those_of_serve() -> None:
+    assert all(f"`{argument}`" in README for argument in arguments("KEY"))
