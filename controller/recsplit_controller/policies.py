@@ -63,7 +63,10 @@ def latency(context: Context) -> Mapping[str, Wish]:
         needed = _needed(load, room_ms, share, count)
         told = f"p{settings.percentile} {level:.1f} ms, aimed at {aim:.1f} ms; " + _said(load)
         if target.name == cause:
-            wishes[target.name] = Wish(max(needed, count + 1.0), f"{told}; waits most: {waits[cause]:.1f} ms in its queue")
+            # A queue that gets shorter is what too few units left behind, and those that run now are not.
+            shrinks = context.flow(target).now < (context.observation.of(target.model).requests or 0.0)
+            units = max(needed + load.backlog * load.service_s / DRAIN_S, count + (0.0 if shrinks else 1.0))
+            wishes[target.name] = Wish(units, f"{told}; waits most: {waits[cause]:.1f} ms in its queue{', which shrinks' * shrinks}")
         elif level > aim:
             wishes[target.name] = Wish(max(load.busy / BUSIEST, float(count)), told + _other(cause))
         elif needed > count and not load.forecast and not load.backlog:

@@ -78,6 +78,13 @@ def test_a_breach_is_attributed_to_the_step_that_waits() -> None:
     assert "shop_dense causes it" in wishes["shop_embedding"].reason
 
 
+def test_a_queue_that_shrinks_is_no_reason_for_one_more_each_tick() -> None:
+    less = Flow(20.0, 20.0, queued=True)
+    drains = dataclasses.replace(context("latency", 40, queue=20), flows={"shop_embedding": less, "shop_dense": less})
+    assert POLICIES["latency"](drains)["shop_dense"].units == 4
+    assert "shrinks" in POLICIES["latency"](drains)["shop_dense"].reason
+
+
 def test_a_breach_without_a_queue_asks_for_nothing_that_would_not_help() -> None:
     wishes = POLICIES["latency"](context("latency", 10, service_s=0.09))
     assert wishes["shop_dense"].units == 4
