@@ -81,7 +81,7 @@ def test_a_breach_is_attributed_to_the_step_that_waits() -> None:
 def test_a_queue_that_shrinks_is_no_reason_for_one_more_each_tick() -> None:
     less = Flow(20.0, 20.0, queued=True)
     drains = dataclasses.replace(context("latency", 40, queue=20), flows={"shop_embedding": less, "shop_dense": less})
-    assert POLICIES["latency"](drains)["shop_dense"].units == 4
+    assert POLICIES["latency"](drains)["shop_dense"].units == pytest.approx(4, rel=0.1), "what the guard tolerates"
     assert "shrinks" in POLICIES["latency"](drains)["shop_dense"].reason
 
 
