@@ -6,9 +6,11 @@ lies in the process's own memory, so it is overwritten there once Triton has rea
 
 import contextlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from recsplit.errors import InputError
+from recsplit.serving.logs import Log
 
 #: Name of the key. Over HTTP it is a header so named; over gRPC the prefix "triton-grpc-protocol-" stands before it.
 NAME = "recsplit-control"
@@ -37,6 +39,12 @@ def arguments(key: str | None) -> tuple[str, ...]:
     if key is None:
         return ()
     return tuple(f"--{option}={_API}:{NAME}={key}" for option in ("grpc-restricted-protocol", "http-restricted-api"))
+
+
+def hide_once_read(pid: int, headers: Mapping[str, str], log: Log) -> None:
+    """Hide the key among `headers` in the server's command line, if Triton has read that: it then logs. Nothing without a key."""
+    if NAME in headers and log.begun():
+        hide(pid, headers[NAME])
 
 
 def hide(pid: int, key: str) -> None:

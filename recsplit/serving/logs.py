@@ -52,6 +52,10 @@ class Log:
             file.seek(self.start)
             return file.read().decode(errors="replace")
 
+    def begun(self) -> bool:
+        """Whether Triton has logged a line, which it does after it has read its command line."""
+        return re.search(r"^[IWEF]\d{4} ", self.text(), re.MULTILINE) is not None
+
     def failure(self, message: str, *, hint: str = "") -> RecsplitError:
         """The error that says `message` and shows the end of the log, without its wide tables of settings."""
         lines = [line for line in self.text().splitlines() if line and not line.startswith(("|", "+-"))]

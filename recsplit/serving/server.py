@@ -87,8 +87,7 @@ class Server:
         """Return when every model is loaded. Raises RecsplitError, with the server ended, where it ends by itself or takes longer."""
         try:
             _await_ready(self, timeout_s)
-            if (key := self.running.endpoint.headers.get(keys.NAME)) is not None:
-                keys.hide(self.pid, key)
+            keys.hide_once_read(self.pid, self.running.endpoint.headers, self.running.log)
         except BaseException as error:
             self.running.end()
             if not isinstance(error, RecsplitError):
@@ -281,6 +280,7 @@ def _await_ready(server: Server, timeout_s: float) -> None:
         try:
             code = running.process.wait(0.05)
         except subprocess.TimeoutExpired:
+            keys.hide_once_read(server.pid, running.endpoint.headers, running.log)
             if time.monotonic() < deadline:
                 continue
             raise running.log.failure(f"Triton was not ready after {timeout_s:g} s", hint="a large model may need a longer time") from None

@@ -11,6 +11,8 @@ from tritonclient.utils import InferenceServerException
 
 from recsplit.errors import InputError
 from recsplit.serving import Server, control_key, serve
+from recsplit.serving.endpoint import Endpoint
+from recsplit.serving.server import start
 from tests.conftest import Run
 from tests.serving import handmade
 
@@ -56,6 +58,22 @@ def test_the_key_is_nowhere_to_be_read(closed: Server) -> None:
     assert KEY not in closed.log.read_text()
     assert KEY not in repr(closed) + repr(closed.running)
     assert f"={'*' * len(KEY)}" in Path(f"/proc/{closed.pid}/cmdline").read_text()
+
+
+def test_it_is_hidden_before_the_models_are_loaded(tmp_path: Path) -> None:
+    with start(handmade.write(tmp_path), control_key=KEY) as server:
+        hidden_first = []
+        ready = Endpoint.ready
+
+        def look(endpoint: Endpoint) -> bool:
+            hidden_first.append(not control_key.shows(server.pid, KEY))
+            return ready(endpoint)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Endpoint, "ready", look)
+            server.await_ready(60)
+        assert any(hidden_first)
+        assert server.states()["shop"] == "READY"
 
 
 def test_a_key_that_is_in_sight_is_told() -> None:
