@@ -94,10 +94,10 @@ class Kept:
 
 
 @contextmanager
-def controlled(observer: Observer, actuator: Actuator, settings: Settings = QUICK) -> Iterator[Kept]:
+def controlled(observer: Observer, actuator: Actuator, targets: Sequence[Target] = TARGETS) -> Iterator[Kept]:
     """A controller's loop in a thread, until the end of the block."""
     kept, stop = Kept(), threading.Event()
-    loop = Loop(settings, TARGETS, observer, actuator, None, (kept,))
+    loop = Loop(QUICK, targets, observer, actuator, None, (kept,))
     thread = threading.Thread(target=loop.run, args=(stop,))
     thread.start()
     try:

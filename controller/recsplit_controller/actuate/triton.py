@@ -26,8 +26,9 @@ KEY_HEADER = "triton-grpc-protocol-recsplit-control"
 _READ_S = 1.5
 #: So many configs are read at a tick.
 _AT_ONCE = 50
-#: An instance that is dead answers after 1 s; behind a backlog a probe waits as users do.
-_PROBE_S = 10.0
+#: An instance that is dead answers after 1 s; behind a backlog a probe waits as users do. Where that takes longer than this, and
+#: meanwhile requests failed and none was answered, all instances are taken for dead: nobody else would tell.
+_PROBE_S = 5.0
 #: A probe meets any one of n instances: so many times n probes find a dead one 98 times of 100, and later ones find it then.
 _PROBES = 4
 _OPTIONS = (
@@ -177,13 +178,17 @@ class TritonActuator:
     def _look(self, target: str, changes: int) -> None:
         """Probe a model until an instance turns out to be dead, or all seem to live."""
         found = None
+        before = self._ended().get(target)
         try:
             request = probe.request(self._rendered(target))
             for _ in range(_PROBES * override.count(self._config(self._models[target]).result().config) if request is not None else 0):
                 found = self._probe(request)
                 if found is not None:
                     break
-        except (grpc.RpcError, RecsplitError, OSError, ValueError):  # away, or too busy to tell: the next failure asks again
+        except grpc.RpcError as error:  # away, or too busy to tell: the next failure asks again
+            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                found = _starved(before, self._ended().get(target))
+        except (RecsplitError, OSError, ValueError):
             pass
         with self._lock:
             self._busy.discard(target)
@@ -203,13 +208,19 @@ class TritonActuator:
 
     def _failed(self) -> dict[str, int]:
         """Requests that failed so far, by target; those of which the server tells nothing are left out."""
+        return {target: failed for target, (_, failed) in self._ended().items()}
+
+    def _ended(self) -> dict[str, tuple[int, int]]:
+        """Requests that were answered, and that failed, so far."""
         try:
             answer = self._stub.ModelStatistics(service_pb2.ModelStatisticsRequest(), timeout=_READ_S)
         except grpc.RpcError:
             return {}
-        by_model: dict[str, int] = {}
+        by_model: dict[str, tuple[int, int]] = {}
         for statistics in answer.model_stats:
-            by_model[statistics.name] = by_model.get(statistics.name, 0) + statistics.inference_stats.fail.count
+            answered, failed = by_model.get(statistics.name, (0, 0))
+            told = statistics.inference_stats
+            by_model[statistics.name] = answered + told.success.count, failed + told.fail.count
         return {target: by_model[model] for target, model in self._models.items() if model in by_model}
 
     def _config(self, model: str) -> Any:
@@ -229,3 +240,10 @@ class TritonActuator:
         if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"Triton did not end the load within {self._timeout_s:g} s; it may carry it out still"
         return " ".join((error.details() or str(error.code())).split())[:500]
+
+
+def _starved(before: tuple[int, int] | None, after: tuple[int, int] | None) -> str | None:
+    """Whether requests failed between two looks and none was answered, in words."""
+    if before is None or after is None or after[0] != before[0] or after[1] <= before[1]:
+        return None
+    return f"no request was answered for {_PROBE_S:g} s, and {after[1] - before[1]} failed"
