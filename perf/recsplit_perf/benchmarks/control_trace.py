@@ -8,6 +8,7 @@ misses can be compared at equal cost: those of another rule are interpolated bet
 
 import json
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -170,9 +171,10 @@ def forecasters(rates: Any, first: int) -> list[dict[str, Any]]:
     """Forecasters, errors and misses: alone and in the controller, and what the last maximum misses at the same cost."""
     tests = {name: Test(rates, first, Settings(busy_share=0.55), group, TARGET, BOUND_MS) for name, group in GROUPS.items()}
     pod = tests["pod"]
-    weights = Path("/tmp/control_trace.safetensors")
-    with progress("Training an LSTM"):
+    with progress("Training an LSTM"), tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "lstm.safetensors"
         weights.write_bytes(training.packed(training.train(pod.maxima()[:first], batch=256)))
+        named(f"lstm:{weights}")  # read once, and known from then on
     curves = {come: _last_max(rates, first, group) for come, group in GROUPS.items()}
     rows: list[dict[str, Any]] = []
     for name in ("last_max", "ewm", "holt", "seasonal", f"lstm:{weights}"):
