@@ -33,13 +33,13 @@ class Held:
 class Rates:
     """A model's rates. `maxima`: requests a second, the largest of each full period, oldest first. `period`, the number of the present
     period, began at `period` * period_s; `largest` is its largest rate so far. `expected`: the forecast made at its beginning. `queue`:
-    when how many requests waited, over the last seconds."""
+    when how many requests waited for how many instances, over the last seconds."""
 
     maxima: tuple[float, ...] = ()
     period: int | None = None
     largest: float | None = None
     expected: float | None = None
-    queue: tuple[tuple[float, float], ...] = ()
+    queue: tuple[tuple[float, float, int], ...] = ()
 
 
 @dataclass(frozen=True)

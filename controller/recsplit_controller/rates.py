@@ -41,11 +41,12 @@ def flow(settings: Settings, target: Target, before: Rates, observation: Observa
     if series.pending is not None and (not queue or at_s > queue[-1][0]):
         # By half a tick: a tick comes a little sooner or later than due.
         kept = [sample for sample in queue if sample[0] >= at_s - settings.window_s - settings.interval_s / 2]
-        queue = (*(kept or queue[-1:]), (at_s, series.pending))
+        queue = (*(kept or queue[-1:]), (at_s, series.pending, instances))
     growth, trend = _slope(queue[-2:], usual), _slope(queue, usual)
     ended = series.requests or 0.0
     if growth > 0:
-        now = max(ended, _most(series, instances, usual)) + growth
+        # Instances that are new had no part in what became of the queue since.
+        now = max(ended, _most(series, min(instances, queue[-2][2]), usual)) + growth
     else:
         now = max(0.0, ended + min(0.0, trend))
     steady = max(0.0, _whole(observation, ended) + trend, series.offered or 0.0)
@@ -57,11 +58,11 @@ def flow(settings: Settings, target: Target, before: Rates, observation: Observa
     return after, Flow(now, steady, (series.pending or 0.0) > usual, expected)
 
 
-def _slope(queue: tuple[tuple[float, float], ...], usual: float) -> float:
+def _slope(queue: tuple[tuple[float, float, int], ...], usual: float) -> float:
     """How many more (< 0: fewer) requests wait each second, beyond the usual."""
     if len(queue) < 2:
         return 0.0
-    (first_s, first), (last_s, last) = queue[0], queue[-1]
+    (first_s, first, _), (last_s, last, _) = queue[0], queue[-1]
     return (max(last, usual) - max(first, usual)) / (last_s - first_s)
 
 

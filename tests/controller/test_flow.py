@@ -76,3 +76,10 @@ def test_a_smaller_count_does_not_look_like_a_queue_that_went() -> None:
         for tick, count in enumerate([8, 8, 4, 2, 1, 1])
     ]
     assert all((one.now, one.steady) == (1.0, 1.0) for one in flows(seen))
+
+
+def test_instances_that_are_new_are_not_taken_for_ones_that_were_busy() -> None:
+    """The queue grew from 58 to 148 in 2 s while one instance of 40/s served it: 85/s came."""
+    series = [Series(requests=28.0, busy=0.7, pending=pending) for pending in (58.0, 148.0)]
+    seen = [Observation(1000.0 + 2 * tick, 1000.0, "shop", {"dense": series[tick]}, {"dense": (1, 4)[tick]}) for tick in range(2)]
+    assert flows(seen)[-1].now == pytest.approx(85)
