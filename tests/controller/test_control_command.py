@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from recsplit.commands.control import command
 from recsplit.serving import Server, serve
 from recsplit_controller.journal import sessions
+from recsplit_controller.policies import POLICIES
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -97,8 +100,8 @@ def test_one_decision_is_done_in_place_and_not_in_a_dry_run(run_recsplit: Run, l
 def test_it_ends_gently_and_its_journal_is_whole(light: Path, server: Server, tmp_path: Path, number: signal.Signals) -> None:
     file, journal = tmp_path / "settings.toml", tmp_path / "journal"
     file.write_text("interval_s = 0.2\n")
-    command = [sys.executable, "-m", "recsplit", "control", str(light), *where(server), "--settings", str(file), "--json"]
-    with subprocess.Popen([*command, "--journal", str(journal)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    line = [sys.executable, "-m", "recsplit", "control", str(light), *where(server), "--settings", str(file), "--json"]
+    with subprocess.Popen([*line, "--journal", str(journal)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         ticks = [json.loads(process.stdout.readline()) for _ in range(3)]
         process.send_signal(number)
@@ -111,8 +114,8 @@ def test_it_ends_gently_and_its_journal_is_whole(light: Path, server: Server, tm
 
 
 def test_a_second_controller_of_the_same_server_is_refused(run_recsplit: Run, light: Path, server: Server, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "recsplit", "control", str(light), *where(server), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as first:
+    line = [sys.executable, "-m", "recsplit", "control", str(light), *where(server), "--json"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as first:
         assert first.stdout is not None
         first.stdout.readline()
         second = run_recsplit("control", light, *where(server), "--once")
@@ -121,3 +124,10 @@ def test_a_second_controller_of_the_same_server_is_refused(run_recsplit: Run, li
     assert second.returncode == 1
     assert "another controller acts on" in second.stderr
     assert reading.returncode == 0, reading.stderr
+
+
+def test_the_policies_that_can_be_asked_for_are_those_there_are() -> None:
+    """The command has their names of its own, so that its help needs no import of the controller."""
+    (option,) = [each for each in command.params if each.name == "policy"]
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == list(POLICIES)
