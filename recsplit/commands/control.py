@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import os
 import signal
 import threading
 import time
@@ -117,6 +118,7 @@ def command(
         else:
             assert repository is not None
             ensemble, asked = _of_repository(repository, model, settings_file, policy, bound_ms)
+            asked = _with_budget(asked, grpc_url)
             actuator, held = _actuator(stack, repository, asked, grpc_url, control_key, dry_run=dry_run), None
         observer = _observer(prometheus_url, metrics_urls, ensemble, [target.model for target in asked.targets], asked.settings.window_s)
         stack.callback(observer.close)
@@ -135,6 +137,16 @@ def _of_repository(
     plan = find(repository, model).plan
     targets = of_plan(plan)
     return plan.name, _overruled(Asked(Settings(), targets) if file is None else read_settings(file, targets), policy, bound_ms)
+
+
+def _with_budget(asked: "Asked", grpc_url: str) -> "Asked":
+    """With a budget where none was given and the server is on this machine: as many instances as keep its cores busy, when each of
+    them is busy for `busy_share` of the time. Without one, models that compute would be given more instances than could ever help."""
+    settings, host = asked.settings, grpc_url.rpartition(":")[0]
+    if settings.cores is not None or host not in ("127.0.0.1", "localhost", "[::1]"):
+        return asked
+    cores = len(os.sched_getaffinity(0)) / settings.busy_share
+    return dataclasses.replace(asked, settings=dataclasses.replace(settings, cores=cores))
 
 
 def _overruled(asked: "Asked", policy: str | None, bound_ms: float | None) -> "Asked":

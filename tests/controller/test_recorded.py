@@ -1,13 +1,17 @@
 """One answer of Prometheus, read: what is unknown stays unknown."""
 
+import http.server
+import json
 import math
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsplit_controller.observation import Series
-from recsplit_controller.observe.recorded import observation
+from recsplit_controller.observe.prometheus import PrometheusObserver
+from recsplit_controller.observe.recorded import Standing, observation
 
 
 def sample(what: str, value: object, *, model: str | None = "shop_dense", now_s: float = 1000.0, **labels: str) -> object:
@@ -62,3 +66,33 @@ def test_whatever_the_values_nothing_unknown_becomes_a_number(values: list[tuple
         value = getattr(told, name)
         assert value is None or (math.isfinite(value) and (name, value) in values)
     assert seen.data_s is None or seen.data_s <= 50.0
+
+
+def test_an_answer_that_stands_still_grows_old() -> None:
+    first = Standing.after(None, 5.0, [sample("requests", "1", now_s=1000.0)])
+    assert first == Standing(5.0, 1000.0)
+    assert Standing.after(first, 7.0, [sample("requests", "1", now_s=1000.0)]) == first
+    assert Standing.after(first, 9.0, [sample("requests", "1", now_s=1004.0)]) == Standing(9.0, 1004.0)
+    assert Standing.after(first, 9.0, []) is None
+
+
+def test_an_observer_tells_the_age_of_a_frozen_answer() -> None:
+    """A cache between us and Prometheus, which can't be had here otherwise than by a server that says one thing."""
+    text = {"status": "success", "data": {"resultType": "vector", "result": [sample("data_s", "999"), sample("requests", "3")]}}
+
+    class Frozen(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(text).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Frozen) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        observer = PrometheusObserver(f"http://127.0.0.1:{server.server_port}", "shop", ["shop_dense"])
+        ages = [at_s - (observer.observe(at_s).data_s or 0.0) for at_s in (100.0, 105.0, 140.0)]
+        observer.close()
+        server.shutdown()
+    assert ages == [1.0, 6.0, 41.0]

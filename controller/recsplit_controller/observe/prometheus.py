@@ -1,5 +1,6 @@
 """Sees the servers through Prometheus and the rules that `recsplit render prometheus` writes: one query a tick."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from prometheus_api_client.prometheus_connect import PrometheusConnect
 
 from recsplit.errors import InputError
 from recsplit_controller.observation import Observation, Series
-from recsplit_controller.observe.recorded import observation, query
+from recsplit_controller.observe.recorded import Standing, observation, query
 from recsplit_controller.observe.waiting import Caller
 
 _WORDS = 200
@@ -36,13 +37,19 @@ class PrometheusObserver:
         # The next tick is the next trial: no retries here.
         self._client = PrometheusConnect(self._url, retry=urllib3.Retry(total=0))
         self._caller: Caller[Any] = Caller()
+        self._standing: Standing | None = None
 
     def observe(self, at_s: float) -> Observation:
         """What Prometheus has now."""
         deadline_s = time.monotonic() + self._timeout_s
         self._caller.begin(partial(self._client.custom_query, query(self._ensemble), timeout=math.ceil(self._timeout_s)))
         try:
-            return observation(at_s, self._ensemble, self._models, self._caller.answer(deadline_s))
+            result = self._caller.answer(deadline_s)
+            self._standing = Standing.after(self._standing, at_s, result)
+            seen = observation(at_s, self._ensemble, self._models, result)
+            if seen.data_s is None or self._standing is None:
+                return seen
+            return dataclasses.replace(seen, data_s=seen.data_s - (at_s - self._standing.since_s))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, PrometheusApiClientException, requests.RequestException) as error:
             words = f"{self._url}: {type(error).__name__}: {error}"
             problem = words if len(words) <= _WORDS else f"{words[:_WORDS]}..."

@@ -17,6 +17,22 @@ def query(ensemble: str) -> str:
     return f'{{__name__=~"{PREFIX}.+",ensemble="{ensemble}"}}'
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Since when (of our clock) answers carry one time of evaluation: an answer that stands still, out of a cache, is as old as that."""
+
+    since_s: float
+    evaluated_s: float
+
+    @classmethod
+    def after(cls, before: "Standing | None", at_s: float, result: object) -> "Standing | None":
+        """With the answer of now; None where it holds no series. Raises as `observation`."""
+        evaluated_s = max((now_s for _, _, now_s in _samples(result)), default=None)
+        if evaluated_s is None:
+            return None
+        return before if before is not None and evaluated_s <= before.evaluated_s else cls(at_s, evaluated_s)
+
+
 @dataclass
 class _Answer:
     """What was told: of each model its values and the age of its samples in seconds, and servers that are away."""

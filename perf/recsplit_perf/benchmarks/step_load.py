@@ -51,6 +51,7 @@ SETTINGS = {
     "period_s": 15.0,
     "busy_share": 0.6,
     "downscale_delay_s": 20.0,
+    "cores": 64,  # the heavy model waits, and takes none: this machine's own are no bound
 }
 #: Queries in the backlog of a step wait this long at most; the bound is far below.
 TIMEOUT_S = 120.0
