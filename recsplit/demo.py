@@ -4,13 +4,14 @@ Training and scoring happen here; everything after it is a command line that the
 of its own. Showing does not belong here.
 """
 
+import contextlib
 import importlib.util
 import json
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,11 @@ def served_command_lines(server: Server, folder: Path, *, seconds: float) -> dic
     }
 
 
+def control_command_line(server: Server, folder: Path) -> list[str]:
+    """The command that decides once, under load, how many instances there should be."""
+    return ["control", str(folder / REPOSITORY), "--metrics-url", server.metrics_url, "--grpc-url", server.grpc_url, "--once"]
+
+
 def report_command_line(folder: Path, *, seconds: float) -> list[str]:
     """The command that profiles the build, offers it a workload at five rates, and draws what came of it. Writes the workload."""
     with whole_file(folder / WORKLOAD) as file:
@@ -164,11 +170,26 @@ def run(arguments: Sequence[str], *, as_json: bool) -> Any:
 
     Raises RecsplitError where it fails; it has said why itself, on stderr.
     """
+    with begun(arguments, as_json=as_json) as ended:
+        return ended()
+
+
+@contextlib.contextmanager
+def begun(arguments: Sequence[str], *, as_json: bool) -> Iterator[Callable[[], Any]]:
+    """`run` beside something else: yields what waits for its end, and gives what `run` does. Killed where that isn't called."""
     command = [sys.executable, "-m", "recsplit", *arguments, *(["--json"] if as_json else [])]
-    done = subprocess.run(command, stdout=subprocess.PIPE if as_json else None, text=True, check=False)
-    if done.returncode != 0:
-        raise RecsplitError(f"`{typed(arguments)}` failed", hint="what it said is above")
-    return json.loads(done.stdout) if as_json else None
+
+    def ended() -> Any:
+        text, _ = process.communicate()
+        if process.returncode != 0:
+            raise RecsplitError(f"`{typed(arguments)}` failed", hint="what it said is above")
+        return json.loads(text) if as_json else None
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE if as_json else None, text=True) as process:
+        try:
+            yield ended
+        finally:
+            process.kill()
 
 
 def typed(arguments: Sequence[str]) -> str:

@@ -114,7 +114,7 @@ def _told(decision: Decision, share: Share | None, cores: float) -> Decision:
         return decision
     reason = decision.reason
     if share.count != decision.wanted:
-        reason += f"; {decision.wanted} would not fit into {cores:g} cores"
+        reason += f"; {decision.wanted} would not fit into {cores:.3g} cores"
     if share.threads is not None:
         reason += f"; of {share.threads} threads, for others need the cores"
     return dataclasses.replace(decision, wanted=share.count, threads=share.threads, reason=reason)

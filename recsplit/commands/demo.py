@@ -21,7 +21,7 @@ REPORT_S = 3.0
 @click.option("--seconds", type=click.FloatRange(0, 3600, min_open=True), default=10, show_default=True, help="How long the load lasts.")
 @json_option
 def command(movielens: bool, folder: Path, seconds: float, as_json: bool) -> None:
-    """Train a small DLRM, then inspect, build, serve, verify and load it, and write a report.
+    """Train a small DLRM, then inspect, build, serve, verify, load and control it, and write a report.
 
     It learns from a synthetic click log whose true click probabilities are known, so that the best reachable ranking is
     known too. Takes about three minutes on two cores and downloads nothing.
@@ -51,11 +51,17 @@ def command(movielens: bool, folder: Path, seconds: float, as_json: bool) -> Non
     with progress(f"Triton loads {repository}"):
         server = serve(repository, models=(demo.NAME,))
     with server:
-        for name, arguments in demo.served_command_lines(server, folder, seconds=seconds).items():
+        lines = demo.served_command_lines(server, folder, seconds=seconds)
+        _announce(demo.typed(lines["verify"]), as_json=as_json)
+        results["verify"] = demo.run(lines["verify"], as_json=True)
+        if not as_json:
+            show_differences(results["verify"])
+        _announce(f"{demo.typed(lines['perf'])} &", as_json=as_json)
+        with demo.begun(lines["perf"], as_json=True) as load_ended:
+            arguments = demo.control_command_line(server, folder)
             _announce(demo.typed(arguments), as_json=as_json)
-            results[name] = demo.run(arguments, as_json=True)
-            if name == "verify" and not as_json:
-                show_differences(results[name])
+            results["control"] = demo.run(arguments, as_json=as_json)
+            results["perf"] = load_ended()
         with progress(f"Asking the server about the {len(held_out):,} held-out impressions"):
             auc = demo.served_auc(server, held_out)
     arguments = demo.report_command_line(folder, seconds=REPORT_S)
@@ -63,7 +69,7 @@ def command(movielens: bool, folder: Path, seconds: float, as_json: bool) -> Non
     results["report"] = demo.run(arguments, as_json=as_json)
     summary = demo.summary(trained, folder, results["verify"], results["perf"], auc, time.monotonic() - start)
     if as_json:
-        show_json({**summary, **{name: results[name] for name in ("inspect", "build", "verify")}})
+        show_json({**summary, **{name: results[name] for name in ("inspect", "build", "verify", "control")}})
     else:
         _show(summary)
 
