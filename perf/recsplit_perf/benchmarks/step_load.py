@@ -48,9 +48,10 @@ SETTINGS = {
     "bound_ms": BOUND_MS,
     "percentile": PERCENT,
     "interval_s": 2.0,
-    "period_s": 15.0,
+    "period_s": 10.0,
     "busy_share": 0.6,
-    "downscale_delay_s": 20.0,
+    "downscale_delay_s": 10.0,  # and down by more than half at once: the way down is to be seen within the run
+    "step_down": 0.75,
     "cores": 64,  # the heavy model waits, and takes none: this machine's own are no bound
 }
 #: Queries in the backlog of a step wait this long at most; the bound is far below.
