@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on `arguments` (default: the process's) and return its exit code."""
     if arguments is None:
         _end_gently()
-        _collect_less()
+        collect_less()
         _open_closed_streams()
         if not _working_directory():
             return _show("the working directory is gone", hint="cd to a folder that exists", code=2)
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _collect_less() -> None:
+def collect_less() -> None:
     """Importing torch makes millions of objects that all stay: going through them again and again, and once more at the end, took
     a third of a small build's time."""
     gc.set_threshold(200_000, 20, 100)

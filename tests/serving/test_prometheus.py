@@ -16,11 +16,20 @@ from tests.kubernetes.prometheus import BINARY, TOOLS, Prometheus
 from tests.serving.conftest import processes
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build: the checkout's own repository has the configs only."""
+    folder = tmp_path_factory.mktemp("built") / "models"
+    command = [sys.executable, "-m", "recsplit", "build", "recsplit.zoo.tiny:dlrm", "-o", str(folder), "--name", "tiny"]
+    subprocess.run(command, check=True, capture_output=True, timeout=280)
+    return folder
+
+
 @pytest.fixture
-def served(repository: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+def served(tiny: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
     if BINARY is None:
         pytest.skip("prometheus is not installed (Debian's package of that name)")
-    command = [sys.executable, "-m", "recsplit", "serve", str(repository / "model_repository"), "--prometheus", "--json"]
+    command = [sys.executable, "-m", "recsplit", "serve", str(tiny), "--prometheus", "--json"]
     environment = os.environ | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:

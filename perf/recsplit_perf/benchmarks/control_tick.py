@@ -16,6 +16,7 @@ from typing import Any
 import click
 import numpy as np
 
+from recsplit.cli import collect_less
 from recsplit.commands.output import progress, show_table
 from recsplit_controller.decision import Action, Outcome
 from recsplit_controller.journal import Journal
@@ -99,6 +100,7 @@ class Made:
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
 def command(models: int, ticks: int, output: Path | None) -> None:
     """Processor time of a tick and memory over many of them, for each policy."""
+    collect_less()  # as `recsplit control` does: the many small objects of an answer set off collections of everything else
     origin = provenance()
     found = [
         measure(policy, models, ticks if policy == "utilization" else max(20, ticks // 10))
