@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recsplit.disk import whole_file
 from recsplit.errors import InputError
 from recsplit.strict import read_json
 
@@ -69,6 +70,5 @@ class Requests:
         text = json.dumps(
             {"schema": SCHEMA, "pid": os.getpid(), "parts": {name: dataclasses.asdict(known) for name, known in self.done.items()}}
         )
-        new = self.folder / f"{STATE}.new"
-        new.write_text(text, encoding="utf-8")
-        new.replace(self.folder / STATE)
+        with whole_file(self.folder / STATE) as file:
+            file.write(text.encode())

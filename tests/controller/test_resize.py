@@ -18,14 +18,11 @@ def test_no_query_fails_or_hangs_while_counts_change(light: Path) -> None:
 
 
 @pytest.mark.slow
-def test_in_tritons_own_way_a_backlog_holds_up_the_load_and_nothing_else(
-    light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resize, "WATCHED_S", 6.0)
+def test_in_tritons_own_way_a_backlog_holds_up_the_load_and_nothing_else(light: Path, tmp_path: Path) -> None:
     plan = find(light).plan
-    seen = resize.saturated(heavier(light, tmp_path / "heavy", plan.dense.name, 40.0), 8, resize.TRAP)
+    seen = resize.saturated(heavier(light, tmp_path / "heavy", plan.dense.name, 40.0), 8, resize.TRAP, watched_s=6.0)
     # The trap: the load call hangs, and the server tells the old count, though the new instances serve.
-    assert seen["load_hangs_after_s"] == resize.WATCHED_S
+    assert seen["load_hangs_after_s"] == 6.0
     assert seen["count_told_meanwhile"] == 1
     assert seen["rate_in_the_end"] > 1.5 * seen["rate_before"]
     # Survived: the other model changes meanwhile, nothing fails, and the load ends when the backlog does.
@@ -36,10 +33,9 @@ def test_in_tritons_own_way_a_backlog_holds_up_the_load_and_nothing_else(
 
 
 @pytest.mark.slow
-def test_a_backlog_holds_up_no_load_of_a_server_that_recsplit_started(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resize, "WATCHED_S", 6.0)
+def test_a_backlog_holds_up_no_load_of_a_server_that_recsplit_started(light: Path, tmp_path: Path) -> None:
     plan = find(light).plan
-    seen = resize.saturated(heavier(light, tmp_path / "heavy", plan.dense.name, 40.0), 8)
+    seen = resize.saturated(heavier(light, tmp_path / "heavy", plan.dense.name, 40.0), 8, watched_s=6.0)
     assert seen["load_hangs_after_s"] is None
     assert seen["count_told_meanwhile"] == 3
     assert seen["rate_in_the_end"] > 1.5 * seen["rate_before"]

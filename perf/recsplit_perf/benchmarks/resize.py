@@ -182,15 +182,16 @@ def resized(repository: Path, changes: int, clients: int) -> tuple[list[Seen], l
     return [seen(f"{changes} changes", asked, first, last, ready), seen("no changes", asked, last, end, still)], done
 
 
-def saturated(repository: Path, clients: int, *extra_args: str) -> dict[str, Any]:
-    """From one heavy instance to three while clients wait in line: what the rate does, and what the load call. `extra_args` of Triton."""
+def saturated(repository: Path, clients: int, *extra_args: str, watched_s: float = WATCHED_S) -> dict[str, Any]:
+    """From one heavy instance to three while clients wait in line: what the rate does, and what the load call, for `watched_s`.
+    `extra_args` of Triton."""
     plan = find(repository).plan
     with serve(repository, extra_args=extra_args) as server, acting(server, repository, plan) as actuator:
         with asking(server, plan, clients) as asked:
             asked.stop.wait(BEFORE_S)
             begun = time.monotonic()
             actuator.begin(Action("scale", plan.dense.name, 3, 0.0, "the benchmark's"))
-            asked.stop.wait(WATCHED_S)
+            asked.stop.wait(watched_s)
             hangs = not actuator.outcomes()
             told = actuator.counts()[plan.dense.name]
             other = ended(actuator, Action("scale", plan.embedding.name, 2, 0.0, "the benchmark's"), CHANGE_S)
@@ -203,7 +204,7 @@ def saturated(repository: Path, clients: int, *extra_args: str) -> dict[str, Any
         "rate_before": round(asked.rate(begun - 2, begun), 1),
         "rate_after_3_s": round(asked.rate(begun + 3, begun + 5), 1),
         "rate_in_the_end": round(asked.rate(now - 3, now), 1),
-        "load_hangs_after_s": WATCHED_S if hangs else None,
+        "load_hangs_after_s": watched_s if hangs else None,
         "count_told_meanwhile": told,
         "other_model_s": None if other is None else round(other.seconds, 2),
         "ends_without_load_s": round(ends_s, 2) if late is not None and late.error is None else None,
