@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recsplit.plan import UNKNOWN_IDS
-from recsplit.repository import find
+from recsplit.plan.plan import UNKNOWN_IDS
+from recsplit.repository.repository import find
 from tests.conftest import Run
 
 SPEC = "recsplit.zoo.tiny:dlrm"

@@ -1,6 +1,6 @@
 """A profile: what a build was measured to cost on one machine, and the straight lines through it.
 
-Frozen values and their JSON; recsplit_perf.profiling measures them. Latency is in ms and sizes in rows throughout. Every
+Frozen values and their JSON; recsplit_perf.profile.profiling measures them. Latency is in ms and sizes in rows throughout. Every
 curve keeps its raw samples, so that the simulator can draw from them and a reader can fit something else.
 """
 
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from recsplit.errors import InputError
-from recsplit.plan import Role
-from recsplit.strict import read_json
+from recsplit.plan.plan import Role
+from recsplit.plan.strict import read_json
 
 SCHEMA = 2
 
@@ -153,7 +153,7 @@ def read(path: Path) -> Profile:
 
 
 def from_json(text: str, *, origin: str = "profile.json") -> Profile:
-    """Read a profile strictly. Raises InputError as `recsplit.strict.read_json` does, and for a curve without points."""
+    """Read a profile strictly. Raises InputError as `recsplit.plan.strict.read_json` does, and for a curve without points."""
     profile = read_json(Profile, text, schema=SCHEMA, origin=origin, again="measure it again: recsplit profile DIR")
     curves = [profile.whole, *(found for part in profile.parts for found in (part.alone, part.contended, part.client) if found is not None)]
     for found in curves:

@@ -8,7 +8,7 @@ from recsplit.capacity.profile import Profile, fit
 from recsplit.capacity.service import LEAST_MS, Service, measured
 from recsplit.capacity.simulate import Cores, Floats, Pool
 from recsplit.errors import InputError
-from recsplit.plan import Role
+from recsplit.plan.plan import Role
 
 #: The pools outside the sub-models. They never wait for a free server.
 WIRE, WAKE_UPS = "wire", "wake-ups"

@@ -8,7 +8,7 @@
 
 `Client` may be shared by threads, `AsyncClient` belongs to one event loop. Both read the model's inputs from the server
 once, check a query against them before anything is sent, turn ragged inputs into rows that Triton can batch
-(recsplit.ragged), split a query that is larger than max_batch_size, and join the answers in order. Any Triton model
+(recsplit.plan.ragged), split a query that is larger than max_batch_size, and join the answers in order. Any Triton model
 can be asked; ragged inputs need an ensemble that `recsplit build` wrote.
 
 Errors: `InputError` for a query that doesn't fit the model, `UnknownIds` for ids outside their tables, `ServerError`

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from recsplit.client import query, signature, unknown
 from recsplit.client.failures import ServerError, server_error
 from recsplit.client.wire import CONCURRENT_SUBQUERIES, Array, AsyncConnection, Protocol, address
-from recsplit.plan import UNKNOWN_IDS
+from recsplit.plan.plan import UNKNOWN_IDS
 
 
 class AsyncClient:

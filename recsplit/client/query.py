@@ -11,8 +11,8 @@ from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
 from recsplit.client.signature import Signature
 from recsplit.errors import InputError
-from recsplit.plan import Bags, Tensor
-from recsplit.ragged import to_rows
+from recsplit.plan.plan import Bags, Tensor
+from recsplit.plan.ragged import to_rows
 
 Array = NDArray[Any]
 

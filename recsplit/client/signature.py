@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recsplit.errors import RecsplitError
-from recsplit.plan import Bags, Tensor
+from recsplit.plan.plan import Bags, Tensor
 
 #: The ensemble's parameter that tells a client about ragged inputs: JSON {"bags": [plan.Bags as an object, ...], ...}.
 CLIENT_PARAMETER = "recsplit.client"

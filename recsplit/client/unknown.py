@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.errors import InputError
-from recsplit.plan import UNKNOWN_IDS
+from recsplit.plan.plan import UNKNOWN_IDS
 
 OnUnknown = Literal["error", "mark"]
 

@@ -61,9 +61,9 @@ def command(
     their way, give the rows that were read instead, as an array rows/TABLE [rows, any]. A .json is live traffic, as
     Triton writes it with --trace-config triton,file=FILE.json, level=TIMESTAMPS and level=TENSORS.
     """
-    from recsplit.partition import access
-    from recsplit.partition.counting import Counter
-    from recsplit.repository import find
+    from recsplit.partition.access import access
+    from recsplit.partition.access.counting import Counter
+    from recsplit.repository.repository import find
 
     plan = find(repository, model).plan
     if sum(map(bool, (traces, law, workload, merge))) != 1:
@@ -86,8 +86,8 @@ def command(
     else:
         counter = Counter(plan)
         if traces:
-            from recsplit.partition.live import is_live
-            from recsplit.partition.traces import chunks
+            from recsplit.partition.access.live import is_live
+            from recsplit.partition.access.traces import chunks
 
             requests = 0
             for path in traces:
@@ -126,8 +126,8 @@ def command(
 
 
 def _write(path: Path, about: Any, tables: Any) -> None:
-    from recsplit.disk import whole_file
-    from recsplit.partition import access
+    from recsplit.disk.disk import whole_file
+    from recsplit.partition.access import access
 
     with whole_file(path) as file:
         access.write(file, about, tables)
@@ -154,7 +154,7 @@ def _summary(profile: Any) -> dict[str, Any]:
 
 def _plot(path: Path, profile: Any, tables: list[dict[str, Any]]) -> None:
     """Share of reads against share of rows, as the report draws it. Raises MissingExtra without matplotlib."""
-    from recsplit.disk import whole_file
+    from recsplit.disk.disk import whole_file
     from recsplit.errors import MissingExtra
 
     try:
@@ -202,9 +202,9 @@ def _draw(counter: Any, law: Any, rows: int, seed: int, advance: Callable[[int],
     """Count reads by clients whose ids follow the law: counts are drawn where that is quicker, else ids as `recsplit perf` sends them."""
     import numpy as np
 
-    from recsplit import samples
-    from recsplit.partition.counting import drawable
-    from recsplit.partition.traces import CHUNK
+    from recsplit.partition.access.counting import drawable
+    from recsplit.partition.access.traces import CHUNK
+    from recsplit.proof import samples
 
     plan, rng = counter.plan, np.random.default_rng(seed)
     if drawable(plan, rows):

@@ -9,8 +9,8 @@ from typing import Any, get_args
 import click
 
 from recsplit.commands.output import example, json_option, progress, show_json, show_table
-from recsplit.disk import size_text
-from recsplit.plan import Kind, Plan, Runtime, Shard
+from recsplit.disk.disk import size_text
+from recsplit.plan.plan import Kind, Plan, Runtime, Shard
 
 #: Segments of a shard that are told one by one.
 _MOST_SEGMENTS = 4
@@ -51,7 +51,7 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
 
     SOURCE is x.onnx, x.pt2 (torch.export.save) or package.module:factory, a callable that returns (module, example inputs).
     """
-    from recsplit.build import BuildSettings, build
+    from recsplit.building.build import BuildSettings, build
 
     form = None if bags == "auto" else bags
     wanted = BuildSettings(source=source, name=name or default_name(source), int32_ids=ids == "int32", bag_form=form, **settings)  # type: ignore[arg-type]

@@ -17,12 +17,12 @@ from recsplit.commands.output import example, json_option, show_json
 from recsplit.errors import InputError, RecsplitError
 
 if TYPE_CHECKING:
-    from recsplit_controller.actuator import Actuator
-    from recsplit_controller.leading import Renewed
-    from recsplit_controller.loop import Loop
-    from recsplit_controller.observer import Observer
-    from recsplit_controller.settings import Settings
-    from recsplit_controller.targets import Asked
+    from recsplit_controller.actuate.actuator import Actuator
+    from recsplit_controller.lease.leading import Renewed
+    from recsplit_controller.observe.observer import Observer
+    from recsplit_controller.shell.loop import Loop
+    from recsplit_controller.targets.targets import Asked
+    from recsplit_controller.values.settings import Settings
 
 POLICY_HELP = "utilization: how busy; latency: a percentile within --bound-ms; elasticrec: throughput of lookups, latency of the rest."
 SETTINGS_HELP = "Settings as TOML: their names at the top, and [targets.NAME] with minimum, maximum, cores, max_qps. docs/controller.md"
@@ -130,9 +130,9 @@ def _of_repository(
     repository: Path, model: str | None, file: Path | None, policy: str | None, bound_ms: float | None
 ) -> "tuple[str, Asked]":
     """The ensemble, and what is asked for of its sub-models. Raises InputError as `_overruled` does."""
-    from recsplit.repository import find
-    from recsplit_controller.settings import Settings
-    from recsplit_controller.targets import Asked, of_plan, read_settings
+    from recsplit.repository.repository import find
+    from recsplit_controller.targets.targets import Asked, of_plan, read_settings
+    from recsplit_controller.values.settings import Settings
 
     plan = find(repository, model).plan
     targets = of_plan(plan)
@@ -151,8 +151,8 @@ def _with_budget(asked: "Asked", grpc_url: str) -> "Asked":
 
 def _overruled(asked: "Asked", policy: str | None, bound_ms: float | None) -> "Asked":
     """What is asked for, with the options before the file. Raises InputError where it isn't enough for the policy."""
+    from recsplit_controller.core.policies import policy_of
     from recsplit_controller.forecast import named
-    from recsplit_controller.policies import policy_of
 
     settings = _with(asked.settings, policy, bound_ms)
     policy_of(settings)
@@ -182,7 +182,7 @@ def _actuator(
     from recsplit.serving.control_key import read_key
     from recsplit_controller.actuate.dry import DryActuator
     from recsplit_controller.actuate.triton import TritonActuator
-    from recsplit_controller.lease import FileLease
+    from recsplit_controller.lease.lease import FileLease
 
     if not dry_run:
         stack.enter_context(FileLease(grpc_url, f"recsplit control {repository}"))
@@ -206,12 +206,12 @@ def _run(
 ) -> None:
     """Run the loop, and show what it does."""
     from recsplit.commands.control_shown import Changes, Last, Lines, show_begin, show_tick
-    from recsplit_controller.health import Health, HealthServer
-    from recsplit_controller.journal import Journal
-    from recsplit_controller.leading import Leading
-    from recsplit_controller.logs import start_logs, stop_logs
-    from recsplit_controller.loop import Loop
-    from recsplit_controller.meters import Meters
+    from recsplit_controller.lease.leading import Leading
+    from recsplit_controller.shell.health import Health, HealthServer
+    from recsplit_controller.shell.journal import Journal
+    from recsplit_controller.shell.logs import start_logs, stop_logs
+    from recsplit_controller.shell.loop import Loop
+    from recsplit_controller.shell.meters import Meters
 
     settings, last = asked.settings, Last()
     meters = Meters(settings, asked.targets)
@@ -266,9 +266,9 @@ def _stopping(stack: contextlib.ExitStack) -> threading.Event:
 def _replay(path: Path, file: Path | None, policy: str | None, bound_ms: float | None, *, as_json: bool) -> None:
     """Decide a journal again, and tell. Raises RecsplitError where the same settings gave other decisions."""
     from recsplit.commands.control_shown import show_replay
-    from recsplit_controller.journal import latest
-    from recsplit_controller.replay import replay
-    from recsplit_controller.targets import read_settings
+    from recsplit_controller.shell.journal import latest
+    from recsplit_controller.shell.replay import replay
+    from recsplit_controller.targets.targets import read_settings
 
     session = latest(path)
     other = (file, policy, bound_ms) != (None, None, None)

@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recsplit_controller.actuator import Actuator
-    from recsplit_controller.targets import Asked
+    from recsplit_controller.actuate.actuator import Actuator
+    from recsplit_controller.targets.targets import Asked
 
 
 def shards(
     stack: contextlib.ExitStack, repository: Path, model: str | None, file: Path | None, folder: Path, *, dry_run: bool
 ) -> "tuple[str, Asked, Actuator]":
     """The ensemble, settings and targets, and who acts; the fleet's lease is held until `stack` ends. Raises InputError without a fleet."""
-    from recsplit.repository import find
+    from recsplit.repository.repository import find
     from recsplit_controller.actuate.dry import DryActuator
     from recsplit_controller.actuate.fleet import FleetActuator, room
-    from recsplit_controller.lease import FileLease
-    from recsplit_controller.settings import Settings
-    from recsplit_controller.targets import Asked, of_fleet, read_settings
+    from recsplit_controller.lease.lease import FileLease
+    from recsplit_controller.targets.targets import Asked, of_fleet, read_settings
+    from recsplit_controller.values.settings import Settings
 
     plan = find(repository, model).plan
     targets = of_fleet(plan, room(folder))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from recsplit.errors import InputError
 
 if TYPE_CHECKING:
-    from recsplit_controller.actuator import Actuator
-    from recsplit_controller.leading import Renewed
-    from recsplit_controller.targets import Asked
+    from recsplit_controller.actuate.actuator import Actuator
+    from recsplit_controller.lease.leading import Renewed
+    from recsplit_controller.targets.targets import Asked
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ def deployments(
     stack: contextlib.ExitStack, repository: Path | None, file: Path | None, namespace: str | None, lease: str, *, dry_run: bool
 ) -> Deployments:
     """Read the settings and open the cluster until `stack` ends. Raises InputError where they don't do, MissingExtra without kr8s."""
+    from recsplit_controller.actuate.cluster import Cluster
     from recsplit_controller.actuate.dry import DryActuator
     from recsplit_controller.actuate.kubernetes import KubernetesActuator
-    from recsplit_controller.cluster import Cluster
-    from recsplit_controller.lease_kubernetes import KubernetesLease
-    from recsplit_controller.replicas import read_replicas
+    from recsplit_controller.lease.lease_kubernetes import KubernetesLease
+    from recsplit_controller.targets.replicas import read_replicas
 
     if repository is not None:
         raise InputError("--kubernetes needs no DIR", hint="Deployments are named in --settings FILE.toml")

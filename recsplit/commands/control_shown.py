@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 import click
 
 from recsplit.commands.output import Cell, show_table
-from recsplit_controller.decision import Decision
-from recsplit_controller.journal import Session, to_line
-from recsplit_controller.loop import Part
-from recsplit_controller.record import Record
-from recsplit_controller.replay import Replay
-from recsplit_controller.settings import Settings, Target
+from recsplit_controller.shell.journal import Session, to_line
+from recsplit_controller.shell.loop import Part
+from recsplit_controller.shell.replay import Replay
+from recsplit_controller.values.decision import Decision
+from recsplit_controller.values.record import Record
+from recsplit_controller.values.settings import Settings, Target
 
 _COLUMNS = ("target", "runs", "wish", "wanted", "why")
 

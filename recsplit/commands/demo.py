@@ -8,7 +8,7 @@ import click
 
 from recsplit.commands.build import show_differences
 from recsplit.commands.output import example, json_option, progress, show_json, show_table
-from recsplit.disk import size_text
+from recsplit.disk.disk import size_text
 from recsplit.errors import InputError
 
 #: How long each rate of the report lasts.
@@ -26,7 +26,7 @@ def command(movielens: bool, folder: Path, seconds: float, as_json: bool) -> Non
     It learns from a synthetic click log whose true click probabilities are known, so that the best reachable ranking is
     known too. Takes about three minutes on two cores and downloads nothing.
     """
-    from recsplit import demo
+    from recsplit.demo import demo
     from recsplit.serving import serve
 
     start = time.monotonic()

@@ -10,8 +10,8 @@ from recsplit.commands.output import Cell, example, json_option, progress, refus
 from recsplit.errors import InputError
 
 if TYPE_CHECKING:
-    from recsplit_controller.forecast.backtest import Test
-    from recsplit_controller.play import Played
+    from recsplit_controller.simulated.backtest import Test
+    from recsplit_controller.simulated.play import Played
 
 #: What really came, told beforehand: no forecaster can do better.
 ORACLE = "oracle"
@@ -73,10 +73,10 @@ def command(
     the time of day after a day.
     """
     from recsplit_controller import forecast
-    from recsplit_controller.forecast import backtest
     from recsplit_controller.forecast import trace as traces
-    from recsplit_controller.plant import Group
-    from recsplit_controller.settings import Settings, Target
+    from recsplit_controller.simulated import backtest
+    from recsplit_controller.simulated.plant import Group
+    from recsplit_controller.values.settings import Settings, Target
 
     if train is not None:
         refuse_output(train)
@@ -144,7 +144,7 @@ def command(
 
 def _trained(test: "Test", path: Path) -> str:
     """Train on what comes before the test, write the weights, and return the forecaster's name."""
-    from recsplit.disk import whole_file
+    from recsplit.disk.disk import whole_file
     from recsplit_controller.forecast import training
 
     rounds = 30

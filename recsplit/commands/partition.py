@@ -9,7 +9,7 @@ import click
 
 from recsplit.commands.output import Cell, cell_text, example, json_option, progress, refuse_output, show_json, show_table
 from recsplit.commands.partition_settings import settings_of
-from recsplit.disk import size_text
+from recsplit.disk.disk import size_text
 from recsplit.errors import InputError
 
 #: Names of tables shown of a shard that holds many.
@@ -75,9 +75,10 @@ def command(
     With --update it keeps the shards of an older partition and moves only boundaries that pay for the copies within --hours. It then
     writes a second file beside FILE.json, FILE.access.npz, which holds the order of rows that the new partition follows.
     """
-    from recsplit.partition import access, algorithms
+    from recsplit.partition import algorithms
+    from recsplit.partition.access import access
     from recsplit.partition.heat import from_counts, vectors_per_row
-    from recsplit.repository import find
+    from recsplit.repository.repository import find
 
     plan = find(repository, model).plan
     profile = access.read(access_path)
@@ -143,8 +144,9 @@ def _update(
     as_json: bool,
 ) -> None:
     """--update: what the old partition is worth under the new heat, and the boundaries that pay."""
-    from recsplit.disk import whole_file
-    from recsplit.partition import access, drift, layout
+    from recsplit.disk.disk import whole_file
+    from recsplit.partition import drift, layout
+    from recsplit.partition.access import access
 
     old = layout.read(old_path)
     rows = {table.name: table.rows for table in plan.tables}
@@ -203,7 +205,7 @@ def _update(
 
 
 def _write(path: Path, partition: Any) -> None:
-    from recsplit.disk import whole_file
+    from recsplit.disk.disk import whole_file
     from recsplit.partition.layout import to_json
 
     with whole_file(path) as file:

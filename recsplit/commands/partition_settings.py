@@ -7,7 +7,7 @@ from typing import Any
 
 from recsplit.errors import InputError
 from recsplit.partition.cost import Settings
-from recsplit.plan import Plan
+from recsplit.plan.plan import Plan
 
 
 def settings_of(

@@ -14,7 +14,7 @@ from recsplit.commands import perf_compare, perf_search
 from recsplit.commands.output import example, json_option, progress, refuse_output, show_json, show_table
 
 if TYPE_CHECKING:
-    from recsplit.plan import Plan
+    from recsplit.plan.plan import Plan
 
 #: The load goes round these: enough that caches don't hold all their table rows, few enough to make in a moment.
 DISTINCT_QUERIES = 16
@@ -85,7 +85,7 @@ def run(
     """
     from recsplit.client.wire import address
     from recsplit.errors import InputError
-    from recsplit.repository import find
+    from recsplit.repository.repository import find
 
     plan = find(repository, model).plan
     if output is not None:
@@ -120,7 +120,7 @@ def _open_loop(
     import dataclasses
 
     from recsplit.capacity import arrivals, workload
-    from recsplit_perf import live, queries, runs
+    from recsplit_perf.traffic import live, queries, runs
 
     wanted = workload.read(path)
     if rate is not None:
@@ -180,11 +180,11 @@ def _closed_loop(
     """Keep the server busy, show how fast it answers."""
     import json
 
-    from recsplit import samples
-    from recsplit.disk import whole_file
+    from recsplit.disk.disk import whole_file
     from recsplit.errors import InputError
-    from recsplit_perf import load
+    from recsplit.proof import samples
     from recsplit_perf.machine import provenance
+    from recsplit_perf.traffic import load
 
     if batch > plan.max_batch_size:
         raise InputError(f"--batch is {batch}, and {plan.name!r} takes {plan.max_batch_size} rows at most", hint="choose a smaller --batch")

@@ -40,8 +40,8 @@ def command(
     """
     from recsplit.capacity.workload import read
     from recsplit.errors import InputError
-    from recsplit.repository import find
-    from recsplit_perf import data, perf_analyzer
+    from recsplit.repository.repository import find
+    from recsplit_perf.perf_analyzer import data, perf_analyzer
 
     plan = find(repository, model).plan
     if batch > plan.max_batch_size:

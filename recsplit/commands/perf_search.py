@@ -59,8 +59,8 @@ def command(
     from recsplit.capacity.workload import read
     from recsplit.client.wire import address
     from recsplit.errors import InputError, RecsplitError
-    from recsplit.repository import find
-    from recsplit_perf import live, queries
+    from recsplit.repository.repository import find
+    from recsplit_perf.traffic import live, queries
 
     plan = find(repository, model).plan
     wanted = read(workload)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from recsplit.commands.output import progress
-from recsplit.plan import Plan
+from recsplit.plan.plan import Plan
 
 Pages = Sequence[tuple[str | None, str]]
 _LOOK_S = 0.5
@@ -25,7 +25,7 @@ class Prepared:
 
 def prepare(repository: Path, models: Sequence[str]) -> Prepared:
     """Look for both. Raises InputError where there is no Prometheus, or not one build to watch."""
-    from recsplit.repository import find
+    from recsplit.repository.repository import find
     from recsplit.serving import prometheus
 
     return Prepared(prometheus.find(), find(repository, models[0] if models else None).plan)

@@ -46,11 +46,11 @@ def command(
     The controller reads the recorded series (recsplit control --prometheus URL). docs/monitoring.md says what each means. FOLDER can be
     rendered again; targets.json then stays as it is, unless --target is given.
     """
-    from recsplit import rendered_folder
     from recsplit.monitoring import names
     from recsplit.monitoring.rendering import FOLDER, TARGETS, render
     from recsplit.monitoring.watching import Scraped, Watching
-    from recsplit.repository import find
+    from recsplit.rendering import rendered_folder
+    from recsplit.repository.repository import find
 
     servers = []
     for target in targets or ("127.0.0.1:8002",):

@@ -13,14 +13,14 @@ from recsplit.commands.output import example, json_option, progress, refuse_outp
 from recsplit.errors import InputError
 
 if TYPE_CHECKING:
+    from recsplit.building.sharding import Wanted
     from recsplit.capacity.profile import Profile
     from recsplit.capacity.workload import Workload
-    from recsplit.plan import Plan
-    from recsplit.repository import Found
-    from recsplit.sharding import Wanted
+    from recsplit.plan.plan import Plan
+    from recsplit.repository.repository import Found
     from recsplit_perf.report import Section
     from recsplit_perf.report.figures import Point
-    from recsplit_perf.runs import Run
+    from recsplit_perf.traffic.runs import Run
 
 #: Where a sweep measures, in parts of the rate that the profile promises.
 SHARES = (0.2, 0.5, 0.7, 0.85, 0.95)
@@ -72,11 +72,11 @@ def command(
     """
     from recsplit.capacity import profile as profiles
     from recsplit.capacity.workload import read
-    from recsplit.disk import whole_file
-    from recsplit.repository import find
-    from recsplit_perf import runs as kept
+    from recsplit.disk.disk import whole_file
+    from recsplit.repository.repository import find
     from recsplit_perf.machine import provenance
     from recsplit_perf.report import contents, render
+    from recsplit_perf.traffic import runs as kept
 
     found = find(repository, model)
     plan = found.plan
@@ -125,7 +125,7 @@ def _control(journal: Path) -> "Section":
 
 def _given(partition: Path | None, access: Path | None, profiled: bool) -> "Wanted | None":
     """The partition to show. Raises InputError where something for it is missing."""
-    from recsplit import sharding
+    from recsplit.building import sharding
 
     if partition is None:
         if access is not None:
@@ -141,7 +141,7 @@ def _given(partition: Path | None, access: Path | None, profiled: bool) -> "Want
 def _shards(plan: "Plan", profile: "Profile", given: "Wanted", origin: "Mapping[str, Any]") -> "Section":
     """The whole model beside the partition's shards, on servers like this one."""
     from recsplit.partition import layout
-    from recsplit.partition.access import check
+    from recsplit.partition.access.access import check
     from recsplit.partition.accounting import Node
     from recsplit_perf.report import shards
 
@@ -160,8 +160,8 @@ def _shards(plan: "Plan", profile: "Profile", given: "Wanted", origin: "Mapping[
 def _profile(built: "Found", wanted: "Workload", folder: Path) -> "Profile":
     """Measure a profile with the workload's id law, and keep it."""
     from recsplit.capacity.profile import to_json
-    from recsplit.disk import whole_file
-    from recsplit_perf import profile_points, profiling
+    from recsplit.disk.disk import whole_file
+    from recsplit_perf.profile import profile_points, profiling
 
     steps = ROUNDS * len(profile_points.sizes(built.plan.max_batch_size))
     with progress(f"Profiling {built.plan.name}", total=steps) as advance:
@@ -173,7 +173,7 @@ def _profile(built: "Found", wanted: "Workload", folder: Path) -> "Profile":
 
 def _sweep(repository: Path, plan: "Plan", wanted: "Workload", profile: "Profile", seconds: float, folder: Path) -> "list[Run]":
     """Offer the workload at rising rates; each run is on disk as soon as it ends. An interrupted one ends the sweep."""
-    from recsplit_perf import live, queries, runs
+    from recsplit_perf.traffic import live, queries, runs
 
     most = _capacity(profile, wanted)
     found: list[Run] = []

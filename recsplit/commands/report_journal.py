@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from recsplit.errors import InputError
-from recsplit_controller import journal
-from recsplit_controller.decision import Action, Outcome
-from recsplit_controller.record import Record
-from recsplit_controller.settings import Settings
+from recsplit_controller.shell import journal
+from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.record import Record
+from recsplit_controller.values.settings import Settings
 from recsplit_perf.report import Section
 from recsplit_perf.report.control import Change, Line, Timeline
 from recsplit_perf.report.control import section as drawn

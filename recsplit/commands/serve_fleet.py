@@ -11,8 +11,8 @@ import click
 from recsplit.commands import prometheus_beside
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import InputError
-from recsplit.serving.fleet import Fleet, serve_fleet
-from recsplit.serving.placement import FRONT
+from recsplit.serving.fleet.fleet import Fleet, serve_fleet
+from recsplit.serving.fleet.placement import FRONT
 from recsplit.serving.sample import curl
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from recsplit.commands.output import Cell, example, json_option, progress, show_json, show_table
 from recsplit.errors import InputError
-from recsplit.plan import Role
+from recsplit.plan.plan import Role
 
 
 @click.command(

@@ -40,7 +40,7 @@ def command(
     Compares the source's outputs, the whole graph, the joined parts and, if asked, a running server, on the reference
     cases that the build recorded; exits with 1 if anything differs by more than its limit.
     """
-    from recsplit import proof
+    from recsplit.proof import proof
 
     if weights is not None and source is None:
         raise InputError("--weights goes with --source", hint="--source package.module:factory --weights x.safetensors")

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from recsplit.commands.output import example, json_option, show_json, show_table
-from recsplit.disk import size_text
+from recsplit.disk.disk import size_text
 
 
 @click.command(epilog=example("recsplit zoo --rows-scale 0.001", "recsplit build recsplit.zoo.deeprecsys:ncf -o /tmp/models"))
@@ -20,8 +20,8 @@ def command(rows_scale: float | None, as_json: bool) -> None:
     machine; lookups and widths stay. `recsplit build` makes a model at the scale in RECSPLIT_ZOO_ROWS_SCALE, which sets
     --rows-scale here too.
     """
-    from recsplit.zoo.catalogue import CATALOGUE
-    from recsplit.zoo.shapes import Published, checked
+    from recsplit.zoo.catalogue.catalogue import CATALOGUE
+    from recsplit.zoo.catalogue.shapes import Published, checked
 
     if rows_scale is not None:
         checked(rows_scale, "--rows-scale")

@@ -9,17 +9,19 @@ import onnx_ir.passes.common as passes
 from numpy.typing import NDArray
 
 from recsplit.errors import InputError
-from recsplit.graph import lower, measure, readings, rows
-from recsplit.graph.bags import BagForm, choose_form, ragged
+from recsplit.graph import measure
 from recsplit.graph.emit import Emit
-from recsplit.graph.find import Candidate, find, tables_of
+from recsplit.graph.find import readings, rows
+from recsplit.graph.find.find import Candidate, find, tables_of
 from recsplit.graph.flow import CONTROL, SEQUENCE, Array, part
-from recsplit.graph.fused import FusedTable, fuse, policy
-from recsplit.graph.lowering import Lowering, Part, mark_rows
-from recsplit.graph.pack import pack
-from recsplit.graph.stacked import restack
-from recsplit.plan import UNKNOWN_IDS, Bags, Lookup, PlainPooling
-from recsplit.ragged import bag_lengths
+from recsplit.graph.lower import lower
+from recsplit.graph.lower.bags import BagForm, choose_form, ragged
+from recsplit.graph.lower.fused import FusedTable, fuse, policy
+from recsplit.graph.lower.lowering import Lowering, Part, mark_rows
+from recsplit.graph.lower.pack import pack
+from recsplit.graph.lower.stacked import restack
+from recsplit.plan.plan import UNKNOWN_IDS, Bags, Lookup, PlainPooling
+from recsplit.plan.ragged import bag_lengths
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from recsplit.errors import RecsplitError
-from recsplit.repository import CONFIG, versions
-from recsplit.verify import REFERENCES_FILE, WHOLE_FILE
+from recsplit.proof.verify import REFERENCES_FILE, WHOLE_FILE
+from recsplit.repository.repository import CONFIG, versions
 
 #: Only `recsplit verify` reads these.
 _FOR_PROOF = frozenset({REFERENCES_FILE, WHOLE_FILE})

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from recsplit.errors import InputError
-from recsplit.plan import Plan, Shard
+from recsplit.plan.plan import Plan, Shard
 
 FRONT = "front"
 

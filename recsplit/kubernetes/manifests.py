@@ -10,13 +10,13 @@ from typing import Any
 import jinja2
 import yaml
 
-from recsplit import templating
 from recsplit.errors import InputError
 from recsplit.kubernetes import queries
 from recsplit.kubernetes.files import ModelFile, checksums
 from recsplit.kubernetes.groups import FRONT, Group, groups
 from recsplit.kubernetes.values import Front, Label, Overlay, Servers, ShardServers, Values, within
-from recsplit.plan import Plan
+from recsplit.plan.plan import Plan
+from recsplit.rendering import templating
 
 _TEMPLATES = Path(__file__).parent.parent / "templates" / "kubernetes"
 #: What a ConfigMap may hold, less room for its keys.

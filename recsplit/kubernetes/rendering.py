@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsplit import rendered_folder
 from recsplit.capacity.profile import Profile
+from recsplit.configs.remotes import bags_config, remote_config
 from recsplit.errors import InputError
 from recsplit.kubernetes import manifests
 from recsplit.kubernetes.check import check
@@ -14,9 +14,9 @@ from recsplit.kubernetes.groups import FRONT, groups
 from recsplit.kubernetes.sizing import first_values
 from recsplit.kubernetes.values import Values, read_values
 from recsplit.partition.layout import Partition
-from recsplit.remotes import bags_config, remote_config
-from recsplit.repository import CONFIG, Found
-from recsplit.serving.placement import has_bags
+from recsplit.rendering import rendered_folder
+from recsplit.repository.repository import CONFIG, Found
+from recsplit.serving.fleet.placement import has_bags
 
 VALUES = "values.yaml"
 FOLDER = rendered_folder.Kind(

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from recsplit.capacity.profile import Profile
+from recsplit.configs.remotes import Asking
 from recsplit.errors import InputError
 from recsplit.kubernetes.groups import Group, groups
 from recsplit.kubernetes.values import Delivery, Front, Label, Overlay, Prometheus, Servers, ShardServers, Values
 from recsplit.partition.layout import Partition
-from recsplit.plan import Plan, Shard
-from recsplit.remotes import Asking
+from recsplit.plan.plan import Plan, Shard
 
 LEAST_BYTES = 300_000_000
 #: A `remote` model's process: Python, numpy and gRPC.

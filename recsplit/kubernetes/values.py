@@ -13,9 +13,9 @@ from typing import Literal
 
 import yaml
 
+from recsplit.configs.remotes import Asking
 from recsplit.errors import InputError
-from recsplit.remotes import Asking
-from recsplit.strict import read
+from recsplit.plan.strict import read
 
 SCHEMA = 1
 

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from recsplit.errors import InputError, MissingExtra
 from recsplit.load.arrays import Array
-from recsplit.plan import Source
+from recsplit.plan.plan import Source
 
 __all__ = ["Loaded", "load"]
 

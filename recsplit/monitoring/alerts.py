@@ -9,7 +9,7 @@ from typing import Literal
 from recsplit.monitoring.names import ENSEMBLE, SLOW, UNATTRIBUTED, UP, recorded
 from recsplit.monitoring.rules import models
 from recsplit.monitoring.watching import Watching
-from recsplit.plan import Plan
+from recsplit.plan.plan import Plan
 
 #: Objectives of thirty days: so many queries are answered; in so much of the time the p95 is within the bound.
 ANSWERED, IN_TIME = 0.999, 0.99
@@ -133,7 +133,7 @@ def _servers(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
 
 
 def _controller() -> tuple[Alert, ...]:
-    """Of recsplit control's own metrics (recsplit_controller.meters); without a controller they never fire."""
+    """Of recsplit control's own metrics (recsplit_controller.shell.meters); without a controller they never fire."""
     return (
         Alert(
             "RecsplitControllerStalled",

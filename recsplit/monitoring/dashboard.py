@@ -10,7 +10,7 @@ from typing import Any
 
 from recsplit.monitoring.names import ENSEMBLE, UNATTRIBUTED, UP, recorded
 from recsplit.monitoring.watching import Watching
-from recsplit.plan import Plan
+from recsplit.plan.plan import Plan
 
 _SCHEMA_VERSION = 39  # Grafana 10 and later
 _COLUMNS, _HEIGHT = 24, 8

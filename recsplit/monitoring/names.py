@@ -1,10 +1,10 @@
 """What the recorded series are called: recsplit:<what>, each with a label `model` and, on all, `ensemble`.
 
-The controller's observation has fields of the same names (recsplit_controller.observation.Series); a test holds the two together.
+The controller's observation has fields of the same names (recsplit_controller.values.observation.Series); a test holds the two together.
 """
 
 PREFIX = "recsplit:"
-#: Of every model, over all its servers. Rates a second; see recsplit_controller.observation.Series for the meaning of each.
+#: Of every model, over all its servers. Rates a second; see recsplit_controller.values.observation.Series for the meaning of each.
 SERIES = (
     "requests",
     "rows",

@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-from recsplit import rendered_folder, templating
 from recsplit.monitoring import names
 from recsplit.monitoring.alerts import alerts
 from recsplit.monitoring.dashboard import dashboard
 from recsplit.monitoring.rules import recording_rules
 from recsplit.monitoring.watching import Scraped, Watching
-from recsplit.plan import Plan
+from recsplit.plan.plan import Plan
+from recsplit.rendering import rendered_folder, templating
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 CONFIG, RULES, ALERTS, DASHBOARD, TARGETS = "prometheus.yml", "rules.yml", "alerts.yml", "dashboard.json", "targets.json"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from recsplit.monitoring.names import DATA_S, ENSEMBLE, SLOW, UNATTRIBUTED, UP, recorded
 from recsplit.monitoring.watching import Watching
-from recsplit.plan import Plan
+from recsplit.plan.plan import Plan
 
 #: Per server and model, before they are summed. Not among the series that a controller asks for.
 _SERVER = "recsplit_server:"

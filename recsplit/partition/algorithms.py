@@ -16,7 +16,7 @@ from recsplit.partition.heat import Heat
 from recsplit.partition.layers import layers
 from recsplit.partition.layout import Partition, ShardLayout
 from recsplit.partition.programme import Solved, solve
-from recsplit.plan import Segment
+from recsplit.plan.plan import Segment
 
 Pieces = tuple[Piece, ...]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recsplit.capacity.profile import Fit
 from recsplit.errors import InputError
 from recsplit.partition.heat import Heat
-from recsplit.plan import Place
+from recsplit.plan.plan import Place
 
 Numbers = NDArray[np.float64]
 #: One shard's, or those of many at once.

@@ -14,11 +14,11 @@ import numpy as np
 
 from recsplit.errors import InputError
 from recsplit.partition import cost
-from recsplit.partition.access import WIDEST, Counts, order
+from recsplit.partition.access.access import WIDEST, Counts, order
 from recsplit.partition.cost import NOTHING, Load, Numbers, Settings
 from recsplit.partition.heat import POINTS, Heat, candidates, expected, read_before
 from recsplit.partition.layout import Partition, ShardLayout
-from recsplit.plan import Segment, Table
+from recsplit.plan.plan import Segment, Table
 
 #: Orders of a table's rows: by the old counts, by the old with the rows that have moved put right, by the new.
 Order = Literal["old", "mended", "new"]

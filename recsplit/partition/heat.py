@@ -11,8 +11,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from recsplit.partition.access import Counts
-from recsplit.plan import Plan, Table
+from recsplit.partition.access.access import Counts
+from recsplit.plan.plan import Plan, Table
 
 #: Candidate cut points of a table, unless told otherwise.
 POINTS = 400

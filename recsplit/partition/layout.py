@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsplit.errors import InputError
-from recsplit.plan import Place, Segment
-from recsplit.strict import read_json
+from recsplit.plan.plan import Place, Segment
+from recsplit.plan.strict import read_json
 
 SCHEMA = 1
 

@@ -9,10 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from recsplit.zoo.catalogue import DIEN_STATE, DIEN_STEPS, DIN_BEHAVIOURS
+from recsplit.zoo.catalogue.catalogue import DIEN_STATE, DIEN_STEPS, DIN_BEHAVIOURS
+from recsplit.zoo.catalogue.published import Bags, Factory, GroupedLinear, PublishedDLRM, made
+from recsplit.zoo.catalogue.shapes import Published
 from recsplit.zoo.layers import Model, mlp
-from recsplit.zoo.published import Bags, Factory, GroupedLinear, PublishedDLRM, made
-from recsplit.zoo.shapes import Published
 
 
 class NCF(nn.Module):

@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from recsplit.zoo.catalogue.published import Factory, PublishedDLRM, made
 from recsplit.zoo.layers import Model
-from recsplit.zoo.published import Factory, PublishedDLRM, made
 
 
 def _facebook(name: str, *, rows_scale: float | None = None, batch: int = 4, seed: int = 0) -> Model:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from recsplit.cli import main
-from tests.bad_input import models
 from tests.bad_input.kinds import Answer, Kind, contents, read
+from tests.bad_input.models import models
 
 Refused = Callable[[Kind], Answer]
 

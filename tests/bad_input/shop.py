@@ -16,7 +16,7 @@ from recsplit.cli import main
 from recsplit.client import Client
 from recsplit.errors import RecsplitError
 from recsplit.serving import Server, serve
-from tests.bad_input import models
+from tests.bad_input.models import models
 from tests.serving.conftest import stubs
 
 LIMIT = 8  # max_batch_size

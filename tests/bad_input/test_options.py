@@ -6,7 +6,7 @@ import pytest
 
 from tests.bad_input.conftest import Refused
 from tests.bad_input.kinds import Kind, nothing
-from tests.bad_input.models import Make
+from tests.bad_input.models.models import Make
 
 MANY = 10**12
 OURS = Path(__file__).parents[2] / "templates" / "triton"

@@ -10,7 +10,7 @@ import torch
 
 from tests.bad_input.conftest import Refused
 from tests.bad_input.kinds import Kind, nothing
-from tests.bad_input.models import from_file
+from tests.bad_input.models.models import from_file
 
 
 def good(path: Path) -> Path:

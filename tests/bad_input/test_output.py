@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from recsplit.cli import main
-from recsplit.repository import find
-from recsplit.staging import staging
-from tests.bad_input import models
+from recsplit.repository.repository import find
+from recsplit.repository.staging import staging
 from tests.bad_input.conftest import Refused
 from tests.bad_input.kinds import Kind, contents, nothing, read
-from tests.bad_input.models import Make
+from tests.bad_input.models import models
+from tests.bad_input.models.models import Make
 
 MOUNTS = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
 

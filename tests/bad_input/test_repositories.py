@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.bad_input import models
 from tests.bad_input.conftest import Refused
 from tests.bad_input.kinds import Kind
-from tests.bad_input.models import Make
+from tests.bad_input.models import models
+from tests.bad_input.models.models import Make
 
 PLAN = "shop/1/plan.json"
 AGAIN = "is the file whole? if not, build the model again"

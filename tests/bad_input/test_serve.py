@@ -8,7 +8,7 @@ import pytest
 
 from tests.bad_input.conftest import Refused
 from tests.bad_input.kinds import Kind
-from tests.bad_input.models import Make
+from tests.bad_input.models.models import Make
 from tests.bad_input.test_repositories import TABLES, changed, cut, of_two_builds, removed
 from tests.serving.conftest import processes
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx
 
-from recsplit.build import BuildSettings, Built, build
+from recsplit.building.build import BuildSettings, Built, build
 from tests.graph.small import Array, proto
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsplit.partition import access, layout
-from recsplit.plan import Segment
+from recsplit.partition import layout
+from recsplit.partition.access import access
+from recsplit.plan.plan import Segment
 
 
 def partition(shards: Sequence[Sequence[Segment]], *, profile: Path | None = None) -> layout.Partition:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsplit import proof
 from recsplit.errors import InputError, RecsplitError
-from recsplit.plan import UNKNOWN_IDS
-from recsplit.repository import find
+from recsplit.plan.plan import UNKNOWN_IDS
+from recsplit.proof import proof
+from recsplit.repository.repository import find
 from tests.build.onnx_models import build_of, built
 from tests.graph.small import Array, table
 

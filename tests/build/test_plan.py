@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsplit.errors import InputError
-from recsplit.plan import SCHEMA, Plan, from_json, to_json
-from tests.render.plans import shop
+from recsplit.plan.plan import SCHEMA, Plan, from_json, to_json
+from tests.configs.plans import shop
 
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 PLANS = st.builds(Plan, schema=st.just(SCHEMA))

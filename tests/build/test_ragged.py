@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from recsplit.errors import InputError
-from recsplit.plan import Bags
-from recsplit.ragged import from_rows, source_inputs, to_rows
+from recsplit.plan.plan import Bags
+from recsplit.plan.ragged import from_rows, source_inputs, to_rows
 
 Array = NDArray[Any]
 OFFSETS = Bags("values", "lengths", None, ("f",), "values", "offsets", None, None, None, include_last_offset=False)

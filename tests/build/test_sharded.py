@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsplit import proof
-from recsplit.build import Built
+from recsplit.building.build import Built
 from recsplit.client import Client
 from recsplit.errors import InputError, RecsplitError
-from recsplit.partition import access, layout
-from recsplit.parts import MODEL_FILE, joined, session
-from recsplit.plan import Segment, Shard
-from recsplit.repository import find
+from recsplit.partition import layout
+from recsplit.partition.access import access
+from recsplit.plan.plan import Segment, Shard
+from recsplit.proof import proof
+from recsplit.proof.parts import MODEL_FILE, joined, session
+from recsplit.repository.repository import find
 from recsplit.serving import serve
 from tests.build.onnx_models import build_of, built, onnx_file
 from tests.build.partitions import partition, partition_file, profile_file

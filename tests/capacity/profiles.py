@@ -1,7 +1,7 @@
 """A small made-up profile."""
 
 from recsplit.capacity.profile import PartProfile, Profile, curve
-from recsplit.plan import Role
+from recsplit.plan.plan import Role
 
 X = (1, 8, 64)
 LINES: dict[Role, tuple[float, float]] = {"embedding": (0.4, 0.02), "shard": (0.2, 0.01), "dense": (0.3, 0.01)}

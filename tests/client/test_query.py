@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from recsplit.client import query
 from recsplit.client.signature import Signature, read
 from recsplit.errors import InputError, RecsplitError
-from recsplit.plan import Bags, Tensor
-from recsplit.ragged import from_rows
+from recsplit.plan.plan import Bags, Tensor
+from recsplit.plan.ragged import from_rows
 
 PLAIN = Signature("plain", 8, (Tensor("x", "FP32", (3,)), Tensor("ids", "INT64", (2,))), frozenset(), ("score",), (), ())
 

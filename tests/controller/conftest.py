@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from recsplit.plan import Plan
-from recsplit.repository import find
+from recsplit.plan.plan import Plan
+from recsplit.repository.repository import find
 from recsplit.serving import Server, serve
-from recsplit_perf.heavier import heavier
-from tests.controller import faults
+from recsplit_perf.processes.heavier import heavier
+from tests.controller.faults import faults
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ for name in ("torch", "onnx", "onnx_ir", "onnxruntime", "jinja2", "safetensors",
     sys.modules[name] = None
 from pathlib import Path
 from recsplit.cli import main
-import recsplit_controller.actuate.kubernetes, recsplit_controller.actuate.triton, recsplit_controller.cluster
-import recsplit_controller.observe.prometheus, recsplit_controller.observe.scrape, recsplit_controller.replay
+import recsplit_controller.actuate.kubernetes, recsplit_controller.actuate.triton, recsplit_controller.actuate.cluster
+import recsplit_controller.observe.prometheus, recsplit_controller.observe.scrape, recsplit_controller.shell.replay
 main()
 """
 

@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from recsplit.commands.control import command
+from recsplit_controller.actuate.cluster import Cluster
 from recsplit_controller.actuate.kubernetes import KubernetesActuator
-from recsplit_controller.cluster import Cluster
-from recsplit_controller.decision import Action
-from recsplit_controller.lease_kubernetes import KubernetesLease
-from recsplit_controller.replicas import read_replicas
-from tests.controller.fake_cluster import kubeconfig, running
-from tests.controller.test_kubernetes_actuator import done
+from recsplit_controller.lease.lease_kubernetes import KubernetesLease
+from recsplit_controller.targets.replicas import read_replicas
+from recsplit_controller.values.decision import Action
+from tests.controller.actuate.fake_cluster import kubeconfig, running
+from tests.controller.actuate.test_kubernetes_actuator import done
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "controller" / "manifests"

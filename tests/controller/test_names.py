@@ -3,7 +3,7 @@
 import dataclasses
 
 from recsplit.monitoring import names
-from recsplit_controller.observation import Series
+from recsplit_controller.values.observation import Series
 
 
 def test_every_recorded_series_is_a_field_of_the_observation_s() -> None:

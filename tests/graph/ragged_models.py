@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from recsplit import ragged
+from recsplit.plan import ragged
 from tests.graph.small import Array, Feeds, Small, small, table
 
 ROWS, DIM = 50, 8

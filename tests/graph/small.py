@@ -20,7 +20,7 @@ from onnx import numpy_helper, parser
 
 from recsplit.graph.cut import Cut, cut
 from recsplit.load.normalize import normalize
-from recsplit.plan import UNKNOWN_IDS
+from recsplit.plan.plan import UNKNOWN_IDS
 from tests.load.reference import evaluate
 
 Array = NDArray[Any]

@@ -6,8 +6,8 @@ import pytest
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.cut import cut
-from recsplit.graph.fused import PAGE
-from recsplit.plan import UNKNOWN_IDS
+from recsplit.graph.lower.fused import PAGE
+from recsplit.plan.plan import UNKNOWN_IDS
 from tests.graph.small import Small, agrees, feeds_for, filled, loaded, proto, small, table, tables_in
 
 T, W = table(50, 8), table(8, 1)

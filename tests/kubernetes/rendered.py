@@ -8,8 +8,8 @@ from recsplit.kubernetes.files import ModelFile
 from recsplit.kubernetes.groups import groups
 from recsplit.kubernetes.sizing import first_values
 from recsplit.kubernetes.values import Values
-from recsplit.plan import Place, Plan, Segment, Shard, Submodel
-from tests.render.plans import shop
+from recsplit.plan.plan import Place, Plan, Segment, Shard, Submodel
+from tests.configs.plans import shop
 
 #: The build of `sharded`, as names and labels have it.
 BUILD = "0f5e0f5e"

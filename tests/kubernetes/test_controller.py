@@ -7,11 +7,11 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
-from recsplit import rendered_folder
 from recsplit.kubernetes.manifests import render
 from recsplit.kubernetes.rendering import FOLDER
-from recsplit_controller.policies import policy_of
-from recsplit_controller.replicas import read_replicas
+from recsplit.rendering import rendered_folder
+from recsplit_controller.core.policies import policy_of
+from recsplit_controller.targets.replicas import read_replicas
 from tests.kubernetes.rendered import BACKEND, files_of, sharded, values_of
 from tests.kubernetes.test_kustomize import built, named
 from tests.kubernetes.test_manifests import OTHERS, VERSIONS

@@ -9,10 +9,10 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from recsplit import rendered_folder
 from recsplit.kubernetes.check import objects, problems
 from recsplit.kubernetes.manifests import render
 from recsplit.kubernetes.rendering import FOLDER
+from recsplit.rendering import rendered_folder
 from tests.kubernetes.rendered import BACKEND, BUILD, files_of, sharded, values_of
 from tests.kubernetes.test_manifests import OTHERS, VERSIONS
 

@@ -14,10 +14,10 @@ from recsplit.errors import InputError, RecsplitError
 from recsplit.kubernetes.check import check, objects
 from recsplit.kubernetes.manifests import addresses, render
 from recsplit.kubernetes.values import Delivery, Values
-from recsplit.plan import Place, Plan
+from recsplit.plan.plan import Place, Plan
+from tests.configs.plans import shop
+from tests.configs.test_any_plan import plans
 from tests.kubernetes.rendered import BACKEND, BUILD, files_of, partitioned, sharded, values_of
-from tests.render.plans import shop
-from tests.render.test_any_plan import plans
 
 #: The last three minor versions, and the kinds that are not Kubernetes' own.
 VERSIONS = ("1.35", "1.36", "1.37")

@@ -13,7 +13,7 @@ import pytest
 
 from recsplit.monitoring.rendering import render
 from recsplit.monitoring.watching import Watching
-from recsplit.plan import Plan
+from recsplit.plan.plan import Plan
 from tests.kubernetes.prometheus import TOOLS
 
 BINARY = shutil.which("promtool", path=f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}")

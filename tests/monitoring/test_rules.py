@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from recsplit.monitoring.watching import Scraped, Watching
-from recsplit.plan import Plan
-from recsplit.repository import find
+from recsplit.plan.plan import Plan
+from recsplit.repository.repository import find
 from tests.monitoring.promtool import Case, Series, needs_promtool, run, write
 
 pytestmark = needs_promtool

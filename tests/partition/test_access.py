@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from recsplit import samples
 from recsplit.capacity.ids import Zipf
 from recsplit.errors import InputError
-from recsplit.partition import access, traces
-from recsplit.partition.access import About, AccessProfile, Counts
-from recsplit.partition.counting import Counter, drawable
-from recsplit.plan import Lookup, Plan, Table, Tensor
-from tests.render.plans import shop
+from recsplit.partition.access import access, traces
+from recsplit.partition.access.access import About, AccessProfile, Counts
+from recsplit.partition.access.counting import Counter, drawable
+from recsplit.plan.plan import Lookup, Plan, Table, Tensor
+from recsplit.proof import samples
+from tests.configs.plans import shop
 
 COUNTS = arrays.arrays(np.uint32, st.integers(1, 60), elements=st.integers(0, 5) | st.integers(2**32 - 3, 2**32 - 1))
 

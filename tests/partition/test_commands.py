@@ -10,7 +10,8 @@ from recsplit.capacity.profile import to_json as profile_json
 from recsplit.cli import main
 from recsplit.client import Client
 from recsplit.commands import partition
-from recsplit.partition import access, algorithms, layout
+from recsplit.partition import algorithms, layout
+from recsplit.partition.access import access
 from recsplit.serving import serve
 from tests.capacity.profiles import small
 

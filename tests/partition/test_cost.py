@@ -15,7 +15,7 @@ from recsplit.partition.cost import Bound, Front, Load, Piece, Prices, Settings
 from recsplit.partition.heat import Heat
 from recsplit.partition.layout import Partition
 from recsplit.partition.programme import solve
-from recsplit.plan import Table
+from recsplit.plan.plan import Table
 
 ROWS = 20_000_000
 

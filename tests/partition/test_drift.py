@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from recsplit.capacity.profile import Fit
 from recsplit.errors import InputError
 from recsplit.partition import algorithms, drift, heat
-from recsplit.partition.access import Counts, order
+from recsplit.partition.access.access import Counts, order
 from recsplit.partition.cost import Bound, Front, Prices, Settings
 from recsplit.partition.drift import Pay
 from recsplit.partition.layout import Partition, ShardLayout, check
-from recsplit.plan import Segment, Table
+from recsplit.plan.plan import Segment, Table
 
 ROW_BYTES = 32
 

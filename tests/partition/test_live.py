@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from recsplit.errors import InputError
-from recsplit.partition import live, traces
-from recsplit.partition.counting import Counter
+from recsplit.partition.access import live, traces
+from recsplit.partition.access.counting import Counter
 from tests.partition.test_access import plain
 
 

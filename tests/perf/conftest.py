@@ -9,7 +9,7 @@ import pytest
 
 from recsplit.commands.output import progress
 from recsplit.serving import Server, serve
-from recsplit_perf import perf_analyzer
+from recsplit_perf.perf_analyzer import perf_analyzer
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from recsplit.errors import InputError
-from recsplit_perf import compare, runs
+from recsplit_perf import compare
+from recsplit_perf.traffic import runs
 from tests.perf.workloads import made
 
 

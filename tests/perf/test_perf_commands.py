@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recsplit.serving import Server
-from recsplit_perf import runs
+from recsplit_perf.traffic import runs
 from tests.conftest import Run
 from tests.perf.workloads import TOML
 

@@ -13,12 +13,13 @@ import pytest
 
 from recsplit.capacity.profile import Profile, from_json
 from recsplit.errors import RecsplitError
-from recsplit.repository import find
+from recsplit.repository.repository import find
 from recsplit.serving import Server
-from recsplit_perf import processes, profile_points, profiling
-from recsplit_perf.neighbour import neighbour
-from recsplit_perf.queries import request
-from recsplit_perf.wire import Wire
+from recsplit_perf.processes import processes
+from recsplit_perf.profile import profile_points, profiling
+from recsplit_perf.profile.neighbour import neighbour
+from recsplit_perf.traffic.queries import request
+from recsplit_perf.traffic.wire import Wire
 from tests.conftest import Run
 
 

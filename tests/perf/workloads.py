@@ -6,7 +6,7 @@ import numpy as np
 
 from recsplit.capacity import arrivals, sizes
 from recsplit.capacity.workload import Bound, Workload
-from recsplit_perf.runs import Run
+from recsplit_perf.traffic.runs import Run
 
 SMALL = Workload("small", Bound(50.0, 95.0), sizes.Uniform(1, 9), arrivals.Constant(100.0))
 

@@ -109,7 +109,7 @@ def test_the_default_install_needs_no_extra_to_say_what_it_does(wheel: Path, tmp
     names = run(folder / "python", "-c", "from recsplit.cli import COMMANDS; print(*COMMANDS)", cwd=tmp_path).split()
     for name in names:
         assert "Usage: recsplit" in run(folder / "recsplit", name, "--help", cwd=tmp_path)
-    run(folder / "python", "-c", "import recsplit_controller, recsplit_perf, recsplit.client, recsplit.render", cwd=tmp_path)
+    run(folder / "python", "-c", "import recsplit_controller, recsplit_perf, recsplit.client, recsplit.configs.render", cwd=tmp_path)
     factory = subprocess.run(
         [folder / "recsplit", "inspect", "recsplit.zoo.tiny:dlrm"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from recsplit.graph.csr import CsrTable, bags_model
-from recsplit.plan import Lookup, Plan, Range, Reading, Segment, Shard, Source, Submodel, Table, Tensor, to_json
+from recsplit.graph.shards.csr import CsrTable, bags_model
+from recsplit.plan.plan import Lookup, Plan, Range, Reading, Segment, Shard, Source, Submodel, Table, Tensor, to_json
 from tests.serving.handmade import config, tensor
 
 NAME = "shop"

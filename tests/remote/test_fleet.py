@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from recsplit.client import Client
 from recsplit.client.failures import ServerError
-from recsplit.remotes import Asking
-from recsplit.serving.fleet import Fleet, serve_fleet
-from recsplit.serving.fleet_member import Member
+from recsplit.configs.remotes import Asking
+from recsplit.serving.fleet.fleet import Fleet, serve_fleet
+from recsplit.serving.fleet.fleet_member import Member
 from tests.remote import sharded
 from tests.serving.conftest import leftovers, stubs
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from recsplit.commands.serve_fleet import read_replicas
+from recsplit.configs.remotes import Asking
 from recsplit.errors import InputError
-from recsplit.plan import Plan
-from recsplit.remotes import Asking
-from recsplit.serving.placement import Part, parts, write_front, write_shard
+from recsplit.plan.plan import Plan
+from recsplit.serving.fleet.placement import Part, parts, write_front, write_shard
 from tests.conftest import Run
 from tests.remote import sharded
 from tests.serving import handmade

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsplit_perf.started import started
+from recsplit_perf.processes.started import started
 from tests.conftest import Run
 from tests.remote import sharded
 from tests.remote.test_fleet import COLD, HOT, Load

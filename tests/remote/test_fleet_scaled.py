@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
+from recsplit.configs.remotes import Asking
 from recsplit.errors import InputError
-from recsplit.remotes import Asking
-from recsplit.serving.fleet import Fleet, serve_fleet
-from recsplit.serving.fleet_member import Member
+from recsplit.serving.fleet.fleet import Fleet, serve_fleet
+from recsplit.serving.fleet.fleet_member import Member
 from recsplit_controller.actuate.fleet import FleetActuator
-from recsplit_controller.decision import Action, Outcome
-from recsplit_controller.settings import Target
+from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.settings import Target
 from tests.remote import sharded
 from tests.remote.test_fleet import COLD, HOT, Load
 

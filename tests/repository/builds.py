@@ -9,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+from recsplit.configs.render import render
 from recsplit.errors import RecsplitError
-from recsplit.plan import to_json
-from recsplit.render import render
-from recsplit.repository import find
-from recsplit.staging import Stage, staging
-from tests.render.plans import shop
+from recsplit.plan.plan import to_json
+from recsplit.repository.repository import find
+from recsplit.repository.staging import Stage, staging
+from tests.configs.plans import shop
 
 
 def fill(stage: Stage, build: str) -> None:

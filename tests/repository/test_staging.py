@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from recsplit import disk
+from recsplit.configs.render import render
+from recsplit.disk import disk
 from recsplit.errors import InputError, RecsplitError
-from recsplit.render import render
-from recsplit.repository import find
-from recsplit.staging import Stage, staging
-from tests.render.plans import shop
+from recsplit.repository.repository import find
+from recsplit.repository.staging import Stage, staging
+from tests.configs.plans import shop
 from tests.repository.builds import build, contents, fill
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
@@ -141,7 +141,7 @@ def test_shards_that_the_new_build_lacks_go_and_come_back_where_it_is_interrupte
 def exchanging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Both ways of moving in: the kernel's exchange, and two renames where a file system doesn't offer it."""
     if not request.param:
-        monkeypatch.setattr("recsplit.staging.exchange", lambda *_: False)
+        monkeypatch.setattr("recsplit.repository.staging.exchange", lambda *_: False)
     return bool(request.param)
 
 
@@ -371,7 +371,7 @@ def test_an_exchange_that_fails_raises(tmp_path: Path) -> None:
 def test_a_build_that_is_terminated_by_ctrl_c_cleans_up(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from recsplit.staging import staging
+from recsplit.repository.staging import staging
 from tests.repository.builds import fill
 with staging(Path({str(tmp_path)!r}) / "models", "shop") as stage:
     fill(stage, "a")

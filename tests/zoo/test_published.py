@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from recsplit.errors import InputError
 from recsplit.load.factory import call
 from recsplit.zoo import deeprecsys, elasticrec
-from recsplit.zoo.catalogue import CATALOGUE
+from recsplit.zoo.catalogue.catalogue import CATALOGUE
+from recsplit.zoo.catalogue.published import GroupedLinear
+from recsplit.zoo.catalogue.shapes import MIN_ROWS, ROWS_SCALE, refuse_memory, scale_of, scaled
 from recsplit.zoo.layers import Model, seeded
-from recsplit.zoo.published import GroupedLinear
-from recsplit.zoo.shapes import MIN_ROWS, ROWS_SCALE, refuse_memory, scale_of, scaled
 from tests.build.onnx_models import build_of
 from tests.conftest import Run
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from recsplit_controller.actuator import Actuator
-from recsplit_controller.decision import Action, Outcome
+from recsplit_controller.actuate.actuator import Actuator
+from recsplit_controller.values.decision import Action, Outcome
 
 
 class DryActuator:

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from recsplit.errors import InputError
-from recsplit_controller.cluster import Answer, Cluster, ClusterError
-from recsplit_controller.decision import Action, Outcome
-from recsplit_controller.settings import Target
+from recsplit_controller.actuate.cluster import Answer, Cluster, ClusterError
+from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.settings import Target
 
 _LOG = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit_controller.actuate import override, probe
-from recsplit_controller.decision import Action, Outcome
-from recsplit_controller.settings import Target
+from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.settings import Target
 
 #: What `recsplit serve --control-key` names the key, as Triton wants it in a request's metadata.
 KEY_HEADER = "triton-grpc-protocol-recsplit-control"

@@ -13,9 +13,9 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 
 from recsplit.errors import InputError
-from recsplit_controller.observation import Observation, Series
 from recsplit_controller.observe.recorded import Standing, observation, query
 from recsplit_controller.observe.waiting import Caller
+from recsplit_controller.values.observation import Observation, Series
 
 _WORDS = 200
 

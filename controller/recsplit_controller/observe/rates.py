@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from recsplit_controller.observation import Series
 from recsplit_controller.observe.page import COUNTERS, QUANTILES, Page
+from recsplit_controller.values.observation import Series
 
 _COUNTED = tuple(dict.fromkeys(COUNTERS.values()))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from recsplit_controller.observation import Observation, Series
+from recsplit_controller.values.observation import Observation, Series
 
 #: Names of the recorded series, as `recsplit render prometheus` writes them (recsplit.monitoring.names).
 PREFIX, DATA_S, UP = "recsplit:", "data_s", "up"

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from recsplit.errors import InputError
-from recsplit_controller.observation import Observation
 from recsplit_controller.observe.page import Page, Reader
 from recsplit_controller.observe.rates import series
 from recsplit_controller.observe.waiting import Caller
+from recsplit_controller.values.observation import Observation
 
 #: A page of 200 models has 1.5 MB.
 MOST_BYTES = 64 << 20

@@ -24,11 +24,12 @@ from recsplit.capacity.search import percentile_ms
 from recsplit.capacity.workload import Bound, Workload
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
-from recsplit.repository import find
+from recsplit.repository.repository import find
 from recsplit.serving import serve
-from recsplit_perf import live, profiling, queries
 from recsplit_perf.machine import provenance
-from recsplit_perf.runs import Run
+from recsplit_perf.profile import profiling
+from recsplit_perf.traffic import live, queries
+from recsplit_perf.traffic.runs import Run
 
 #: One that is all overhead, one that is all layers, one that is all lookups, and one between.
 MODELS = ("recsplit.zoo.deeprecsys:ncf", "recsplit.zoo.deeprecsys:wide_and_deep", "recsplit.zoo.dlrm:dlrm", "recsplit.zoo.elasticrec:light")

@@ -20,12 +20,13 @@ import numpy as np
 
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
-from recsplit.repository import find
+from recsplit.repository.repository import find
 from recsplit.serving import serve
 from recsplit.zoo import big
-from recsplit_perf import load, processes, watched
 from recsplit_perf.benchmarks.big_files import FACTORY, PAGE, table_bytes, write
 from recsplit_perf.machine import provenance
+from recsplit_perf.processes import processes, watched
+from recsplit_perf.traffic import load
 
 #: Rows of the random block that every table repeats: a prime, so that no row boundary of a table falls on the block's.
 INSTANCES = 4

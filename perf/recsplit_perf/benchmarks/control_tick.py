@@ -18,13 +18,13 @@ import numpy as np
 
 from recsplit.cli import collect_less
 from recsplit.commands.output import progress, show_table
-from recsplit_controller.decision import Action, Outcome
-from recsplit_controller.journal import Journal
-from recsplit_controller.loop import Loop
-from recsplit_controller.meters import Meters
-from recsplit_controller.observation import Observation, Series
 from recsplit_controller.observe.recorded import DATA_S, PREFIX, observation
-from recsplit_controller.settings import Settings, Target
+from recsplit_controller.shell.journal import Journal
+from recsplit_controller.shell.loop import Loop
+from recsplit_controller.shell.meters import Meters
+from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.settings import Settings, Target
 from recsplit_perf.machine import provenance
 
 ENSEMBLE = "whole"

@@ -21,22 +21,24 @@ from typing import Any
 import click
 import numpy as np
 
-from recsplit import proof
 from recsplit.capacity import ids, workload
 from recsplit.capacity.ids import TwoLevel
 from recsplit.capacity.sizes import Fixed
 from recsplit.commands.output import progress, show_table
-from recsplit.disk import size_text
+from recsplit.disk.disk import size_text
 from recsplit.errors import RecsplitError
-from recsplit.partition import access, layout, utility
-from recsplit.plan import Place, Plan, Segment
-from recsplit.repository import find
+from recsplit.partition import layout, utility
+from recsplit.partition.access import access
+from recsplit.plan.plan import Place, Plan, Segment
+from recsplit.proof import proof
+from recsplit.repository.repository import find
 from recsplit.serving import Server, serve
-from recsplit.serving.fleet import Fleet, serve_fleet
-from recsplit_perf import processes, queries
-from recsplit_perf.fan import closed, opened
+from recsplit.serving.fleet.fleet import Fleet, serve_fleet
 from recsplit_perf.machine import provenance
-from recsplit_perf.queries import Ready
+from recsplit_perf.processes import processes
+from recsplit_perf.traffic import queries
+from recsplit_perf.traffic.fan import closed, opened
+from recsplit_perf.traffic.queries import Ready
 
 FACTORY = "recsplit.zoo.elasticrec:rm1"
 SCENARIO = Path("perf/scenarios/elasticrec.toml")

@@ -1,6 +1,6 @@
 """Whether two load generators see the same server: `python -m recsplit_perf.benchmarks.generators`.
 
-NVIDIA's perf_analyzer and recsplit_perf.open_loop send requests of one size at one rate to the same server's HTTP port, in
+NVIDIA's perf_analyzer and recsplit_perf.traffic.open_loop send requests of one size at one rate to the same server's HTTP port, in
 pairs of runs that take turns in who goes first. perf_analyzer counts latency from when a request was really sent; the open loop
 from when it was due, and both are shown.
 """
@@ -19,11 +19,12 @@ from recsplit.capacity import arrivals, ids, sizes
 from recsplit.capacity.search import percentile_ms
 from recsplit.capacity.workload import Bound, Workload
 from recsplit.commands.output import progress, show_table
-from recsplit.plan import Plan
-from recsplit.repository import find
+from recsplit.plan.plan import Plan
+from recsplit.repository.repository import find
 from recsplit.serving import serve
-from recsplit_perf import data, live, perf_analyzer, queries
 from recsplit_perf.machine import provenance
+from recsplit_perf.perf_analyzer import data, perf_analyzer
+from recsplit_perf.traffic import live, queries
 
 COLUMNS = (
     "pair",

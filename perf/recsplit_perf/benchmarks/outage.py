@@ -21,15 +21,15 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from recsplit import samples
 from recsplit.capacity import ids
 from recsplit.client import Client
 from recsplit.client.failures import ServerError
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
-from recsplit.plan import Plan
-from recsplit.repository import find
-from recsplit.serving.fleet import Fleet, serve_fleet
+from recsplit.plan.plan import Plan
+from recsplit.proof import samples
+from recsplit.repository.repository import find
+from recsplit.serving.fleet.fleet import Fleet, serve_fleet
 from recsplit_perf.benchmarks.fleet import FLEET, LAW, REPLICAS, WHOLE, build, write_partition
 from recsplit_perf.machine import provenance
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from recsplit.commands.output import progress, show_table
 from recsplit.partition import algorithms, cost, drift
-from recsplit.partition.access import Counts
+from recsplit.partition.access.access import Counts
 from recsplit.partition.drift import Pay
 from recsplit.partition.heat import from_counts
-from recsplit.plan import Table
+from recsplit.plan.plan import Table
 from recsplit_perf.machine import provenance
 
 MOVED = (0.0, 0.01, 0.05, 0.2, 1.0)

@@ -17,8 +17,8 @@ import numpy as np
 from recsplit.capacity import ids
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
-from recsplit_perf import watched
 from recsplit_perf.machine import provenance
+from recsplit_perf.processes import watched
 
 DIM = 32
 #: Ids in a row and in a query, as in ElasticRec's RM1.

@@ -16,11 +16,11 @@ import numpy as np
 import onnx
 
 from recsplit.commands.output import progress, show_table
-from recsplit.plan import Tensor
+from recsplit.plan.plan import Tensor
 from recsplit.serving import serve
-from recsplit_perf import load
 from recsplit_perf.benchmarks.whole import identity
 from recsplit_perf.machine import provenance
+from recsplit_perf.traffic import load
 
 POLICIES = {
     "no policy": "",

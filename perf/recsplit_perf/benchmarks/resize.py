@@ -19,22 +19,22 @@ import click
 import numpy as np
 from tritonclient.grpc import InferenceServerClient
 
-from recsplit import samples
 from recsplit.client import Client
 from recsplit.client.failures import ServerError
 from recsplit.commands.output import progress, show_table
-from recsplit.disk import whole_file
+from recsplit.disk.disk import whole_file
 from recsplit.errors import RecsplitError
-from recsplit.plan import Plan
-from recsplit.repository import find
+from recsplit.plan.plan import Plan
+from recsplit.proof import samples
+from recsplit.repository.repository import find
 from recsplit.serving import Server, serve
 from recsplit_controller.actuate.triton import TritonActuator
-from recsplit_controller.decision import Action, Outcome
-from recsplit_controller.settings import Target
-from recsplit_perf.heavier import heavier
-from recsplit_perf.instances import instances
+from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.settings import Target
 from recsplit_perf.machine import provenance
-from recsplit_perf.watched import recsplit
+from recsplit_perf.processes.heavier import heavier
+from recsplit_perf.processes.instances import instances
+from recsplit_perf.processes.watched import recsplit
 
 FACTORY, NAME, ROWS = "recsplit.zoo.tiny:dlrm", "shop", 8
 MOST = 4
@@ -183,8 +183,7 @@ def resized(repository: Path, changes: int, clients: int) -> tuple[list[Seen], l
 
 
 def saturated(repository: Path, clients: int, *extra_args: str, watched_s: float = WATCHED_S) -> dict[str, Any]:
-    """From one heavy instance to three while clients wait in line: what the rate does, and what the load call, for `watched_s`.
-    `extra_args` of Triton."""
+    """From one heavy instance to three while clients wait in line: what the rate does, and the load call, for `watched_s`."""
     plan = find(repository).plan
     with serve(repository, extra_args=extra_args) as server, acting(server, repository, plan) as actuator:
         with asking(server, plan, clients) as asked:

@@ -19,10 +19,11 @@ from onnx import numpy_helper, parser
 
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
-from recsplit.partition import access, layout
-from recsplit.plan import Segment
-from recsplit_perf import watched
+from recsplit.partition import layout
+from recsplit.partition.access import access
+from recsplit.plan.plan import Segment
 from recsplit_perf.machine import provenance
+from recsplit_perf.processes import watched
 
 NAME = "shards"
 #: Where the table is cut, in shares of its rows.

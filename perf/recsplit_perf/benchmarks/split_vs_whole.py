@@ -22,17 +22,17 @@ from typing import Any, Literal
 import click
 import numpy as np
 
-from recsplit import samples
 from recsplit.client import Client
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
-from recsplit.plan import Plan
-from recsplit.repository import find
+from recsplit.plan.plan import Plan
+from recsplit.proof import samples
+from recsplit.repository.repository import find
 from recsplit.serving import serve
-from recsplit_perf import data, perf_analyzer
 from recsplit_perf.benchmarks import models, whole
 from recsplit_perf.machine import provenance
-from recsplit_perf.perf_analyzer import Measurement
+from recsplit_perf.perf_analyzer import data, perf_analyzer
+from recsplit_perf.perf_analyzer.perf_analyzer import Measurement
 
 FACTORY = "recsplit_perf.benchmarks.models:dlrm"
 SPLIT, LEGACY, DYNAMO = "split", "legacy", "dynamo"

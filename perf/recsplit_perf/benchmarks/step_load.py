@@ -18,23 +18,23 @@ from typing import Any
 import click
 import numpy as np
 
-from recsplit import samples
 from recsplit.capacity.search import percentile_ms
 from recsplit.commands.output import progress, show_table
 from recsplit.commands.report_journal import timeline
-from recsplit.disk import whole_file
+from recsplit.disk.disk import whole_file
 from recsplit.errors import RecsplitError
-from recsplit.plan import Plan
-from recsplit.repository import find
-from recsplit_controller import journal
-from recsplit_perf import open_loop, queries, stepped
-from recsplit_perf.heavier import heavier
-from recsplit_perf.instances import instances
+from recsplit.plan.plan import Plan
+from recsplit.proof import samples
+from recsplit.repository.repository import find
+from recsplit_controller.shell import journal
 from recsplit_perf.machine import provenance
+from recsplit_perf.processes.heavier import heavier
+from recsplit_perf.processes.instances import instances
+from recsplit_perf.processes.started import started
+from recsplit_perf.processes.watched import recsplit
 from recsplit_perf.report import Fact, Page, control, render
-from recsplit_perf.started import started
-from recsplit_perf.stepped import Sample, Step
-from recsplit_perf.watched import recsplit
+from recsplit_perf.traffic import open_loop, queries, stepped
+from recsplit_perf.traffic.stepped import Sample, Step
 
 FACTORY = "recsplit.zoo.tiny:dlrm"
 NAME = "shop"

@@ -10,9 +10,9 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from recsplit.configs import parse
+from recsplit.configs.configs import parse
 from recsplit.load.export import quiet
-from recsplit.plan import Plan, Tensor
+from recsplit.plan.plan import Plan, Tensor
 
 
 def export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], plan: Plan, path: Path, *, dynamo: bool) -> None:

@@ -16,16 +16,16 @@ from typing import Any
 
 import click
 
-from recsplit import proof
 from recsplit.capacity.profile import Fit
 from recsplit.commands.output import progress, show_table
-from recsplit.disk import size_text
+from recsplit.disk.disk import size_text
 from recsplit.errors import RecsplitError
-from recsplit.repository import find
-from recsplit.zoo.catalogue import CATALOGUE
-from recsplit.zoo.shapes import Published, scale_of
-from recsplit_perf import profiling
+from recsplit.proof import proof
+from recsplit.repository.repository import find
+from recsplit.zoo.catalogue.catalogue import CATALOGUE
+from recsplit.zoo.catalogue.shapes import Published, scale_of
 from recsplit_perf.machine import provenance
+from recsplit_perf.profile import profiling
 
 MAX_BATCH_SIZE = 512
 

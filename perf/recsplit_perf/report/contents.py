@@ -14,11 +14,11 @@ from recsplit.capacity import ids
 from recsplit.capacity.profile import Profile
 from recsplit.capacity.search import percentile_ms
 from recsplit.capacity.workload import Workload
-from recsplit.disk import size_text
-from recsplit.plan import Plan
+from recsplit.disk.disk import size_text
+from recsplit.plan.plan import Plan
 from recsplit_perf.report import cut, figures
 from recsplit_perf.report.page import Fact, Page, Section, Table
-from recsplit_perf.runs import Run
+from recsplit_perf.traffic.runs import Run
 
 #: Where the share of accesses is drawn: more points among the hottest rows, where the curve bends.
 _SHARES = np.unique(np.concatenate([np.geomspace(1e-4, 1, 60), np.linspace(0, 1, 61), [0.1]]))

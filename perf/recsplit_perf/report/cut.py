@@ -7,9 +7,9 @@ from html import escape
 
 import numpy as np
 
-from recsplit.disk import size_text
-from recsplit.plan import Plan, Submodel, Tensor
-from recsplit.samples import NUMPY
+from recsplit.disk.disk import size_text
+from recsplit.plan.plan import Plan, Submodel, Tensor
+from recsplit.proof.samples import NUMPY
 
 WIDTH, HEIGHT = 1040, 400
 #: Tables that get a bar of their own; the others share the last one.

@@ -12,7 +12,7 @@ NO_ID = -(2**63)
 
 @dataclass(frozen=True)
 class Lookup:
-    """One lookup: the fields of recsplit.plan.Lookup that say where an id came from, and what its table takes."""
+    """One lookup: the fields of recsplit.plan.plan.Lookup that say where an id came from, and what its table takes."""
 
     input: str
     columns: list[int] | None

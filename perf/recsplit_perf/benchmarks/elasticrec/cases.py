@@ -13,8 +13,8 @@ from recsplit.partition.accounting import Account, Container, Node, account, rep
 from recsplit.partition.heat import Heat, from_share
 from recsplit.partition.layout import Partition, ShardLayout
 from recsplit.partition.utility import touched
-from recsplit.plan import Table
-from recsplit.zoo.shapes import Published
+from recsplit.plan.plan import Table
+from recsplit.zoo.catalogue.shapes import Published
 from recsplit_perf.benchmarks.elasticrec import paper
 
 #: Shards a table: figures 14 and 17 have no more.

@@ -11,7 +11,7 @@ from recsplit.partition import algorithms
 from recsplit.partition.accounting import series_qps
 from recsplit.partition.cost import Piece
 from recsplit.partition.programme import solve
-from recsplit.zoo.catalogue import CATALOGUE
+from recsplit.zoo.catalogue.catalogue import CATALOGUE
 from recsplit_perf.benchmarks.elasticrec import paper
 from recsplit_perf.benchmarks.elasticrec.cases import Answer, answer, heats, question, settings
 

@@ -7,8 +7,8 @@ found again. Memory is in GB of 1e9 bytes, rates are in queries a second.
 from dataclasses import dataclass
 
 from recsplit.partition.accounting import Node
-from recsplit.zoo.catalogue import CATALOGUE
-from recsplit.zoo.shapes import Published
+from recsplit.zoo.catalogue.catalogue import CATALOGUE
+from recsplit.zoo.catalogue.shapes import Published
 
 #: Of the latency bound the dense model is scaled to keep this share. Read.
 BOUND_MS, DENSE_SHARE_OF_BOUND = 400.0, 0.65

@@ -1,0 +1,93 @@
+"""What comes in, from what ends and from queues: the rate now, and the largest rates of periods for the forecast. Pure.
+
+A saturated model finishes what it can, so its own rate says nothing of the load; what its queue gains or loses does.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from recsplit_controller.core.memory import Rates
+from recsplit_controller.forecast import named
+from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.settings import Settings, Target
+
+#: A queue of so many requests an instance is normal at a good utilization; only what is beyond counts as a backlog.
+USUAL_QUEUE = 2.0
+#: Behind a queue of more than so long, that still grows, all instances are busy, whatever a mean over the window says yet.
+FULL_QUEUE_S = 0.5
+#: A forecast above this many times the present rate is taken for it: where next to nothing comes now, the ratio tells little.
+MOST_GROWTH = 10.0
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Requests a second that are sent to a model: `now`, at its best guess, and `steady`, in the mean over the last seconds.
+
+    `queued`: more wait than usual. `expected`: the forecast by `steady`, no less than 1.
+    """
+
+    now: float
+    steady: float
+    queued: bool
+    expected: float = 1.0
+
+
+def flow(settings: Settings, target: Target, before: Rates, observation: Observation) -> tuple[Rates, Flow]:
+    """The flow of the target's model, and its rates with this observation's."""
+    series, at_s = observation.of(target.model), observation.at_s
+    instances = (observation.counts.get(target.name) or 1) * target.instances
+    usual = USUAL_QUEUE * instances
+    queue = before.queue
+    if series.pending is not None and (not queue or at_s > queue[-1][0]):
+        # By half a tick: a tick comes a little sooner or later than due.
+        kept = [sample for sample in queue if sample[0] >= at_s - settings.window_s - settings.interval_s / 2]
+        queue = (*(kept or queue[-1:]), (at_s, series.pending, instances))
+    growth, trend = _slope(queue[-2:], usual), _slope(queue, usual)
+    ended = series.requests or 0.0
+    if growth > 0:
+        # Instances that are new had no part in what became of the queue since.
+        now = max(ended, _most(series, min(instances, queue[-2][2]), usual)) + growth
+    else:
+        now = max(0.0, ended + min(0.0, trend))
+    steady = max(0.0, _whole(observation, ended) + trend, series.offered or 0.0)
+    now = max(now, series.offered or 0.0)
+    after = dataclasses.replace(before, queue=queue)
+    if series.requests is not None or series.offered is not None:
+        after = _remember(settings, after, steady, at_s)
+    expected = 1.0 if after.expected is None or steady <= 0 else min(MOST_GROWTH, max(1.0, after.expected / steady))
+    return after, Flow(now, steady, (series.pending or 0.0) > usual, expected)
+
+
+def _slope(queue: tuple[tuple[float, float, int], ...], usual: float) -> float:
+    """How many more (< 0: fewer) requests wait each second, beyond the usual."""
+    if len(queue) < 2:
+        return 0.0
+    (first_s, first, _), (last_s, last, _) = queue[0], queue[-1]
+    return (max(last, usual) - max(first, usual)) / (last_s - first_s)
+
+
+def _most(series: Series, instances: int, usual: float) -> float:
+    """What the instances finish in a second, where they are certainly all busy; else 0."""
+    if not series.busy or not series.requests or not series.pending:
+        return 0.0
+    service_s = series.busy / series.requests
+    return instances / service_s if (series.pending - usual) * service_s / instances > FULL_QUEUE_S else 0.0
+
+
+def _whole(observation: Observation, ended: float) -> float:
+    """No more than the ensemble's own requests: Triton counts a new instance's warm-up among its model's."""
+    whole = observation.of(observation.ensemble).requests
+    return ended if not whole else min(ended, whole)
+
+
+def _remember(settings: Settings, rates: Rates, rate: float, at_s: float) -> Rates:
+    """With the rate among the present period's; where a new one begins, with the forecast for it."""
+    period = int(at_s // settings.period_s)
+    if rates.period is None or period <= rates.period:
+        period = period if rates.period is None else rates.period
+        return dataclasses.replace(rates, period=period, largest=max(rate, rates.largest or 0.0))
+    forecaster = named(settings.forecaster)
+    # Periods of which nothing is known count as the one before: a season keeps its length.
+    ended = [rates.largest or 0.0] * min(period - rates.period, forecaster.periods)
+    maxima = (*rates.maxima, *ended)[-forecaster.periods :]
+    return dataclasses.replace(rates, maxima=maxima, period=period, largest=rate, expected=forecaster(maxima))

@@ -1,0 +1,1 @@
+"""What surrounds the core: the loop with its clock, the journal and its replay, metrics, health, logs."""

@@ -1,0 +1,179 @@
+"""The journal: every tick as a line of JSON, so that each decision can be explained and made again.
+
+A file is a sequence of sessions, one for each start of a controller. A session's first line holds the schema, settings, targets and
+what it began with; a line for each tick follows. A line that was torn by a crash or a full disk is dropped.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from recsplit.errors import InputError
+from recsplit.plan.strict import read
+from recsplit_controller.core.memory import Memory
+from recsplit_controller.core.reconcile import State
+from recsplit_controller.values.record import Record
+from recsplit_controller.values.settings import Settings, Target
+
+SCHEMA = 1
+_AGAIN = "a journal is read by the version of recsplit that wrote it"
+_GIVE = "give the file that `recsplit control --journal` wrote"
+
+
+@dataclass(frozen=True)
+class Header:
+    """How a session began."""
+
+    schema: int
+    settings: Settings
+    targets: tuple[Target, ...]
+    memory: Memory
+    state: State
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one controller saw, decided and did, from its start on."""
+
+    settings: Settings
+    targets: tuple[Target, ...]
+    memory: Memory
+    state: State
+    records: tuple[Record, ...]
+
+
+class Journal:
+    """Appends to `path`; beyond `most_bytes` the file becomes PATH.1 (an older one of that name goes) and a new one is begun.
+
+    Every line is in the file when `write` returns. Raises InputError where `path` can't be written.
+    """
+
+    def __init__(self, path: Path, settings: Settings, targets: Sequence[Target], *, most_bytes: int = 256 << 20) -> None:
+        self._path, self._settings, self._targets, self._most_bytes = path, settings, tuple(targets), most_bytes
+        self._headed = False
+        try:
+            self._file = path.open("r+b" if path.exists() else "x+b", buffering=0)
+            self._size = _whole(self._file.fileno())
+        except OSError as error:
+            raise InputError(f"the journal {path} can't be written: {error.strerror}", hint="choose another file") from error
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, record: Record, memory: Memory, state: State) -> None:
+        """Append a tick; `memory` and `state` are what it began with. Raises OSError where it can't be written; then nothing of it is."""
+        if self._size >= self._most_bytes:
+            self._turn()
+        if not self._headed:
+            self._append(Header(SCHEMA, self._settings, self._targets, memory, state))
+            self._headed = True
+        try:
+            self._append(record)
+        except OSError:
+            # The next session tells what was remembered: without this record, a replay would go astray from here.
+            self._headed = False
+            raise
+
+    def part(self) -> None:
+        """Begin a new session with the next tick, since it doesn't go on from what the last one remembered."""
+        self._headed = False
+
+    def close(self) -> None:
+        """Close the file. Safe to repeat."""
+        self._file.close()
+
+    def _append(self, value: Header | Record) -> None:
+        line = to_line(value).encode()
+        try:
+            self._file.seek(self._size)
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:]) or 0
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
+            raise
+        self._size += len(line)
+
+    def _turn(self) -> None:
+        """Begin a new file beside the old one."""
+        old = self._path.with_name(self._path.name + ".1")
+        self._path.replace(old)
+        file = self._path.open("x+b", buffering=0)
+        self._file.close()
+        self._file, self._size, self._headed = file, 0, False
+
+
+def to_line(value: Header | Record) -> str:
+    """A line of the journal, with its end. Raises ValueError for NaN and infinities, which JSON doesn't have."""
+    return json.dumps(value, default=vars, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def sessions(path: Path) -> tuple[Session, ...]:
+    """All sessions of a journal, oldest first. Raises InputError where it can't be read or isn't a journal of this schema."""
+    found: list[tuple[Header, list[Record]]] = []
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
+                where = f"{path}, line {number}"
+                value = _json(line, where)
+                if "schema" in value:
+                    found.append((_header(value, where), []))
+                elif not found:
+                    raise InputError(f"{where}: a journal begins with its settings", hint=_GIVE)
+                else:
+                    found[-1][1].append(read(Record, value, where, _AGAIN))
+    except OSError as error:
+        raise InputError(f"the journal {path} can't be read: {error.strerror}", hint=_GIVE) from error
+    return tuple(Session(header.settings, header.targets, header.memory, header.state, tuple(records)) for header, records in found)
+
+
+def latest(path: Path) -> Session:
+    """The last session that has a tick. Raises InputError where there is none, or as `sessions` does."""
+    ended = [session for session in sessions(path) if session.records]
+    if not ended:
+        raise InputError(f"the journal {path} has no tick", hint="the controller writes a line a tick: let it run for longer")
+    return ended[-1]
+
+
+def _json(line: bytes, where: str) -> dict[str, object]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:  # broken JSON, or bytes that are no text
+        raise InputError(f"{where} is not JSON: {error}", hint=_GIVE) from error
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected an object", hint=_GIVE)
+    return value
+
+
+def _header(value: dict[str, object], where: str) -> Header:
+    if value["schema"] != SCHEMA:
+        raise InputError(f"{where} has schema {value['schema']}, and this recsplit reads schema {SCHEMA}", hint=_AGAIN)
+    header = read(Header, value, where, _AGAIN)
+    assert isinstance(header, Header)
+    return header
+
+
+def _whole(descriptor: int) -> int:
+    """The size in bytes of the file's whole lines; a torn one after them is cut off."""
+    end = os.fstat(descriptor).st_size
+    place = end
+    while place > 0:
+        start = max(0, place - 65536)
+        found = os.pread(descriptor, place - start, start).rfind(b"\n")
+        if found >= 0:
+            place = start + found + 1
+            break
+        place = start
+    if place != end:
+        os.ftruncate(descriptor, place)
+    return place

@@ -1,0 +1,99 @@
+"""What is controlled: the targets of a plan, and the settings and bounds that the user's file gives them."""
+
+import dataclasses
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsplit.errors import InputError, MissingExtra
+from recsplit.plan.plan import Plan
+from recsplit.plan.strict import read
+from recsplit_controller.values.settings import Settings, Target
+
+#: The maximum where the user gives none.
+MOST = 8
+_AGAIN = "recsplit control --help shows a file of settings"
+#: What a file may say of a target; the rest is the plan's.
+_OWN = ("minimum", "maximum", "cores", "max_qps")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Settings, and targets in the order of the plan's steps."""
+
+    settings: Settings
+    targets: tuple[Target, ...]
+
+
+def of_plan(plan: Plan) -> tuple[Target, ...]:
+    """The instances of each sub-model that one server has, in the order of their steps. A unit keeps its threads busy."""
+    return tuple(
+        Target(model.name, model.name, model.role, "instance", 1, max(MOST, model.instances), float(model.threads))
+        for model in plan.submodels
+    )
+
+
+def of_fleet(plan: Plan, room: Mapping[str, int]) -> tuple[Target, ...]:
+    """The servers of each shard that may get more than one: `room` has the most, by part. A server has its plan's instances."""
+    return tuple(
+        Target(
+            str(number),
+            shard.model.name,
+            "shard",
+            "replica",
+            maximum=room[str(number)],
+            cores=float(shard.model.threads * shard.model.instances),
+            instances=shard.model.instances,
+        )
+        for number, shard in enumerate(plan.shards)
+        if room.get(str(number), 1) > 1
+    )
+
+
+def read_settings(path: Path, targets: Sequence[Target]) -> Asked:
+    """Settings and targets by a TOML file: the settings' names at the top, and for a target a table [targets.NAME] of minimum, maximum,
+    cores and max_qps. Raises InputError on anything else."""
+    value = toml_of(path, _AGAIN)
+    own = value.pop("targets", {})
+    if not isinstance(own, dict) or not all(isinstance(table, dict) for table in own.values()):
+        raise InputError(f"{path}: targets: expected a table for each target, as [targets.shop_dense]", hint=_AGAIN)
+    names = {target.name: target for target in targets}
+    for name in own:
+        if name not in names:
+            raise InputError(f"{path}: there is no target {name!r}", hint=f"the targets are {', '.join(names)}")
+    settings = changed(Settings(), value, str(path))
+    return Asked(settings, tuple(changed(target, own.get(target.name, {}), f"{path}: {target.name}", _OWN) for target in targets))
+
+
+def changed(present: Any, values: Mapping[str, object], where: str, names: Sequence[str] | None = None) -> Any:
+    """A frozen dataclass with other values for some of its fields (of `names`), strictly read. Raises InputError, begun with `where`."""
+    known = [field.name for field in dataclasses.fields(present) if names is None or field.name in names]
+    for name in values:
+        if name not in known:
+            raise InputError(f"{where}: unknown key {name!r}", hint=f"the keys are {', '.join(known)}")
+    # A set field must not turn into one of another type: 'true' is no number, 2.5 no count.
+    return read(type(present), dataclasses.asdict(present) | dict(values), where, _AGAIN)
+
+
+def toml_of(path: Path, again: str) -> dict[str, Any]:
+    """The TOML in a file. Raises InputError, with the hint `again`, where there is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}", hint=again) from error
+    toml = _toml()
+    try:
+        value: dict[str, Any] = toml.loads(text)
+    except toml.TOMLDecodeError as error:
+        raise InputError(f"{path} is not TOML: {error}", hint=again) from error
+    return value
+
+
+def _toml() -> Any:
+    try:
+        return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    except ImportError as error:
+        raise MissingExtra("tomli", "capacity", "reading TOML with Python 3.10") from error

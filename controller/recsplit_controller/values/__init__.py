@@ -1,0 +1,1 @@
+"""What the controller's parts hand to each other: settings, observations, decisions, records. Frozen, and nothing is done here."""

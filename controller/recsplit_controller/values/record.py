@@ -1,0 +1,38 @@
+"""One tick, as the journal keeps it and the metrics show it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from recsplit_controller.values.decision import Action, Decision, Outcome
+from recsplit_controller.values.observation import Observation
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a target's requests are. `requested`: the count last asked for (None: nothing yet); `asked_s` when.
+
+    `under_way`: that request has not ended yet. `healed_s`: when its units were last replaced for being dead. `failures` in a row, the
+    last with `error`; nothing is asked before `retry_s`.
+    """
+
+    requested: int | None = None
+    threads: int | None = None
+    asked_s: float | None = None
+    under_way: bool = False
+    healed_s: float | None = None
+    failures: int = 0
+    retry_s: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was seen, decided and done in one tick. `at_s` is the observation's; `seconds` of the tick; `progress` by target after it."""
+
+    observation: Observation
+    decisions: tuple[Decision, ...]
+    actions: tuple[Action, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    ill: Mapping[str, str] = field(default_factory=dict)
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    seconds: float = 0.0

@@ -1,0 +1,1 @@
+"""Processes under measurement: started, watched, weighed; and servers made heavier than this machine."""

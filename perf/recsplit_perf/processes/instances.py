@@ -1,0 +1,15 @@
+"""The instances of a model that really run in a Triton on this machine: its stub processes, as the kernel tells of them."""
+
+from recsplit_perf.processes.processes import members
+
+
+def instances(server_pid: int, model: str) -> set[int]:
+    """Process ids of the stubs that serve `model` in the server of this process id, one an instance.
+
+    What the server says of its counts is what was asked for; this is what is there.
+    """
+    found = set()
+    for pid, arguments in members(server_pid).items():
+        if arguments[0].endswith("triton_python_backend_stub") and any(text.startswith(f"{model}_0_") for text in arguments):
+            found.add(pid)
+    return found

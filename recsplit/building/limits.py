@@ -1,0 +1,85 @@
+"""Which ids a client may send: of computed ids, found by asking the part of the cut that checks them.
+
+A traced column tells its own limit. For the others a row of valid ids gets one number in every column that isn't
+traced, and is checked: doubling the number, then halving. This assumes that the valid ids of an input are
+0 .. limit - 1, perhaps without 0 itself.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsplit.plan.plan import Lookup, Plan, Tensor
+from recsplit.proof.samples import ANY, NUMPY, lowest, whole_numbers
+
+Array = NDArray[np.generic]
+#: From inputs of the ensemble to BOOL [batch]: whether all ids of a row are inside their tables.
+Known = Callable[[Mapping[str, Array]], NDArray[np.bool_]]
+
+_REFERENCES = 4  # rows of the example that limits are probed in, besides one of zeros and one of ones
+
+
+def probe(plan: Plan, known: Known, *, references: Mapping[str, Array] | None = None) -> tuple[Lookup, ...]:
+    """The plan's lookups with the limits of computed ids filled in; None stays where no row of valid ids is found."""
+    unknown = {name for lookup in plan.lookups if lookup.limit is None for name in lookup.input.split(", ")}
+    if not unknown:
+        return plan.lookups
+    valid = [row for row in _bases(plan, references or {}) if known(row).all()]
+    tensors = {tensor.name: tensor for tensor in plan.inputs}
+    limits = {name: _limit(plan, tensors[name], valid, known) for name in sorted(unknown) if name in tensors}
+    found = []
+    for lookup in plan.lookups:
+        own = [limit for name in lookup.input.split(", ") if (limit := limits.get(name)) is not None]
+        found.append(lookup if lookup.limit is not None else dataclasses.replace(lookup, limit=min(own, default=None)))
+    return tuple(found)
+
+
+def _bases(plan: Plan, references: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """Rows to put numbers into: all zeros, all ones (a mask of zeros hides ids), and some of the example."""
+    made = [{tensor.name: _full(plan, tensor, number) for tensor in plan.inputs} for number in (0, 1)]
+    if not plan.bags and all(tensor.name in references for tensor in plan.inputs):
+        size = min(len(references[tensor.name]) for tensor in plan.inputs)
+        made += [{tensor.name: references[tensor.name][row : row + 1] for tensor in plan.inputs} for row in range(min(size, _REFERENCES))]
+    return made
+
+
+def _full(plan: Plan, tensor: Tensor, number: int) -> Array:
+    """One row full of a number, or of the smallest id where that is larger; bags of one id each."""
+    lengths = {bags.lengths for bags in plan.bags}
+    slots = {name: len(bags.features) for bags in plan.bags for name in (bags.values, bags.weights) if name is not None}
+    dims = [slots.get(tensor.name, 2) if size == -1 else size for size in tensor.dims]
+    data = np.full([1, *dims], 1 if tensor.name in lengths else number, dtype=NUMPY[tensor.dtype])
+    for columns, low in lowest(plan, tensor.name):
+        target = data if columns is None or data.ndim < 2 else data[:, columns[0] : columns[1]]
+        np.maximum(target, np.asarray(low).astype(data.dtype), out=target)
+    return data
+
+
+def _limit(plan: Plan, tensor: Tensor, valid: Sequence[Mapping[str, Array]], known: Known) -> int | None:
+    """The smallest id of an input that is unknown in one of the valid rows; ANY if none is, None if nothing is known."""
+    largest = min(ANY, whole_numbers(NUMPY[tensor.dtype]))
+    traced = [lookup.columns for lookup in plan.lookups if lookup.direct and lookup.input == tensor.name and lookup.columns is not None]
+
+    def accepts(base: Mapping[str, Array], number: int) -> bool:
+        data = np.full_like(base[tensor.name], number)
+        for first, last in traced:
+            data[:, first:last] = base[tensor.name][:, first:last]
+        return bool(known({**base, tensor.name: data}).all())
+
+    found = []
+    for base in valid:
+        good = next((number for number in (0, 1) if accepts(base, number)), None)
+        if good is None:
+            continue
+        bad = good + 1
+        while bad < largest and accepts(base, bad):
+            good, bad = bad, bad * 2
+        if bad >= largest:
+            good, bad = (largest - 1, largest) if accepts(base, largest - 1) else (good, largest - 1)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if accepts(base, middle) else (good, middle)
+        found.append(ANY if bad == largest else bad)
+    return min(found, default=None)

@@ -1,0 +1,1 @@
+"""The demo: a ranker trained on a click log, and the commands that take it to a loaded server."""

@@ -1,0 +1,246 @@
+"""Ragged inputs become rows: which client inputs a bag's ids and offsets are, found by trying.
+
+A bag given by (values, offsets | lengths) has no batch dimension on `values`. This module recognises such
+groups and replaces their graph inputs by `values` [batch, slots] and `lengths` [batch, features] (plan.Bags).
+How a computed offsets tensor follows from the input is not matched by structure, of which exporters make
+many, but by evaluating it on known bags.
+"""
+
+import dataclasses
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from recsplit.graph.emit import Emit
+from recsplit.graph.find.columns import proved
+from recsplit.graph.find.find import table_name, tables_of
+from recsplit.graph.flow import Array, Flow, constant, evaluate
+from recsplit.plan.plan import Bags
+
+_ELEMENTWISE = frozenset("Abs Add BitwiseAnd BitwiseOr BitwiseXor Cast Clip Div Floor Identity Max Min Mod Mul Neg Sub Where".split())
+_FLATTEN = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+_LENGTHS = np.array([[2, 0, 3, 1], [1, 4, 0, 2], [3, 1, 1, 0], [0, 2, 5, 1]])  # known bags to try offsets on
+
+
+@dataclass(frozen=True)
+class RaggedGroup:
+    """Lookup nodes that read the same ragged input, and the inputs in both forms.
+
+    `shifts`: for each node, what is added to the client's ids to get its rows; None where they are computed otherwise.
+    """
+
+    nodes: tuple[ir.Node, ...]
+    shifts: tuple[int | None, ...]
+    bags: Bags
+    values: ir.Value
+    offsets: ir.Value
+    weights: ir.Value | None
+
+
+def group(model: ir.Model, nodes: Sequence[ir.Node]) -> tuple[list[RaggedGroup], dict[ir.Node, str]]:
+    """The ragged groups among the bag nodes, and for each node that can't be one, the reason."""
+    flow = Flow(model.graph)
+    groups: dict[ir.Value, RaggedGroup] = {}
+    refused: dict[ir.Node, str] = {}
+    for node in nodes:
+        found = _recognise(model, flow, node)
+        if isinstance(found, str):
+            refused[node] = found
+            continue
+        known = groups.get(found.values)
+        if known is None:
+            groups[found.values] = found
+        elif (known.offsets, known.bags.source_row, len(known.bags.features)) == (
+            found.offsets,
+            found.bags.source_row,
+            len(found.bags.features),
+        ):
+            weights = known.weights or found.weights
+            if known.weights is not None and found.weights not in (None, known.weights):
+                refused[node] = f"two lookups read {found.values.name!r} with different per-sample weights"
+                continue
+            bags = known.bags if known.weights is not None else found.bags
+            bags = dataclasses.replace(bags, features=known.bags.features)
+            nodes_so_far, shifts = (*known.nodes, node), (*known.shifts, *found.shifts)
+            groups[found.values] = RaggedGroup(nodes_so_far, shifts, bags, found.values, found.offsets, weights)
+        else:
+            refused[node] = f"input {found.values.name!r} is read with two different sets of bags"
+    return list(groups.values()), refused
+
+
+def as_rows(emit: Emit, found: RaggedGroup, *, int32_ids: bool) -> tuple[ir.Value, ir.Value, ir.Value | None]:
+    """Put the group's inputs in rows into the graph; returns (values, lengths, weights) in the dtypes of the old ones.
+
+    Groups whose bags come from the same offsets share `lengths`. What the rest of the model knew by the old inputs'
+    shapes (the batch size) it knows by the new ones'.
+    """
+    graph = emit.graph
+    lengths = next((value for value in graph.inputs if value.name == found.bags.lengths and value is not found.offsets), None)
+    narrow = int32_ids and found.values.dtype == ir.DataType.INT64
+    values = ir.val(found.bags.values, dtype=ir.DataType.INT32 if narrow else found.values.dtype, shape=["batch", "slots"])
+    made = [values]
+    if lengths is None:
+        lengths = ir.val(found.bags.lengths, dtype=ir.DataType.INT64, shape=["batch", len(found.bags.features)])
+        made.append(lengths)
+    weights = None
+    if found.weights is not None:
+        weights = ir.val(f"{found.bags.weights}", dtype=found.weights.dtype, shape=["batch", "slots"])
+        made.append(weights)
+    position = list(graph.inputs).index(found.values)
+    for place, value in enumerate(made, position):
+        graph.inputs.insert(place, value)
+    _shape_of_offsets(emit, found, lengths)
+    if narrow:
+        values = emit.cast(values, ir.DataType.INT64)
+        values.dtype = ir.DataType.INT64
+    return values, lengths, weights
+
+
+def drop_old_inputs(model: ir.Model, groups: Sequence[RaggedGroup]) -> str:
+    """Remove the ragged inputs that nothing reads any more; the reason if something still does, else empty."""
+    for old in dict.fromkeys(value for found in groups for value in (found.values, found.offsets, found.weights) if value is not None):
+        readers = [node.op_type for node in old.consumers()]
+        if readers or old.is_graph_output():
+            return f"input {old.name!r} is ragged and also read by {', '.join(readers) or 'an output'} outside the lookups"
+        if old in model.graph.inputs:
+            model.graph.inputs.remove(old)
+    return ""
+
+
+def elementwise(emit: Emit, value: ir.Value, old: ir.Value, new: ir.Value) -> ir.Value:
+    """`value`, made element by element from `old`, made again from `new` (of any shape)."""
+    if value is old:
+        return new
+    node = value.producer()
+    if node is None:
+        return value
+    if node.op_type in _FLATTEN:
+        inner = node.inputs[0]
+        assert inner is not None
+        return elementwise(emit, inner, old, new)
+    inputs = [None if item is None else elementwise(emit, item, old, new) for item in node.inputs]
+    copied = ir.node(node.op_type, inputs, dict(node.attributes), name=f"{node.name}/rows")
+    copied.outputs[0].name = f"{value.name}/rows"
+    copied.outputs[0].type = value.type
+    emit.graph.append(copied)
+    emit.made.add(copied)
+    return copied.outputs[0]
+
+
+def _recognise(model: ir.Model, flow: Flow, node: ir.Node) -> RaggedGroup | str:
+    jagged = node.op_type == "JaggedBags"
+    ids, bounds = node.inputs[0 if jagged else 1], node.inputs[1 if jagged else 2]
+    weights = node.inputs[2 if jagged else 3] if len(node.inputs) > (2 if jagged else 3) else None
+    assert ids is not None and bounds is not None
+    values = _one_input(flow, ids)
+    offsets = _one_input(flow, bounds)
+    if values is None or not _is_elementwise(ids, values):
+        return "its ids aren't one input's values taken one by one (an exported KeyedJaggedTensor split?): build from the factory instead"
+    if offsets is None:
+        return "its offsets don't come from one input alone"
+    source_weights = None
+    if weights is not None:
+        source_weights = _one_input(flow, weights)
+        if source_weights is None or not _is_elementwise(weights, source_weights):
+            return "its per-sample weights aren't one input's values taken one by one"
+    form = _try_lengths(model, node, bounds, values, offsets) if jagged else _try_offsets(model, node, bounds, values, offsets)
+    if form is None:
+        return f"how its offsets follow from input {offsets.name!r} isn't understood"
+    row, last, by_length = form
+    features = tuple(node.attributes["features"].as_strings()) if jagged else (table_name(tables_of(node)[0]),)
+    others = {value.name or "" for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values())}
+    bags = Bags(
+        values=values.name or "values",
+        lengths=_lengths_name(offsets.name or "offsets", row, by_length, others),
+        weights=source_weights.name if source_weights is not None else None,
+        features=features,
+        source_values=values.name or "values",
+        source_offsets=None if by_length else offsets.name,
+        source_lengths=offsets.name if by_length else None,
+        source_weights=source_weights.name if source_weights is not None else None,
+        source_row=row,
+        include_last_offset=last,
+    )
+    (columns,) = proved(model, [ids], [1])
+    return RaggedGroup((node,), (columns[0].shift if columns is not None else None,), bags, values, offsets, source_weights)
+
+
+def _lengths_name(name: str, row: int | None, by_length: bool, others: Container[str]) -> str:
+    """`lengths` for an input called `offsets`; one name per row of stacked offsets; none that the model has for something else."""
+    if by_length:
+        return name
+    made = name.replace("offsets", "lengths").replace("offset", "length")
+    made = f"{name}_lengths" if made == name else made
+    made = made if row is None else f"{made}_{row}"
+    return f"{name}_{made}" if made in others else made
+
+
+def _one_input(flow: Flow, value: ir.Value) -> ir.Value | None:
+    sources = flow.sources(value)
+    return next(iter(sources)) if len(sources) == 1 else None
+
+
+def _is_elementwise(value: ir.Value, source: ir.Value) -> bool:
+    """Whether `value` is made of `source` element by element, with single constants only."""
+    if value is source:
+        return source.shape is not None and len(source.shape) == 1
+    small = constant(value)
+    if small is not None:
+        return small.size == 1
+    node = value.producer()
+    if node is None or node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op_type in _FLATTEN:
+        return node.inputs[0] is not None and _is_elementwise(node.inputs[0], source)
+    return node.op_type in _ELEMENTWISE and all(_is_elementwise(item, source) for item in node.inputs if item is not None)
+
+
+def _try_offsets(
+    model: ir.Model, node: ir.Node, bounds: ir.Value, values: ir.Value, offsets: ir.Value
+) -> tuple[int | None, bool, bool] | None:
+    """(row, include_last_offset, by_length) under which the bag's offsets come out right on known bags; None if none does."""
+    closed = "include_last_offset" in node.attributes and node.attributes["include_last_offset"].as_int() == 1
+    rank = len(offsets.shape) if offsets.shape is not None else 1
+    features = offsets.shape[0] if rank == 2 and offsets.shape is not None else 1
+    count = features if isinstance(features, int) else len(_LENGTHS)
+    lengths = _LENGTHS[np.arange(count) % len(_LENGTHS)]
+    starts = np.cumsum(lengths, axis=1) - lengths
+    ends = np.concatenate([np.zeros((count, 1), dtype=np.int64), np.cumsum(lengths, axis=1)], axis=1)
+    for given, last, by_length in ((starts, False, False), (ends, True, False), (lengths, False, True)):
+        for row in range(count):
+            feed = given if rank == 2 else given[row]
+            got = _value(model, bounds, {offsets: feed, values: np.zeros(int(lengths[row].sum()))})
+            if got is not None and np.array_equal(got.reshape(-1), (ends if closed else starts)[row]):
+                return (row if rank == 2 else None), last, by_length
+    return None
+
+
+def _try_lengths(
+    model: ir.Model, node: ir.Node, bounds: ir.Value, values: ir.Value, offsets: ir.Value
+) -> tuple[int | None, bool, bool] | None:
+    features = len(node.attributes["features"].as_strings())
+    lengths = _LENGTHS[np.arange(features) % len(_LENGTHS)].reshape(-1)
+    got = _value(model, bounds, {offsets: lengths, values: np.zeros(int(lengths.sum()))})
+    return (None, False, True) if got is not None and np.array_equal(got.reshape(-1), lengths) else None
+
+
+def _value(model: ir.Model, value: ir.Value, feeds: dict[ir.Value, Array]) -> Array | None:
+    try:
+        data = {item.name or "": array.astype(item.dtype.numpy()) for item, array in feeds.items() if item.dtype is not None}
+        return evaluate(model, [value], data)[0]
+    except Exception:  # onnxruntime refuses a wrong hypothesis with errors of its own kinds: the next one is tried
+        return None
+
+
+def _shape_of_offsets(emit: Emit, found: RaggedGroup, lengths: ir.Value) -> None:
+    """Shape(offsets) is how a model learns its batch size: derive it from `lengths` instead."""
+    for node in [node for node in found.offsets.consumers() if node.op_type in ("Shape", "Size")]:
+        batch = emit.op("Slice", emit.op("Shape", lengths), emit.const([0]), emit.const([1]))
+        count = emit.op("Mul", batch, emit.const([len(found.bags.features)])) if len(found.bags.features) > 1 else batch
+        if found.bags.include_last_offset:
+            count = emit.op("Add", count, emit.const([1]))
+        if node.op_type == "Size":
+            count = emit.op("Squeeze", count, emit.const([0]))
+        ir.convenience.replace_all_uses_with(node.outputs[0], count, replace_graph_outputs=True)

@@ -1,0 +1,106 @@
+"""What lowering collects on its way: vectors that cross the boundary, marked ids, and the plan's lookups."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from recsplit.graph.emit import Emit
+from recsplit.graph.find.columns import Column
+from recsplit.graph.find.find import table_name
+from recsplit.graph.flow import table_shape
+from recsplit.graph.lower.fused import FusedTable, UnknownIds
+from recsplit.plan.plan import UNKNOWN_IDS, Lookup, PlainPooling, Pooling
+
+
+@dataclass(frozen=True)
+class Plain:
+    """How a part's vectors come of looked-up ones, where it is so simple: the next widths[i] of `vectors` are pooled by poolings[i]."""
+
+    vectors: ir.Value
+    widths: tuple[int, ...]
+    poolings: tuple[PlainPooling, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Vectors [batch, n, dim] that cross the boundary, and the values of the dense model they stand for.
+
+    Each item of `outs`: the value, how many of the n it takes, and its dims behind the first one. `plain`: None where the pooling
+    is more than that.
+    """
+
+    value: ir.Value
+    dim: int
+    outs: tuple[tuple[ir.Value, int, tuple[int, ...]], ...]
+    plain: Plain | None = None
+
+
+@dataclass
+class Lowering:
+    """What lowering collects, lookup by lookup; read by `finish`."""
+
+    emit: Emit
+    fused: Mapping[ir.Value, FusedTable]
+    unknown: UnknownIds
+    parts: list[Part] = field(default_factory=list)
+    alone: list[ir.Value] = field(default_factory=list)  # values that cross unpacked
+    marks: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)  # (bad BOOL, ids INT64), both [batch, width]
+    lookups: list[Lookup] = field(default_factory=list)
+    packed: dict[ir.Value, tuple[Part, ...]] = field(default_factory=dict)  # a boundary tensor, and the parts it is made of
+    dense_nodes: set[ir.Node] = field(default_factory=set)  # nodes that read lookups from the dense side of the boundary
+
+    def mark(self, bad: ir.Value, ids: ir.Value) -> None:
+        """Remember which ids of a row are unknown: bad BOOL and ids, both [batch, width]."""
+        self.marks.append((bad, self.emit.cast(ids, ir.DataType.INT64) if ids.dtype != ir.DataType.INT64 else ids))
+
+    def describe(self, table: ir.Value, pooling: Pooling, columns: Sequence[Column] | None, sources: str, width: int) -> None:
+        """Remember a lookup for the plan, one entry for each run of columns that is read alike.
+
+        Called in the order of the positions in `unknown_ids`.
+        """
+        rows = (table_shape(table) or (0, 0))[0]
+        if columns is None:
+            self._add(Lookup("", table_name(table), pooling, sources, None, 0, False, None, width))
+            return
+        start = 0
+        for stop in range(1, len(columns) + 1):
+            if stop < len(columns) and _follows(columns[stop - 1], columns[stop]):
+                continue
+            first, last = columns[start], columns[stop - 1]
+            span = None if first.column is None or last.column is None else (first.column, last.column + 1)
+            limit = rows - first.shift
+            self._add(Lookup("", table_name(table), pooling, first.source.name or "", span, first.shift, True, limit, stop - start))
+            start = stop
+
+    def _add(self, lookup: Lookup) -> None:
+        taken = {known.name for known in self.lookups}
+        names = (lookup.table, *(f"{lookup.table}_{number}" for number in range(2, len(taken) + 3)))
+        self.lookups.append(dataclasses.replace(lookup, name=next(name for name in names if name not in taken)))
+
+
+def _follows(one: Column, other: Column) -> bool:
+    """Whether a column is the next of the same input, and read alike."""
+    return one.column is not None and (other.source, other.column, other.shift) == (one.source, one.column + 1, one.shift)
+
+
+def first_unknown(emit: Emit, bad: ir.Value, ids: ir.Value, *, axis: int) -> tuple[ir.Value, ir.Value]:
+    """The first unknown id along `axis`: (bad, ids) with that dimension reduced to 1."""
+    where = emit.op("ArgMax", emit.cast(bad, ir.DataType.INT32), axis=axis, keepdims=1)
+    return emit.op("GatherElements", bad, where, axis=axis), emit.op("GatherElements", ids, where, axis=axis)
+
+
+def mark_rows(lowering: Lowering) -> ir.Value:
+    """The tensor `unknown_ids` INT64 [batch, 2] out of everything marked, whatever the policy then does with it."""
+    emit = lowering.emit
+    bad = emit.concat([bad for bad, _ in lowering.marks], axis=1)
+    ids = emit.concat([ids for _, ids in lowering.marks], axis=1)
+    where = emit.op("ArgMax", emit.cast(bad, ir.DataType.INT32), axis=1, keepdims=1)
+    found = emit.op("GatherElements", bad, where, axis=1)
+    position = emit.op("Where", found, where, emit.const(-1))
+    value = emit.op("Where", found, emit.op("GatherElements", ids, where, axis=1), emit.const(0))
+    marked = emit.op("Concat", position, value, axis=1)
+    marked.name = UNKNOWN_IDS
+    marked.dtype, marked.shape = ir.DataType.INT64, ir.Shape(["batch", 2])
+    return marked

@@ -1,0 +1,276 @@
+"""Shards: the embedding model is cut again where it reads its tables.
+
+What computes rows stays in the embedding model, which then gives their places; each Gather and all behind it, up to the boundary,
+goes into every shard, over the shard's own rows; the dense model joins the partial results. Follows ElasticRec (ISCA 2024), whose
+shards are consecutive ranges of a table sorted by heat.
+
+What crosses besides places (masks, counts, weights) must have a batch dimension; what has none, such as a shape, is computed
+again in the shard.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from recsplit.errors import RecsplitError
+from recsplit.graph import measure
+from recsplit.graph.cut import Cut
+from recsplit.graph.emit import Emit
+from recsplit.graph.flow import part
+from recsplit.graph.lower.fused import TABLES_FILE, FusedTable
+from recsplit.graph.shards import beside
+from recsplit.graph.shards.beside import Side, free
+from recsplit.graph.shards.joins import Maxima, follow, join, joined_parts
+from recsplit.graph.shards.places import Layout, lay_out, to_places
+from recsplit.plan.plan import UNKNOWN_IDS, Reading, Segment
+
+#: Name of the file of maps beside the embedding model.
+PLACES_FILE = "places.bin"
+
+
+@dataclass(frozen=True)
+class ShardTable:
+    """A shard's rows of a fused table: places [first, last), then a row of zeros, then, if `lowest`, one of the lowest number."""
+
+    name: str
+    layout: Layout
+    first: int
+    last: int
+    lowest: bool
+
+    @property
+    def zero_row(self) -> int:
+        """What foreign places read."""
+        return self.last - self.first
+
+    @property
+    def lowest_row(self) -> int | None:
+        """What foreign places read that go into a maximum."""
+        return self.zero_row + 1 if self.lowest else None
+
+
+@dataclass(frozen=True)
+class ShardPart:
+    """A shard's model and what its initializers of `tables`' names are to hold. `places`: the places tensors that read its rows."""
+
+    model: ir.Model
+    tables: tuple[ShardTable, ...]
+    places: Mapping[str, ShardTable]
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """A cut taken apart once more. Initializers of tables and maps are not on disk yet.
+
+    `maps`: the layouts with a map, by the name of the embedding model's initializer. `readings` as in the plan.
+    """
+
+    embedding: ir.Model
+    shards: tuple[ShardPart, ...]
+    dense: ir.Model
+    maps: Mapping[str, Layout]
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A Gather on a fused table: its names, and the places tensor that will replace its rows."""
+
+    gather: str
+    places: str
+    layout: Layout
+    dims: tuple[measure.Dim, ...]
+    maxima: Maxima
+
+
+def shard(made: Cut, shards: Sequence[Sequence[Segment]], *, by_heat: bool) -> Sharded:
+    """Cut the embedding model at its tables; the dense model of `made` is used up.
+
+    `shards`: the segments of each, which cover every row once. `by_heat`: ranks follow an order that is given when the files are
+    written; else a rank is a row's number. Raises InputError where partial results can't be joined.
+    """
+    graph, layouts = made.embedding.graph, {item.value.name or "": lay_out(item, shards, by_heat=by_heat) for item in made.fused}
+    gathers = [node for node in graph if node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[0].name in layouts]
+    readers = sum(len(value.consumers()) for name, value in graph.initializers.items() if name in layouts)
+    if readers != len(gathers):
+        raise RecsplitError("a table is read by another operator than Gather", hint="this is a fault of recsplit; please report it")
+    boundary = [value for value in graph.outputs if value.name in made.boundary]
+    measured = measure.Measured(made.embedding, [item.lengths for item in made.bags])
+    packed = joined_parts(boundary)
+    followed = follow(graph, gathers, boundary, {value: int(measured.dims(value)[1]) for value in measured.all(packed)})
+    taken = {value.name or "" for part in (made.whole, made.dense) for value in (*part.graph.inputs, *part.graph.outputs)}
+    taken |= {value.name or "" for value in boundary}
+    reads = []
+    for number, gather in enumerate(gathers):
+        row, table = gather.inputs[1], gather.inputs[0]
+        assert row is not None and table is not None
+        row.dtype = measured.dtype(row)
+        places = free(f"places_{number}", taken)
+        reads.append(_Read(gather.name or "", places, layouts[table.name or ""], measured.dims(row), followed.gathers[gather]))
+    sides, known = beside.sides(followed, measured, taken)
+    embedding, maps = _embedding(made.embedding, reads, sides)
+    parts = [_shard(made.embedding, number, reads, (sides, known), boundary, taken) for number in range(len(shards))]
+    join(made.dense, [part for part, _ in parts], {value.name or "": kind for value, kind in followed.boundary.items()})
+    return Sharded(embedding, tuple(made for _, made in parts), made.dense, maps, _readings(made, gathers, reads))
+
+
+def _values(model: ir.Model) -> dict[str, ir.Value]:
+    """All values of a model by name."""
+    found = {value.name or "": value for node in model.graph for value in node.outputs}
+    return found | {value.name or "": value for value in (*model.graph.inputs, *model.graph.initializers.values())}
+
+
+def _copy(model: ir.Model, role: str) -> ir.Model:
+    return part(model, model.graph.inputs, model.graph.outputs, role)
+
+
+def _embedding(model: ir.Model, reads: Sequence[_Read], sides: Sequence[Side]) -> tuple[ir.Model, dict[str, Layout]]:
+    """From the clients' inputs to places, what else crosses, and marks; and the maps it needs, by name."""
+    model = _copy(model, "embedding")
+    emit = Emit(model, "recsplit/places")
+    values, nodes = _values(model), {node.name: node for node in model.graph}
+    maps: dict[int, ir.Value] = {}
+    for read in reads:
+        layout = read.layout
+        if layout.mapped and id(layout) not in maps:
+            name = emit.fresh(f"{layout.fused.value.name}_places")
+            shape = ir.Shape([layout.map_size()])
+            tensor = ir.ExternalTensor(PLACES_FILE, 0, layout.map_size() * 4, ir.DataType.INT32, shape=shape, name=name)
+            maps[id(layout)] = ir.val(name, dtype=ir.DataType.INT32, shape=[layout.map_size()], const_value=tensor)
+            model.graph.register_initializer(maps[id(layout)])
+    made = []
+    for read in reads:
+        row = nodes[read.gather].inputs[1]
+        assert row is not None
+        made.append(_named(to_places(emit, read.layout, row, maps.get(id(read.layout))), read.places, ir.DataType.INT32, read.dims))
+    for side in sides:
+        value = values[side.value]
+        if not value.is_graph_input():
+            made.append(_named(value, side.name, side.dtype, side.dims))
+    marks = [value for value in model.graph.outputs if value.name == UNKNOWN_IDS]
+    by_id = {id(read.layout): read.layout for read in reads}
+    return part(model, model.graph.inputs, [*made, *marks], "embedding"), {value.name or "": by_id[key] for key, value in maps.items()}
+
+
+def _named(value: ir.Value, name: str, dtype: ir.DataType, dims: Sequence[measure.Dim]) -> ir.Value:
+    value.name, value.shape, value.dtype = name, _shape(dims), dtype
+    return value
+
+
+def _shape(dims: Sequence[measure.Dim]) -> ir.Shape:
+    return ir.Shape(["batch", *(None if size == -1 else size for size in dims[1:])])
+
+
+def _shard(
+    model: ir.Model,
+    number: int,
+    reads: Sequence[_Read],
+    given: tuple[Sequence[Side], Mapping[str, list[int]]],
+    boundary: Sequence[ir.Value],
+    taken: set[str],
+) -> tuple[dict[str, str], ShardPart]:
+    """One shard, and the names of its partial tensors by the boundary tensor's."""
+    sides, known = given
+    model = _copy(model, "shard")
+    emit = Emit(model, "recsplit/shard")
+    nodes, values = {node.name: node for node in model.graph}, _values(model)
+    tables = _tables(number, reads)
+    inputs, own = [], {}
+    touched: set[ir.Value] = set()
+    for read in reads:
+        places = ir.val(read.places, dtype=ir.DataType.INT32, shape=_shape(read.dims))
+        model.graph.inputs.append(places)
+        inputs.append(places)
+        gather = nodes[read.gather]
+        table = tables[read.layout.fused.value.name or ""]
+        gather.replace_input_with(1, _local(emit, places, table, read))
+        if table.last > table.first:
+            own[read.places] = table
+            touched.add(gather.outputs[0])
+    for name, table in tables.items():
+        _reserve(values[name], table)
+    for name, sizes in known.items():
+        batch = emit.op("Slice", emit.op("Shape", inputs[0]), emit.const([0]), emit.const([1]))
+        ir.convenience.replace_all_uses_with(values[name], emit.op("Concat", batch, emit.const(sizes), axis=0) if sizes else batch)
+    passes.TopologicalSortPass()(model)
+    for node in model.graph:  # in order: whatever is made of own rows
+        if any(value in touched for value in node.inputs):
+            touched.update(node.outputs)
+    names: dict[str, str] = {}
+    outputs = []
+    for wanted in boundary:
+        value = values[wanted.name or ""]
+        if value in touched:
+            names[wanted.name or ""] = free(f"{wanted.name}_{number}", taken)
+            value.name = names[wanted.name or ""]
+            outputs.append(value)
+    for side in sides:
+        value = values[side.value]
+        if not value.is_graph_input():
+            value = _named(value, side.name, side.dtype, side.dims)
+        inputs.append(value)
+    made = part(model, [*inputs, *(value for value in model.graph.inputs if value not in inputs)], outputs, "shard")
+    left = {value.name for value in made.graph.inputs}
+    held = tuple(table for name, table in tables.items() if name in made.graph.initializers)
+    return names, ShardPart(made, held, {name: table for name, table in own.items() if name in left})
+
+
+def _tables(number: int, reads: Sequence[_Read]) -> dict[str, ShardTable]:
+    """What shard `number` holds of each fused table."""
+    found = {}
+    for read in reads:
+        name = read.layout.fused.value.name or ""
+        same = [item for item in reads if item.layout is read.layout]
+        first, last = read.layout.bounds(number)
+        found[name] = ShardTable(name, read.layout, first, last, lowest=any(item.maxima is not False for item in same))
+    return found
+
+
+def _reserve(value: ir.Value, table: ShardTable) -> None:
+    """Let a fused table's initializer be the shard's own, which is yet to be written."""
+    fused: FusedTable = table.layout.fused
+    assert value.dtype is not None
+    shape = [table.zero_row + (2 if table.lowest else 1), fused.dim]
+    size = int(shape[0] * shape[1] * value.dtype.itemsize)
+    value.const_value = ir.ExternalTensor(TABLES_FILE, 0, size, value.dtype, shape=ir.Shape(shape), name=table.name)
+    value.shape = ir.Shape(shape)
+
+
+def _local(emit: Emit, places: ir.Value, table: ShardTable, read: _Read) -> ir.Value:
+    """The shard's own rows of places INT32; foreign ones read zeros, or the lowest number where a maximum is taken."""
+
+    def const(data: object) -> ir.Value:
+        return emit.const(data, np.int32)  # type: ignore[arg-type]
+
+    if read.maxima is False or not table.lowest:
+        foreign = const(table.zero_row)
+    elif read.maxima is True:
+        foreign = const(table.lowest_row)
+    else:
+        foreign = const([table.lowest_row if maximum else table.zero_row for maximum in read.maxima])
+    if read.maxima is not False:  # the row of zeros is nobody's, and takes part in a maximum
+        zeros = emit.op("Equal", places, const(read.layout.fused.zero_row))
+        foreign = emit.op("Where", zeros, const(table.zero_row), foreign)
+    own = emit.op("And", emit.op("GreaterOrEqual", places, const(table.first)), emit.op("Less", places, const(table.last)))
+    moved = emit.op("Sub", places, const(table.first)) if table.first else places
+    return emit.op("Where", own, moved, foreign, name="rows")
+
+
+def _readings(made: Cut, gathers: Sequence[ir.Node], reads: Sequence[_Read]) -> tuple[Reading, ...]:
+    """How positions become vectors, where that is plain for every Gather and every boundary tensor; else ()."""
+    by_vectors = {gather.outputs[0].name: read for gather, read in zip(gathers, reads, strict=True)}
+    found = []
+    for packed in made.packed:
+        sources = {vectors for vectors, _, _ in packed.parts or ()}
+        if len(sources) != 1:
+            return ()
+        read = by_vectors[sources.pop()]
+        widths = tuple(width for _, widths, _ in packed.parts or () for width in widths)
+        if read.dims[1:] != (sum(widths),):
+            return ()
+        poolings = tuple(pooling for _, _, poolings in packed.parts or () for pooling in poolings)
+        found.append(Reading(read.places, packed.output, widths, poolings))
+    return tuple(found) if len(found) == len(reads) else ()

@@ -1,0 +1,1 @@
+"""How often each row of each table is read: counted in traces, kept in one file."""

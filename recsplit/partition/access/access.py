@@ -1,0 +1,199 @@
+"""The access profile: how often each row of each table was read, in one file.
+
+A zip of one uncompressed .npy of counts a table (`counts/<table>.npy`, uint32, or uint64 where one doesn't fit) and `about.json`; np.load
+opens it too. Tables are read from it one at a time, when they are asked for. The same counts give the same bytes, and so the same digest.
+"""
+
+import dataclasses
+import hashlib
+import json
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsplit.errors import InputError
+from recsplit.partition.access import npy
+from recsplit.plan.strict import read_json
+
+SCHEMA = 1
+Counts = NDArray[np.uint32] | NDArray[np.uint64]
+
+#: The largest count that a uint32 holds.
+WIDEST = 2**32 - 1
+AGAIN = "recsplit access DIR --trace FILE -o access.npz writes one"
+_ABOUT = "about.json"
+_FOLDER = "counts/"
+
+
+@dataclass(frozen=True)
+class About:
+    """What an access profile is of: the ensemble, the queries counted and their rows, ids outside their table (not counted),
+    and in words where the accesses came from."""
+
+    model: str
+    queries: int
+    rows: int
+    unknown: int
+    sources: tuple[str, ...]
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class AccessProfile:
+    """`tables`: reads of each row, [rows], by table, in the plan's order; each lookup in a profile from a file reads that file again."""
+
+    about: About
+    tables: Mapping[str, Counts]
+
+    @property
+    def queries(self) -> int:
+        """How many queries were counted: one query reads counts.sum() / queries rows of a table, in the mean."""
+        return self.about.queries
+
+
+def order(counts: Counts) -> NDArray[np.int32]:
+    """The rows by heat: order[rank] = row, the most read first, ties by row number. int32 [rows]."""
+    return np.argsort(~counts, kind="stable").astype(np.int32)  # ~ turns an unsigned order around, and keeps the ties
+
+
+def ranks(by_heat: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The inverse of `order`: ranks[row] = rank. int32 [rows]."""
+    found = np.empty(len(by_heat), dtype=np.int32)
+    found[by_heat] = np.arange(len(by_heat), dtype=np.int32)
+    return found
+
+
+def write(file: BinaryIO, about: About, tables: Iterable[tuple[str, Counts]]) -> None:
+    """Write an access profile. Tables are taken one at a time, so that an iterator may make each when it is due."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(_ABOUT), json.dumps(dataclasses.asdict(about), indent=1) + "\n")
+        for name, counts in tables:
+            with archive.open(zipfile.ZipInfo(f"{_FOLDER}{name}.npy"), "w", force_zip64=True) as member:
+                npy.write(cast(BinaryIO, member), counts)
+
+
+def read(path: Path) -> AccessProfile:
+    """Open an access profile. Raises InputError for anything that isn't one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            text = archive.read(_ABOUT).decode()
+            for name in names:
+                if name != _ABOUT:
+                    _header(path, archive, name)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}", hint=AGAIN) from error
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, NotImplementedError, RuntimeError) as error:
+        # zipfile's last two: a compression that it doesn't know, and a member that is encrypted
+        raise InputError(f"{path} is no access profile: {error}", hint=AGAIN) from error
+    about = read_json(About, text, schema=SCHEMA, origin=f"{path}: {_ABOUT}", again="count again: recsplit access DIR")
+    if about.queries < 1:
+        raise InputError(f"{path} counted no queries", hint=AGAIN)
+    return AccessProfile(about, _Stored(path, tuple(name.removeprefix(_FOLDER).removesuffix(".npy") for name in names if name != _ABOUT)))
+
+
+def merged(profiles: list[AccessProfile]) -> tuple[About, Iterator[tuple[str, Counts]]]:
+    """The sum of profiles of one model, for `write`: one table in memory at a time. Raises InputError where they don't belong together."""
+    first = profiles[0]
+    for other in profiles[1:]:
+        if other.about.model != first.about.model:
+            raise InputError(f"access profiles of {first.about.model!r} and {other.about.model!r} can't be added up")
+        if list(other.tables) != list(first.tables):
+            raise InputError("the access profiles have other tables", hint="count them for the same build")
+    abouts = [profile.about for profile in profiles]
+    about = About(
+        first.about.model,
+        sum(one.queries for one in abouts),
+        sum(one.rows for one in abouts),
+        sum(one.unknown for one in abouts),
+        tuple(source for one in abouts for source in one.sources),
+    )
+    return about, ((name, _sum(name, (profile.tables[name] for profile in profiles))) for name in first.tables)
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hex. Raises InputError where it can't be read."""
+    found = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}", hint=AGAIN) from error
+    return found.hexdigest()
+
+
+def check(profile: AccessProfile, model: str, rows: Mapping[str, int], *, origin: str) -> None:
+    """Raise InputError unless the profile is of that model: its name, its tables and their rows."""
+    again = "count again with this build: recsplit access DIR"
+    if profile.about.model != model:
+        raise InputError(f"{origin} is an access profile of {profile.about.model!r}, and the model is {model!r}", hint=again)
+    if set(profile.tables) != set(rows):
+        other = sorted(set(profile.tables) ^ set(rows))
+        raise InputError(f"{origin}: its tables are not those of {model!r}: {', '.join(other[:5])}", hint=again)
+    for name, size in rows.items():
+        found = profile.tables.rows(name) if isinstance(profile.tables, _Stored) else len(profile.tables[name])
+        if found != size:
+            raise InputError(f"{origin}: table {name!r} has {found} rows, and in {model!r} it has {size}", hint=again)
+
+
+class _Stored(Mapping[str, Counts]):
+    """The tables in a file, each read when it is asked for, and checked against its checksum."""
+
+    def __init__(self, path: Path, names: tuple[str, ...]) -> None:
+        self._path = path
+        self._names = names
+
+    def __getitem__(self, name: str) -> Counts:
+        if name not in self._names:
+            raise KeyError(name)
+        try:
+            with zipfile.ZipFile(self._path) as archive, archive.open(f"{_FOLDER}{name}.npy") as member:
+                found: Counts = npy.array(cast(BinaryIO, member))
+                member.read()  # to the end, where the checksum is
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"{self._path}: the counts of {name!r} can't be read: {error}", hint=AGAIN) from error
+        return found
+
+    def rows(self, name: str) -> int:
+        """Rows of a table, by its header."""
+        with zipfile.ZipFile(self._path) as archive:
+            return _header(self._path, archive, f"{_FOLDER}{name}.npy")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _header(path: Path, archive: zipfile.ZipFile, name: str) -> int:
+    """Rows by the header of a table's counts. Raises InputError for any other array."""
+    try:
+        with archive.open(name) as member:
+            if not name.startswith(_FOLDER):
+                raise ValueError(f"a member {name!r}")
+            shape, _, dtype = npy.header(cast(BinaryIO, member))
+    except (ValueError, EOFError, struct.error, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no access profile: {error}", hint=AGAIN) from error
+    if len(shape) != 1 or dtype not in (np.dtype(np.uint32), np.dtype(np.uint64)):
+        raise InputError(f"{path} is no access profile: {name} is {dtype} {list(shape)}", hint=AGAIN)
+    return int(shape[0])
+
+
+def _sum(name: str, several: Iterator[Counts]) -> Counts:
+    total: Counts = next(several)
+    for counts in several:
+        if len(counts) != len(total):
+            raise InputError(f"table {name!r} has {len(total)} rows in one access profile and {len(counts)} in another")
+        if total.dtype == counts.dtype == np.uint32 and int(total.max(initial=0)) + int(counts.max(initial=0)) <= WIDEST:
+            total += counts
+        else:
+            total = total.astype(np.uint64) + counts
+    return total if total.dtype == np.uint32 or int(total.max(initial=0)) > WIDEST else total.astype(np.uint32)

@@ -1,0 +1,216 @@
+"""The plan: what one build decided, as frozen values that every later stage reads.
+
+Made once by `build`, stored as plan.json in the ensemble's version folder, never changed. Standard library
+only, so that a client or a controller can read it with nothing else installed. What runs at this moment
+(instances, replicas) is not here.
+
+Dims never hold the batch dimension: it is the first one of every tensor, always, and always dynamic.
+Dtypes are Triton's (FP32, INT64, BOOL, ...).
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from recsplit.plan.strict import read_json
+
+SCHEMA = 2
+
+#: Name of the tensor that marks rows with an id outside its table: INT64 [batch, 2] = (position, id), position -1
+#: where the row is fine. Positions count the lookups' columns in plan order; see Lookup.width.
+UNKNOWN_IDS = "unknown_ids"
+
+Pooling = Literal["none", "sum", "mean", "max", "graph"]
+PlainPooling = Literal["none", "sum", "mean", "max"]
+Runtime = Literal["onnxruntime", "onnxruntime-tensorrt", "tensorrt"]
+Kind = Literal["cpu", "gpu"]
+Role = Literal["embedding", "shard", "dense"]
+#: Where a shard's servers are: in the front server, beside the dense model, or on servers of their own.
+Place = Literal["front", "own"]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named tensor: Triton dtype, and dims without the batch dimension (-1: may vary)."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """An embedding table of rows x dim, of the dtype in which it is stored."""
+
+    name: str
+    rows: int
+    dim: int
+    dtype: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """One reading of a table.
+
+    `input` and `columns` say which part of which client input holds the ids: columns [first, last) of the
+    input's second dimension, None where that can't be told (hashed or otherwise computed ids) or where the
+    input is one-dimensional. `shift`: row = id + shift. `direct` is true where input, columns and shift
+    tell the whole way from the client's id to the row. `limit`: ids 0 .. limit-1 of the client's input are
+    inside the table (None: every id is, as after a modulo). `width`: positions this lookup takes in
+    `unknown_ids`. Pooling "graph": pooled by the model's own operators, which moved along.
+    """
+
+    name: str
+    table: str
+    pooling: Pooling
+    input: str
+    columns: tuple[int, int] | None
+    shift: int
+    direct: bool
+    limit: int | None
+    width: int
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Ragged inputs, and the form in which Triton can batch them.
+
+    A model that takes (values, offsets) or (values, lengths) has no batch dimension on `values`. Clients of
+    the ensemble send rows instead: `values` [batch, slots], each row's ids for all features one after the
+    other, padded on the right; `lengths` INT64 [batch, features], how many of them belong to each feature;
+    `weights` [batch, slots] where the model has per-sample weights. recsplit.plan.ragged converts both ways.
+
+    The model's own inputs: `source_values` [nnz]; then `source_offsets` [batch] (or [batch + 1] with
+    `include_last_offset`; row `source_row` of a [features, batch] tensor where set) or `source_lengths`
+    ([batch], or [features * batch] key-major as TorchRec has them); `source_weights` [nnz].
+    """
+
+    values: str
+    lengths: str
+    weights: str | None
+    features: tuple[str, ...]
+    source_values: str
+    source_offsets: str | None
+    source_lengths: str | None
+    source_weights: str | None
+    source_row: int | None
+    include_last_offset: bool
+
+
+@dataclass(frozen=True)
+class Submodel:
+    """One of the parts that Triton loads, with the settings its config.pbtxt is rendered from."""
+
+    name: str
+    role: Role
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    runtime: Runtime
+    kind: Kind
+    instances: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows of one table: ranks [first, last), 0 the most read. Where no access profile was given, a row's rank is its number."""
+
+    table: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Range:
+    """Places [first, last) of the fused table that the tensor `places` points into; its rows are `dim` wide, `dtype` as stored."""
+
+    places: str
+    first: int
+    last: int
+    dim: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the positions of a places tensor become vectors of one boundary tensor.
+
+    A row of `places` is read from the left: vector i pools the next widths[i] positions by poolings[i] ("none": one position).
+    `output` holds the vectors one after the other, in that order: its dims, flattened, are [len(widths) * dim].
+    """
+
+    places: str
+    output: str
+    widths: tuple[int, ...]
+    poolings: tuple[PlainPooling, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The rows that one shard holds, and the model that reads them. `place` and `replicas` are what the partition wished.
+
+    `ranges`: the same rows as places, one for each fused table of which it holds any; `size_bytes`: the rows, no padding.
+    """
+
+    model: Submodel
+    segments: tuple[Segment, ...]
+    ranges: tuple[Range, ...]
+    place: Place
+    replicas: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the model came from: kind and the text the user gave; weights file, if any."""
+
+    kind: Literal["onnx", "pt2", "factory"]
+    spec: str
+    weights: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything one build decided. `build` is the random id that all parts of this build carry; queue_timeout_us 0: none.
+
+    `shards`: () where the model is not partitioned. `readings`: () there too, and where the pooling isn't plain (ragged, masked,
+    by the model's own operators).
+    """
+
+    name: str
+    version: int
+    build: str
+    source: Source
+    max_batch_size: int
+    queue_delay_us: int
+    queue_timeout_us: int
+    unknown_ids: str  # "error", "zero" or "row=N"
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    boundary: tuple[Tensor, ...]
+    tables: tuple[Table, ...]
+    lookups: tuple[Lookup, ...]
+    bags: tuple[Bags, ...]
+    embedding: Submodel
+    shards: tuple[Shard, ...]
+    readings: tuple[Reading, ...]
+    dense: Submodel
+    tolerance: float  # largest relative error accepted between source and parts
+    schema: int = SCHEMA
+
+    @property
+    def submodels(self) -> tuple[Submodel, ...]:
+        """All parts in the order of their steps."""
+        return (self.embedding, *(shard.model for shard in self.shards), self.dense)
+
+
+def to_json(plan: Plan) -> str:
+    """The plan as indented JSON that ends in a newline."""
+    return json.dumps(dataclasses.asdict(plan), indent=1) + "\n"
+
+
+def from_json(text: str, *, origin: str = "plan.json") -> Plan:
+    """Read a plan strictly. Raises InputError on broken JSON, another schema number, or an unknown, missing or ill-typed key."""
+    return read_json(Plan, text, schema=SCHEMA, origin=origin, again="build the model again")

@@ -1,0 +1,53 @@
+"""Running the parts without a server: sessions over the sub-models' files, joined as the ensemble joins them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from recsplit.errors import RecsplitError
+from recsplit.plan.plan import UNKNOWN_IDS, Plan
+
+MODEL_FILE = "model.onnx"
+Array = NDArray[np.generic]
+#: Inputs by name to outputs by name; may be called from several threads.
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+def session(path: Path, *, threads: int = 1) -> Run:
+    """One model file as a function. Inputs that the model doesn't read are ignored. Raises RecsplitError if it can't be loaded."""
+    if not path.is_file():
+        raise RecsplitError(f"there is no file {path}", hint="build the model again")
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    try:
+        loaded = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own kinds, undocumented
+        raise RecsplitError(
+            f"onnxruntime can't load {path}: {str(error).rpartition(' : ')[2]}", hint="is the file whole? if not, build the model again"
+        ) from error
+    inputs = [item.name for item in loaded.get_inputs()]
+    outputs = [item.name for item in loaded.get_outputs()]
+
+    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        answers = loaded.run(None, {name: feeds[name] for name in inputs})
+        return {name: np.asarray(answer) for name, answer in zip(outputs, answers, strict=True)}
+
+    return run
+
+
+def joined(folder: Path, plan: Plan, *, threads: int = 1) -> Run:
+    """All parts of a build in the repository `folder` as one function: what a part answers goes into those after it."""
+    parts = [session(folder / model.name / str(plan.version) / MODEL_FILE, threads=threads) for model in plan.submodels]
+
+    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        known, answers = dict(feeds), dict[str, Array]()
+        for part in parts:
+            answers = part(known)
+            known.update(answers)
+        return {**answers, **{name: data for name, data in known.items() if name == UNKNOWN_IDS}}
+
+    return run

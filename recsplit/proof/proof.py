@@ -1,0 +1,68 @@
+"""Verifying a published repository again: finds the build, runs its recorded cases through every stage asked for."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from recsplit.client import Client
+from recsplit.load import load
+from recsplit.plan.plan import Plan
+from recsplit.proof import verify as stages
+from recsplit.proof.parts import Array, Run
+from recsplit.repository.repository import find
+from recsplit.serving import serve
+
+
+def verify(
+    repository: Path,
+    *,
+    model: str | None = None,
+    source: str | None = None,
+    weights: Path | None = None,
+    served: bool = False,
+    grpc_url: str | None = None,
+    http_url: str | None = None,
+    repeats: int = 3,
+) -> list[stages.Difference]:
+    """Differences at every stage: recorded or fresh source, whole graph, parts, and the server if asked for.
+
+    Args:
+        repository: the model repository; `model` names the ensemble where it holds several.
+        source: run this source again (with `weights`) and compare it with the recorded outputs.
+        served: start a local Triton for the time of the comparison.
+        grpc_url, http_url: a running server to ask instead.
+        repeats: runs of each case from each thread.
+    """
+    found = find(repository, model)
+    cases = stages.recorded(found.folder / stages.REFERENCES_FILE)
+    differences = []
+    if source is not None:
+        loaded = load(source, weights=weights)
+        dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
+        again = stages.by_source(found.plan, loaded.run, dtypes)
+        differences += stages.check("source - recorded", cases, again, limit=found.plan.tolerance)
+    differences += stages.parts(repository, found.plan, cases, repeats=repeats)
+    with contextlib.ExitStack() as stack:
+        if served:
+            server = stack.enter_context(serve(repository, models=(found.plan.name,)))
+            grpc_url, http_url = server.grpc_url, server.http_url
+        runs: dict[str, Run] = {}
+        if grpc_url is not None:
+            runs["gRPC"] = _asking(stack.enter_context(Client(grpc_url, found.plan.name, protocol="grpc")), found.plan)
+        if http_url is not None:
+            runs["HTTP"] = _asking(stack.enter_context(Client(http_url, found.plan.name, protocol="http")), found.plan)
+        differences += stages.served(found.plan, cases, runs, repeats=repeats)
+    return differences
+
+
+def _asking(client: Client, plan: Plan) -> Run:
+    single = {tensor.name for tensor in plan.outputs if not tensor.dims}
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        answer = client.infer({tensor.name: inputs[tensor.name] for tensor in plan.inputs})
+        # Triton has no tensors of batch size alone: one value a row is served as [batch, 1].
+        return {name: data.reshape(-1) if name in single else data for name, data in answer.items()}
+
+    return run

@@ -1,0 +1,242 @@
+"""A build comes into the model repository: staged beside it, moved in at once.
+
+Each model's folder is exchanged with the old one in one step, the sub-models before the ensemble. A failure at any
+point leaves the repository as it was; a kill between two of these steps leaves parts of two builds, which
+repository.find refuses.
+
+The area lies beside the repository, not in it: Triton takes every folder inside for a model, hidden ones too, and
+one that it can't load keeps the server from starting (seen on 2.51 with model control modes none and poll).
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from recsplit.disk.disk import FULL, disk_full, exchange, flush, flush_one
+from recsplit.errors import InputError, RecsplitError
+from recsplit.repository.repository import build_of, plan_file, versions
+
+# A folder's name, and part of Triton's URLs.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Stage:
+    """A build in the making: files are put under `path`, then `publish` moves all of them into the repository."""
+
+    def __init__(self, repository: Path, name: str, area: Path) -> None:
+        self.repository = repository
+        self.name = name
+        #: One above every version of this ensemble so far, so that a running server notices the new one.
+        self.version = max(versions(repository / name), default=0) + 1
+        self._models = area / "models"
+        self._aside = area / "aside"
+
+    def path(self, model: str, filename: str) -> Path:
+        """Where to write a file of `model`'s version folder; the folder exists."""
+        path = self._models / model / str(self.version) / filename
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write(self, texts: Mapping[str, str]) -> None:
+        """Write small texts by path relative to the repository, as render.render gives them."""
+        for relative, text in texts.items():
+            path = self._models / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+    def publish(self) -> None:
+        """Move every staged model into the repository, the ensemble last; all of them or none.
+
+        Raises InputError where a folder of that name is not recsplit's, RecsplitError where the system refuses.
+        """
+        # The ensemble comes last: it is what `find` and clients look at.
+        models = sorted((path.name for path in self._models.iterdir()), key=lambda model: (model == self.name, model))
+        gone = self._gone(models)
+        for model in models:
+            _refuse_foreign(self.repository / model, ensemble=model == self.name)
+        flush(self._models)
+        inodes = {model: (self._models / model).stat().st_ino for model in models}
+        try:
+            for model in models:
+                self._swap(model)
+            for model in gone:
+                self._take_away(model)
+            flush_one(self.repository)
+        except BaseException as error:  # Ctrl-C too leaves the repository as it was
+            for model in gone:
+                if (self._aside / model).exists():
+                    (self._aside / model).rename(self.repository / model)
+            for model in reversed(models):
+                self._swap_back(model, inodes[model])
+            if isinstance(error, OSError):
+                raise RecsplitError(f"the new models can't be moved into {self.repository}: {error}", hint="nothing was changed") from error
+            raise
+
+    def _gone(self, models: Sequence[str]) -> list[str]:
+        """Shards of an earlier build that this one doesn't have: a server would load them for nothing."""
+        shard = re.compile(re.escape(self.name) + "_embedding_[0-9]+")
+        found = [path for path in self.repository.iterdir() if shard.fullmatch(path.name) and path.name not in models]
+        return sorted(path.name for path in found if build_of(path) is not None and plan_file(path) is None)
+
+    def _take_away(self, model: str) -> None:
+        (self.repository / model).rename(self._aside / model)
+
+    def _swap(self, model: str) -> None:
+        new, old = self._models / model, self.repository / model
+        if not os.path.lexists(old):
+            new.rename(old)
+        elif not exchange(new, old):
+            # For a moment there is no such model; `_area` puts it back if we are killed just then.
+            old.rename(self._aside / model)
+            new.rename(old)
+
+    def _swap_back(self, model: str, inode: int) -> None:
+        """Undo `_swap`, however far it came: told from what lies where, since an interrupt may fall between any two steps."""
+        new, old, aside = self._models / model, self.repository / model, self._aside / model
+        if old.exists() and old.stat().st_ino == inode and not (new.exists() and exchange(new, old)):
+            old.rename(new)
+        if aside.exists() and not old.exists():
+            aside.rename(old)
+
+
+@contextlib.contextmanager
+def staging(repository: Path, name: str) -> Iterator[Stage]:
+    """A place on the same file system where a build of ensemble `name` is put together; removed at the end, whatever happens.
+
+    Creates the folder `repository` where only the last part of its path is missing. Raises InputError where the folder
+    can't be used, another build is at work on it, or it has models of these names that recsplit didn't write.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{name!r} can't name a model", hint="use letters, digits, '_', '-' and '.', and begin with a letter or digit")
+    try:
+        repository = repository.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: how Python below 3.13 tells of links that go in a circle
+        raise InputError(f"{repository} can't be followed: {error}", hint="choose another folder, or mend its links") from error
+    _refuse_unusable(repository)
+    try:
+        with _area(repository) as area:
+            for model in (name, f"{name}_embedding", f"{name}_dense"):
+                _refuse_foreign(repository / model, ensemble=model == name)
+            yield Stage(repository, name, area)
+    except OSError as error:
+        if error.errno in FULL:
+            raise disk_full(repository) from error
+        raise
+
+
+def _refuse_unusable(repository: Path) -> None:
+    """Raise InputError, before any work is done, where the folder can't be made or written to."""
+    if repository.exists() and not repository.is_dir():
+        raise InputError(f"{repository} is a file, and a model repository is a folder", hint="choose another folder")
+    if not repository.parent.is_dir():
+        first = next(path for path in (repository.parent, *repository.parent.parents) if path.exists())
+        if not first.is_dir():
+            raise InputError(f"{first} is a file, and {repository} would be inside it", hint="choose another folder")
+        raise InputError(f"the folder {repository.parent} doesn't exist", hint=f"mkdir -p {repository.parent}")
+    written = repository if repository.exists() else repository.parent
+    if not _writable(written):
+        read_only = os.statvfs(written).f_flag & os.ST_RDONLY
+        hint = "choose a folder on another disk" if read_only else "choose another folder, or change its owner or permissions"
+        raise InputError(f"{written} can't be written: {'its disk is read-only' if read_only else 'permission denied'}", hint=hint)
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
+
+
+def _refuse_foreign(folder: Path, *, ensemble: bool) -> None:
+    """Raise InputError where `folder` exists and is not the ensemble, or the part of one, that a build may replace."""
+    if not os.path.lexists(folder):
+        return
+    if build_of(folder) is None:
+        problem = "recsplit didn't write it"
+    elif ensemble and plan_file(folder) is None:
+        problem = "it is a part of another ensemble"
+    elif not ensemble and plan_file(folder) is not None:
+        problem = "it is another ensemble"
+    else:
+        return
+    raise InputError(f"{folder} exists, and {problem}", hint="choose another --name or another folder, or move that one away")
+
+
+@contextlib.contextmanager
+def _area(repository: Path) -> Iterator[Path]:
+    """The staging area, locked and empty, and the repository's folder made where it is missing.
+
+    What a killed build left in the area is removed, or put back where it was.
+    """
+    area = _area_path(repository)
+    lock = _lock(area, repository)
+    created = not repository.exists()
+    try:
+        repository.mkdir(exist_ok=True)
+        _put_back(area, repository)
+        _clear(area)
+        (area / "aside").mkdir()
+        (area / "models").mkdir()
+        yield area
+    finally:
+        with contextlib.suppress(OSError):
+            if created:
+                repository.rmdir()  # unless the build is in it now
+        # Old versions are here too, now. What can't be removed is left to the next build.
+        with contextlib.suppress(OSError):
+            _clear(area)
+            # A build that comes between these two makes a lock of its own, and the folder stays.
+            (area / "lock").unlink()
+            area.rmdir()
+        os.close(lock)
+
+
+def _area_path(repository: Path) -> Path:
+    """Beside the repository, out of Triton's sight; inside where that is another file system or not ours to write."""
+    beside = repository.parent / f".{repository.name}.recsplit"
+    if not repository.exists():
+        return beside
+    same = beside.parent.stat().st_dev == repository.stat().st_dev and not repository.is_mount()
+    return beside if same and _writable(beside.parent) else repository / ".recsplit"
+
+
+def _lock(area: Path, repository: Path) -> int:
+    """Make the area and lock it against other builds, until the descriptor is closed or we die."""
+    while True:
+        try:
+            area.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise InputError(f"{area} is in the way: builds are staged there", hint="move it away") from None
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise InputError(f"{area.parent} can't be written: {error.strerror}", hint="choose another folder") from error
+        try:
+            lock = os.open(area / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            continue  # another build ended just now, and removed the area
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (area / "lock").stat().st_ino == os.fstat(lock).st_ino:  # not the file of a build that just ended
+                return lock
+        except BlockingIOError:
+            os.close(lock)
+            raise InputError(f"another build is writing to {repository}", hint="wait until it has finished") from None
+        except FileNotFoundError:
+            pass
+        os.close(lock)
+
+
+def _put_back(area: Path, repository: Path) -> None:
+    """Restore what a build had set aside when it was killed."""
+    aside = area / "aside"
+    for model in aside.iterdir() if aside.is_dir() else ():
+        if not (repository / model.name).exists():
+            model.rename(repository / model.name)
+
+
+def _clear(area: Path) -> None:
+    for path in area.iterdir():
+        if path.name != "lock":
+            shutil.rmtree(path)

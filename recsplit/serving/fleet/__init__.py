@@ -1,0 +1,1 @@
+"""A fleet on one machine: front servers, and servers of each shard, as Triton processes on loopback."""

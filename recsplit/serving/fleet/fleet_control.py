@@ -1,0 +1,74 @@
+"""Two files through which a controller on the same machine asks a running fleet for another number of servers.
+
+`wanted.json` is the controller's: for a part of the fleet, how many servers, and the number of the request, which only rises.
+`state.json` is the fleet's: what runs, and how the last request ended. Each is written anew and moved into its place, so that it is
+never read in part. The folder is the user's alone: who can write there may start and stop servers.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recsplit.disk.disk import whole_file
+from recsplit.errors import InputError
+from recsplit.plan.strict import read_json
+
+SCHEMA = 1
+WANTED, STATE = "wanted.json", "state.json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """So many servers of a part; `number` tells requests apart."""
+
+    count: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The controller's file."""
+
+    schema: int
+    parts: Mapping[str, Asked]
+
+
+@dataclass(frozen=True)
+class PartState:
+    """Servers of a part that are ready, the most that can be, the last request that was dealt with (0: none), and what went wrong."""
+
+    running: int
+    most: int
+    number: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Requests:
+    """The fleet's side, in `folder`."""
+
+    folder: Path
+    done: dict[str, PartState] = field(default_factory=dict)
+
+    def new(self) -> dict[str, Asked]:
+        """What was asked for and not dealt with yet, by part. A file that is none is nobody's request; its writer sees no answer."""
+        try:
+            text = (self.folder / WANTED).read_text(encoding="utf-8")
+            wanted = read_json(Wanted, text, schema=SCHEMA, origin=WANTED, again="ask again")
+        except (OSError, UnicodeDecodeError, InputError):
+            return {}
+        return {part: asked for part, asked in wanted.parts.items() if part in self.done and asked.number > self.done[part].number}
+
+    def tell(self, part: str, state: PartState) -> None:
+        """How things stand with a part; written where that is news."""
+        if self.done.get(part) == state:
+            return
+        self.done[part] = state
+        text = json.dumps(
+            {"schema": SCHEMA, "pid": os.getpid(), "parts": {name: dataclasses.asdict(known) for name, known in self.done.items()}}
+        )
+        with whole_file(self.folder / STATE) as file:
+            file.write(text.encode())

@@ -1,0 +1,100 @@
+"""Writing the sub-models' files: embedding with its tables, dense with its weights, and the whole for the proof."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from recsplit.graph.cut import Cut
+from recsplit.graph.find.find import table_name
+from recsplit.graph.lower.fused import TABLES_FILE
+from recsplit.plan.plan import Table, Tensor
+from recsplit.proof.parts import MODEL_FILE
+from recsplit.proof.verify import WHOLE_FILE
+from recsplit.write.tables import Entry, write_external
+
+#: Weights larger than this lie beside the dense model, where instances share them.
+_INLINE_BYTES = 1024
+#: Integers up to this size lie in the model: onnxruntime reads sizes and shapes before it opens any other file.
+_INLINE_INTEGER_BYTES = 1 << 16
+WEIGHTS_FILE = "weights.bin"
+
+_TRITON = {
+    ir.DataType.FLOAT: "FP32", ir.DataType.DOUBLE: "FP64", ir.DataType.FLOAT16: "FP16", ir.DataType.BFLOAT16: "BF16",
+    ir.DataType.BOOL: "BOOL", ir.DataType.INT8: "INT8", ir.DataType.INT16: "INT16", ir.DataType.INT32: "INT32", ir.DataType.INT64: "INT64",
+    ir.DataType.UINT8: "UINT8", ir.DataType.UINT16: "UINT16", ir.DataType.UINT32: "UINT32", ir.DataType.UINT64: "UINT64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A model's inputs and outputs as Triton has them."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def write(made: Cut, embedding: Path, dense: Path, *, progress: Callable[[int, int], None]) -> None:
+    """Write model files into the two version folders. Raises RecsplitError where the disk is full."""
+    entries = [Entry(item.value.name or "", tuple(data_of(table) for table in item.sources), zero_rows=1) for item in made.fused]
+    tensors = {tensor.name: tensor for tensor in write_external(entries, embedding / TABLES_FILE, progress=progress)}
+    save(made.embedding, embedding / MODEL_FILE, tensors)
+    save(made.whole, embedding / WHOLE_FILE, tensors)
+    write_dense(made.dense, dense)
+
+
+def write_dense(model: ir.Model, folder: Path) -> None:
+    """Write the dense model, its larger weights beside it. Raises RecsplitError where the disk is full."""
+    weights = [Entry(name, (data_of(value),)) for name, value in model.graph.initializers.items() if _outside(data_of(value))]
+    tensors = {tensor.name: tensor for tensor in write_external(weights, folder / WEIGHTS_FILE)} if weights else {}
+    save(model, folder / MODEL_FILE, tensors)
+
+
+def save(model: ir.Model, path: Path, tensors: Mapping[str, ir.TensorProtocol]) -> None:
+    """Write a model: `tensors` of these names lie in files beside it, the others in it."""
+    for name, value in model.graph.initializers.items():
+        value.const_value = tensors.get(name) or _loaded(value)
+    ir.save(model, path)
+
+
+def interface(model: ir.Model) -> Interface:
+    """Names, dtypes and dims of a model's inputs and outputs, the batch left out; varying dims are -1."""
+    return Interface(tuple(_tensor(value) for value in model.graph.inputs), tuple(_tensor(value) for value in model.graph.outputs))
+
+
+def tables(made: Cut) -> tuple[Table, ...]:
+    """The tables on the embedding side, in the order in which they lie in the file."""
+    found = []
+    for fused in made.fused:
+        for value in fused.sources:
+            data = data_of(value)
+            rows, dim = (int(size) for size in data.shape.numpy())
+            found.append(Table(table_name(value), rows, dim, _TRITON[data.dtype], int(data.nbytes)))
+    return tuple(found)
+
+
+def left_in(model: ir.Model, operators: frozenset[str]) -> Sequence[str]:
+    """Names of operators of a kind that a model still has."""
+    return sorted({node.op_type for node in model.graph.all_nodes() if node.op_type in operators})
+
+
+def data_of(value: ir.Value) -> ir.TensorProtocol:
+    """An initializer's data, which may lie in a file."""
+    assert value.const_value is not None
+    return value.const_value
+
+
+def _outside(data: ir.TensorProtocol) -> bool:
+    return data.nbytes > (_INLINE_BYTES if data.dtype.is_floating_point() else _INLINE_INTEGER_BYTES)
+
+
+def _loaded(value: ir.Value) -> ir.TensorProtocol:
+    """A small tensor's data in memory: the file it lay in will not be beside the model."""
+    data = data_of(value)
+    return ir.tensor(data.numpy(), dtype=data.dtype, name=data.name) if isinstance(data, ir.ExternalTensor) else data
+
+
+def _tensor(value: ir.Value) -> Tensor:
+    assert value.name is not None and value.dtype is not None and value.shape is not None
+    return Tensor(value.name, _TRITON[value.dtype], tuple(size if isinstance(size, int) else -1 for size in value.shape[1:]))

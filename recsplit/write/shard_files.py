@@ -1,0 +1,95 @@
+"""Writing a sharded build's files: the embedding model with its maps, each shard with its rows, the dense model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from recsplit.configs.remotes import BAGS_FILE
+from recsplit.graph.lower.fused import TABLES_FILE
+from recsplit.graph.shards.csr import CsrTable, bags_model
+from recsplit.graph.shards.places import Layout, Order, Stretch, rows_at
+from recsplit.graph.shards.shards import PLACES_FILE, Sharded, ShardTable
+from recsplit.plan.plan import Reading
+from recsplit.proof.parts import MODEL_FILE
+from recsplit.write import models
+from recsplit.write.picked import Picked
+from recsplit.write.tables import Entry, write_external
+
+
+def write(
+    sharded: Sharded,
+    readings: Sequence[Reading],
+    order: Order | None,
+    embedding: Path,
+    shards: Sequence[Path],
+    dense: Path,
+    *,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Write model files into the version folders. `order` as graph.places has it. Raises RecsplitError where the disk is full.
+
+    A table's rows are copied a few MB at a time; in memory are its order and its map, while it is their turn.
+    """
+    maps = _write_maps(sharded, order, embedding)
+    entries = [[_entry(table, maps) for table in part.tables] for part in sharded.shards]
+    total, done = sum(entry.size_bytes for own in entries for entry in own), 0
+    for part, own, folder in zip(sharded.shards, entries, shards, strict=True):
+        written = write_external(own, folder / TABLES_FILE, progress=partial(_further, progress, done, total))
+        done += sum(entry.size_bytes for entry in own)
+        tensors = {tensor.name or "": tensor for tensor in written}
+        models.save(part.model, folder / MODEL_FILE, tensors)
+        bags = [
+            (number, reading, CsrTable(tensors[table.name], table.zero_row, table.lowest_row))
+            for number, reading in enumerate(readings)
+            if (table := part.places.get(reading.places)) is not None
+        ]
+        if bags:
+            ir.save(bags_model(bags), folder / BAGS_FILE)
+    models.write_dense(sharded.dense, dense)
+
+
+def _further(progress: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
+    progress(before + done, total)
+
+
+def _write_maps(sharded: Sharded, order: Order | None, folder: Path) -> dict[str, NDArray[np.int32]]:
+    """The embedding model with its maps; returns these as they lie in the file, by the fused table's name."""
+    entries = [
+        Entry(name, tuple(_later(made, size) for made, size in layout.maps(order)))
+        for name, layout in sharded.maps.items()
+    ]  # fmt: skip
+    tensors = {tensor.name or "": tensor for tensor in write_external(entries, folder / PLACES_FILE)} if entries else {}
+    models.save(sharded.embedding, folder / MODEL_FILE, tensors)
+    return {layout.fused.value.name or "": tensors[name].numpy() for name, layout in sharded.maps.items()}
+
+
+def _later(made: Callable[[], NDArray[np.int32]], size: int) -> ir.TensorProtocol:
+    return ir.LazyTensor(lambda: ir.tensor(made()), ir.DataType.INT32, ir.Shape([size]))
+
+
+def _entry(table: ShardTable, maps: Mapping[str, NDArray[np.int32]]) -> Entry:
+    """A shard's rows of a fused table, then those that foreign places read."""
+    layout, sources = table.layout, list[ir.TensorProtocol | Picked]()
+    for item in layout.stretches:
+        if table.first <= item.place < table.last:
+            data = models.data_of(layout.fused.sources[item.table])
+            sources.append(Picked(data, _rows(layout, item, maps.get(table.name)), item.last - item.first))
+    dtype = models.data_of(layout.fused.sources[0]).dtype
+    padding = np.zeros((2 if table.lowest else 1, layout.fused.dim), dtype=dtype.numpy())
+    if table.lowest:
+        padding[1] = np.finfo(padding.dtype).min
+    sources.append(ir.tensor(padding, dtype=dtype))
+    return Entry(table.name, tuple(sources))
+
+
+def _rows(layout: Layout, item: Stretch, places: NDArray[np.int32] | None) -> range | Callable[[], NDArray[np.int32]]:
+    if item.table not in layout.by_heat:
+        return range(item.first, item.last)
+    assert places is not None
+    start = layout.map_start(item.table)
+    own = places[start : start + layout.sizes()[item.table]]
+    return lambda: rows_at(own, item.place, item.place + item.last - item.first)

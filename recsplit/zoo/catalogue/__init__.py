@@ -1,0 +1,1 @@
+"""The published models that the zoo brings along: their numbers, with the source of each."""

@@ -1,0 +1,40 @@
+"""A dry run reads, and tells what it would do. What it reads is made up here: there is nothing to act on."""
+
+from collections.abc import Mapping, Sequence
+
+from recsplit_controller.actuate.actuator import Actuator
+from recsplit_controller.actuate.dry import DryActuator
+from recsplit_controller.values.decision import Action, Outcome
+
+
+class Reading:
+    """Two targets, one of them ill; whoever acts on them fails the test."""
+
+    def counts(self) -> Mapping[str, int | None]:
+        return {"dense": 2, "embedding": None}
+
+    def ill(self) -> Mapping[str, str]:
+        return {"dense": "dead"}
+
+    def begin(self, action: Action) -> None:
+        raise AssertionError
+
+    def outcomes(self) -> Sequence[Outcome]:
+        raise AssertionError
+
+    def close(self) -> None:
+        pass
+
+
+def test_it_reads_and_tells_and_does_nothing() -> None:
+    told: list[str] = []
+    dry: Actuator = DryActuator(Reading(), told.append)
+    assert dry.counts() == {"dense": 2, "embedding": None}
+    assert dry.ill() == {"dense": "dead"}
+    actions = [Action("scale", "dense", 4, 1.0, "busy", 2), Action("heal", "dense", 2, 1.0, "dead")]
+    for action in actions:
+        dry.begin(action)
+    assert told == ["dense would go to 4 units of 2 threads: busy", "dense would replace all 2 units: dead"]
+    assert dry.outcomes() == [Outcome(action, None, 0.0) for action in actions]
+    assert dry.outcomes() == []
+    dry.close()

@@ -1,0 +1,133 @@
+"""`recsplit control` as a process: what it refuses, a decision that is done on a real Triton, a journal, and a gentle end."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from recsplit.commands.control import command
+from recsplit.serving import Server, serve
+from recsplit_controller.core.policies import POLICIES
+from recsplit_controller.shell.journal import sessions
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def server(light: Path) -> Iterator[Server]:
+    with serve(light) as running:
+        yield running
+
+
+def where(server: Server) -> list[str]:
+    return ["--metrics-url", server.metrics_url, "--grpc-url", server.grpc_url]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "there is no DIR"),
+        (["DIR"], "one of them"),
+        (["DIR", "--metrics-url", "http://127.0.0.1:1/metrics", "--prometheus", "http://127.0.0.1:1"], "one of them"),
+        (["DIR", "--metrics-url", "ftp://x"], "no address of a metrics page"),
+        (["DIR", "--prometheus", "x"], "no address of a Prometheus"),
+        (["DIR", "--prometheus", "http://127.0.0.1:1", "--policy", "latency"], "needs bound_ms"),
+        (["DIR", "--prometheus", "http://127.0.0.1:1", "--control-key", "absent"], "can't be read"),
+        (["DIR", "--prometheus", "http://127.0.0.1:1", "--journal", "absent/journal"], "can't be written"),
+        (["--replay", "absent"], "can't be read"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_a_sentence(
+    run_recsplit: Run, light: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = run_recsplit("control", *(str(light) if each == "DIR" else each for each in arguments), "--dry-run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Hint: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("busy_share = 2.0", "busy_share is 2"),
+        ("busy = 0.5", "unknown key 'busy'"),
+        ("interval_s = true", "interval_s"),
+        ("interval_s =", "not TOML"),
+        ('forecaster = "oracle"', "no forecaster 'oracle'"),
+        ("targets = 3", "expected a table for each target"),
+        ("[targets.shop]\nminimum = 2", "no target 'shop'"),
+        ("[targets.shop_dense]\nmaximum = 2.5", "maximum"),
+        ("[targets.shop_dense]\nmodel = 'x'", "unknown key 'model'"),
+        ("[targets.shop_dense]\nminimum = 9", "can't have 9 to 8"),
+    ],
+)
+def test_settings_that_are_none_are_said_in_a_sentence(run_recsplit: Run, light: Path, tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    done = run_recsplit("control", light, "--prometheus", "http://127.0.0.1:1", "--dry-run", "--settings", file)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_one_decision_is_done_in_place_and_not_in_a_dry_run(run_recsplit: Run, light: Path, server: Server, tmp_path: Path) -> None:
+    """A minimum of two instances is nothing that waits for load."""
+    file = tmp_path / "settings.toml"
+    file.write_text("interval_s = 1\n[targets.shop_dense]\nminimum = 2\n")
+    dry = run_recsplit("control", light, *where(server), "--settings", file, "--once", "--json", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert {each["target"]: (each["observed"], each["wanted"]) for each in json.loads(dry.stdout)["decisions"]}["shop_dense"] == (1, 2)
+    for observed in (1, 2):
+        done = run_recsplit("control", light, *where(server), "--settings", file, "--once", "--json", "--journal", tmp_path / "journal")
+        assert done.returncode == 0, done.stderr
+        decisions = {each["target"]: each for each in json.loads(done.stdout)["decisions"]}
+        assert decisions["shop_dense"]["observed"] in (observed, 2)
+    assert [len(session.records) for session in sessions(tmp_path / "journal")] == [2, 2]
+    last = sessions(tmp_path / "journal")[1].records[1]
+    assert last.observation.counts == {"shop_embedding": 1, "shop_dense": 2}
+    again = run_recsplit("control", "--replay", tmp_path / "journal")
+    assert again.returncode == 0, again.stderr
+    assert "all as they were" in again.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_gently_and_its_journal_is_whole(light: Path, server: Server, tmp_path: Path, number: signal.Signals) -> None:
+    file, journal = tmp_path / "settings.toml", tmp_path / "journal"
+    file.write_text("interval_s = 0.2\n")
+    line = [sys.executable, "-m", "recsplit", "control", str(light), *where(server), "--settings", str(file), "--json"]
+    with subprocess.Popen([*line, "--journal", str(journal)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ticks = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert len(ticks[0]["decisions"]) == 2
+    (session,) = sessions(journal)
+    assert len(session.records) >= 3
+    assert journal.read_bytes().endswith(b"\n")
+
+
+def test_a_second_controller_of_the_same_server_is_refused(run_recsplit: Run, light: Path, server: Server, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "recsplit", "control", str(light), *where(server), "--json"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        second = run_recsplit("control", light, *where(server), "--once")
+        reading = run_recsplit("control", light, *where(server), "--once", "--dry-run")
+        first.terminate()
+    assert second.returncode == 1
+    assert "another controller acts on" in second.stderr
+    assert reading.returncode == 0, reading.stderr
+
+
+def test_the_policies_that_can_be_asked_for_are_those_there_are() -> None:
+    """The command has their names of its own, so that its help needs no import of the controller."""
+    (option,) = [each for each in command.params if each.name == "policy"]
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == list(POLICIES)

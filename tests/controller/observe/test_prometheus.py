@@ -1,0 +1,187 @@
+"""A live fleet under load, seen twice: through `recsplit serve --fleet --prometheus` with the rendered rules, and by its own pages."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsplit.client import Client
+from recsplit.errors import InputError
+from recsplit.monitoring.dashboard import dashboard
+from recsplit.monitoring.rules import models, recording_rules
+from recsplit.monitoring.watching import Watching
+from recsplit.plan.plan import Plan
+from recsplit_controller.observe.prometheus import PrometheusObserver
+from recsplit_controller.observe.scrape import ScrapeObserver
+from recsplit_controller.values.observation import Observation
+from tests.kubernetes.prometheus import BINARY, TOOLS, Prometheus
+from tests.remote import sharded
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(BINARY is None, reason="prometheus is not installed (Debian's package of that name)")]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A fleet of a front and two shard servers with its Prometheus; `load` while it is set, queries come at a steady rate."""
+
+    plan: Plan
+    pages: tuple[str, ...]
+    prometheus: Prometheus
+    load: threading.Event
+
+    def observers(self) -> tuple[PrometheusObserver, ScrapeObserver]:
+        names = models(self.plan)
+        return PrometheusObserver(self.prometheus.url, self.plan.name, names), ScrapeObserver(self.pages, self.plan.name, names)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watched")
+    plan = sharded.write(folder)
+    command = [sys.executable, "-m", "recsplit", "serve", str(folder), "--fleet", "--replicas", "front=1,0=1,1=1", "--prometheus", "--json"]
+    path = f"{TOOLS}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PATH": path}) as process:
+        load, ended = threading.Event(), threading.Event()
+        try:
+            assert process.stdout is not None
+            told = json.loads(process.stdout.readline())
+            pages = tuple(server["metrics_url"] for server in told["servers"])
+            front = next(server["grpc_url"] for server in told["servers"] if server["part"] == "front")
+            ids = np.random.default_rng(0).integers(0, sharded.ROWS, (8, 4))
+
+            def send() -> None:
+                with Client(front, plan.name) as client:
+                    while not ended.is_set():
+                        if load.is_set():
+                            client.infer({"ids": ids})
+                        ended.wait(0.03)
+
+            threads = [threading.Thread(target=send) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            load.set()
+            yield Watched(plan, pages, Prometheus(told["prometheus_url"]), load)
+            ended.set()
+            for thread in threads:
+                thread.join()
+        finally:
+            ended.set()
+            process.terminate()
+            process.wait(60)
+
+
+def until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(1)
+
+
+def apart(one: Observation, two: Observation) -> list[str]:
+    """What two observations of the same traffic don't have in common: unknown in one only, or further apart than their windows can be."""
+    found = []
+    for model in one.models:
+        for name, value in asdict(one.of(model)).items():
+            other = getattr(two.of(model), name)
+            # Percentiles, and what waits, move from one scrape to the next; rates are of a window.
+            near = 0.2 if name in ("requests", "rows", "failures", "offered") else 0.6
+            unlike = (value is None) != (other is None)
+            if unlike or (value is not None and name != "pending" and abs(value - other) > near * max(value, other) + 0.02):
+                found.append(f"{model} {name}: {value} and {other}")
+    return found
+
+
+def test_both_see_the_same_traffic_in_the_same_numbers(watched: Watched) -> None:
+    watched.load.set()
+    by_rules, by_pages = watched.observers()
+    seen: list[Observation] = []
+
+    def agree() -> bool:
+        seen[:] = [observer.observe(time.time()) for observer in (by_rules, by_pages)]
+        return not any(one.problems for one in seen) and bool(seen[0].of("shop").requests) and not apart(*seen)
+
+    try:
+        until(agree, "they never agreed")
+    except AssertionError:
+        raise AssertionError([one.problems for one in seen], apart(*seen)) from None
+    for one in seen:
+        assert one.data_s is not None and time.time() - one.data_s < 10
+        queries, shard = one.of("shop"), one.of("shop_embedding_0")
+        assert queries.requests is not None and queries.busy is None and queries.offered is None
+        # A shard's own server answers; what its stand-in in the front is asked comes apart, and isn't counted twice.
+        assert shard.requests is not None and shard.offered is not None
+        assert 0 < shard.requests <= shard.offered * 1.3
+        dense = one.of("shop_dense")
+        assert dense.busy is not None and 0 < dense.busy < 2
+    by_rules.close()
+
+
+def test_every_rule_gives_numbers_of_the_live_servers(watched: Watched) -> None:
+    watched.load.set()
+    rules = recording_rules(watched.plan, Watching())
+
+    def missing() -> list[str]:
+        return [rule.record for rule in rules if not watched.prometheus.query(rule.record)]
+
+    until(lambda: not missing(), "some rules never gave a series", 40)
+    for rule in rules:
+        assert all(math.isfinite(value) for _, value in watched.prometheus.query(rule.record)), rule.record
+    health = [rule["health"] for group in watched.prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert set(health) == {"ok"}
+    for panel in dashboard(watched.plan, Watching())["panels"]:
+        for line in panel.get("targets", ()):
+            assert watched.prometheus.query(line["expr"]) or "recsplit_controller" in line["expr"], line["expr"]
+
+
+def test_without_queries_rates_are_zero_and_latencies_unknown(watched: Watched) -> None:
+    watched.load.clear()
+    for observer in watched.observers():
+
+        def idle(observer: PrometheusObserver | ScrapeObserver = observer) -> bool:
+            seen = observer.observe(time.time()).of("shop_dense")
+            return seen.requests == 0 and seen.busy == 0 and seen.mean_ms is None
+
+        until(idle, f"{observer} never saw it idle", 40)
+    watched.load.set()
+
+
+def test_a_prometheus_that_hangs_is_a_problem_told_in_time(watched: Watched) -> None:
+    observer = PrometheusObserver(watched.prometheus.url, "shop", models(watched.plan), timeout_s=0.5)
+    until(lambda: not observer.observe(time.time()).problems, "it never answered")
+    pid = _pid_of(watched.prometheus.url)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(2):  # the second look doesn't ask it again
+            began_s = time.monotonic()
+            seen = observer.observe(time.time())
+            assert time.monotonic() - began_s < 5
+            assert seen.data_s is None and seen.of("shop").requests is None and len(seen.problems) == 1
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: not observer.observe(time.time()).problems, "it never came back", 30)
+
+
+def test_no_prometheus_at_all_is_a_problem_told() -> None:
+    seen = PrometheusObserver("http://127.0.0.1:9", "shop", ("shop_dense",)).observe(5.0)
+    assert (seen.data_s, len(seen.problems)) == (None, 1)
+    assert "127.0.0.1:9" in seen.problems[0]
+    with pytest.raises(InputError, match="Prometheus"):
+        PrometheusObserver("127.0.0.1:9090", "shop", ())
+
+
+def _pid_of(url: str) -> int:
+    address = url.removeprefix("http://")
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        if f"--web.listen-address={address}" in path.read_text(errors="replace").split("\0"):
+            return int(path.parent.name)
+    raise AssertionError(f"nothing listens at {address}")

@@ -1,0 +1,137 @@
+"""The journal: what is written is read back, torn lines are dropped, and its ticks are decided again as they were."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsplit.errors import InputError
+from recsplit_controller.core.core import decide
+from recsplit_controller.core.memory import Memory
+from recsplit_controller.core.reconcile import State, reconcile
+from recsplit_controller.shell.journal import Header, Journal, latest, sessions, to_line
+from recsplit_controller.shell.replay import replay
+from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.record import Record
+from recsplit_controller.values.settings import Settings, Target
+
+TARGETS = (Target("shop_embedding", "shop_embedding", "embedding"), Target("shop_dense", "shop_dense", "dense"))
+SETTINGS = Settings(policy="latency", bound_ms=100.0, cores=6.0)
+loads = st.lists(st.tuples(st.none() | st.floats(0, 100), st.floats(0, 50), st.none() | st.integers(1, 8), st.booleans()), max_size=30)
+
+
+def ticks(given_loads: list[tuple[float | None, float, int | None, bool]], memory: Memory) -> list[tuple[Record, Memory, State]]:
+    """Records of a controller that sees these rates, queues and counts, with what each began with; some of its actions fail."""
+    state = State()
+    made: list[tuple[Record, Memory, State]] = []
+    under_way: list[Action] = []
+    for tick, (rate, queue, count, fails) in enumerate(given_loads):
+        at_s = 1000.0 + 7.3 * tick
+        one = Series() if rate is None else Series(requests=rate, busy=0.05 * rate, waiting=queue, pending=queue)
+        models = {"shop": Series(requests=rate, mean_ms=queue + 50, p95_ms=60 + queue), "shop_embedding": one, "shop_dense": one}
+        seen = Observation(at_s, at_s - 1, "shop", models, {"shop_embedding": count, "shop_dense": 2}, ("a problem",) if fails else ())
+        before = memory, state
+        memory, decisions = decide(SETTINGS, TARGETS, memory, seen)
+        outcomes = tuple(Outcome(action, "no" if fails else None, 0.5) for action in under_way)
+        state, actions = reconcile(state, decisions, outcomes, {"shop_dense": "dead"} if fails else {}, at_s)
+        under_way = list(actions)
+        ill = {"shop_dense": "dead"} if fails else {}
+        made.append((Record(seen, decisions, actions, outcomes, ill, state.progress, 0.01), *before))
+    return made
+
+
+@given(loads)
+@settings(max_examples=40)
+def test_what_is_written_is_read_back_and_decided_again_the_same(
+    tmp_path_factory: pytest.TempPathFactory, given_loads: list[tuple[float | None, float, int | None, bool]]
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
+    made = ticks(given_loads, Memory())
+    with Journal(path, SETTINGS, TARGETS) as journal:
+        for tick in made:
+            journal.write(*tick)
+    found = sessions(path)
+    assert len(found) == (1 if made else 0)
+    for session in found:
+        assert (session.settings, session.targets) == (SETTINGS, TARGETS)
+        assert session.records == tuple(record for record, *_ in made)
+        again = replay(session)
+        assert (again.ticks, again.differences, again.actions) == (len(made), (), 0)
+        assert replay(session) == again
+
+
+def test_a_decision_that_was_another_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    made = ticks([(20.0, 0.0, 2, False)] * 3, Memory())
+    first = made[1][0].decisions[0]
+    other = dataclasses.replace(first, wanted=7, reason="a fault")
+    wrong = dataclasses.replace(made[1][0], decisions=(other, *made[1][0].decisions[1:]))
+    with Journal(path, SETTINGS, TARGETS) as journal:
+        for record in (made[0][0], wrong, made[2][0]):
+            journal.write(record, Memory(), State())
+    (difference,) = replay(latest(path)).differences
+    assert (difference.target, difference.then, difference.then_reason) == ("shop_embedding", 7, "a fault")
+
+
+def test_other_settings_tell_what_they_would_want(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path, SETTINGS, TARGETS) as journal:
+        for tick in ticks([(90.0, 0.0, 2, False)] * 3, Memory()):
+            journal.write(*tick)
+    found = replay(latest(path), dataclasses.replace(SETTINGS, policy="utilization", busy_share=0.3, cores=None))
+    assert {difference.target for difference in found.differences} == {"shop_embedding", "shop_dense"}
+    assert all((difference.now or 0) > (difference.then or 0) for difference in found.differences)
+
+
+def test_a_torn_last_line_is_dropped_and_cut_off_when_the_journal_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    made = ticks([(20.0, 0.0, 2, False)] * 4, Memory())
+    with Journal(path, SETTINGS, TARGETS) as journal:
+        for tick in made[:2]:
+            journal.write(*tick)
+    whole = path.read_bytes()
+    path.write_bytes(whole + to_line(made[2][0]).encode()[:100])
+    assert len(latest(path).records) == 2
+    with Journal(path, SETTINGS, TARGETS) as journal:
+        journal.write(*made[3])
+    assert path.read_bytes().startswith(whole)
+    assert [len(session.records) for session in sessions(path)] == [2, 1]
+
+
+def test_a_journal_that_grows_too_large_is_turned_over_and_each_file_can_be_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    made = ticks([(20.0 + tick, 0.0, 2, False) for tick in range(20)], Memory())
+    line = len(to_line(made[0][0]))
+    with Journal(path, SETTINGS, TARGETS, most_bytes=12 * line) as journal:
+        for tick in made:
+            journal.write(*tick)
+    files = (path.with_name("journal.jsonl.1"), path)
+    assert sum(len(latest(file).records) for file in files) == 20
+    assert all((replay(latest(file)).differences, replay(latest(file)).actions) == ((), 0) for file in files)
+
+
+def test_a_journal_that_is_none_is_the_users_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    header = to_line(Header(1, SETTINGS, TARGETS, Memory(), State()))
+    odd = json.loads(header) | {"targets": [{"name": "x"}]}
+    for text, message in (
+        ("hello\n", "not JSON"),
+        ("\xff\n", "not JSON"),
+        ("[]\n", "expected an object"),
+        ("{}\n", "begins with its settings"),
+        ('{"schema": 9}\n', "schema 9"),
+        (json.dumps(odd) + "\n", "expected the keys"),
+        (header + "{}\n", "line 2: expected the keys"),
+        (header, "no tick"),
+    ):
+        path.write_text(text, encoding="latin-1")
+        with pytest.raises(InputError, match=message):
+            latest(path)
+    with pytest.raises(InputError, match="can't be read"):
+        latest(tmp_path / "absent.jsonl")
+    with pytest.raises(InputError, match="can't be written"):
+        Journal(tmp_path / "absent" / "journal.jsonl", SETTINGS, TARGETS)

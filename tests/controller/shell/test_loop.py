@@ -1,0 +1,144 @@
+"""The loop goes on whatever fails, and what runs stays. Observer and actuator are made up: faults of real ones are in test_faults_*."""
+
+import dataclasses
+import logging
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from recsplit_controller.shell.journal import Journal
+from recsplit_controller.shell.loop import Loop
+from recsplit_controller.shell.meters import Meters
+from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Observation
+from recsplit_controller.values.record import Record
+from recsplit_controller.values.settings import Settings
+from recsplit_perf.benchmarks.control_tick import Made
+
+SETTINGS = Settings(interval_s=0.02)
+
+
+class Faulty(Made):
+    """Fails in the part that is named; keeps what it was asked for."""
+
+    def __init__(self, part: str = "") -> None:
+        super().__init__(2)
+        self.part = part
+        self.asked: list[Action] = []
+
+    def observe(self, at_s: float) -> Observation:
+        if self.part == "observe":
+            raise RuntimeError("a fault of the observer")
+        if self.part == "decide":
+            return dataclasses.replace(super().observe(at_s), data_s="yesterday")  # type: ignore[arg-type]
+        return super().observe(at_s)
+
+    def outcomes(self) -> list[Outcome]:
+        if self.part == "act":
+            raise RuntimeError("a fault of the actuator")
+        return list(super().outcomes())
+
+    def begin(self, action: Action) -> None:
+        self.asked.append(action)
+        if self.part == "begin":
+            raise RuntimeError("a fault of the actuator")
+        super().begin(action)
+
+
+def loop(made: Faulty, journal: Journal | None = None) -> tuple[Loop, Meters]:
+    meters = Meters(SETTINGS, made.targets)
+    times = iter(range(1_000_000, 2_000_000, 5))
+    return Loop(SETTINGS, made.targets, made, made, journal, [meters], clock=lambda: float(next(times))), meters
+
+
+def failures(meters: Meters, reason: str) -> float | None:
+    return meters.registry.get_sample_value("recsplit_controller_failures_total", {"reason": reason})
+
+
+@pytest.mark.parametrize("part", ["observe", "decide", "act"])
+def test_a_tick_that_fails_changes_nothing_and_the_next_one_goes_on(part: str, caplog: pytest.LogCaptureFixture) -> None:
+    made = Faulty()
+    ticking, meters = loop(made)
+    ticking.tick()
+    memory, state, asked = ticking.memory, ticking.state, len(made.asked)
+    made.part = part
+    with caplog.at_level(logging.ERROR):
+        assert [ticking.tick() for _ in range(30)] == [None] * 30
+    assert (ticking.memory, ticking.state, len(made.asked)) == (memory, state, asked)
+    assert failures(meters, part) == 30
+    assert len(caplog.records) == 1, "the same trouble is told once"
+    made.part = ""
+    assert ticking.tick() is not None
+
+
+def test_an_action_that_cannot_be_begun_is_tried_again_after_a_pause() -> None:
+    made = Faulty("begin")
+    ticking, _ = loop(made)
+    records = [ticking.tick() for _ in range(20)]
+    first = made.asked[0].target
+    again = [action.at_s for action in made.asked if action.target == first]
+    assert 2 <= len(again) < 10
+    progress = records[-1].progress[first] if records[-1] else None
+    assert progress is not None
+    assert progress.failures == len(again)
+    assert progress.error == "a fault of the actuator"
+
+
+def test_a_journal_on_a_full_disk_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    made = Faulty()
+    with Journal(Path("/dev/full"), SETTINGS, made.targets) as journal:
+        ticking, meters = loop(made, journal)
+        assert all(ticking.tick() is not None for _ in range(30))
+    assert made.asked
+    assert failures(meters, "journal") == 30
+    assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
+        "a part of a tick failed, and the loop goes on"
+    ]
+
+
+def test_what_cannot_be_shown_is_done_all_the_same() -> None:
+    class Broken(Meters):
+        def show(self, record: Record) -> None:
+            raise KeyError("a fault of the metrics")
+
+    made = Faulty()
+    ticking, _ = loop(made)
+    broken = Broken(SETTINGS, made.targets)
+    ticking.shows = [broken]
+    assert all(ticking.tick() is not None for _ in range(30))
+    assert made.asked
+    assert failures(broken, "tick") == 30
+
+
+def test_it_stops_at_once_when_asked_to() -> None:
+    made = Faulty()
+    ticking, _ = loop(made)
+    ticking.settings = dataclasses.replace(SETTINGS, interval_s=60.0)
+    stop = threading.Event()
+    thread = threading.Thread(target=ticking.run, args=(stop,))
+    thread.start()
+    while not ticking.memory.held:
+        time.sleep(0.01)
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_problems_are_told_once_for_as_long_as_they_last(caplog: pytest.LogCaptureFixture) -> None:
+    made = Faulty()
+    ticking, _ = loop(made)
+    seen = made.observe
+    troubles = [(), ("away",), ("away",), (), ("away",)]
+
+    def observe(at_s: float) -> Observation:
+        return dataclasses.replace(seen(at_s), problems=troubles[len(told)])
+
+    told: list[None] = []
+    made.observe = observe  # type: ignore[method-assign]
+    with caplog.at_level(logging.WARNING):
+        for _ in troubles:
+            ticking.tick()
+            told.append(None)
+    assert [record.message for record in caplog.records] == ["not seen", "not seen"]

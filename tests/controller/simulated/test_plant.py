@@ -1,0 +1,110 @@
+"""The simulated group: queueing theory holds in it, and the controller's own code keeps it at the right size."""
+
+import numpy as np
+import pytest
+
+from recsplit_controller.simulated import fifo
+from recsplit_controller.simulated.plant import Group, Plant
+from recsplit_controller.simulated.play import controlled, fixed, play
+from recsplit_controller.values.decision import Action
+from recsplit_controller.values.settings import Settings, Target
+
+TARGET = Target("dense", "dense", "dense", maximum=40)
+BOUND_MS = 200.0
+
+
+def scale(count: int, at_s: float) -> Action:
+    return Action("scale", "dense", count, at_s, "because")
+
+
+def test_waits_are_those_of_erlangs_formula() -> None:
+    units, service_s, rate, seconds = 4, 0.04, 80.0, 20_000
+    load = rate * service_s
+    blocked = 1.0
+    for count in range(1, units + 1):
+        blocked = load * blocked / (count + load * blocked)
+    wait_s = units * blocked / (units - load * (1 - blocked)) * service_s / (units - load)
+    rng = np.random.default_rng(1)
+    due_s = np.sort(rng.random(rng.poisson(rate * seconds)) * seconds)
+    plant = Plant(Group(spread=1.0, window_s=seconds), TARGET, units, bound_ms=BOUND_MS)
+    plant.advance(due_s, Group(spread=1.0).draw(len(due_s), rng), seconds)
+    series = plant.observe(seconds).of("dense")
+    assert series.waiting == pytest.approx(rate * wait_s, rel=0.1)
+    assert series.busy == pytest.approx(load, rel=0.02)
+    assert series.mean_ms == pytest.approx(1000 * (wait_s + service_s), rel=0.05)
+
+
+def test_a_new_unit_takes_what_waits_as_soon_as_it_serves() -> None:
+    plant = Plant(Group(service_s=1.0, start_s=2.0), TARGET, 1, bound_ms=BOUND_MS)
+    plant.advance(np.zeros(6), np.ones(6), 1.0)
+    assert plant.observe(1.0).of("dense").pending == 5
+    plant.begin(scale(2, 1.0))
+    assert plant.counts() == {"dense": 1} and plant.asked() == 2 and not plant.outcomes()
+    plant.advance(np.zeros(0), np.zeros(0), 3.0)
+    assert plant.counts() == {"dense": 2} and len(plant.outcomes()) == 1
+    plant.advance(np.zeros(0), np.zeros(0), 4.0)
+    assert plant.served == 5  # four by the first unit, one by the second
+    assert plant.unit_s == 1 + 2 + 2 + 2
+
+
+def test_units_that_still_start_are_let_go_first_and_queries_under_way_end() -> None:
+    plant = Plant(Group(service_s=1.0, start_s=10.0), TARGET, 2, bound_ms=BOUND_MS)
+    plant.advance(np.array([0.9, 0.95]), np.ones(2), 1.0)
+    plant.begin(scale(4, 1.0))
+    plant.begin(scale(2, 1.0))
+    assert plant.counts() == {"dense": 2} and plant.asked() == 2
+    plant.begin(scale(1, 1.0))
+    plant.advance(np.zeros(0), np.zeros(0), 2.0)
+    assert plant.served == 2
+
+
+def test_nothing_seen_is_not_zero() -> None:
+    plant = Plant(Group(), TARGET, 1, bound_ms=BOUND_MS)
+    assert plant.observe(0.0).data_s is None and plant.observe(0.0).problems
+    plant.advance(np.zeros(0), np.zeros(0), 5.0)
+    series = plant.observe(5.0).of("dense")
+    assert series.requests == 0 and series.p95_ms is None and series.mean_ms is None
+
+
+def test_plain_python_serves_as_the_compiled_code_does() -> None:
+    compiled = getattr(fifo.serve, "py_func", None)
+    if compiled is None:
+        pytest.skip("numba is not installed: there is only one way")
+    rng = np.random.default_rng(0)
+    due_s, service_s = np.sort(rng.random(200)), rng.random(200) / 20
+    results = []
+    for function in (fifo.serve, compiled):
+        free_s, begun_s = np.zeros(3), np.zeros(200)
+        count = function(free_s, due_s, service_s, 0.7, begun_s)
+        results.append((count, free_s.tolist(), begun_s[:count].tolist()))
+    assert results[0] == results[1] and 0 < results[0][0] < 200
+
+
+STEP = np.concatenate([np.full(300, 50.0), np.full(600, 200.0), np.full(900, 50.0)])
+
+
+@pytest.mark.parametrize("policy", ["utilization", "latency"])
+def test_a_load_of_four_times_and_back_is_followed(policy: str) -> None:
+    settings = Settings(policy=policy, bound_ms=BOUND_MS)
+    played = play(STEP, Group(), TARGET, controlled(settings, TARGET), bound_ms=BOUND_MS, units=4)
+    tick = settings.interval_s
+    assert played.queries == STEP.sum()
+    assert played.units[int(330 / tick) : int(900 / tick)].min() * 0.85 > 200 * 0.04  # within half a minute, and no flapping below
+    assert played.missed[-1] == played.missed[int(345 / tick)], "misses end with the queue of the first moments"
+    assert played.units[-1] * 0.04 <= played.units[int(600 / tick)] * 0.04 / 2, "what is not needed is given up"
+
+
+def test_a_rise_that_goes_on_is_followed_step_by_step() -> None:
+    rising = np.linspace(50, 350, 120)
+    rule = controlled(Settings(), TARGET)
+    played = play(np.concatenate([np.full(60, 50.0), rising, np.full(60, 350.0)]), Group(), TARGET, rule, bound_ms=BOUND_MS, units=4)
+    assert played.units[-1] >= 350 * 0.04 / 0.85
+    assert played.miss_share < 0.1
+
+
+def test_every_rule_meets_the_same_queries_and_a_run_repeats() -> None:
+    few, many = (play(STEP, Group(spread=0.5), TARGET, fixed, bound_ms=BOUND_MS, units=units) for units in (4, 20))
+    again = play(STEP, Group(spread=0.5), TARGET, fixed, bound_ms=BOUND_MS, units=4)
+    assert few.queries == many.queries == again.queries
+    assert few.misses == again.misses > 1000 and many.misses < 10
+    assert few.mean_units == 4 and many.unit_s == 20 * len(STEP)
