@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsplit.plan.plan import UNKNOWN_IDS
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from tests.conftest import Run
 
 SPEC = "recsplit.zoo.tiny:dlrm"

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from recsplit.building import limits, sharding
-from recsplit.building.sources import Taken, take
+from recsplit.building import id_limits, sharding
+from recsplit.building.load_and_cut import Taken, take
 from recsplit.configs.render import check_templates, render
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.flow import CONTROL, SEQUENCE
-from recsplit.graph.lower.bags import BagForm
-from recsplit.graph.lower.fused import policy
+from recsplit.graph.lower.fused_tables import policy
+from recsplit.graph.lower.ragged_bags import BagForm
 from recsplit.graph.shards.shards import Sharded
 from recsplit.plan.plan import Kind, Plan, Role, Runtime, Submodel, Table, to_json
 from recsplit.proof import samples, verify
 from recsplit.proof.parts import MODEL_FILE, Array, Run, joined
 from recsplit.proof.verify import Case, Difference
 from recsplit.repository.staging import staging
-from recsplit.write import models, shard_files, tensorrt
+from recsplit.write import shard_files, submodels, tensorrt
 
 #: Told (text, bytes done, bytes in all) as the work goes on; the bytes are 0 where there is nothing to count.
 Progress = Callable[[str, int, int], None]
@@ -88,18 +88,18 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
             bag_form=settings.bag_form if wanted is None else "padded",
             adding_up=wanted is not None,
         )
-        tables = models.tables(taken.cut)
+        tables = submodels.tables(taken.cut)
         sharded = None if wanted is None else sharding.cut(wanted, taken.cut, tables)
         plan = _plan(settings, taken, stage.version, tables, wanted, sharded)
         embedding, *shards, dense = (stage.path(model.name, MODEL_FILE).parent for model in plan.submodels)
         told = partial(progress, "writing tables")
         if wanted is None or sharded is None:
-            models.write(taken.cut, embedding, dense, progress=told)
+            submodels.write(taken.cut, embedding, dense, progress=told)
         else:
             shard_files.write(sharded, plan.readings, wanted.order, embedding, shards, dense, progress=told)
         known = taken.cut.known()
         example = _example(plan, taken)
-        plan = dataclasses.replace(plan, lookups=limits.probe(plan, known, references=example))
+        plan = dataclasses.replace(plan, lookups=id_limits.probe(plan, known, references=example))
         stage.write(render(plan, templates=settings.templates))
         notes = tensorrt.prepare(plan, dense) if plan.dense.runtime == "tensorrt" else ()
         cases, left_out = _cases(plan, taken, example, known, embedding.parents[1], progress)
@@ -151,19 +151,19 @@ def _plan(
     made = taken.cut
     models_made = (made.embedding, made.dense) if sharded is None else (sharded.embedding, sharded.dense)
     for part in models_made:
-        left = models.left_in(part, CONTROL - {"Scan"} | SEQUENCE)
+        left = submodels.left_in(part, CONTROL - {"Scan"} | SEQUENCE)
         if left:
             raise RecsplitError(f"the {part.graph.name} model still has {', '.join(left)}", hint="build from the factory instead")
-    whole, embedding, dense = (models.interface(model) for model in (made.whole, *models_made))
-    crossing = models.interface(made.embedding).outputs  # before the shards, whose partial tensors have other names
+    whole, embedding, dense = (submodels.interface(model) for model in (made.whole, *models_made))
+    crossing = submodels.interface(made.embedding).outputs  # before the shards, whose partial tensors have other names
     cores = os.cpu_count() or 1
 
-    def submodel(role: Role, sides: models.Interface, runtime: Runtime, kind: Kind, instances: int, suffix: str = "") -> Submodel:
+    def submodel(role: Role, sides: submodels.Interface, runtime: Runtime, kind: Kind, instances: int, suffix: str = "") -> Submodel:
         threads = settings.threads or max(1, cores // instances)
         name = f"{settings.name}_{suffix or role}"
         return Submodel(name, role, sides.inputs, sides.outputs, runtime, kind, instances, threads)
 
-    def shard(number: int, sides: models.Interface) -> Submodel:
+    def shard(number: int, sides: submodels.Interface) -> Submodel:
         return submodel("shard", sides, "onnxruntime", "cpu", settings.embedding_instances, f"embedding_{number}")
 
     return Plan(
@@ -200,7 +200,7 @@ def _cases(
     plan: Plan,
     taken: Taken,
     example: Mapping[str, Array] | None,
-    known: limits.Known,
+    known: id_limits.Known,
     folder: Path,
     progress: Progress,
 ) -> tuple[list[Case], tuple[str, ...]]:

@@ -11,9 +11,9 @@ from recsplit.errors import InputError
 from recsplit.graph.cut import Cut
 from recsplit.graph.shards.shards import Sharded, ShardTable, shard
 from recsplit.partition import layout
-from recsplit.partition.access import access
+from recsplit.partition.access import frequencies
 from recsplit.plan.plan import Range, Reading, Shard, Submodel, Table
-from recsplit.write import models
+from recsplit.write import submodels
 
 #: The rows of a table, by its name, the most read first: INT32 [rows].
 Order = Callable[[str], NDArray[np.int32]]
@@ -24,13 +24,13 @@ class Wanted:
     """What the user asked for: the partition, and the order that its ranks follow; None where a rank is a row's number."""
 
     partition: layout.Partition
-    profile: access.AccessProfile | None
+    profile: frequencies.AccessProfile | None
 
     @property
     def order(self) -> Order | None:
         """The rows of a table by heat; made when asked for."""
         profile = self.profile
-        return None if profile is None else lambda table: access.order(profile.tables[table])
+        return None if profile is None else lambda table: frequencies.order(profile.tables[table])
 
 
 def read(partition: Path, profile: Path | None) -> Wanted:
@@ -42,13 +42,13 @@ def read(partition: Path, profile: Path | None) -> Wanted:
         return Wanted(wanted, None)
     if profile is None:
         raise InputError(f"{partition} counts rows in the order of an access profile", hint="give that profile with --access")
-    found = access.digest(profile)
+    found = frequencies.digest(profile)
     if found != wanted.access:
         raise InputError(
             f"{profile} is not the access profile that {partition} was made with: SHA-256 {found[:12]}..., not {wanted.access[:12]}...",
             hint="give the profile that recsplit partition was given, or partition again",
         )
-    return Wanted(wanted, access.read(profile))
+    return Wanted(wanted, frequencies.read(profile))
 
 
 def cut(wanted: Wanted, made: Cut, tables: Sequence[Table]) -> Sharded:
@@ -56,12 +56,12 @@ def cut(wanted: Wanted, made: Cut, tables: Sequence[Table]) -> Sharded:
     rows = {table.name: table.rows for table in tables}
     layout.check(wanted.partition, rows)
     if wanted.profile is not None:
-        access.check(wanted.profile, wanted.profile.about.model, rows, origin="the access profile")
+        frequencies.check(wanted.profile, wanted.profile.about.model, rows, origin="the access profile")
     return shard(made, [item.segments for item in wanted.partition.shards], by_heat=wanted.profile is not None)
 
 
 def described(
-    wanted: Wanted, sharded: Sharded, tables: Sequence[Table], submodel: Callable[[int, models.Interface], Submodel]
+    wanted: Wanted, sharded: Sharded, tables: Sequence[Table], submodel: Callable[[int, submodels.Interface], Submodel]
 ) -> tuple[Shard, ...]:
     """The shards as the plan has them; `submodel` makes a shard's model from its number and its inputs and outputs."""
     by_name = {table.name: table for table in tables}
@@ -70,7 +70,7 @@ def described(
         size = sum((item.last - item.first) * by_name[item.table].size_bytes // by_name[item.table].rows for item in given.segments)
         found.append(
             Shard(
-                model=submodel(number, models.interface(part.model)),
+                model=submodel(number, submodels.interface(part.model)),
                 segments=given.segments,
                 ranges=_ranges(part.places, by_name),
                 place=given.place,

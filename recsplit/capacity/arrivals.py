@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsplit.capacity.strict import CONTENTS, Checked, within
+from recsplit.capacity.strict_toml import CONTENTS, Checked, within
 from recsplit.errors import InputError
 
 Times = NDArray[np.float64]

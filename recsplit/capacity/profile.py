@@ -16,7 +16,7 @@ import numpy as np
 
 from recsplit.errors import InputError
 from recsplit.plan.plan import Role
-from recsplit.plan.strict import read_json
+from recsplit.plan.strict_json import read_json
 
 SCHEMA = 2
 
@@ -153,7 +153,7 @@ def read(path: Path) -> Profile:
 
 
 def from_json(text: str, *, origin: str = "profile.json") -> Profile:
-    """Read a profile strictly. Raises InputError as `recsplit.plan.strict.read_json` does, and for a curve without points."""
+    """Read a profile strictly. Raises InputError as `recsplit.plan.strict_json.read_json` does, and for a curve without points."""
     profile = read_json(Profile, text, schema=SCHEMA, origin=origin, again="measure it again: recsplit profile DIR")
     curves = [profile.whole, *(found for part in profile.parts for found in (part.alone, part.contended, part.client) if found is not None)]
     for found in curves:

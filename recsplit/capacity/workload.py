@@ -32,11 +32,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsplit.capacity import arrivals, ids, sizes, strict
+from recsplit.capacity import arrivals, ids, sizes, strict_toml
 from recsplit.capacity.arrivals import Arrivals
 from recsplit.capacity.ids import Skew, Uniform
 from recsplit.capacity.sizes import Sizes
-from recsplit.capacity.strict import Checked, within
+from recsplit.capacity.strict_toml import Checked, within
 from recsplit.errors import InputError, MissingExtra
 
 
@@ -89,12 +89,12 @@ def read(path: Path) -> Workload:
     ):
         if key in values:
             where = f"{path}: [{key}]"
-            kind = strict.choose(kinds, values[key], discriminator, where)
+            kind = strict_toml.choose(kinds, values[key], discriminator, where)
             reader = _READERS.get(kind)
-            values[key] = strict.read_table(kind, values[key], where=where, skip=[discriminator], contents=reader, folder=path.parent)
+            values[key] = strict_toml.read_table(kind, values[key], where=where, skip=[discriminator], contents=reader, folder=path.parent)
     if "latency" in values:
-        values["latency"] = strict.read_table(Bound, values["latency"], where=f"{path}: [latency]", folder=path.parent)
-    return strict.read_table(Workload, values, where=str(path), folder=path.parent)
+        values["latency"] = strict_toml.read_table(Bound, values["latency"], where=f"{path}: [latency]", folder=path.parent)
+    return strict_toml.read_table(Workload, values, where=str(path), folder=path.parent)
 
 
 def _tomllib() -> Any:

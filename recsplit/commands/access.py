@@ -61,9 +61,9 @@ def command(
     their way, give the rows that were read instead, as an array rows/TABLE [rows, any]. A .json is live traffic, as
     Triton writes it with --trace-config triton,file=FILE.json, level=TIMESTAMPS and level=TENSORS.
     """
-    from recsplit.partition.access import access
+    from recsplit.partition.access import frequencies
     from recsplit.partition.access.counting import Counter
-    from recsplit.repository.repository import find
+    from recsplit.repository.find import find
 
     plan = find(repository, model).plan
     if sum(map(bool, (traces, law, workload, merge))) != 1:
@@ -75,14 +75,14 @@ def command(
     if merge:
         if output is None and len(merge) > 1:
             raise InputError("--merge of several needs a file to write to", hint="-o access.npz")
-        profiles = [access.read(path) for path in merge]
+        profiles = [frequencies.read(path) for path in merge]
         for path, one in zip(merge, profiles, strict=True):
-            access.check(one, plan.name, {table.name: table.rows for table in plan.tables}, origin=str(path))
+            frequencies.check(one, plan.name, {table.name: table.rows for table in plan.tables}, origin=str(path))
         profile = profiles[0]
         if output is not None:
             with progress(f"Adding up {len(merge)} access profiles"):
-                _write(output, *access.merged(profiles))
-            profile = access.read(output)
+                _write(output, *frequencies.merged(profiles))
+            profile = frequencies.read(output)
     else:
         counter = Counter(plan)
         if traces:
@@ -126,11 +126,11 @@ def command(
 
 
 def _write(path: Path, about: Any, tables: Any) -> None:
-    from recsplit.disk.disk import whole_file
-    from recsplit.partition.access import access
+    from recsplit.disk.files import whole_file
+    from recsplit.partition.access import frequencies
 
     with whole_file(path) as file:
-        access.write(file, about, tables)
+        frequencies.write(file, about, tables)
 
 
 def _summary(profile: Any) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _summary(profile: Any) -> dict[str, Any]:
 
 def _plot(path: Path, profile: Any, tables: list[dict[str, Any]]) -> None:
     """Share of reads against share of rows, as the report draws it. Raises MissingExtra without matplotlib."""
-    from recsplit.disk.disk import whole_file
+    from recsplit.disk.files import whole_file
     from recsplit.errors import MissingExtra
 
     try:

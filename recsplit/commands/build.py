@@ -9,7 +9,7 @@ from typing import Any, get_args
 import click
 
 from recsplit.commands.output import example, json_option, progress, show_json, show_table
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 from recsplit.plan.plan import Kind, Plan, Runtime, Shard
 
 #: Segments of a shard that are told one by one.

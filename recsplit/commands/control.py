@@ -17,9 +17,9 @@ from recsplit.commands.output import example, json_option, show_json
 from recsplit.errors import InputError, RecsplitError
 
 if TYPE_CHECKING:
-    from recsplit_controller.actuate.actuator import Actuator
+    from recsplit_controller.actuate.protocol import Actuator
     from recsplit_controller.lease.leading import Renewed
-    from recsplit_controller.observe.observer import Observer
+    from recsplit_controller.observe.protocol import Observer
     from recsplit_controller.shell.loop import Loop
     from recsplit_controller.targets.targets import Asked
     from recsplit_controller.values.settings import Settings
@@ -130,7 +130,7 @@ def _of_repository(
     repository: Path, model: str | None, file: Path | None, policy: str | None, bound_ms: float | None
 ) -> "tuple[str, Asked]":
     """The ensemble, and what is asked for of its sub-models. Raises InputError as `_overruled` does."""
-    from recsplit.repository.repository import find
+    from recsplit.repository.find import find
     from recsplit_controller.targets.targets import Asked, of_plan, read_settings
     from recsplit_controller.values.settings import Settings
 
@@ -182,7 +182,7 @@ def _actuator(
     from recsplit.serving.control_key import read_key
     from recsplit_controller.actuate.dry import DryActuator
     from recsplit_controller.actuate.triton import TritonActuator
-    from recsplit_controller.lease.lease import FileLease
+    from recsplit_controller.lease.one_machine import FileLease
 
     if not dry_run:
         stack.enter_context(FileLease(grpc_url, f"recsplit control {repository}"))
@@ -211,7 +211,7 @@ def _run(
     from recsplit_controller.shell.journal import Journal
     from recsplit_controller.shell.logs import start_logs, stop_logs
     from recsplit_controller.shell.loop import Loop
-    from recsplit_controller.shell.meters import Meters
+    from recsplit_controller.shell.metrics import Meters
 
     settings, last = asked.settings, Last()
     meters = Meters(settings, asked.targets)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recsplit_controller.actuate.actuator import Actuator
+    from recsplit_controller.actuate.protocol import Actuator
     from recsplit_controller.targets.targets import Asked
 
 
@@ -13,10 +13,10 @@ def shards(
     stack: contextlib.ExitStack, repository: Path, model: str | None, file: Path | None, folder: Path, *, dry_run: bool
 ) -> "tuple[str, Asked, Actuator]":
     """The ensemble, settings and targets, and who acts; the fleet's lease is held until `stack` ends. Raises InputError without a fleet."""
-    from recsplit.repository.repository import find
+    from recsplit.repository.find import find
     from recsplit_controller.actuate.dry import DryActuator
     from recsplit_controller.actuate.fleet import FleetActuator, room
-    from recsplit_controller.lease.lease import FileLease
+    from recsplit_controller.lease.one_machine import FileLease
     from recsplit_controller.targets.targets import Asked, of_fleet, read_settings
     from recsplit_controller.values.settings import Settings
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from recsplit.errors import InputError
 
 if TYPE_CHECKING:
-    from recsplit_controller.actuate.actuator import Actuator
+    from recsplit_controller.actuate.protocol import Actuator
     from recsplit_controller.lease.leading import Renewed
     from recsplit_controller.targets.targets import Asked
 
@@ -30,7 +30,7 @@ def deployments(
     from recsplit_controller.actuate.cluster import Cluster
     from recsplit_controller.actuate.dry import DryActuator
     from recsplit_controller.actuate.kubernetes import KubernetesActuator
-    from recsplit_controller.lease.lease_kubernetes import KubernetesLease
+    from recsplit_controller.lease.kubernetes import KubernetesLease
     from recsplit_controller.targets.replicas import read_replicas
 
     if repository is not None:

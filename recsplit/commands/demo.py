@@ -8,7 +8,7 @@ import click
 
 from recsplit.commands.build import show_differences
 from recsplit.commands.output import example, json_option, progress, show_json, show_table
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 from recsplit.errors import InputError
 
 #: How long each rate of the report lasts.

@@ -75,7 +75,7 @@ def command(
     from recsplit_controller import forecast
     from recsplit_controller.forecast import trace as traces
     from recsplit_controller.simulated import backtest
-    from recsplit_controller.simulated.plant import Group
+    from recsplit_controller.simulated.group import Group
     from recsplit_controller.values.settings import Settings, Target
 
     if train is not None:
@@ -144,7 +144,7 @@ def command(
 
 def _trained(test: "Test", path: Path) -> str:
     """Train on what comes before the test, write the weights, and return the forecaster's name."""
-    from recsplit.disk.disk import whole_file
+    from recsplit.disk.files import whole_file
     from recsplit_controller.forecast import training
 
     rounds = 30

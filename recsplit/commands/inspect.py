@@ -16,7 +16,7 @@ def command(source: str, weights: Path | None, as_json: bool) -> None:
 
     SOURCE is x.onnx, x.pt2 (torch.export.save) or package.module:factory.
     """
-    from recsplit.building.sources import candidates
+    from recsplit.building.load_and_cut import candidates
 
     with progress(f"loading {source}"):
         found = candidates(source, weights=weights)

@@ -9,7 +9,7 @@ import click
 
 from recsplit.commands.output import Cell, cell_text, example, json_option, progress, refuse_output, show_json, show_table
 from recsplit.commands.partition_settings import settings_of
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 from recsplit.errors import InputError
 
 #: Names of tables shown of a shard that holds many.
@@ -76,14 +76,14 @@ def command(
     writes a second file beside FILE.json, FILE.access.npz, which holds the order of rows that the new partition follows.
     """
     from recsplit.partition import algorithms
-    from recsplit.partition.access import access
+    from recsplit.partition.access import frequencies
     from recsplit.partition.heat import from_counts, vectors_per_row
-    from recsplit.repository.repository import find
+    from recsplit.repository.find import find
 
     plan = find(repository, model).plan
-    profile = access.read(access_path)
+    profile = frequencies.read(access_path)
     rows = {table.name: table.rows for table in plan.tables}
-    access.check(profile, plan.name, rows, origin=str(access_path))
+    frequencies.check(profile, plan.name, rows, origin=str(access_path))
     if output is not None:
         refuse_output(output)
     query_size = profile.about.rows / profile.queries
@@ -99,7 +99,7 @@ def command(
         for table in plan.tables:
             heats.append(from_counts(table, profile.tables[table.name], profile.queries, vectors[table.name]))
             advance(table.rows)
-    digest = access.digest(access_path)
+    digest = frequencies.digest(access_path)
     with progress("Looking for the cheapest partition"):
         found = algorithms.partition(plan.name, heats, settings, algorithm, access=digest)
         compared = []
@@ -144,9 +144,9 @@ def _update(
     as_json: bool,
 ) -> None:
     """--update: what the old partition is worth under the new heat, and the boundaries that pay."""
-    from recsplit.disk.disk import whole_file
+    from recsplit.disk.files import whole_file
     from recsplit.partition import drift, layout
-    from recsplit.partition.access import access
+    from recsplit.partition.access import frequencies
 
     old = layout.read(old_path)
     rows = {table.name: table.rows for table in plan.tables}
@@ -164,9 +164,9 @@ def _update(
     else:
         if was is None:
             raise InputError(f"{old_path} follows an access profile of its own", hint="give that with --was OLD.npz")
-        old_profile = access.read(was)
-        access.check(old_profile, plan.name, rows, origin=str(was))
-        if access.digest(was) != old.access:
+        old_profile = frequencies.read(was)
+        frequencies.check(old_profile, plan.name, rows, origin=str(was))
+        if frequencies.digest(was) != old.access:
             raise InputError(f"{was} is not the access profile that {old_path} was made with", hint=f"its SHA-256 is {old.access[:12]}...")
         before, was_queries = old_profile.tables, old_profile.queries
     with progress("Weighing what moves would save and cost"):
@@ -189,8 +189,8 @@ def _update(
             return now if followed[name] == "new" else before[name]
 
         with whole_file(order_path) as file:
-            access.write(file, about, ((name, counts(name)) for name in rows))
-        new = dataclasses.replace(new, access=access.digest(order_path))
+            frequencies.write(file, about, ((name, counts(name)) for name in rows))
+        new = dataclasses.replace(new, access=frequencies.digest(order_path))
         _write(output, new)
     if as_json:
         figures = {"kept_cost": made.kept_cost, "cost": made.cost, "carried_qps": made.carried_qps, "copied_bytes": made.copied_bytes}
@@ -205,7 +205,7 @@ def _update(
 
 
 def _write(path: Path, partition: Any) -> None:
-    from recsplit.disk.disk import whole_file
+    from recsplit.disk.files import whole_file
     from recsplit.partition.layout import to_json
 
     with whole_file(path) as file:

@@ -85,7 +85,7 @@ def run(
     """
     from recsplit.client.wire import address
     from recsplit.errors import InputError
-    from recsplit.repository.repository import find
+    from recsplit.repository.find import find
 
     plan = find(repository, model).plan
     if output is not None:
@@ -180,11 +180,11 @@ def _closed_loop(
     """Keep the server busy, show how fast it answers."""
     import json
 
-    from recsplit.disk.disk import whole_file
+    from recsplit.disk.files import whole_file
     from recsplit.errors import InputError
     from recsplit.proof import samples
     from recsplit_perf.machine import provenance
-    from recsplit_perf.traffic import load
+    from recsplit_perf.traffic import closed_loop
 
     if batch > plan.max_batch_size:
         raise InputError(f"--batch is {batch}, and {plan.name!r} takes {plan.max_batch_size} rows at most", hint="choose a smaller --batch")
@@ -195,7 +195,7 @@ def _closed_loop(
         url = url or stack.enter_context(perf_search.served(repository, plan.name)).grpc_url
         origin = provenance()
         with progress(f"Loading {plan.name} for {seconds:g} s"):
-            result = load.run(url, plan.name, queries, seconds=seconds, concurrency=concurrency)
+            result = closed_loop.run(url, plan.name, queries, seconds=seconds, concurrency=concurrency)
     about: dict[str, Any] = {"model": plan.name, "version": plan.version, "batch": batch, "concurrency": concurrency}
     if output is not None:
         text = json.dumps({**about, "seconds": result.seconds, "provenance": origin})

@@ -40,8 +40,8 @@ def command(
     """
     from recsplit.capacity.workload import read
     from recsplit.errors import InputError
-    from recsplit.repository.repository import find
-    from recsplit_perf.perf_analyzer import data, perf_analyzer
+    from recsplit.repository.find import find
+    from recsplit_perf.perf_analyzer import input_data, perf_analyzer
 
     plan = find(repository, model).plan
     if batch > plan.max_batch_size:
@@ -49,9 +49,9 @@ def command(
     path = Path(f"{plan.name}.perf.json") if output is None else output
     refuse_output(path)
     law = None if workload is None else read(workload).ids
-    count = data.entries_for(batch) if entries is None else entries
+    count = input_data.entries_for(batch) if entries is None else entries
     with progress(f"Writing {count} rows to {path}"):
-        data.write(path, plan, count, seed, law)
+        input_data.write(path, plan, count, seed, law)
     analyzer = perf_analyzer.find_or_install(progress)
     line = shlex.join(perf_analyzer.command_line(analyzer, url=url, model=plan.name, batch=batch, load=4, data=path, seconds=6))
     if as_json:

@@ -59,7 +59,7 @@ def command(
     from recsplit.capacity.workload import read
     from recsplit.client.wire import address
     from recsplit.errors import InputError, RecsplitError
-    from recsplit.repository.repository import find
+    from recsplit.repository.find import find
     from recsplit_perf.traffic import live, queries
 
     plan = find(repository, model).plan

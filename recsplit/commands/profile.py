@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from recsplit.commands.output import Cell, example, json_option, progress, refuse_output, show_table
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 
 #: Exit code of a measurement that was broken off, and kept.
 INTERRUPTED = 130
@@ -33,8 +33,8 @@ def command(
     """
     from recsplit.capacity import workload as workloads
     from recsplit.capacity.profile import to_json
-    from recsplit.disk.disk import whole_file
-    from recsplit.repository.repository import find
+    from recsplit.disk.files import whole_file
+    from recsplit.repository.find import find
     from recsplit_perf.profile import profile_points, profiling
 
     found = find(repository, model)

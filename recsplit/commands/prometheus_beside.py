@@ -25,7 +25,7 @@ class Prepared:
 
 def prepare(repository: Path, models: Sequence[str]) -> Prepared:
     """Look for both. Raises InputError where there is no Prometheus, or not one build to watch."""
-    from recsplit.repository.repository import find
+    from recsplit.repository.find import find
     from recsplit.serving import prometheus
 
     return Prepared(prometheus.find(), find(repository, models[0] if models else None).plan)

@@ -6,7 +6,7 @@ import click
 
 from recsplit.commands import render_prometheus
 from recsplit.commands.output import example, json_option, progress, show_json, show_table
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 
 
 @click.group(no_args_is_help=False)
@@ -50,7 +50,7 @@ def kubernetes(
     from recsplit.capacity import profile as profiles
     from recsplit.kubernetes import rendering
     from recsplit.partition import layout
-    from recsplit.repository.repository import find
+    from recsplit.repository.find import find
 
     found = find(repository, model)
     known = rendering.Known(

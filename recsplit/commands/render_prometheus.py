@@ -50,7 +50,7 @@ def command(
     from recsplit.monitoring.rendering import FOLDER, TARGETS, render
     from recsplit.monitoring.watching import Scraped, Watching
     from recsplit.rendering import rendered_folder
-    from recsplit.repository.repository import find
+    from recsplit.repository.find import find
 
     servers = []
     for target in targets or ("127.0.0.1:8002",):

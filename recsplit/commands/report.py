@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from recsplit.capacity.profile import Profile
     from recsplit.capacity.workload import Workload
     from recsplit.plan.plan import Plan
-    from recsplit.repository.repository import Found
+    from recsplit.repository.find import Found
     from recsplit_perf.report import Section
     from recsplit_perf.report.figures import Point
     from recsplit_perf.traffic.runs import Run
@@ -72,8 +72,8 @@ def command(
     """
     from recsplit.capacity import profile as profiles
     from recsplit.capacity.workload import read
-    from recsplit.disk.disk import whole_file
-    from recsplit.repository.repository import find
+    from recsplit.disk.files import whole_file
+    from recsplit.repository.find import find
     from recsplit_perf.machine import provenance
     from recsplit_perf.report import contents, render
     from recsplit_perf.traffic import runs as kept
@@ -141,7 +141,7 @@ def _given(partition: Path | None, access: Path | None, profiled: bool) -> "Want
 def _shards(plan: "Plan", profile: "Profile", given: "Wanted", origin: "Mapping[str, Any]") -> "Section":
     """The whole model beside the partition's shards, on servers like this one."""
     from recsplit.partition import layout
-    from recsplit.partition.access.access import check
+    from recsplit.partition.access.frequencies import check
     from recsplit.partition.accounting import Node
     from recsplit_perf.report import shards
 
@@ -160,7 +160,7 @@ def _shards(plan: "Plan", profile: "Profile", given: "Wanted", origin: "Mapping[
 def _profile(built: "Found", wanted: "Workload", folder: Path) -> "Profile":
     """Measure a profile with the workload's id law, and keep it."""
     from recsplit.capacity.profile import to_json
-    from recsplit.disk.disk import whole_file
+    from recsplit.disk.files import whole_file
     from recsplit_perf.profile import profile_points, profiling
 
     steps = ROUNDS * len(profile_points.sizes(built.plan.max_batch_size))

@@ -40,14 +40,14 @@ def command(
     Compares the source's outputs, the whole graph, the joined parts and, if asked, a running server, on the reference
     cases that the build recorded; exits with 1 if anything differs by more than its limit.
     """
-    from recsplit.proof import proof
+    from recsplit.proof import published
 
     if weights is not None and source is None:
         raise InputError("--weights goes with --source", hint="--source package.module:factory --weights x.safetensors")
     if served and (grpc_url is not None or http_url is not None):
         raise InputError("--served starts a server of its own, and an address asks another one", hint="give one of the two")
     with progress(f"verifying {repository}"):
-        found = proof.verify(
+        found = published.verify(
             repository, model=model, source=source, weights=weights, served=served, grpc_url=grpc_url, http_url=http_url, repeats=repeats
         )
     if as_json:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from recsplit.commands.output import example, json_option, show_json, show_table
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 
 
 @click.command(epilog=example("recsplit zoo --rows-scale 0.001", "recsplit build recsplit.zoo.deeprecsys:ncf -o /tmp/models"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jinja2
 
-from recsplit.configs.configs import check
+from recsplit.configs.check import check
 from recsplit.errors import InputError
 from recsplit.plan.plan import Plan, Submodel, Tensor
 from recsplit.rendering import templating

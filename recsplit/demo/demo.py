@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsplit.client import Client
-from recsplit.disk.disk import whole_file
+from recsplit.disk.files import whole_file
 from recsplit.errors import MissingExtra, RecsplitError
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import Server, triton
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from recsplit.errors import InputError
 from recsplit.graph import measure
 from recsplit.graph.emit import Emit
-from recsplit.graph.find import readings, rows
-from recsplit.graph.find.find import Candidate, find, tables_of
+from recsplit.graph.find import ragged, readings
+from recsplit.graph.find.candidates import Candidate, find, tables_of
 from recsplit.graph.flow import CONTROL, SEQUENCE, Array, part
 from recsplit.graph.lower import lower
-from recsplit.graph.lower.bags import BagForm, choose_form, ragged
-from recsplit.graph.lower.fused import FusedTable, fuse, policy
-from recsplit.graph.lower.lowering import Lowering, Part, mark_rows
+from recsplit.graph.lower.collected import Lowering, Part, mark_rows
+from recsplit.graph.lower.fused_tables import FusedTable, fuse, policy
 from recsplit.graph.lower.pack import pack
+from recsplit.graph.lower.ragged_bags import BagForm, choose_form, lower_bags
 from recsplit.graph.lower.stacked import restack
 from recsplit.plan.plan import UNKNOWN_IDS, Bags, Lookup, PlainPooling
 from recsplit.plan.ragged import bag_lengths
@@ -94,7 +94,7 @@ def cut(
     _refuse_control(model)  # before anything is measured: sub-graphs with bodies can't be taken out
     found, refused = readings.read(model, candidates, adding_up=adding_up)
     nodes = [candidate.node for candidate in candidates if candidate.is_lookup and readings.is_ragged(candidate.node)]
-    groups, ragged_refused = rows.group(model, nodes)
+    groups, ragged_refused = ragged.group(model, nodes)
     refused.update(ragged_refused)
     candidates = tuple(
         Candidate(item.node, item.kind, item.table, item.rows, item.dim, item.reason or refused.get(item.node, "")) for item in candidates
@@ -112,13 +112,13 @@ def cut(
         if reading.width is None:
             lower.varying(lowering, reading)
     for group in groups:
-        ragged(lowering, group, bag_form or choose_form(_example_lengths(group, example)), int32_ids=int32_ids)
+        lower_bags(lowering, group, bag_form or choose_form(_example_lengths(group, example)), int32_ids=int32_ids)
     marks = mark_rows(lowering)
     model.graph.outputs.append(marks)  # first of all, so that nothing takes it for dead code
     boundary = pack(lowering)
     restack(emit)
     _tidy(model)
-    problem = rows.drop_old_inputs(model, groups)
+    problem = ragged.drop_old_inputs(model, groups)
     if problem:
         raise InputError(
             f"the model can't be batched: {problem}", hint="make the batch size follow another input, or use fixed-length bags"
@@ -170,7 +170,7 @@ def _reserve(model: ir.Model, name: str) -> None:
         value.name = Emit(model).fresh(name)
 
 
-def _example_lengths(group: rows.RaggedGroup, example: Mapping[str, Array] | None) -> Array | None:
+def _example_lengths(group: ragged.RaggedGroup, example: Mapping[str, Array] | None) -> Array | None:
     return None if example is None else bag_lengths(group.bags, example, len(example[group.bags.source_values]))
 
 

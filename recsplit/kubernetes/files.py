@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from recsplit.errors import RecsplitError
 from recsplit.proof.verify import REFERENCES_FILE, WHOLE_FILE
-from recsplit.repository.repository import CONFIG, versions
+from recsplit.repository.find import CONFIG, versions
 
 #: Only `recsplit verify` reads these.
 _FOR_PROOF = frozenset({REFERENCES_FILE, WHOLE_FILE})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsplit.capacity.profile import Profile
-from recsplit.configs.remotes import bags_config, remote_config
+from recsplit.configs.fleet import bags_config, remote_config
 from recsplit.errors import InputError
 from recsplit.kubernetes import manifests
 from recsplit.kubernetes.check import check
@@ -15,7 +15,7 @@ from recsplit.kubernetes.sizing import first_values
 from recsplit.kubernetes.values import Values, read_values
 from recsplit.partition.layout import Partition
 from recsplit.rendering import rendered_folder
-from recsplit.repository.repository import CONFIG, Found
+from recsplit.repository.find import CONFIG, Found
 from recsplit.serving.fleet.placement import has_bags
 
 VALUES = "values.yaml"

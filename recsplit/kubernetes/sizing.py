@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recsplit.capacity.profile import Profile
-from recsplit.configs.remotes import Asking
+from recsplit.configs.fleet import Asking
 from recsplit.errors import InputError
 from recsplit.kubernetes.groups import Group, groups
 from recsplit.kubernetes.values import Delivery, Front, Label, Overlay, Prometheus, Servers, ShardServers, Values

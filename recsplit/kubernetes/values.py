@@ -13,9 +13,9 @@ from typing import Literal
 
 import yaml
 
-from recsplit.configs.remotes import Asking
+from recsplit.configs.fleet import Asking
 from recsplit.errors import InputError
-from recsplit.plan.strict import read
+from recsplit.plan.strict_json import read
 
 SCHEMA = 1
 

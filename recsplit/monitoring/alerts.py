@@ -133,7 +133,7 @@ def _servers(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
 
 
 def _controller() -> tuple[Alert, ...]:
-    """Of recsplit control's own metrics (recsplit_controller.shell.meters); without a controller they never fire."""
+    """Of recsplit control's own metrics (recsplit_controller.shell.metrics); without a controller they never fire."""
     return (
         Alert(
             "RecsplitControllerStalled",

@@ -14,7 +14,7 @@ import numpy as np
 
 from recsplit.errors import InputError
 from recsplit.partition import cost
-from recsplit.partition.access.access import WIDEST, Counts, order
+from recsplit.partition.access.frequencies import WIDEST, Counts, order
 from recsplit.partition.cost import NOTHING, Load, Numbers, Settings
 from recsplit.partition.heat import POINTS, Heat, candidates, expected, read_before
 from recsplit.partition.layout import Partition, ShardLayout

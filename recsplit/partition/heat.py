@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from recsplit.partition.access.access import Counts
+from recsplit.partition.access.frequencies import Counts
 from recsplit.plan.plan import Plan, Table
 
 #: Candidate cut points of a table, unless told otherwise.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recsplit.errors import InputError
 from recsplit.plan.plan import Place, Segment
-from recsplit.plan.strict import read_json
+from recsplit.plan.strict_json import read_json
 
 SCHEMA = 1
 

@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from recsplit.plan.strict import read_json
+from recsplit.plan.strict_json import read_json
 
 SCHEMA = 2
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from recsplit.disk.disk import FULL, disk_full, exchange, flush
+from recsplit.disk.files import FULL, disk_full, exchange, flush
 from recsplit.errors import InputError
 
 

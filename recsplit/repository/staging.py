@@ -16,9 +16,9 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from recsplit.disk.disk import FULL, disk_full, exchange, flush, flush_one
+from recsplit.disk.files import FULL, disk_full, exchange, flush, flush_one
 from recsplit.errors import InputError, RecsplitError
-from recsplit.repository.repository import build_of, plan_file, versions
+from recsplit.repository.find import build_of, plan_file, versions
 
 # A folder's name, and part of Triton's URLs.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

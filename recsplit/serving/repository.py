@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsplit.errors import InputError
-from recsplit.repository.repository import refuse_mixture
+from recsplit.repository.find import refuse_mixture
 
 
 def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:

@@ -8,15 +8,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from recsplit.configs.remotes import BAGS_FILE
-from recsplit.graph.lower.fused import TABLES_FILE
+from recsplit.configs.fleet import BAGS_FILE
+from recsplit.graph.lower.fused_tables import TABLES_FILE
 from recsplit.graph.shards.csr import CsrTable, bags_model
 from recsplit.graph.shards.places import Layout, Order, Stretch, rows_at
 from recsplit.graph.shards.shards import PLACES_FILE, Sharded, ShardTable
 from recsplit.plan.plan import Reading
 from recsplit.proof.parts import MODEL_FILE
-from recsplit.write import models
-from recsplit.write.picked import Picked
+from recsplit.write import submodels
+from recsplit.write.row_order import Picked
 from recsplit.write.tables import Entry, write_external
 
 
@@ -41,7 +41,7 @@ def write(
         written = write_external(own, folder / TABLES_FILE, progress=partial(_further, progress, done, total))
         done += sum(entry.size_bytes for entry in own)
         tensors = {tensor.name or "": tensor for tensor in written}
-        models.save(part.model, folder / MODEL_FILE, tensors)
+        submodels.save(part.model, folder / MODEL_FILE, tensors)
         bags = [
             (number, reading, CsrTable(tensors[table.name], table.zero_row, table.lowest_row))
             for number, reading in enumerate(readings)
@@ -49,7 +49,7 @@ def write(
         ]
         if bags:
             ir.save(bags_model(bags), folder / BAGS_FILE)
-    models.write_dense(sharded.dense, dense)
+    submodels.write_dense(sharded.dense, dense)
 
 
 def _further(progress: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
@@ -63,7 +63,7 @@ def _write_maps(sharded: Sharded, order: Order | None, folder: Path) -> dict[str
         for name, layout in sharded.maps.items()
     ]  # fmt: skip
     tensors = {tensor.name or "": tensor for tensor in write_external(entries, folder / PLACES_FILE)} if entries else {}
-    models.save(sharded.embedding, folder / MODEL_FILE, tensors)
+    submodels.save(sharded.embedding, folder / MODEL_FILE, tensors)
     return {layout.fused.value.name or "": tensors[name].numpy() for name, layout in sharded.maps.items()}
 
 
@@ -76,9 +76,9 @@ def _entry(table: ShardTable, maps: Mapping[str, NDArray[np.int32]]) -> Entry:
     layout, sources = table.layout, list[ir.TensorProtocol | Picked]()
     for item in layout.stretches:
         if table.first <= item.place < table.last:
-            data = models.data_of(layout.fused.sources[item.table])
+            data = submodels.data_of(layout.fused.sources[item.table])
             sources.append(Picked(data, _rows(layout, item, maps.get(table.name)), item.last - item.first))
-    dtype = models.data_of(layout.fused.sources[0]).dtype
+    dtype = submodels.data_of(layout.fused.sources[0]).dtype
     padding = np.zeros((2 if table.lowest else 1, layout.fused.dim), dtype=dtype.numpy())
     if table.lowest:
         padding[1] = np.finfo(padding.dtype).min

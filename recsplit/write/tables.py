@@ -19,9 +19,9 @@ from typing import BinaryIO
 import numpy as np
 import onnx_ir
 
-from recsplit.disk.disk import FULL, disk_full
+from recsplit.disk.files import FULL, disk_full
 from recsplit.errors import InputError, RecsplitError
-from recsplit.write.picked import Gathered, Picked
+from recsplit.write.row_order import Gathered, Picked
 
 # Page-aligned, so that every session of every process maps a table as it lies on the disk, and shares it.
 PAGE = 4096

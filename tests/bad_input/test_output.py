@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from recsplit.cli import main
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.repository.staging import staging
 from tests.bad_input.conftest import Refused
 from tests.bad_input.kinds import Kind, contents, nothing, read

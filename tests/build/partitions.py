@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.partition import layout
-from recsplit.partition.access import access
+from recsplit.partition.access import frequencies
 from recsplit.plan.plan import Segment
 
 
 def partition(shards: Sequence[Sequence[Segment]], *, profile: Path | None = None) -> layout.Partition:
     """Shards of these segments, on servers of their own but for the first; by the heat of the access profile, where there is one."""
     made = [layout.ShardLayout(tuple(own), "own" if number else "front", 1 + number, 1.0, 64) for number, own in enumerate(shards)]
-    digest = None if profile is None else access.digest(profile)
+    digest = None if profile is None else frequencies.digest(profile)
     return layout.Partition("m", digest, 100.0, "by hand", 1.0, "bytes", tuple(made))
 
 
@@ -29,5 +29,5 @@ def profile_file(path: Path, rows: Mapping[str, int], *, seed: int = 0, model: s
     random = np.random.default_rng(seed)
     counts: dict[str, NDArray[np.uint32]] = {name: random.integers(0, 1000, size, dtype=np.uint32) for name, size in rows.items()}
     with path.open("wb") as file:
-        access.write(file, access.About(model, 100, 100, 0, ("random",)), counts.items())
+        frequencies.write(file, frequencies.About(model, 100, 100, 0, ("random",)), counts.items())
     return path

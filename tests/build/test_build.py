@@ -8,8 +8,8 @@ import pytest
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.plan import UNKNOWN_IDS
-from recsplit.proof import proof
-from recsplit.repository.repository import find
+from recsplit.proof import published
+from recsplit.repository.find import find
 from tests.build.onnx_models import build_of, built
 from tests.graph.small import Array, table
 
@@ -124,7 +124,7 @@ def test_it_is_built_and_proved_again(text: str, settings: dict[str, Any], tmp_p
         "two": np.array([2]),
     }
     made = built(tmp_path, text, {**ARRAYS, **more}, **settings)
-    assert all(item.ok for item in proof.verify(made.repository, source=str(tmp_path / "source.onnx")))
+    assert all(item.ok for item in published.verify(made.repository, source=str(tmp_path / "source.onnx")))
     marked = UNKNOWN_IDS in {tensor.name for tensor in made.plan.outputs}
     assert marked == (settings.get("unknown_ids", "error") == "error")
     dtypes = {tensor.name: tensor.dtype for tensor in made.plan.inputs}

@@ -14,11 +14,11 @@ from recsplit.building.build import Built
 from recsplit.client import Client
 from recsplit.errors import InputError, RecsplitError
 from recsplit.partition import layout
-from recsplit.partition.access import access
+from recsplit.partition.access import frequencies
 from recsplit.plan.plan import Segment, Shard
-from recsplit.proof import proof
+from recsplit.proof import published
 from recsplit.proof.parts import MODEL_FILE, joined, session
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import serve
 from tests.build.onnx_models import build_of, built, onnx_file
 from tests.build.partitions import partition, partition_file, profile_file
@@ -96,7 +96,7 @@ def test_rows_lie_in_the_shards_once_and_nowhere_else(by_heat: Built) -> None:
 
 def test_the_hottest_rows_lie_in_the_first_shard_in_their_order(by_heat: Built, tmp_path: Path) -> None:
     profile = profile_file(tmp_path / "access.npz", ROWS)
-    by_rank = access.order(access.read(profile).tables["items"])
+    by_rank = frequencies.order(frequencies.read(profile).tables["items"])
     data = (by_heat.repository / "m_embedding_1" / "1" / "tables.bin").read_bytes()
     rows = np.frombuffer(data, np.float32).reshape(-1, 8)
     np.testing.assert_array_equal(rows[:160], ITEMS[by_rank[40:200]])
@@ -119,7 +119,7 @@ def test_a_changed_row_in_a_shard_fails_the_proof(by_heat: Built, tmp_path: Path
     data = np.frombuffer(path.read_bytes(), np.float32).copy()
     data[:4800] += 1
     path.write_bytes(data.tobytes())
-    found = proof.verify(again.repository, repeats=1)
+    found = published.verify(again.repository, repeats=1)
     assert not all(item.ok for item in found)
 
 
@@ -133,7 +133,7 @@ def test_triton_answers_as_the_source_does_and_refuses_unknown_ids(by_heat: Buil
         wrong["viewed"][1, 2] = 500
         with pytest.raises(RecsplitError, match=r"'viewed' column 2: id 500 is outside table 'items' \(0\.\.499\), row 1"):
             client.infer(wrong)
-        (gathered,) = [item for item in proof.verify(by_heat.repository, grpc_url=server.grpc_url, repeats=1) if "served" in item.stage]
+        (gathered,) = [item for item in published.verify(by_heat.repository, grpc_url=server.grpc_url, repeats=1) if "served" in item.stage]
         assert gathered.ok
 
 

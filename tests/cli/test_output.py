@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from recsplit.commands.output import cell_text, progress, show_json, show_table
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 
 
 @dataclass(frozen=True)

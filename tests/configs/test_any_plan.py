@@ -6,7 +6,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsplit.configs.configs import CLIENT, LOOKUPS, parameter, parse
+from recsplit.configs.check import CLIENT, LOOKUPS, parameter, parse
 from recsplit.configs.render import render
 from recsplit.plan.plan import UNKNOWN_IDS, Bags, Lookup, Plan, Source, Submodel, Table, Tensor
 

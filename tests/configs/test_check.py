@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsplit.configs.configs import check
+from recsplit.configs.check import check
 from recsplit.configs.render import render
 from recsplit.errors import RecsplitError
 from tests.configs.plans import shop

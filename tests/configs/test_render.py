@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsplit.configs.configs import LOOKUPS, parameter, parse
+from recsplit.configs.check import LOOKUPS, parameter, parse
 from recsplit.configs.render import quote, render
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.plan import Plan, Tensor

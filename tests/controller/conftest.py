@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recsplit.plan.plan import Plan
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import Server, serve
 from recsplit_perf.processes.heavier import heavier
 from tests.controller.faults import faults

@@ -12,7 +12,7 @@ import yaml
 from recsplit.commands.control import command
 from recsplit_controller.actuate.cluster import Cluster
 from recsplit_controller.actuate.kubernetes import KubernetesActuator
-from recsplit_controller.lease.lease_kubernetes import KubernetesLease
+from recsplit_controller.lease.kubernetes import KubernetesLease
 from recsplit_controller.targets.replicas import read_replicas
 from recsplit_controller.values.decision import Action
 from tests.controller.actuate.fake_cluster import kubeconfig, running

@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from recsplit.monitoring.rendering import render
 from recsplit.monitoring.watching import Scraped, Watching
-from recsplit.repository.repository import find
-from recsplit_controller.shell.meters import Meters
+from recsplit.repository.find import find
+from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.settings import Settings, Target
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from recsplit.serving.control_key import arguments
-from recsplit_controller.shell.meters import REASONS, Meters
+from recsplit_controller.shell.metrics import REASONS, Meters
 from recsplit_controller.values.settings import Settings, Target
 
 README = (Path(__file__).parents[2] / "controller" / "README.md").read_text()

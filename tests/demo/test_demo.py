@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recsplit.demo import demo
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.zoo.ranker import CLICKS
 from tests.conftest import Run
 

@@ -2,7 +2,7 @@
 
 import onnx_ir as ir
 
-from recsplit.graph.lower.fused import FusedTable
+from recsplit.graph.lower.fused_tables import FusedTable
 
 
 def fused(rows: int, dim: int = 8) -> FusedTable:

@@ -6,7 +6,7 @@ import pytest
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.cut import cut
-from recsplit.graph.lower.fused import PAGE
+from recsplit.graph.lower.fused_tables import PAGE
 from recsplit.plan.plan import UNKNOWN_IDS
 from tests.graph.small import Small, agrees, feeds_for, filled, loaded, proto, small, table, tables_in
 

@@ -23,7 +23,7 @@ from recsplit.client import Client
 from recsplit.client.failures import ServerError
 from recsplit.kubernetes import queries, rendering
 from recsplit.kubernetes.check import objects
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import Server, ports, serve, triton
 from tests.conftest import Run
 from tests.kubernetes import prometheus

@@ -8,7 +8,7 @@ import pytest
 from recsplit.monitoring.alerts import alerts
 from recsplit.monitoring.watching import Scraped, Watching
 from recsplit.plan.plan import Plan
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from tests.monitoring.promtool import Case, needs_promtool, run, write
 
 pytestmark = needs_promtool

@@ -13,7 +13,7 @@ from recsplit.monitoring.rendering import render
 from recsplit.monitoring.rules import recording_rules
 from recsplit.monitoring.watching import Scraped, Watching
 from recsplit.plan.plan import Plan
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from tests.conftest import Run
 from tests.monitoring.promtool import needs_promtool, promtool, write
 from tests.remote import sharded

@@ -6,7 +6,7 @@ import pytest
 
 from recsplit.monitoring.watching import Scraped, Watching
 from recsplit.plan.plan import Plan
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from tests.monitoring.promtool import Case, Series, needs_promtool, run, write
 
 pytestmark = needs_promtool

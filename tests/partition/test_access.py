@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from recsplit.capacity.ids import Zipf
 from recsplit.errors import InputError
-from recsplit.partition.access import access, traces
-from recsplit.partition.access.access import About, AccessProfile, Counts
+from recsplit.partition.access import frequencies, traces
 from recsplit.partition.access.counting import Counter, drawable
+from recsplit.partition.access.frequencies import About, AccessProfile, Counts
 from recsplit.plan.plan import Lookup, Plan, Table, Tensor
 from recsplit.proof import samples
 from tests.configs.plans import shop
@@ -46,7 +46,7 @@ def counted(path: Path, plan: Plan) -> Counter:
 
 def written(path: Path, about: About, tables: dict[str, Counts]) -> Path:
     with path.open("wb") as file:
-        access.write(file, about, tables.items())
+        frequencies.write(file, about, tables.items())
     return path
 
 
@@ -56,30 +56,30 @@ ABOUT = About("shop", 4, 8, 0, ("by hand",))
 @given(COUNTS)
 def test_rows_are_ordered_by_heat_and_ties_by_row(counts: Counts) -> None:
     expected = sorted(range(len(counts)), key=lambda row: (-int(counts[row]), row))
-    by_heat = access.order(counts)
+    by_heat = frequencies.order(counts)
     assert by_heat.tolist() == expected and by_heat.dtype == np.int32
-    assert access.ranks(by_heat)[by_heat].tolist() == list(range(len(counts)))
+    assert frequencies.ranks(by_heat)[by_heat].tolist() == list(range(len(counts)))
 
 
 def test_a_profile_reads_as_it_was_written_and_the_same_counts_give_the_same_digest(tmp_path: Path) -> None:
     tables: dict[str, Counts] = {"a/b": np.array([3, 0, 7], np.uint32), "c": np.array([2**40], np.uint64)}
     path = written(tmp_path / "a.npz", ABOUT, tables)
-    profile = access.read(path)
+    profile = frequencies.read(path)
     assert profile.about == ABOUT and profile.queries == 4 and list(profile.tables) == ["a/b", "c"]
     for name, counts in tables.items():
         assert profile.tables[name].dtype == counts.dtype and profile.tables[name].tolist() == counts.tolist()
-    assert access.digest(path) == access.digest(written(tmp_path / "b.npz", ABOUT, tables))
+    assert frequencies.digest(path) == frequencies.digest(written(tmp_path / "b.npz", ABOUT, tables))
     assert np.load(path)["counts/c"].tolist() == [2**40]
 
 
 @given(st.lists(arrays.arrays(np.uint32, 5, elements=st.integers(0, 2**32 - 1)), min_size=1, max_size=4))
 def test_profiles_add_up_exactly_and_are_widened_only_where_they_must_be(several: list[Counts]) -> None:
     profiles = [AccessProfile(ABOUT, {"users": counts.copy()}) for counts in several]
-    about, tables = access.merged(profiles)
+    about, tables = frequencies.merged(profiles)
     total = dict(tables)["users"]
     exact = [sum(int(counts[row]) for counts in several) for row in range(5)]
     assert total.tolist() == exact and about.queries == 4 * len(several) and about.rows == 8 * len(several)
-    assert total.dtype == (np.uint32 if max(exact) <= access.WIDEST else np.uint64)
+    assert total.dtype == (np.uint32 if max(exact) <= frequencies.WIDEST else np.uint64)
 
 
 def test_a_count_that_no_longer_fits_is_widened() -> None:
@@ -234,7 +234,7 @@ def test_what_is_no_access_profile_is_refused(kind: str, tmp_path: Path) -> None
         case _:
             pass
     with pytest.raises(InputError):
-        access.read(path)
+        frequencies.read(path)
 
 
 def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
@@ -243,15 +243,15 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(InputError, match="users"):
-        _ = access.read(path).tables["users"]
+        _ = frequencies.read(path).tables["users"]
 
 
 def test_a_profile_of_another_model_or_other_tables_is_refused(tmp_path: Path) -> None:
-    profile = access.read(written(tmp_path / "a.npz", ABOUT, {"users": np.zeros(10, np.uint32)}))
-    access.check(profile, "shop", {"users": 10}, origin="a.npz")
+    profile = frequencies.read(written(tmp_path / "a.npz", ABOUT, {"users": np.zeros(10, np.uint32)}))
+    frequencies.check(profile, "shop", {"users": 10}, origin="a.npz")
     for model, rows, said in (("other", {"users": 10}, "'other'"), ("shop", {"items": 10}, "tables"), ("shop", {"users": 11}, "rows")):
         with pytest.raises(InputError, match=said):
-            access.check(profile, model, rows, origin="a.npz")
+            frequencies.check(profile, model, rows, origin="a.npz")
 
 
 def tiny() -> Plan:

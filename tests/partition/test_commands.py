@@ -11,7 +11,7 @@ from recsplit.cli import main
 from recsplit.client import Client
 from recsplit.commands import partition
 from recsplit.partition import algorithms, layout
-from recsplit.partition.access import access
+from recsplit.partition.access import frequencies
 from recsplit.serving import serve
 from tests.capacity.profiles import small
 
@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for model, name, tables in (("other", "other", ROWS), ("tiny", "tables", {"user": 1000}), ("tiny", "rows", {**ROWS, "tags": 5})):
         with (folder / f"{name}.npz").open("wb") as file:
             counts = {table: np.ones(rows, np.uint32) for table, rows in tables.items()}
-            access.write(file, access.About(model, 1, 1, 0, ()), counts.items())
+            frequencies.write(file, frequencies.About(model, 1, 1, 0, ()), counts.items())
     return folder
 
 
@@ -66,7 +66,7 @@ def test_a_trace_becomes_a_profile_and_that_a_partition(here: Path, capsys: pyte
     found = answer("partition tiny --access a.npz --qps 200 --min-mb 0.005 -o new.json", capsys)
     written = layout.read(here / "new.json")
     layout.check(written, ROWS)
-    assert written.access == access.digest(here / "a.npz") and written.target_qps == 200 and written.model == "tiny"
+    assert written.access == frequencies.digest(here / "a.npz") and written.target_qps == 200 and written.model == "tiny"
     assert found["partition"]["cost"] == written.cost and len(written.shards) > 1
     cold = [segment for shard in written.shards for segment in shard.segments if segment.table == "item" and segment.last == 400]
     assert cold[0].first >= 10  # only ten items are ever read
@@ -77,7 +77,7 @@ def test_a_law_is_counted_as_it_is_and_profiles_add_up(here: Path, capsys: pytes
     assert law["tables"][0]["share"]["0.1"] == pytest.approx(0.9, abs=0.02)
     both = answer("access tiny --merge a.npz --merge drawn.npz -o both.npz", capsys)
     assert both["queries"] == 2100 and both["rows"] == 23_000
-    counts = [access.read(here / name).tables["tags"].sum() for name in ("a.npz", "drawn.npz", "both.npz")]
+    counts = [frequencies.read(here / name).tables["tags"].sum() for name in ("a.npz", "drawn.npz", "both.npz")]
     assert counts[0] + counts[1] == counts[2]
 
 
@@ -91,7 +91,7 @@ def test_live_traffic_is_counted_from_tritons_own_trace(here: Path, capsys: pyte
             client.infer({"dense": np.zeros((4, 4), np.float32), "user": ids, "item": ids % 7, "tags": np.full((4, 5), 99)})
     told = answer("access tiny --trace live.json -o live.npz", capsys)
     assert (told["queries"], told["rows"], told["unknown"]) == (2, 8, 0)
-    tables = access.read(here / "live.npz").tables
+    tables = frequencies.read(here / "live.npz").tables
     assert np.flatnonzero(tables["user"]).tolist() == [0, 1, 2, 3, 500, 501, 502, 503] and tables["tags"][99] == 40
 
 
@@ -138,10 +138,10 @@ def test_an_update_moves_what_pays_and_writes_the_order_it_follows(here: Path, c
     assert [one["table"] for one in moved["tables"] if one["order"] != "old"] == ["item"]
     written = layout.read(here / "new.json")
     layout.check(written, ROWS)
-    assert written.access == access.digest(here / "new.access.npz")
-    followed = access.read(here / "new.access.npz").tables
-    assert set(access.order(followed["item"])[:10].tolist()) == set(range(200, 210))
-    assert np.array_equal(access.order(followed["user"]), access.order(access.read(here / "a.npz").tables["user"]))
+    assert written.access == frequencies.digest(here / "new.access.npz")
+    followed = frequencies.read(here / "new.access.npz").tables
+    assert set(frequencies.order(followed["item"])[:10].tolist()) == set(range(200, 210))
+    assert np.array_equal(frequencies.order(followed["user"]), frequencies.order(frequencies.read(here / "a.npz").tables["user"]))
     assert main(shlex.split(command)) == 0
     assert "carry" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recsplit.capacity.profile import Fit
 from recsplit.errors import InputError
 from recsplit.partition import algorithms, drift, heat
-from recsplit.partition.access.access import Counts, order
+from recsplit.partition.access.frequencies import Counts, order
 from recsplit.partition.cost import Bound, Front, Prices, Settings
 from recsplit.partition.drift import Pay
 from recsplit.partition.layout import Partition, ShardLayout, check

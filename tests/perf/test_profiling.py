@@ -13,9 +13,9 @@ import pytest
 
 from recsplit.capacity.profile import Profile, from_json
 from recsplit.errors import RecsplitError
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import Server
-from recsplit_perf.processes import processes
+from recsplit_perf.processes import kernel
 from recsplit_perf.profile import profile_points, profiling
 from recsplit_perf.profile.neighbour import neighbour
 from recsplit_perf.traffic.queries import request
@@ -157,12 +157,12 @@ def test_a_neighbour_works_when_told_and_ends_with_its_owner(tiny: Path, tmp_pat
     with neighbour(model, inputs, max(os.sched_getaffinity(0)), 60, tmp_path) as found:
         pid = found._process.pid
         assert os.sched_getaffinity(pid) == {max(os.sched_getaffinity(0))}
-        before = processes.cpu_s([pid])
+        before = kernel.cpu_s([pid])
         time.sleep(0.3)
-        waiting = processes.cpu_s([pid]) - before
+        waiting = kernel.cpu_s([pid]) - before
         with found.busy():
             deadline = time.monotonic() + 30
-            while processes.cpu_s([pid]) - before < waiting + 0.2 and time.monotonic() < deadline:
+            while kernel.cpu_s([pid]) - before < waiting + 0.2 and time.monotonic() < deadline:
                 time.sleep(0.05)
         assert time.monotonic() < deadline
         assert waiting < 0.1
@@ -174,13 +174,13 @@ def test_a_process_is_weighed_timed_and_pinned() -> None:
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdin is not None and process.stdout is not None
         process.stdout.readline()
-        assert list(processes.members(process.pid)) == [process.pid]
-        assert script in processes.members(process.pid)[process.pid]
-        assert 50e6 < processes.pss_bytes(process.pid) < 100e6
-        assert processes.cpu_s([process.pid]) > 0
+        assert list(kernel.members(process.pid)) == [process.pid]
+        assert script in kernel.members(process.pid)[process.pid]
+        assert 50e6 < kernel.pss_bytes(process.pid) < 100e6
+        assert kernel.cpu_s([process.pid]) > 0
         core = min(os.sched_getaffinity(0))
-        processes.pin([process.pid], {core})
+        kernel.pin([process.pid], {core})
         assert os.sched_getaffinity(process.pid) == {core}
         process.stdin.close()
-    assert processes.pss_bytes(process.pid) == 0
-    assert processes.cpu_s([process.pid]) == 0
+    assert kernel.pss_bytes(process.pid) == 0
+    assert kernel.cpu_s([process.pid]) == 0

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from recsplit.building.build import Built
-from recsplit.building.sources import take
+from recsplit.building.load_and_cut import take
 from recsplit.errors import RecsplitError
 from recsplit.load import load
 from recsplit.proof import samples, verify
 from recsplit.proof.samples import ANY
-from recsplit.write import models
+from recsplit.write import submodels
 from tests.build.onnx_models import build_of, built
 from tests.configs.plans import shop
 from tests.graph import ragged_models
@@ -127,7 +127,7 @@ def test_bags_that_share_offsets_share_lengths_in_samples(tmp_path: Path) -> Non
     signature = "(int64[K] a, int64[K] b, int64[M] offsets) => (float[N,8] y)"
     text = f"{signature} {{ p={bag_of('t', 'a', 'offsets')} q={bag_of('u', 'b', 'offsets')} y=Mul(p,q) }}"
     parts = small(text, ragged_models.ARRAYS)
-    inputs, tables = models.interface(parts.cut.whole).inputs, models.tables(parts.cut)
+    inputs, tables = submodels.interface(parts.cut.whole).inputs, submodels.tables(parts.cut)
     plan = replace(shop(), inputs=inputs, tables=tables, lookups=parts.cut.lookups, bags=parts.cut.bags)
     known = parts.cut.known()
     for name, rows in samples.cases(plan, np.random.default_rng(0)):

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from recsplit.building.build import Built
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.plan import UNKNOWN_IDS
-from recsplit.proof import proof, verify
+from recsplit.proof import published, verify
 from recsplit.proof.parts import Array, Run
 from recsplit.proof.verify import Case, Difference, check
 from tests.build.onnx_models import built, onnx_file
@@ -49,7 +49,7 @@ def failures(found: list[Difference]) -> set[tuple[str, str]]:
 
 
 def test_an_untouched_repository_is_proved_again(repository: Path, pristine: tuple[Built, Path]) -> None:
-    found = proof.verify(repository, source=str(pristine[1]))
+    found = published.verify(repository, source=str(pristine[1]))
     assert not failures(found)
     assert {item.stage for item in found} >= {"source - recorded", "source - whole", "whole - parts", "batch - single rows"}
     assert all(item.absolute == 0 for item in found if item.stage == "whole - parts")
@@ -63,27 +63,27 @@ def flip(path: Path, offset: int, bit: int) -> None:
 
 def test_a_flipped_exponent_bit_of_a_row_that_is_read_is_found(repository: Path) -> None:
     flip(repository / TABLES, 3, 4)  # row 0 of the first table, which every proof reads
-    assert ("source - whole", "y") in failures(proof.verify(repository))
+    assert ("source - whole", "y") in failures(published.verify(repository))
 
 
 def test_swapped_tables_are_found(repository: Path) -> None:
     data = (repository / TABLES).read_bytes()
     half = 50 * 8 * 4
     (repository / TABLES).write_bytes(data[half : 2 * half] + data[:half] + data[2 * half :])
-    assert ("source - whole", "y") in failures(proof.verify(repository))
+    assert ("source - whole", "y") in failures(published.verify(repository))
 
 
 def test_a_row_that_moved_is_found(repository: Path) -> None:
     data = (repository / TABLES).read_bytes()
     (repository / TABLES).write_bytes(data[32:] + data[:32])
-    assert ("source - whole", "y") in failures(proof.verify(repository))
+    assert ("source - whole", "y") in failures(published.verify(repository))
 
 
 def test_a_missing_zero_row_is_an_error_and_no_answer(repository: Path) -> None:
     data = (repository / TABLES).read_bytes()
     (repository / TABLES).write_bytes(data[:-32])
     with pytest.raises(RecsplitError):
-        proof.verify(repository)
+        published.verify(repository)
 
 
 def change_constant(path: Path, name: str, change: Callable[[Any], Array]) -> None:
@@ -96,12 +96,12 @@ def change_constant(path: Path, name: str, change: Callable[[Any], Array]) -> No
 
 def test_a_table_read_at_the_wrong_base_in_one_part_is_found_to_the_bit(repository: Path) -> None:
     change_constant(repository / MODEL, "base", lambda base: base - (base > 0))
-    assert ("whole - parts", "y") in failures(proof.verify(repository))
+    assert ("whole - parts", "y") in failures(published.verify(repository))
 
 
 def test_a_dense_weight_that_is_off_by_a_millionth_is_found(repository: Path) -> None:
     change_constant(repository / DENSE, "w4", lambda weight: weight * np.float32(1 + 1e-6))
-    assert failures(proof.verify(repository)) == {("whole - parts", "z")}
+    assert failures(published.verify(repository)) == {("whole - parts", "z")}
 
 
 def test_parts_of_another_build_are_refused(repository: Path, tmp_path: Path) -> None:
@@ -109,14 +109,14 @@ def test_parts_of_another_build_are_refused(repository: Path, tmp_path: Path) ->
     shutil.rmtree(repository / "m_dense")
     shutil.copytree(other / "m_dense", repository / "m_dense")
     with pytest.raises(RecsplitError, match="build"):
-        proof.verify(repository)
+        published.verify(repository)
 
 
 @pytest.mark.parametrize("path", [TABLES, MODEL, WHOLE, DENSE, REFERENCES])
 def test_a_missing_file_is_an_error_that_names_it(repository: Path, path: Path) -> None:
     (repository / path).unlink()
     with pytest.raises(RecsplitError) as error:
-        proof.verify(repository)
+        published.verify(repository)
     assert path.name in f"{error.value} {error.value.detail}"
 
 
@@ -126,7 +126,7 @@ def test_a_truncated_file_is_an_error_or_a_difference_and_never_a_proof(reposito
     data = (repository / path).read_bytes()
     (repository / path).write_bytes(data[: int(part * len(data))])
     try:
-        found = proof.verify(repository)
+        found = published.verify(repository)
     except RecsplitError:
         return
     assert failures(found), f"{path} cut to {part:.0%} was proved"
@@ -135,12 +135,12 @@ def test_a_truncated_file_is_an_error_or_a_difference_and_never_a_proof(reposito
 def test_a_renamed_version_folder_is_refused(repository: Path) -> None:
     (repository / "m_embedding/1").rename(repository / "m_embedding/2")
     with pytest.raises(RecsplitError):
-        proof.verify(repository)
+        published.verify(repository)
 
 
 def test_another_source_differs_from_what_was_recorded(repository: Path, tmp_path: Path) -> None:
     other = onnx_file(tmp_path, TEXT, {**ARRAYS, "w": table(8, 1, seed=5)})
-    assert failures(proof.verify(repository, source=str(other))) == {("source - recorded", "y")}
+    assert failures(published.verify(repository, source=str(other))) == {("source - recorded", "y")}
 
 
 def test_recorded_cases_come_back_as_they_were(repository: Path) -> None:

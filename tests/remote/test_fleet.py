@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from recsplit.client import Client
 from recsplit.client.failures import ServerError
-from recsplit.configs.remotes import Asking
+from recsplit.configs.fleet import Asking
 from recsplit.serving.fleet.fleet import Fleet, serve_fleet
-from recsplit.serving.fleet.fleet_member import Member
+from recsplit.serving.fleet.member import Member
 from tests.remote import sharded
 from tests.serving.conftest import leftovers, stubs
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recsplit.commands.serve_fleet import read_replicas
-from recsplit.configs.remotes import Asking
+from recsplit.configs.fleet import Asking
 from recsplit.errors import InputError
 from recsplit.plan.plan import Plan
 from recsplit.serving.fleet.placement import Part, parts, write_front, write_shard

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
-from recsplit.configs.remotes import Asking
+from recsplit.configs.fleet import Asking
 from recsplit.errors import InputError
 from recsplit.serving.fleet.fleet import Fleet, serve_fleet
-from recsplit.serving.fleet.fleet_member import Member
+from recsplit.serving.fleet.member import Member
 from recsplit_controller.actuate.fleet import FleetActuator
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.settings import Target

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from remote_settings import Remote  # type: ignore[import-not-found]
 
-from recsplit.configs.remotes import Asking, remote_config
+from recsplit.configs.fleet import Asking, remote_config
 from tests.remote import sharded
 from tests.serving.handmade import as_json
 

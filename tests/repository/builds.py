@@ -12,7 +12,7 @@ from pathlib import Path
 from recsplit.configs.render import render
 from recsplit.errors import RecsplitError
 from recsplit.plan.plan import to_json
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.repository.staging import Stage, staging
 from tests.configs.plans import shop
 

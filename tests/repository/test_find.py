@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recsplit.errors import InputError, RecsplitError
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from tests.repository.builds import build
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from recsplit.configs.render import render
-from recsplit.disk import disk
+from recsplit.disk import files
 from recsplit.errors import InputError, RecsplitError
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.repository.staging import Stage, staging
 from tests.configs.plans import shop
 from tests.repository.builds import build, contents, fill
@@ -364,7 +364,7 @@ def test_other_errors_of_the_system_pass(tmp_path: Path) -> None:
 
 def test_an_exchange_that_fails_raises(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file") as error:
-        disk.exchange(tmp_path / "a", tmp_path / "b")
+        files.exchange(tmp_path / "a", tmp_path / "b")
     assert error.value.errno == errno.ENOENT
 
 

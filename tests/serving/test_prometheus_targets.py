@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsplit.commands import prometheus_beside
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from tests.kubernetes.prometheus import BINARY, Prometheus
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from recsplit_controller.actuate.actuator import Actuator
+from recsplit_controller.actuate.protocol import Actuator
 from recsplit_controller.values.decision import Action, Outcome
 
 

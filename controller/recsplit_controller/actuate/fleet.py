@@ -1,7 +1,7 @@
 """Acts on a running `recsplit serve --fleet --most ...`: servers of its shards come and go.
 
 The fleet process owns its servers, so it is asked, through two files of its control folder: `wanted.json` is ours, `state.json` its answer
-(recsplit/serving/fleet/fleet_control.py is the other side). Fronts know the address of every server that may come, and probe those that are
+(recsplit/serving/fleet/control.py is the other side). Fronts know the address of every server that may come, and probe those that are
 not there, so that nothing is loaded again: docs/decisions/0013-a-fleet-scales-by-two-files.md.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsplit.errors import InputError
-from recsplit.plan.strict import read_json
+from recsplit.plan.strict_json import read_json
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.settings import Target
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from recsplit_controller.core.rates import USUAL_QUEUE, Flow
+from recsplit_controller.core.flow import USUAL_QUEUE, Flow
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 

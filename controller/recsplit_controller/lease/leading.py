@@ -3,7 +3,7 @@
 import logging
 from typing import Protocol
 
-from recsplit_controller.shell.meters import Meters
+from recsplit_controller.shell.metrics import Meters
 
 _LOG = logging.getLogger(__name__)
 

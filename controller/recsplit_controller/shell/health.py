@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from prometheus_client.exposition import choose_encoder
 
 from recsplit.errors import InputError
-from recsplit_controller.shell.meters import Meters
+from recsplit_controller.shell.metrics import Meters
 
 _LOG = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from recsplit.errors import InputError
-from recsplit.plan.strict import read
+from recsplit.plan.strict_json import read
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State
 from recsplit_controller.values.record import Record

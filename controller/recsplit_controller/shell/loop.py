@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
-from recsplit_controller.actuate.actuator import Actuator
-from recsplit_controller.core.core import decide
+from recsplit_controller.actuate.protocol import Actuator
+from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State, reconcile
-from recsplit_controller.observe.observer import Observer
+from recsplit_controller.observe.protocol import Observer
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import known

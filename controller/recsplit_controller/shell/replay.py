@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recsplit_controller.core.core import decide
+from recsplit_controller.core.decide import decide
 from recsplit_controller.core.reconcile import reconcile
 from recsplit_controller.shell.journal import Session
 from recsplit_controller.values.decision import Action, Decision

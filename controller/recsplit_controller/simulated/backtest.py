@@ -15,7 +15,7 @@ from recsplit.errors import InputError
 from recsplit_controller.core.memory import Memory, Rates
 from recsplit_controller.forecast import named
 from recsplit_controller.forecast.forecaster import Floats, Forecaster
-from recsplit_controller.simulated.plant import Group, Plant
+from recsplit_controller.simulated.group import Group, Plant
 from recsplit_controller.simulated.play import Played, Rule, controlled, play
 from recsplit_controller.values.decision import Action
 from recsplit_controller.values.settings import Settings, Target

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsplit_controller.core.core import decide
+from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State, reconcile
-from recsplit_controller.simulated.plant import Group, Plant
+from recsplit_controller.simulated.group import Group, Plant
 from recsplit_controller.values.settings import Settings, Target
 
 Floats = NDArray[np.float64]

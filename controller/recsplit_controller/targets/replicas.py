@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from recsplit.errors import InputError
-from recsplit.plan.strict import read
+from recsplit.plan.strict_json import read
 from recsplit_controller.targets.targets import Asked, changed, toml_of
 from recsplit_controller.values.settings import Role, Settings, Target
 

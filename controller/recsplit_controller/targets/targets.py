@@ -10,7 +10,7 @@ from typing import Any
 
 from recsplit.errors import InputError, MissingExtra
 from recsplit.plan.plan import Plan
-from recsplit.plan.strict import read
+from recsplit.plan.strict_json import read
 from recsplit_controller.values.settings import Settings, Target
 
 #: The maximum where the user gives none.

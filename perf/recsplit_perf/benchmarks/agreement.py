@@ -24,7 +24,7 @@ from recsplit.capacity.search import percentile_ms
 from recsplit.capacity.workload import Bound, Workload
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import serve
 from recsplit_perf.machine import provenance
 from recsplit_perf.profile import profiling

@@ -20,13 +20,13 @@ import numpy as np
 
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import serve
 from recsplit.zoo import big
 from recsplit_perf.benchmarks.big_files import FACTORY, PAGE, table_bytes, write
 from recsplit_perf.machine import provenance
-from recsplit_perf.processes import processes, watched
-from recsplit_perf.traffic import load
+from recsplit_perf.processes import kernel, watched
+from recsplit_perf.traffic import closed_loop
 
 #: Rows of the random block that every table repeats: a prime, so that no row boundary of a table falls on the block's.
 INSTANCES = 4
@@ -113,7 +113,7 @@ def _served(repository: Path, gb: int) -> dict[str, Any]:
         before = _pss(server.pid)
         queries = list(_every_page(gb, plan.max_batch_size))
         with progress("Reading every page of every table, several times over"):
-            result = load.run(
+            result = closed_loop.run(
                 server.grpc_url,
                 NAME,
                 queries,
@@ -134,7 +134,7 @@ def _served(repository: Path, gb: int) -> dict[str, Any]:
     }
 
 
-def _every_page(gb: int, batch: int) -> Iterator[load.Query]:
+def _every_page(gb: int, batch: int) -> Iterator[closed_loop.Query]:
     """Queries whose ids together touch each page of each table once."""
     per_page = PAGE // (big.DIM * 4)
     ids = np.arange(0, big.ROWS, per_page, dtype=np.int64)
@@ -146,7 +146,7 @@ def _every_page(gb: int, batch: int) -> Iterator[load.Query]:
 
 def _pss(server: int) -> dict[int, int]:
     """Proportional set size of each process in the server's session, in bytes."""
-    return {pid: processes.pss_bytes(pid) for pid in processes.members(server)}
+    return {pid: kernel.pss_bytes(pid) for pid in kernel.members(server)}
 
 
 def show(result: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from recsplit.commands.output import progress, show_table
 from recsplit_controller.observe.recorded import DATA_S, PREFIX, observation
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.shell.loop import Loop
-from recsplit_controller.shell.meters import Meters
+from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target

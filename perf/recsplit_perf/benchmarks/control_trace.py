@@ -1,7 +1,7 @@
 """A trace of requests per second under the controller, Kubernetes' autoscaler, and counts that stay: `python -m
 recsplit_perf.benchmarks.control_trace TRACE`.
 
-A simulated group of instances, query by query (recsplit_controller.simulated.plant). What a rule costs is the instance-seconds,
+A simulated group of instances, query by query (recsplit_controller.simulated.group). What a rule costs is the instance-seconds,
 those of instances that still start among them; what it is worth, the share of queries within the bound. Each rule is played with
 several aims, so that misses can be compared at equal cost: those of another rule are interpolated between its own aims, in the
 logarithm.
@@ -23,7 +23,7 @@ from recsplit.commands.output import progress, show_table
 from recsplit_controller.forecast import named, trace, training
 from recsplit_controller.simulated import backtest
 from recsplit_controller.simulated.backtest import Test
-from recsplit_controller.simulated.plant import Group, Plant
+from recsplit_controller.simulated.group import Group, Plant
 from recsplit_controller.simulated.play import Played, Rule, controlled, fixed
 from recsplit_controller.values.decision import Action
 from recsplit_controller.values.settings import Settings, Target

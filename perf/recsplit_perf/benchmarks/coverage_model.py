@@ -19,13 +19,13 @@ import onnx
 import torch
 from torch.utils import _pytree
 
-from recsplit.building.sources import as_rows
+from recsplit.building.load_and_cut import as_rows
 from recsplit.errors import RecsplitError
 from recsplit.load.export import quiet
 from recsplit.load.flat import Flat
 from recsplit.proof.parts import Run, joined, session
 from recsplit.proof.verify import Case, check
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.zoo.layers import VARIES, Model
 from recsplit_perf.benchmarks.coverage import EQUAL, ROUTES, Row
 

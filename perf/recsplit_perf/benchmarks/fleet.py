@@ -25,17 +25,17 @@ from recsplit.capacity import ids, workload
 from recsplit.capacity.ids import TwoLevel
 from recsplit.capacity.sizes import Fixed
 from recsplit.commands.output import progress, show_table
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 from recsplit.errors import RecsplitError
 from recsplit.partition import layout, utility
-from recsplit.partition.access import access
+from recsplit.partition.access import frequencies
 from recsplit.plan.plan import Place, Plan, Segment
-from recsplit.proof import proof
-from recsplit.repository.repository import find
+from recsplit.proof import published
+from recsplit.repository.find import find
 from recsplit.serving import Server, serve
 from recsplit.serving.fleet.fleet import Fleet, serve_fleet
 from recsplit_perf.machine import provenance
-from recsplit_perf.processes import processes
+from recsplit_perf.processes import kernel
 from recsplit_perf.traffic import queries
 from recsplit_perf.traffic.fan import closed, opened
 from recsplit_perf.traffic.queries import Ready
@@ -162,7 +162,7 @@ def write_partition(folder: Path, plan: Plan, hot: Place) -> None:
         by_row[ids.at_rank(np.arange(table.rows), table.rows)] = np.arange(table.rows, 0, -1)
         counts[table.name] = by_row
     with (folder / "access.npz").open("wb") as file:
-        access.write(file, access.About(plan.name, FIRST, FIRST, 0, (f"the law {LAW}",)), counts.items())
+        frequencies.write(file, frequencies.About(plan.name, FIRST, FIRST, 0, (f"the law {LAW}",)), counts.items())
     bounds = {table.name: (0, round(LAW.hot_rows * table.rows), table.rows) for table in plan.tables}
     shards = tuple(
         layout.ShardLayout(
@@ -177,7 +177,7 @@ def write_partition(folder: Path, plan: Plan, hot: Place) -> None:
         for part, share in enumerate((LAW.hot_share, 1 - LAW.hot_share))
     )
     made = layout.Partition(
-        plan.name, access.digest(folder / "access.npz"), 100.0, "by hand: the law's own two levels", 0.0, "bytes", shards
+        plan.name, frequencies.digest(folder / "access.npz"), 100.0, "by hand: the law's own two levels", 0.0, "bytes", shards
     )
     (folder / "partition.json").write_text(layout.to_json(made))
 
@@ -205,7 +205,7 @@ def running(system: str, folder: Path) -> Iterator[Running]:
 def compare(repository: Path, servers: Running) -> float:
     """The largest relative difference to the source's recorded answers, over every server that clients ask. Raises RecsplitError
     where it is more than the build's tolerance."""
-    found = [item for server in servers.asked for item in proof.verify(repository, grpc_url=server.grpc_url, repeats=1)]
+    found = [item for server in servers.asked for item in published.verify(repository, grpc_url=server.grpc_url, repeats=1)]
     bad = [item for item in found if not item.ok]
     if bad:
         raise RecsplitError(f"{bad[0].stage}: output {bad[0].output!r} differs by {bad[0].relative:.3g}", hint="recsplit verify DIR")
@@ -228,9 +228,9 @@ def measure(system: str, servers: Running, pool: Sequence[Ready], seconds: float
 
 def memory(servers: Sequence[Server], allocated_bytes: int) -> Memory:
     """What the servers' processes have in memory now."""
-    groups = [list(processes.members(server.pid)) for server in servers]
-    pss = sum(processes.pss_bytes(pid) for group in groups for pid in group)
-    return Memory(pss, sum(processes.apart_bytes(group) for group in groups), allocated_bytes)
+    groups = [list(kernel.members(server.pid)) for server in servers]
+    pss = sum(kernel.pss_bytes(pid) for group in groups for pid in group)
+    return Memory(pss, sum(kernel.apart_bytes(group) for group in groups), allocated_bytes)
 
 
 def allocated(system: str, sharded: Plan) -> int:

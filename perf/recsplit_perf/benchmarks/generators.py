@@ -20,10 +20,10 @@ from recsplit.capacity.search import percentile_ms
 from recsplit.capacity.workload import Bound, Workload
 from recsplit.commands.output import progress, show_table
 from recsplit.plan.plan import Plan
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import serve
 from recsplit_perf.machine import provenance
-from recsplit_perf.perf_analyzer import data, perf_analyzer
+from recsplit_perf.perf_analyzer import input_data, perf_analyzer
 from recsplit_perf.traffic import live, queries
 
 COLUMNS = (
@@ -89,7 +89,7 @@ def measure_pair(
     def theirs() -> None:
         with tempfile.TemporaryDirectory(prefix="recsplit-benchmark-") as folder:
             path = Path(folder) / "data.json"
-            data.write(path, plan, data.entries_for(batch), pair)
+            input_data.write(path, plan, input_data.entries_for(batch), pair)
             load = perf_analyzer.Rate(rate, distribution)
             seen = perf_analyzer.measure(
                 analyzer, url=url, model=plan.name, batch=batch, load=load, data=path, seconds=seconds, protocol="http"

@@ -28,7 +28,7 @@ from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
 from recsplit.plan.plan import Plan
 from recsplit.proof import samples
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving.fleet.fleet import Fleet, serve_fleet
 from recsplit_perf.benchmarks.fleet import FLEET, LAW, REPLICAS, WHOLE, build, write_partition
 from recsplit_perf.machine import provenance

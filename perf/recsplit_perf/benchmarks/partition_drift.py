@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsplit.commands.output import progress, show_table
 from recsplit.partition import algorithms, cost, drift
-from recsplit.partition.access.access import Counts
+from recsplit.partition.access.frequencies import Counts
 from recsplit.partition.drift import Pay
 from recsplit.partition.heat import from_counts
 from recsplit.plan.plan import Table

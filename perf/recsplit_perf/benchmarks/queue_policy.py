@@ -20,7 +20,7 @@ from recsplit.plan.plan import Tensor
 from recsplit.serving import serve
 from recsplit_perf.benchmarks.whole import identity
 from recsplit_perf.machine import provenance
-from recsplit_perf.traffic import load
+from recsplit_perf.traffic import closed_loop
 
 POLICIES = {
     "no policy": "",
@@ -74,7 +74,7 @@ def measure(seconds: float, rounds: int) -> list[dict[str, Any]]:
             for _ in range(rounds):
                 for policy, name in names.items():
                     for clients in CONCURRENCY:
-                        found = load.run(server.grpc_url, name, [query], seconds=seconds, concurrency=clients)
+                        found = closed_loop.run(server.grpc_url, name, [query], seconds=seconds, concurrency=clients)
                         latencies.setdefault((policy, clients), []).append(found.latency_ms)
                         advance(1)
     return [_row(policy, clients, np.concatenate(found)) for (policy, clients), found in latencies.items()]

@@ -22,11 +22,11 @@ from tritonclient.grpc import InferenceServerClient
 from recsplit.client import Client
 from recsplit.client.failures import ServerError
 from recsplit.commands.output import progress, show_table
-from recsplit.disk.disk import whole_file
+from recsplit.disk.files import whole_file
 from recsplit.errors import RecsplitError
 from recsplit.plan.plan import Plan
 from recsplit.proof import samples
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import Server, serve
 from recsplit_controller.actuate.triton import TritonActuator
 from recsplit_controller.values.decision import Action, Outcome

@@ -20,7 +20,7 @@ from onnx import numpy_helper, parser
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
 from recsplit.partition import layout
-from recsplit.partition.access import access
+from recsplit.partition.access import frequencies
 from recsplit.plan.plan import Segment
 from recsplit_perf.machine import provenance
 from recsplit_perf.processes import watched
@@ -64,7 +64,7 @@ def measured(folder: Path, rows: int, dim: int) -> list[dict[str, Any]]:
     profile = folder / "access.npz"
     with progress("Writing an access profile"), profile.open("wb") as file:
         heat = np.random.default_rng(0).permutation(rows).astype(np.uint32)  # no two rows alike, the hottest anywhere
-        access.write(file, access.About(NAME, 1000, 1000, 0, ("a permutation",)), [("table", heat)])
+        frequencies.write(file, frequencies.About(NAME, 1000, 1000, 0, ("a permutation",)), [("table", heat)])
     write_partition(folder / "by_row.json", rows, None)
     write_partition(folder / "by_heat.json", rows, profile)
     build = ["build", "model.onnx", "--name", NAME, "--max-batch-size", "256", "--tolerance", "1e-4"]  # sums of 128 rows
@@ -105,7 +105,7 @@ def write_partition(path: Path, rows: int, profile: Path | None) -> None:
     shards = [
         layout.ShardLayout((Segment("table", first, last),), "own", 1, 1.0, (last - first) * 4) for first, last in itertools.pairwise(ends)
     ]
-    digest = None if profile is None else access.digest(profile)
+    digest = None if profile is None else frequencies.digest(profile)
     path.write_text(layout.to_json(layout.Partition(NAME, digest, 100.0, "by hand", 1.0, "bytes", tuple(shards))))
 
 

@@ -27,11 +27,11 @@ from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
 from recsplit.plan.plan import Plan
 from recsplit.proof import samples
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import serve
 from recsplit_perf.benchmarks import models, whole
 from recsplit_perf.machine import provenance
-from recsplit_perf.perf_analyzer import data, perf_analyzer
+from recsplit_perf.perf_analyzer import input_data, perf_analyzer
 from recsplit_perf.perf_analyzer.perf_analyzer import Measurement
 
 FACTORY = "recsplit_perf.benchmarks.models:dlrm"
@@ -89,7 +89,7 @@ def benchmark(batches: Sequence[int], *, seconds: float, rounds: int, threads: i
         with progress("Writing input data"):
             inputs = {batch: Path(name) / f"{batch}.json" for batch in batches}
             for batch, path in inputs.items():
-                data.write(path, plan, data.entries_for(batch), seed=0)
+                input_data.write(path, plan, input_data.entries_for(batch), seed=0)
         hop = whole.write_hop(repository, plan)
         with progress("Starting Triton"):
             server = stack.enter_context(serve(repository, models=[*MODELS, *hop]))

@@ -21,11 +21,11 @@ import numpy as np
 from recsplit.capacity.search import percentile_ms
 from recsplit.commands.output import progress, show_table
 from recsplit.commands.report_journal import timeline
-from recsplit.disk.disk import whole_file
+from recsplit.disk.files import whole_file
 from recsplit.errors import RecsplitError
 from recsplit.plan.plan import Plan
 from recsplit.proof import samples
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit_controller.shell import journal
 from recsplit_perf.machine import provenance
 from recsplit_perf.processes.heavier import heavier

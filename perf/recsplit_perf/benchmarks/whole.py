@@ -10,7 +10,7 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from recsplit.configs.configs import parse
+from recsplit.configs.check import parse
 from recsplit.load.export import quiet
 from recsplit.plan.plan import Plan, Tensor
 

@@ -18,10 +18,10 @@ import click
 
 from recsplit.capacity.profile import Fit
 from recsplit.commands.output import progress, show_table
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 from recsplit.errors import RecsplitError
-from recsplit.proof import proof
-from recsplit.repository.repository import find
+from recsplit.proof import published
+from recsplit.repository.find import find
 from recsplit.zoo.catalogue.catalogue import CATALOGUE
 from recsplit.zoo.catalogue.shapes import Published, scale_of
 from recsplit_perf.machine import provenance
@@ -78,7 +78,7 @@ def measured(model: Published, seconds: float) -> Row:
         with progress(f"Building {model.name}"):
             build_s = build(model.factory, repository)
         with progress(f"Verifying {model.name}, served"):
-            found = proof.verify(repository, served=True)
+            found = published.verify(repository, served=True)
         wrong = [item for item in found if not item.ok]
         if wrong:
             raise RecsplitError(f"{model.name} differs in {len(wrong)} of {len(found)} comparisons", hint=f"recsplit verify {repository}")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from recsplit.configs.configs import parse
+from recsplit.configs.check import parse
 from recsplit.errors import InputError
-from recsplit.repository.repository import CONFIG, find
+from recsplit.repository.find import CONFIG, find
 from recsplit.serving.triton import BACKENDS
 
 #: Parameters of the heavy model's config: least duration of an execution, and the ONNX file in its version folder.

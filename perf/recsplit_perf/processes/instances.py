@@ -1,6 +1,6 @@
 """The instances of a model that really run in a Triton on this machine: its stub processes, as the kernel tells of them."""
 
-from recsplit_perf.processes.processes import members
+from recsplit_perf.processes.kernel import members
 
 
 def instances(server_pid: int, model: str) -> set[int]:

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from recsplit.capacity import ids
 from recsplit.capacity.profile import Curve, PartProfile, Profile, curve
 from recsplit.plan.plan import Plan, Submodel
-from recsplit.repository.repository import Found
+from recsplit.repository.find import Found
 from recsplit.serving import serve
 from recsplit_perf.machine import provenance
-from recsplit_perf.processes import processes
+from recsplit_perf.processes import kernel
 from recsplit_perf.profile.neighbour import Neighbour, neighbour
 from recsplit_perf.profile.profile_points import Point, asked, gathers, sizes
-from recsplit_perf.traffic.closed import Closed
+from recsplit_perf.traffic.closed_http import Closed
 from recsplit_perf.traffic.wire import Wire
 
 #: What the neighbour runs at a time.
@@ -125,18 +125,18 @@ class _Runner:
         messages = itertools.islice(itertools.cycle(point.http), count)
         latency_ms = [self._closed.latency_ms(message, pause_s=PAUSE_S) for message in messages]
         flooded = max(count, FLOOD)
-        start_s = processes.cpu_s([self._session]) + time.process_time()
+        start_s = kernel.cpu_s([self._session]) + time.process_time()
         self._closed.flood(point.http, flooded)
-        self.cpu[point.rows].append(1e3 * (processes.cpu_s([self._session]) + time.process_time() - start_s) / flooded)
+        self.cpu[point.rows].append(1e3 * (kernel.cpu_s([self._session]) + time.process_time() - start_s) / flooded)
         self.whole[point.rows] += latency_ms
         for part in self._plan.submodels:
             requests = point.parts[part.name]
             count = self._count(self._wire.latency_ms(requests[0]) + ASKING_MS)
             with _pinned(pids, set(self._cores[:-1])):
                 self._warm(requests)
-                start_s = processes.cpu_s(owners[part.name])
+                start_s = kernel.cpu_s(owners[part.name])
                 busy_ms, seen_ms = self._wire.timed(part.name, requests, count)
-                self.cores[part.name].append(1e3 * (processes.cpu_s(owners[part.name]) - start_s) / math.fsum(busy_ms))
+                self.cores[part.name].append(1e3 * (kernel.cpu_s(owners[part.name]) - start_s) / math.fsum(busy_ms))
                 self.busy[part.name][point.rows] += busy_ms
                 self.seen[part.name][point.rows] += seen_ms
                 if part.name in self._neighbours:
@@ -160,12 +160,12 @@ def _pinned(pids: list[int], cores: set[int]) -> Iterator[None]:
     """The server and this process on `cores` only, where there are any."""
     everywhere = os.sched_getaffinity(0)
     if cores:
-        processes.pin([*pids, os.getpid()], cores)
+        kernel.pin([*pids, os.getpid()], cores)
     try:
         yield
     finally:
         if cores:
-            processes.pin([*pids, os.getpid()], everywhere)
+            kernel.pin([*pids, os.getpid()], everywhere)
 
 
 def _as_model_takes(array: NDArray[Any], dims: tuple[int, ...]) -> NDArray[Any]:
@@ -185,7 +185,7 @@ def _load_times(wire: Wire, plan: Plan) -> dict[str, float]:
 def _owners(session: int, plan: Plan) -> dict[str, list[int]]:
     """Process ids by sub-model; "" is the server itself. Triton gives a stub the instance's name, such as shop_dense_0_0."""
     found: dict[str, list[int]] = {**{part.name: list[int]() for part in plan.submodels}, "": []}
-    for pid, arguments in processes.members(session).items():
+    for pid, arguments in kernel.members(session).items():
         names = {argument.rsplit("_", 2)[0] for argument in arguments}
         found[next((name for name in found if name in names), "")].append(pid)
     return found
@@ -193,7 +193,7 @@ def _owners(session: int, plan: Plan) -> dict[str, list[int]]:
 
 def _memory(session: int, plan: Plan) -> dict[str, int]:
     """PSS of these, in bytes."""
-    return {name: sum(map(processes.pss_bytes, pids)) for name, pids in _owners(session, plan).items()}
+    return {name: sum(map(kernel.pss_bytes, pids)) for name, pids in _owners(session, plan).items()}
 
 
 def _curve(taken: dict[int, list[float]]) -> Curve:

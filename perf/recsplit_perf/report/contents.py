@@ -14,7 +14,7 @@ from recsplit.capacity import ids
 from recsplit.capacity.profile import Profile
 from recsplit.capacity.search import percentile_ms
 from recsplit.capacity.workload import Workload
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 from recsplit.plan.plan import Plan
 from recsplit_perf.report import cut, figures
 from recsplit_perf.report.page import Fact, Page, Section, Table

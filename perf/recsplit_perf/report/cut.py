@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 from recsplit.plan.plan import Plan, Submodel, Tensor
 from recsplit.proof.samples import NUMPY
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsplit.capacity.profile import Profile
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 from recsplit.partition import measured
-from recsplit.partition.access.access import AccessProfile, Counts
+from recsplit.partition.access.frequencies import AccessProfile, Counts
 from recsplit.partition.accounting import Account, Container, Node, account, replicas, series_qps, shards
 from recsplit.partition.layout import Partition
 from recsplit.partition.utility import touched_counts

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsplit.errors import RecsplitError
 from recsplit_perf.traffic import open_loop
-from recsplit_perf.traffic.closed import Closed
+from recsplit_perf.traffic.closed_http import Closed
 from recsplit_perf.traffic.queries import Ready
 
 

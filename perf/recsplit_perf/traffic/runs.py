@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.capacity.search import percentile_ms
-from recsplit.disk.disk import whole_file
+from recsplit.disk.files import whole_file
 from recsplit.errors import InputError
 
 Times = NDArray[np.float64]

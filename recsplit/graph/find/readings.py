@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from recsplit.graph import measure
 from recsplit.graph.find import linear
+from recsplit.graph.find.candidates import Candidate, ids_of, reduce_axes, tables_of
 from recsplit.graph.find.columns import Column, proved
-from recsplit.graph.find.find import Candidate, ids_of, reduce_axes, tables_of
 from recsplit.graph.flow import SHAPE_ONLY, Flow
 from recsplit.plan.plan import Pooling
 

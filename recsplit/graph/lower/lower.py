@@ -13,8 +13,8 @@ from recsplit.graph.emit import Emit
 from recsplit.graph.find.columns import Column
 from recsplit.graph.find.readings import Reading
 from recsplit.graph.flow import table_shape
-from recsplit.graph.lower.fused import fallback
-from recsplit.graph.lower.lowering import Lowering, Part, Plain, first_unknown
+from recsplit.graph.lower.collected import Lowering, Part, Plain, first_unknown
+from recsplit.graph.lower.fused_tables import fallback
 from recsplit.graph.lower.pooling import plain_pooling, pool, vector_dtype
 
 

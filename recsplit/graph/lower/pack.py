@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
-from recsplit.graph.lower.lowering import Lowering, Part
+from recsplit.graph.lower.collected import Lowering, Part
 
 
 def pack(lowering: Lowering) -> list[ir.Value]:

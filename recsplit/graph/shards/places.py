@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from recsplit.errors import InputError
 from recsplit.graph.emit import Emit
-from recsplit.graph.find.find import table_name
-from recsplit.graph.lower.fused import FusedTable
+from recsplit.graph.find.candidates import table_name
+from recsplit.graph.lower.fused_tables import FusedTable
 from recsplit.plan.plan import Segment
 
 #: The rows of a table by heat, INT32 [rows]: order[rank] = row.

@@ -20,7 +20,7 @@ from recsplit.graph import measure
 from recsplit.graph.cut import Cut
 from recsplit.graph.emit import Emit
 from recsplit.graph.flow import part
-from recsplit.graph.lower.fused import TABLES_FILE, FusedTable
+from recsplit.graph.lower.fused_tables import TABLES_FILE, FusedTable
 from recsplit.graph.shards import beside
 from recsplit.graph.shards.beside import Side, free
 from recsplit.graph.shards.joins import Maxima, follow, join, joined_parts

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recsplit.capacity import ids
 from recsplit.capacity.ids import Skew
 from recsplit.errors import InputError
-from recsplit.partition.access.access import WIDEST, About, AccessProfile, Counts
+from recsplit.partition.access.frequencies import WIDEST, About, AccessProfile, Counts
 from recsplit.plan.plan import Bags, Lookup, Plan
 
 #: Arrays of clients' inputs by name, first dimension = rows; or of row numbers, as ROWS + table.

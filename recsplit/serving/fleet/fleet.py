@@ -17,13 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from recsplit.configs.remotes import Asking
+from recsplit.configs.fleet import Asking
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.plan import Plan
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import ports
-from recsplit.serving.fleet.fleet_control import PartState, Requests
-from recsplit.serving.fleet.fleet_member import Member
+from recsplit.serving.fleet.control import PartState, Requests
+from recsplit.serving.fleet.member import Member
 from recsplit.serving.fleet.placement import FRONT, Part, parts, write_front, write_shard
 from recsplit.serving.server import Server, start
 

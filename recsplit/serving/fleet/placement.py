@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsplit.configs.remotes import BAGS_FILE, Asking, bags_config, remote_config
+from recsplit.configs.fleet import BAGS_FILE, Asking, bags_config, remote_config
 from recsplit.errors import InputError
 from recsplit.plan.plan import Plan, Shard
-from recsplit.repository.repository import CONFIG
+from recsplit.repository.find import CONFIG
 
 FRONT = "front"
 #: Servers a core: one waits for the others most of the time. And what a server takes beside the rows, which all of them map.

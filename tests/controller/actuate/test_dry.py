@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from recsplit_controller.actuate.actuator import Actuator
 from recsplit_controller.actuate.dry import DryActuator
+from recsplit_controller.actuate.protocol import Actuator
 from recsplit_controller.values.decision import Action, Outcome
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit_perf.benchmarks import resize
 from recsplit_perf.processes.heavier import heavier
 

@@ -16,7 +16,7 @@ from recsplit.client import Client
 from recsplit.client.failures import ServerError
 from recsplit.errors import InputError
 from recsplit.proof import samples
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import Server, serve
 from recsplit_controller.actuate.triton import TritonActuator
 from recsplit_controller.values.decision import Action, Outcome

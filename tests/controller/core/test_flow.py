@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsplit_controller.core.flow import Flow, flow
 from recsplit_controller.core.memory import Rates
-from recsplit_controller.core.rates import Flow, flow
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 

@@ -3,7 +3,7 @@
 import pytest
 
 from recsplit.errors import InputError
-from recsplit_controller.core.core import decide
+from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsplit_controller.core.core import decide
+from recsplit_controller.core.decide import decide
 from recsplit_controller.core.guard import guard
 from recsplit_controller.core.memory import Held, Memory
 from recsplit_controller.core.policies import POLICIES
 from recsplit_controller.values.decision import Decision, Wish
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target
-from tests.controller.simulated.simple_plant import TICK_S, Plant
+from tests.controller.simulated.simple_group import TICK_S, Plant
 
 DENSE = Target("dense", "shop_dense", "dense", maximum=20)
 EMBEDDING = Target("embedding", "shop_embedding", "embedding")

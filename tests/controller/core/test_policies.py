@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsplit.errors import InputError
+from recsplit_controller.core.flow import Flow
 from recsplit_controller.core.load import Context, level_ms
 from recsplit_controller.core.policies import POLICIES, policy_of
-from recsplit_controller.core.rates import Flow
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 

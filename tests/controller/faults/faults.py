@@ -15,8 +15,8 @@ import numpy as np
 from recsplit.capacity.arrivals import Poisson, draw
 from recsplit.plan.plan import Plan
 from recsplit.proof import samples
-from recsplit_controller.actuate.actuator import Actuator
-from recsplit_controller.observe.observer import Observer
+from recsplit_controller.actuate.protocol import Actuator
+from recsplit_controller.observe.protocol import Observer
 from recsplit_controller.shell.loop import Loop
 from recsplit_controller.values.record import Record
 from recsplit_controller.values.settings import Settings, Target

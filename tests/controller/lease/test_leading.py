@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 from recsplit_controller.lease.leading import Leading
 from recsplit_controller.shell.journal import Journal, sessions
 from recsplit_controller.shell.loop import Loop
-from recsplit_controller.shell.meters import Meters
+from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target

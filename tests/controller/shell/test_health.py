@@ -9,7 +9,7 @@ import pytest
 
 from recsplit.errors import InputError
 from recsplit_controller.shell.health import Health, HealthServer
-from recsplit_controller.shell.meters import Meters
+from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.observation import Observation
 from recsplit_controller.values.record import Record
 from recsplit_controller.values.settings import Settings, Target

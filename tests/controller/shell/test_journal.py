@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsplit.errors import InputError
-from recsplit_controller.core.core import decide
+from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State, reconcile
 from recsplit_controller.shell.journal import Header, Journal, latest, sessions, to_line

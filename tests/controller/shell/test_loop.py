@@ -10,7 +10,7 @@ import pytest
 
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.shell.loop import Loop
-from recsplit_controller.shell.meters import Meters
+from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import Observation
 from recsplit_controller.values.record import Record

@@ -10,7 +10,7 @@ from recsplit.errors import InputError
 from recsplit_controller.forecast import lstm, named, trace, training
 from recsplit_controller.forecast.forecaster import Floats
 from recsplit_controller.simulated import backtest
-from recsplit_controller.simulated.plant import Group
+from recsplit_controller.simulated.group import Group
 from recsplit_controller.values.settings import Settings, Target
 
 TARGET = Target("dense", "dense", "dense", maximum=40)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recsplit.errors import InputError
-from recsplit.graph.find.find import find
+from recsplit.graph.find.candidates import find
 from tests.graph.small import Array, agrees, loaded, proto, small, table
 
 T, W = table(50, 8), table(8, 1)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from recsplit.errors import RecsplitError
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import Server
-from recsplit_perf.perf_analyzer import data, perf_analyzer
+from recsplit_perf.perf_analyzer import input_data, perf_analyzer
 
 #: What version 2.51.0 wrote for a model at two concurrencies, with -f and --verbose-csv.
 REPORT = """\
@@ -79,7 +79,7 @@ def test_it_starts_from_anywhere(analyzer: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_it_measures_a_served_ensemble(analyzer: Path, server: Server, tiny: Path, tmp_path: Path, protocol: str) -> None:
     path = tmp_path / "data.json"
-    data.write(path, find(tiny).plan, entries=64, seed=0)
+    input_data.write(path, find(tiny).plan, entries=64, seed=0)
     url = server.grpc_url if protocol == "grpc" else server.http_url
     found = perf_analyzer.measure(analyzer, url=url, model="tiny", batch=16, load=2, data=path, seconds=0.9, protocol=protocol)  # type: ignore[arg-type]
     assert (found.batch, found.concurrency) == (16, 2)
@@ -101,7 +101,7 @@ def test_its_failure_is_told_in_its_words(
     analyzer: Path, server: Server, tiny: Path, tmp_path: Path, model: str, batch: int, message: str
 ) -> None:
     path = tmp_path / "data.json"
-    data.write(path, find(tiny).plan, entries=128, seed=0)
+    input_data.write(path, find(tiny).plan, entries=128, seed=0)
     with pytest.raises(RecsplitError) as caught:
         perf_analyzer.measure(analyzer, url=server.grpc_url, model=model, batch=batch, load=1, data=path, seconds=0.3)
     assert message in str(caught.value)

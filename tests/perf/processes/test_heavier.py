@@ -12,10 +12,10 @@ from google.protobuf import json_format
 from tritonclient.grpc import InferenceServerClient
 
 from recsplit.client import Client
-from recsplit.configs.configs import parse
+from recsplit.configs.check import parse
 from recsplit.errors import InputError
 from recsplit.proof import samples
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import Server, serve
 from recsplit_perf.processes.heavier import heavier
 from recsplit_perf.processes.instances import instances

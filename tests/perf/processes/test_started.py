@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recsplit.errors import RecsplitError
-from recsplit_perf.processes.processes import members
+from recsplit_perf.processes.kernel import members
 from recsplit_perf.processes.started import started
 
 

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from recsplit.commands.report import command
-from recsplit.disk.disk import size_text
+from recsplit.disk.files import size_text
 from recsplit.errors import InputError
-from recsplit.partition.access.access import About, AccessProfile
+from recsplit.partition.access.frequencies import About, AccessProfile
 from recsplit.partition.accounting import Node
 from recsplit.partition.layout import Partition, ShardLayout
 from recsplit.plan.plan import Plan, Segment, Table, from_json

@@ -15,7 +15,7 @@ from recsplit.capacity import ids, sizes
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.plan import Plan
 from recsplit.proof import samples
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import Server
 from recsplit_perf.traffic import live, open_loop, queries
 from recsplit_perf.traffic.queries import Ready

@@ -10,7 +10,7 @@ import click
 
 from recsplit.capacity.profile import read
 from recsplit.commands.output import progress, refuse_output, show_table
-from recsplit.disk.disk import whole_file
+from recsplit.disk.files import whole_file
 from recsplit_perf.benchmarks.elasticrec import contents
 from recsplit_perf.benchmarks.elasticrec.markdown import markdown
 from recsplit_perf.benchmarks.elasticrec.result import Result, plain, reckon

@@ -14,12 +14,12 @@ import numpy as np
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
+from recsplit.graph.find.candidates import tables_of
 from recsplit.graph.find.columns import Column
-from recsplit.graph.find.find import tables_of
-from recsplit.graph.find.rows import RaggedGroup, as_rows, elementwise
+from recsplit.graph.find.ragged import RaggedGroup, as_rows, elementwise
 from recsplit.graph.flow import Array, table_shape
-from recsplit.graph.lower.fused import fallback
-from recsplit.graph.lower.lowering import Lowering, Part, first_unknown
+from recsplit.graph.lower.collected import Lowering, Part, first_unknown
+from recsplit.graph.lower.fused_tables import fallback
 from recsplit.graph.lower.pooling import pool, vector_dtype
 from recsplit.plan.plan import Pooling
 
@@ -58,7 +58,7 @@ def choose_form(lengths: Array | None) -> BagForm:
     return "cumulative" if float(lengths.max()) / float(lengths.mean()) > SKEW else "padded"
 
 
-def ragged(lowering: Lowering, found: RaggedGroup, form: BagForm, *, int32_ids: bool) -> None:
+def lower_bags(lowering: Lowering, found: RaggedGroup, form: BagForm, *, int32_ids: bool) -> None:
     """Lower all lookups of one ragged group and replace its graph inputs by rows."""
     emit = lowering.emit
     values, given, weights = as_rows(emit, found, int32_ids=int32_ids)

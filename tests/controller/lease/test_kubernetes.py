@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recsplit_controller.actuate.cluster import Cluster
-from recsplit_controller.lease.lease_kubernetes import DURATION_S, KubernetesLease
+from recsplit_controller.lease.kubernetes import DURATION_S, KubernetesLease
 from tests.controller.actuate.fake_cluster import FakeCluster, kubeconfig, running
 
 PATH = "coordination.k8s.io/v1/leases/shop-controller"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import Server
-from recsplit_perf.perf_analyzer import data
+from recsplit_perf.perf_analyzer import input_data
 from tests.conftest import Run
 
 
@@ -25,7 +25,7 @@ def test_an_entry_is_a_row_without_the_batch_dimension() -> None:
         "user": np.array([7, 8]),
         "bags": np.arange(12).reshape(2, 2, 3),
     }
-    first, second = entries(data.to_json(rows))
+    first, second = entries(input_data.to_json(rows))
     assert first == {
         "dense": {"content": [1.5, 2.5], "shape": [2]},
         "user": {"content": [7], "shape": [1]},
@@ -36,15 +36,15 @@ def test_an_entry_is_a_row_without_the_batch_dimension() -> None:
 
 @pytest.mark.parametrize(("batch", "entries"), [(1, 256), (64, 256), (128, 512), (512, 2048), (1024, 1024), (2048, 2048)])
 def test_no_row_repeats_in_a_request_and_perf_analyzer_starts_soon(batch: int, entries: int) -> None:
-    assert data.entries_for(batch) == entries
+    assert input_data.entries_for(batch) == entries
 
 
 def test_ids_are_inside_their_tables_and_a_seed_tells_the_file(tiny: Path, tmp_path: Path) -> None:
     plan = find(tiny).plan
     first, again, other = (tmp_path / name for name in "abc")
-    data.write(first, plan, entries=200, seed=3)
-    data.write(again, plan, entries=200, seed=3)
-    data.write(other, plan, entries=200, seed=4)
+    input_data.write(first, plan, entries=200, seed=3)
+    input_data.write(again, plan, entries=200, seed=3)
+    input_data.write(other, plan, entries=200, seed=4)
     assert first.read_text() == again.read_text() != other.read_text()
     rows = entries(first.read_text())
     assert len(rows) == 200

@@ -6,11 +6,11 @@ The order: rates are remembered, what comes is forecast, the policy wishes, the 
 import dataclasses
 from collections.abc import Sequence
 
+from recsplit_controller.core.flow import Flow, flow
 from recsplit_controller.core.guard import guard
 from recsplit_controller.core.load import Context
 from recsplit_controller.core.memory import Memory, Rates
 from recsplit_controller.core.policies import policy_of
-from recsplit_controller.core.rates import Flow, flow
 from recsplit_controller.forecast import named
 from recsplit_controller.values.decision import Decision
 from recsplit_controller.values.observation import Observation, known

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from recsplit_perf.processes import processes
+from recsplit_perf.processes import kernel
 
 SIZE = 64 << 20
 HOLD = """
@@ -39,11 +39,11 @@ def test_a_file_that_two_processes_map_counts_once_for_one_server_and_twice_for_
     path = tmp_path / "table"
     path.write_bytes(b"\1" * SIZE)
     with mapping(path, 2) as pids:
-        alone = [processes.apart_bytes([pid]) for pid in pids]
+        alone = [kernel.apart_bytes([pid]) for pid in pids]
         assert all(SIZE < size < 2 * SIZE for size in alone)
-        assert SIZE < processes.apart_bytes(pids) < 2 * SIZE
-        assert SIZE < sum(map(processes.pss_bytes, pids)) < 2 * SIZE
+        assert SIZE < kernel.apart_bytes(pids) < 2 * SIZE
+        assert SIZE < sum(map(kernel.pss_bytes, pids)) < 2 * SIZE
 
 
 def test_a_process_that_has_ended_takes_nothing() -> None:
-    assert processes.apart_bytes([2**22 + 1]) == 0
+    assert kernel.apart_bytes([2**22 + 1]) == 0

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsplit.graph.lower.bags import SKEW, WRONG_LENGTHS, choose_form
+from recsplit.graph.lower.ragged_bags import SKEW, WRONG_LENGTHS, choose_form
 from recsplit.plan import ragged
 from recsplit.plan.plan import UNKNOWN_IDS
 from tests.graph.ragged_models import ARRAYS, DIM, FORMS, ROWS, Bag, T, rows_of, torch_answer

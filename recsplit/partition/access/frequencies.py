@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from recsplit.errors import InputError
 from recsplit.partition.access import npy
-from recsplit.plan.strict import read_json
+from recsplit.plan.strict_json import read_json
 
 SCHEMA = 1
 Counts = NDArray[np.uint32] | NDArray[np.uint64]

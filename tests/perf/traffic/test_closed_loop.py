@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from recsplit.errors import RecsplitError
 from recsplit.proof import samples
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import Server
-from recsplit_perf.traffic import load
+from recsplit_perf.traffic import closed_loop
 from tests.conftest import Run
 
 
@@ -22,8 +22,8 @@ def queries(tiny: Path) -> list[dict[str, NDArray[Any]]]:
     return [dict(samples.rows(find(tiny).plan, batch, rng)) for batch in (3, 5)]
 
 
-def test_every_answer_is_counted_and_timed(server: Server, queries: list[load.Query]) -> None:
-    found = load.run(server.grpc_url, "tiny", queries, seconds=0.5, concurrency=3, warmup_s=0.1)
+def test_every_answer_is_counted_and_timed(server: Server, queries: list[closed_loop.Query]) -> None:
+    found = closed_loop.run(server.grpc_url, "tiny", queries, seconds=0.5, concurrency=3, warmup_s=0.1)
     assert found.requests == len(found.sent_s) == len(found.request_rows) > 3
     assert abs(int((found.request_rows == 3).sum()) - int((found.request_rows == 5).sum())) <= 1  # round robin
     assert found.rows == int(found.request_rows.sum())
@@ -35,31 +35,31 @@ def test_every_answer_is_counted_and_timed(server: Server, queries: list[load.Qu
     assert summary["failed"] == 0
 
 
-def test_no_more_requests_are_on_their_way_than_asked(server: Server, queries: list[load.Query]) -> None:
-    found = load.run(server.grpc_url, "tiny", queries, seconds=0.3, concurrency=2, warmup_s=0)
+def test_no_more_requests_are_on_their_way_than_asked(server: Server, queries: list[closed_loop.Query]) -> None:
+    found = closed_loop.run(server.grpc_url, "tiny", queries, seconds=0.3, concurrency=2, warmup_s=0)
     ends = found.sent_s + found.latency_ms / 1000
     at_once = [int(((found.sent_s <= moment) & (ends > moment)).sum()) for moment in found.sent_s]
     assert max(at_once) <= 2
 
 
-def test_a_load_is_bounded_in_count_too(server: Server, queries: list[load.Query]) -> None:
-    found = load.run(server.grpc_url, "tiny", queries, seconds=60, concurrency=4, max_requests=9, warmup_s=0)
+def test_a_load_is_bounded_in_count_too(server: Server, queries: list[closed_loop.Query]) -> None:
+    found = closed_loop.run(server.grpc_url, "tiny", queries, seconds=60, concurrency=4, max_requests=9, warmup_s=0)
     assert found.requests == 9
     assert found.seconds < 30
 
 
-def test_failed_requests_are_counted_by_message_and_not_timed(server: Server, queries: list[load.Query]) -> None:
+def test_failed_requests_are_counted_by_message_and_not_timed(server: Server, queries: list[closed_loop.Query]) -> None:
     bad = {name: array.copy() for name, array in queries[0].items()}
     bad["user"][1] = 10_000
-    found = load.run(server.grpc_url, "tiny", [queries[0], bad], seconds=60, concurrency=1, max_requests=10, warmup_s=0)
+    found = closed_loop.run(server.grpc_url, "tiny", [queries[0], bad], seconds=60, concurrency=1, max_requests=10, warmup_s=0)
     assert (found.requests, found.failed) == (5, 5)
     (message,) = found.errors
     assert "id 10000" in message
 
 
-def test_a_load_that_nobody_answers_ends_early_and_says_why(server: Server, queries: list[load.Query]) -> None:
+def test_a_load_that_nobody_answers_ends_early_and_says_why(server: Server, queries: list[closed_loop.Query]) -> None:
     with pytest.raises(RecsplitError, match=r"answered none of \d+ requests: Request for unknown model: 'nobody'"):
-        load.run(server.grpc_url, "nobody", queries, seconds=60, concurrency=2)
+        closed_loop.run(server.grpc_url, "nobody", queries, seconds=60, concurrency=2)
 
 
 def test_the_command_serves_loads_and_keeps_every_latency(run_recsplit: Run, tiny: Path, tmp_path: Path) -> None:

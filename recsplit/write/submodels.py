@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from recsplit.graph.cut import Cut
-from recsplit.graph.find.find import table_name
-from recsplit.graph.lower.fused import TABLES_FILE
+from recsplit.graph.find.candidates import table_name
+from recsplit.graph.lower.fused_tables import TABLES_FILE
 from recsplit.plan.plan import Table, Tensor
 from recsplit.proof.parts import MODEL_FILE
 from recsplit.proof.verify import WHOLE_FILE

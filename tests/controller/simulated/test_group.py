@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsplit_controller.simulated import fifo
-from recsplit_controller.simulated.plant import Group, Plant
+from recsplit_controller.simulated.group import Group, Plant
 from recsplit_controller.simulated.play import controlled, fixed, play
 from recsplit_controller.values.decision import Action
 from recsplit_controller.values.settings import Settings, Target

@@ -8,10 +8,10 @@ import numpy as np
 
 from recsplit.errors import InputError
 from recsplit.graph.cut import Cut, cut
-from recsplit.graph.find.find import Candidate, find
+from recsplit.graph.find.candidates import Candidate, find
 from recsplit.graph.loops import collapse_loops, faults
 from recsplit.graph.loops.branches import settle_branches
-from recsplit.graph.lower.bags import BagForm
+from recsplit.graph.lower.ragged_bags import BagForm
 from recsplit.load import Loaded, load
 from recsplit.load.arrays import Array
 from recsplit.plan import ragged

@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from recsplit.configs.configs import BUILD, parameter, parse
+from recsplit.configs.check import BUILD, parameter, parse
 from recsplit.plan.plan import Plan, Range, Reading
 
 REMOTE = "recsplit.remote"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsplit.errors import InputError
 from recsplit.graph.shards.places import rows_at
-from recsplit.write.picked import Picked
+from recsplit.write.row_order import Picked
 from recsplit.write.tables import BLOCK, Entry, write_external
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsplit.configs.configs import BUILD, parameter, parse
+from recsplit.configs.check import BUILD, parameter, parse
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.plan import Plan, from_json
 

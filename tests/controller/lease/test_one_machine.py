@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from recsplit.errors import InputError, RecsplitError
-from recsplit_controller.lease.lease import FileLease
+from recsplit_controller.lease.one_machine import FileLease
 
 HOLD = """
 import sys
 from pathlib import Path
-from recsplit_controller.lease.lease import FileLease
+from recsplit_controller.lease.one_machine import FileLease
 with FileLease("127.0.0.1:8001", "recsplit control shop/", Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -5,7 +5,7 @@ import math
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recsplit_controller.shell.meters import Meters
+from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Decision, Outcome
 from recsplit_controller.values.observation import Observation
 from recsplit_controller.values.record import Progress, Record

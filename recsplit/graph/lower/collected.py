@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
+from recsplit.graph.find.candidates import table_name
 from recsplit.graph.find.columns import Column
-from recsplit.graph.find.find import table_name
 from recsplit.graph.flow import table_shape
-from recsplit.graph.lower.fused import FusedTable, UnknownIds
+from recsplit.graph.lower.fused_tables import FusedTable, UnknownIds
 from recsplit.plan.plan import UNKNOWN_IDS, Lookup, PlainPooling, Pooling
 
 

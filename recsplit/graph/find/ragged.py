@@ -14,8 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
+from recsplit.graph.find.candidates import table_name, tables_of
 from recsplit.graph.find.columns import proved
-from recsplit.graph.find.find import table_name, tables_of
 from recsplit.graph.flow import Array, Flow, constant, evaluate
 from recsplit.plan.plan import Bags
 

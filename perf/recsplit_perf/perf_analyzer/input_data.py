@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.capacity.ids import Skew
-from recsplit.disk.disk import whole_file
+from recsplit.disk.files import whole_file
 from recsplit.plan.plan import Plan
 from recsplit.proof import samples
 

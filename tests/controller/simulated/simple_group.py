@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from recsplit_controller.core.core import decide
+from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.values.decision import Decision
 from recsplit_controller.values.observation import Observation, Series

@@ -11,7 +11,7 @@ from recsplit.load import load
 from recsplit.plan.plan import Plan
 from recsplit.proof import verify as stages
 from recsplit.proof.parts import Array, Run
-from recsplit.repository.repository import find
+from recsplit.repository.find import find
 from recsplit.serving import serve
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recsplit.disk.disk import whole_file
+from recsplit.disk.files import whole_file
 from recsplit.errors import InputError
-from recsplit.plan.strict import read_json
+from recsplit.plan.strict_json import read_json
 
 SCHEMA = 1
 WANTED, STATE = "wanted.json", "state.json"
