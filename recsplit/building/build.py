@@ -18,9 +18,11 @@ from recsplit.graph.flow import CONTROL, SEQUENCE
 from recsplit.graph.lower.fused_tables import policy
 from recsplit.graph.lower.ragged_bags import BagForm
 from recsplit.graph.shards.shards import Sharded
+from recsplit.plan.dtypes import NUMPY
+from recsplit.plan.files import MODEL_FILE, PLAN_FILE, REFERENCES_FILE
 from recsplit.plan.plan import Kind, Plan, Role, Runtime, Submodel, Table, to_json
 from recsplit.proof import samples, verify
-from recsplit.proof.parts import MODEL_FILE, Array, Run, joined
+from recsplit.proof.parts import Array, Run, joined
 from recsplit.proof.verify import Case, Difference
 from recsplit.repository.staging import staging
 from recsplit.write import shard_files, submodels, tensorrt
@@ -106,8 +108,8 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         progress("proving the parts equal", 0, 0)
         differences = verify.parts(embedding.parents[1], plan, cases)
         verify.demand(differences)
-        verify.record(cases, stage.path(plan.name, verify.REFERENCES_FILE))
-        stage.path(plan.name, "plan.json").write_text(to_json(plan), encoding="utf-8")
+        verify.record(cases, stage.path(plan.name, REFERENCES_FILE))
+        stage.path(plan.name, PLAN_FILE).write_text(to_json(plan), encoding="utf-8")
         progress("publishing", 0, 0)
         stage.publish()
     return Built(plan, settings.out, tuple(differences), (*notes, *left_out))
@@ -191,7 +193,7 @@ def _plan(
 
 def _example(plan: Plan, taken: Taken) -> dict[str, Array] | None:
     """The source's example in the dtypes of the ensemble's inputs."""
-    dtypes = {tensor.name: samples.NUMPY[tensor.dtype] for tensor in plan.inputs}
+    dtypes = {tensor.name: NUMPY[tensor.dtype] for tensor in plan.inputs}
     given = taken.example
     return None if given is None else {name: data.astype(dtypes[name], copy=False) for name, data in given.items() if name in dtypes}
 

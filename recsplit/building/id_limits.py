@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.plan.dtypes import NUMPY
 from recsplit.plan.plan import Lookup, Plan, Tensor
-from recsplit.proof.samples import ANY, NUMPY, lowest, whole_numbers
+from recsplit.proof.samples import ANY, lowest, whole_numbers
 
 Array = NDArray[np.generic]
 #: From inputs of the ensemble to BOOL [batch]: whether all ids of a row are inside their tables.

@@ -6,13 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from recsplit.errors import RecsplitError
+from recsplit.plan.files import CLIENT_PARAMETER, LOOKUPS_PARAMETER
 from recsplit.plan.plan import Bags, Tensor
-
-#: The ensemble's parameter that tells a client about ragged inputs: JSON {"bags": [plan.Bags as an object, ...], ...}.
-CLIENT_PARAMETER = "recsplit.client"
-
-#: The embedding model's parameter that tells what the positions in `unknown_ids` mean: a JSON list, one object a lookup.
-LOOKUPS_PARAMETER = "recsplit.lookups"
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.plan.files import BUILD_PARAMETER, CLIENT_PARAMETER, CONFIG_FILE, ENGINE_FILE, LOOKUPS_PARAMETER, MODEL_FILE
 from recsplit.plan.plan import Plan, Submodel, Tensor
-
-BUILD = "recsplit.build"
-LOOKUPS = "recsplit.lookups"
-CLIENT = "recsplit.client"
 
 # A shape as the config has it: Triton type name and dims without the batch.
 Shape = tuple[str, tuple[int, ...]]
@@ -60,7 +57,7 @@ def check(plan: Plan, texts: Mapping[str, str], *, templates: Path | None = None
 def _disagreements(plan: Plan, configs: Mapping[str, Any]) -> Iterator[str]:
     parts: dict[str, Any] = {}
     for name in (plan.name, *(model.name for model in plan.submodels)):
-        path = f"{name}/config.pbtxt"
+        path = f"{name}/{CONFIG_FILE}"
         if path not in configs:
             yield f"{path} is missing"
             continue
@@ -69,13 +66,13 @@ def _disagreements(plan: Plan, configs: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path}: name is {config.name!r}, and must be its folder's"
         if config.max_batch_size != plan.max_batch_size:
             yield f"{path}: max_batch_size is {config.max_batch_size}, and the plan's is {plan.max_batch_size}"
-        if parameter(config, BUILD) != plan.build:
-            yield f"{path}: parameter {BUILD} is {parameter(config, BUILD)!r}, and the plan's is {plan.build!r}"
+        if parameter(config, BUILD_PARAMETER) != plan.build:
+            yield f"{path}: parameter {BUILD_PARAMETER} is {parameter(config, BUILD_PARAMETER)!r}, and the plan's is {plan.build!r}"
     if len(parts) < 1 + len(plan.submodels):
         return
     for model in plan.submodels:
         yield from _submodel(model, parts[model.name])
-    for name, key in ((plan.embedding.name, LOOKUPS), (plan.name, CLIENT)):
+    for name, key in ((plan.embedding.name, LOOKUPS_PARAMETER), (plan.name, CLIENT_PARAMETER)):
         if parameter(parts[name], key) is None:
             yield f"{name}/config.pbtxt: parameter {key} is missing"
     yield from _ensemble(plan, parts)
@@ -83,8 +80,8 @@ def _disagreements(plan: Plan, configs: Mapping[str, Any]) -> Iterator[str]:
 
 def _submodel(model: Submodel, config: Any) -> Iterator[str]:
     """Do backend, file, inputs and outputs fit the graph? NVIDIA's backend would refuse to load anything else."""
-    where = f"{model.name}/config.pbtxt"
-    backend, file = ("tensorrt", "model.plan") if model.runtime == "tensorrt" else ("onnxruntime", "model.onnx")
+    where = f"{model.name}/{CONFIG_FILE}"
+    backend, file = ("tensorrt", ENGINE_FILE) if model.runtime == "tensorrt" else ("onnxruntime", MODEL_FILE)
     if config.backend != backend:
         yield f"{where}: backend is {config.backend!r}, and the model is made for {backend!r}"
     if config.default_model_filename != file:
@@ -100,7 +97,7 @@ def _ensemble(plan: Plan, parts: Mapping[str, Any]) -> Iterator[str]:
     input is mapped, from something produced, of the same type and shape; (4) nothing is produced twice, (5) or for
     nothing; (6) steps don't wait for each other.
     """
-    config, where = parts[plan.name], f"{plan.name}/config.pbtxt"
+    config, where = parts[plan.name], f"{plan.name}/{CONFIG_FILE}"
     # Triton refuses empty dims, and an ensemble can't reshape, so there [batch] is [batch, 1].
     for field, tensors, declared in (("input", plan.inputs, config.input), ("output", plan.outputs, config.output)):
         outside = [Tensor(tensor.name, tensor.dtype, tensor.dims or (1,)) for tensor in tensors]

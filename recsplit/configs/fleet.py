@@ -12,12 +12,9 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from recsplit.configs.check import BUILD, parameter, parse
+from recsplit.configs.check import parameter, parse
+from recsplit.plan.files import BAGS_FILE, BUILD_PARAMETER, CONFIG_FILE, REMOTE_PARAMETER
 from recsplit.plan.plan import Plan, Range, Reading
-
-REMOTE = "recsplit.remote"
-#: The file of a shard's CSR form, beside its model.onnx.
-BAGS_FILE = "bags.onnx"
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def remote_config(plan: Plan, shard: int, text: str, replicas: Sequence[str], *,
     `text` is the shard's own config; `replicas` host:port of gRPC, where a name stands for all its addresses; `bags`: whether the
     servers there have the CSR form.
     """
-    config = parse(text, origin=f"{plan.shards[shard].model.name}/config.pbtxt")
+    config = parse(text, origin=f"{plan.shards[shard].model.name}/{CONFIG_FILE}")
     _strip(config)
     config.backend = "remote"
     config.instance_group.add(count=1, kind="KIND_CPU")
@@ -77,13 +74,13 @@ def remote_config(plan: Plan, shard: int, text: str, replicas: Sequence[str], *,
             for number, reading, places in (shard_readings(plan, shard) if bags else ())
         ],
     }
-    config.parameters[REMOTE].string_value = json.dumps(settings)
+    config.parameters[REMOTE_PARAMETER].string_value = json.dumps(settings)
     return _print(config)
 
 
 def bags_config(plan: Plan, shard: int, text: str) -> str:
     """config.pbtxt of a shard's CSR form: the same name and threads, rows and offsets in, pooled vectors out, no batch dimension."""
-    config = parse(text, origin=f"{plan.shards[shard].model.name}/config.pbtxt")
+    config = parse(text, origin=f"{plan.shards[shard].model.name}/{CONFIG_FILE}")
     kept = {key: value.string_value for key, value in config.parameters.items()}
     groups = list(config.instance_group)
     _strip(config)
@@ -109,11 +106,11 @@ def _partial(boundary: str, shard: int, outputs: Sequence[str]) -> str:
 
 def _strip(config: Any) -> None:
     """Leave out what belongs to the runtime of the model that the config was written for."""
-    build = parameter(config, BUILD)
+    build = parameter(config, BUILD_PARAMETER)
     for field in ("instance_group", "default_model_filename", "model_warmup", "optimization", "parameters"):
         config.ClearField(field)
     if build is not None:
-        config.parameters[BUILD].string_value = build
+        config.parameters[BUILD_PARAMETER].string_value = build
 
 
 def _print(config: Any) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import jinja2
 
+from recsplit.configs import tensorrt_shapes
 from recsplit.configs.check import check
 from recsplit.errors import InputError
+from recsplit.plan.files import CONFIG_FILE
 from recsplit.plan.plan import Plan, Submodel, Tensor
 from recsplit.rendering import templating
-from recsplit.write import tensorrt
 
 #: The templates, one a model; a folder given with --templates may replace any of them.
 TEMPLATES = ("ensemble.pbtxt.j2", "embedding.pbtxt.j2", "shard.pbtxt.j2", "dense.pbtxt.j2", "macros.pbtxt.j2")
@@ -37,10 +38,10 @@ def render(plan: Plan, *, templates: Path | None = None) -> dict[str, str]:
     environment = _environment(templates)
     context = _context(plan)
     texts: dict[str, str] = {}
-    texts[f"{plan.name}/config.pbtxt"] = _render_one(environment, "ensemble.pbtxt.j2", context)
+    texts[f"{plan.name}/{CONFIG_FILE}"] = _render_one(environment, "ensemble.pbtxt.j2", context)
     for model in plan.submodels:
         own = {"model": model, "warmup_batch_sizes": warmup_batch_sizes(plan, model)}
-        texts[f"{model.name}/config.pbtxt"] = _render_one(environment, f"{model.role}.pbtxt.j2", {**context, **own})
+        texts[f"{model.name}/{CONFIG_FILE}"] = _render_one(environment, f"{model.role}.pbtxt.j2", {**context, **own})
     check(plan, texts, templates=templates)
     return texts
 
@@ -56,7 +57,7 @@ def _refuse_impossible(plan: Plan) -> None:
     if dense.runtime != "onnxruntime" and dense.kind != "gpu":
         raise InputError(f"the dense runtime {dense.runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu")
     if dense.runtime == "tensorrt":
-        tensorrt.texts(tensorrt.shapes(dense, plan.max_batch_size))  # else no plan can be built for it
+        tensorrt_shapes.texts(tensorrt_shapes.shapes(dense, plan.max_batch_size))  # else no plan can be built for it
 
 
 def _context(plan: Plan) -> dict[str, object]:
@@ -104,7 +105,7 @@ def _profiles(plan: Plan) -> dict[str, str] | None:
     fixed = all(dim >= 0 for tensor in plan.dense.inputs for dim in tensor.dims)
     if plan.dense.runtime != "onnxruntime-tensorrt" or not fixed:
         return None
-    return dict(zip(("min", "opt", "max"), tensorrt.texts(tensorrt.shapes(plan.dense, plan.max_batch_size)), strict=True))
+    return dict(zip(("min", "opt", "max"), tensorrt_shapes.texts(tensorrt_shapes.shapes(plan.dense, plan.max_batch_size)), strict=True))
 
 
 def quote(value: object) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from recsplit.client import Client
 from recsplit.disk.files import whole_file
 from recsplit.errors import MissingExtra, RecsplitError
+from recsplit.plan.files import MODEL_FILE
 from recsplit.repository.find import find
 from recsplit.serving import Server, triton
 
@@ -205,7 +206,7 @@ def summary(
     """What the demo found, as plain values. Sizes in bytes, latencies in ms."""
     plan = find(folder / REPOSITORY, NAME).plan
     size = {
-        part.name: sum(path.stat().st_size for path in version.iterdir() if path.name == "model.onnx" or path.suffix == ".bin")
+        part.name: sum(path.stat().st_size for path in version.iterdir() if path.name == MODEL_FILE or path.suffix == ".bin")
         for part in plan.submodels
         for version in [folder / REPOSITORY / part.name / str(plan.version)]
     }

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from recsplit.errors import RecsplitError
-from recsplit.proof.verify import REFERENCES_FILE, WHOLE_FILE
-from recsplit.repository.find import CONFIG, versions
+from recsplit.plan.files import CONFIG_FILE, REFERENCES_FILE, WHOLE_FILE
+from recsplit.repository.find import versions
 
 #: Only `recsplit verify` reads these.
 _FOR_PROOF = frozenset({REFERENCES_FILE, WHOLE_FILE})
@@ -46,7 +46,7 @@ def _paths(repository: Path, model: str) -> list[Path]:
     if not numbers:
         raise RecsplitError(f"{folder} has no version", hint="build the model again")
     inside = (path for path in (folder / str(numbers[-1])).rglob("*") if path.is_file() and path.name not in _FOR_PROOF)
-    return [folder / CONFIG, *sorted(inside)]
+    return [folder / CONFIG_FILE, *sorted(inside)]
 
 
 def _hash(repository: Path, path: Path, advance: Callable[[int], None]) -> ModelFile:

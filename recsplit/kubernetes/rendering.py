@@ -14,8 +14,9 @@ from recsplit.kubernetes.groups import FRONT, groups
 from recsplit.kubernetes.sizing import first_values
 from recsplit.kubernetes.values import Values, read_values
 from recsplit.partition.layout import Partition
+from recsplit.plan.files import CONFIG_FILE
 from recsplit.rendering import rendered_folder
-from recsplit.repository.find import CONFIG, Found
+from recsplit.repository.find import Found
 from recsplit.serving.fleet.placement import has_bags
 
 VALUES = "values.yaml"
@@ -109,7 +110,7 @@ def configs(found: Found, values: Values) -> manifests.Configs:
         if group.shard is None:
             continue
         number, name = plan.shards.index(group.shard), group.shard.model.name
-        text = (repository / name / CONFIG).read_text(encoding="utf-8")
+        text = (repository / name / CONFIG_FILE).read_text(encoding="utf-8")
         bags = has_bags(repository, plan, number)
         texts[FRONT][name] = remote_config(plan, number, text, [addresses[name]], bags=bags, asking=values.asking)
         texts[group.name] = {name: bags_config(plan, number, text)} if bags else {}

@@ -8,9 +8,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from recsplit.errors import RecsplitError
+from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import UNKNOWN_IDS, Plan
 
-MODEL_FILE = "model.onnx"
 Array = NDArray[np.generic]
 #: Inputs by name to outputs by name; may be called from several threads.
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]

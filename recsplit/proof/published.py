@@ -8,6 +8,7 @@ import numpy as np
 
 from recsplit.client import Client
 from recsplit.load import load
+from recsplit.plan.files import REFERENCES_FILE
 from recsplit.plan.plan import Plan
 from recsplit.proof import verify as stages
 from recsplit.proof.parts import Array, Run
@@ -36,7 +37,7 @@ def verify(
         repeats: runs of each case from each thread.
     """
     found = find(repository, model)
-    cases = stages.recorded(found.folder / stages.REFERENCES_FILE)
+    cases = stages.recorded(found.folder / REFERENCES_FILE)
     differences = []
     if source is not None:
         loaded = load(source, weights=weights)

@@ -12,15 +12,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from recsplit.capacity import ids
 from recsplit.capacity.ids import Skew
+from recsplit.plan.dtypes import NUMPY, SIZE_BYTES
 from recsplit.plan.plan import Bags, Plan, Tensor
 
 Array = NDArray[np.generic]
 
-#: numpy's name of each Triton dtype that a model input can have.
-NUMPY = {
-    "BOOL": "bool", "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "UINT16": "uint16",
-    "UINT32": "uint32", "UINT64": "uint64", "FP16": "float16", "FP32": "float32", "FP64": "float64",
-}  # fmt: skip
 #: Ids of a shape from the smallest valid one up to a limit.
 Draw = Callable[[int, int, tuple[int, ...]], Array]
 #: Bag lengths [batch, features] of a shape.
@@ -95,7 +91,7 @@ def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Arra
 def _row_bytes(plan: Plan) -> int:
     """About how much memory a row takes: what goes in, across and out, and every vector that is looked up for it."""
     tensors = sum(
-        math.prod(size if size > 0 else _VARYING for size in tensor.dims) * np.dtype(NUMPY[tensor.dtype]).itemsize
+        math.prod(size if size > 0 else _VARYING for size in tensor.dims) * SIZE_BYTES[tensor.dtype]
         for tensor in (*plan.inputs, *plan.boundary, *plan.outputs)
     )
     vectors = {table.name: table.size_bytes // table.rows for table in plan.tables}

@@ -21,11 +21,10 @@ from safetensors.numpy import load_file, save
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan import ragged
+from recsplit.plan.files import WHOLE_FILE
 from recsplit.plan.plan import UNKNOWN_IDS, Plan
 from recsplit.proof.parts import Array, Run, joined, session
 
-REFERENCES_FILE = "references.safetensors"
-WHOLE_FILE = "whole.onnx"
 #: Two answers of one model to one question differ by less, whatever the order in which its threads add.
 _RANDOM = 1e-3
 #: Cases of at most so many rows are asked again: together enough rows for dropout to show, and the largest batch only once.

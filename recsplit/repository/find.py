@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsplit.configs.check import BUILD, parameter, parse
+from recsplit.configs.check import parameter, parse
 from recsplit.errors import InputError, RecsplitError
+from recsplit.plan.files import BUILD_PARAMETER, CONFIG_FILE, PLAN_FILE
 from recsplit.plan.plan import Plan, from_json
-
-PLAN = "plan.json"
-CONFIG = "config.pbtxt"
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def refuse_mixture(repository: Path, ensemble: str) -> None:
     build = build_of(repository / ensemble)
     if build is None:
         return
-    path = repository / ensemble / CONFIG
+    path = repository / ensemble / CONFIG_FILE
     steps = [step.model_name for step in parse(_read(path), origin=str(path)).ensemble_scheduling.step]
     builds = {name: build_of(repository / name) for name in (ensemble, *steps)}
     if {build, None} | set(builds.values()) != {build, None}:
@@ -93,7 +91,7 @@ def _same_build(repository: Path, path: Path, plan: Plan) -> None:
 def plan_file(folder: Path) -> Path | None:
     """The plan of an ensemble's newest version; None where `folder` is anything else."""
     numbers = versions(folder)
-    path = folder / str(numbers[-1]) / PLAN if numbers else None
+    path = folder / str(numbers[-1]) / PLAN_FILE if numbers else None
     return path if path is not None and path.is_file() else None
 
 
@@ -106,11 +104,11 @@ def versions(folder: Path) -> list[int]:
 
 def build_of(folder: Path) -> str | None:
     """The build id in a model's config; None where there is no config, or one that recsplit didn't write."""
-    path = folder / CONFIG
+    path = folder / CONFIG_FILE
     if not path.is_file():
         return None
     try:
-        return parameter(parse(_read(path), origin=str(path)), BUILD)
+        return parameter(parse(_read(path), origin=str(path)), BUILD_PARAMETER)
     except InputError:
         return None
 

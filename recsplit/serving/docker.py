@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from recsplit.plan.files import CONFIG_FILE
 from recsplit.serving.repository import auto_complete_needed, models_to_load
 from recsplit.serving.server import CHANGEABLE
 
@@ -50,4 +51,4 @@ def docker_command(
 
 
 def _wants_gpu(repository: Path) -> bool:
-    return any(re.search(r"\bKIND_GPU\b", path.read_text(errors="replace")) for path in repository.glob("*/config.pbtxt"))
+    return any(re.search(r"\bKIND_GPU\b", path.read_text(errors="replace")) for path in repository.glob(f"*/{CONFIG_FILE}"))

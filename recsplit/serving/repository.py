@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsplit.errors import InputError
+from recsplit.plan.files import CONFIG_FILE, PLAN_FILE
 from recsplit.repository.find import refuse_mixture
 
 
@@ -17,17 +18,17 @@ def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
     """
     if not repository.is_dir():
         raise InputError(f"there is no folder {repository}", hint="recsplit build SOURCE -o DIR writes a model repository")
-    if (repository / "config.pbtxt").is_file():
+    if (repository / CONFIG_FILE).is_file():
         raise InputError(
             f"{repository} is one model, not a model repository", hint=f"serve the folder around it: {repository.resolve().parent}"
         )
-    found = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+    found = sorted(path.parent.name for path in repository.glob(f"*/{CONFIG_FILE}"))
     if not found:
         raise InputError(f"{repository} holds no models", hint="a model repository has <model>/config.pbtxt; recsplit build writes one")
     for model in models:
         if model not in found:
             raise InputError(f"{repository} has no model {model!r}", hint=f"it has {', '.join(found)}")
-    built = sorted({path.parent.parent.name for path in repository.glob("*/[0-9]*/plan.json")})
+    built = sorted({path.parent.parent.name for path in repository.glob(f"*/[0-9]*/{PLAN_FILE}")})
     for model in models or built:
         refuse_mixture(repository, model)
     return tuple(models) or tuple(built) or tuple(found)
@@ -35,5 +36,5 @@ def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
 
 def auto_complete_needed(repository: Path) -> bool:
     """Whether any model's config leaves its inputs or outputs to Triton."""
-    configs = [path.read_text(errors="replace") for path in repository.glob("*/config.pbtxt")]
+    configs = [path.read_text(errors="replace") for path in repository.glob(f"*/{CONFIG_FILE}")]
     return not all(re.search(rf"^\s*{key}\s*:?\s*[\[{{]", config, re.MULTILINE) for config in configs for key in ("input", "output"))

@@ -8,13 +8,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from recsplit.configs.fleet import BAGS_FILE
-from recsplit.graph.lower.fused_tables import TABLES_FILE
 from recsplit.graph.shards.csr import CsrTable, bags_model
 from recsplit.graph.shards.places import Layout, Order, Stretch, rows_at
-from recsplit.graph.shards.shards import PLACES_FILE, Sharded, ShardTable
+from recsplit.graph.shards.shards import Sharded, ShardTable
+from recsplit.plan.files import BAGS_FILE, MODEL_FILE, PLACES_FILE, TABLES_FILE
 from recsplit.plan.plan import Reading
-from recsplit.proof.parts import MODEL_FILE
 from recsplit.write import submodels
 from recsplit.write.row_order import Picked
 from recsplit.write.tables import Entry, write_external

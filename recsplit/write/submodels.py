@@ -8,23 +8,15 @@ import onnx_ir as ir
 
 from recsplit.graph.cut import Cut
 from recsplit.graph.find.candidates import table_name
-from recsplit.graph.lower.fused_tables import TABLES_FILE
+from recsplit.plan.dtypes import TRITON
+from recsplit.plan.files import MODEL_FILE, TABLES_FILE, WEIGHTS_FILE, WHOLE_FILE
 from recsplit.plan.plan import Table, Tensor
-from recsplit.proof.parts import MODEL_FILE
-from recsplit.proof.verify import WHOLE_FILE
 from recsplit.write.tables import Entry, write_external
 
 #: Weights larger than this lie beside the dense model, where instances share them.
 _INLINE_BYTES = 1024
 #: Integers up to this size lie in the model: onnxruntime reads sizes and shapes before it opens any other file.
 _INLINE_INTEGER_BYTES = 1 << 16
-WEIGHTS_FILE = "weights.bin"
-
-_TRITON = {
-    ir.DataType.FLOAT: "FP32", ir.DataType.DOUBLE: "FP64", ir.DataType.FLOAT16: "FP16", ir.DataType.BFLOAT16: "BF16",
-    ir.DataType.BOOL: "BOOL", ir.DataType.INT8: "INT8", ir.DataType.INT16: "INT16", ir.DataType.INT32: "INT32", ir.DataType.INT64: "INT64",
-    ir.DataType.UINT8: "UINT8", ir.DataType.UINT16: "UINT16", ir.DataType.UINT32: "UINT32", ir.DataType.UINT64: "UINT64",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,7 @@ def tables(made: Cut) -> tuple[Table, ...]:
         for value in fused.sources:
             data = data_of(value)
             rows, dim = (int(size) for size in data.shape.numpy())
-            found.append(Table(table_name(value), rows, dim, _TRITON[data.dtype], int(data.nbytes)))
+            found.append(Table(table_name(value), rows, dim, TRITON[data.dtype.name], int(data.nbytes)))
     return tuple(found)
 
 
@@ -97,4 +89,4 @@ def _loaded(value: ir.Value) -> ir.TensorProtocol:
 
 def _tensor(value: ir.Value) -> Tensor:
     assert value.name is not None and value.dtype is not None and value.shape is not None
-    return Tensor(value.name, _TRITON[value.dtype], tuple(size if isinstance(size, int) else -1 for size in value.shape[1:]))
+    return Tensor(value.name, TRITON[value.dtype.name], tuple(size if isinstance(size, int) else -1 for size in value.shape[1:]))

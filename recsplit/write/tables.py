@@ -21,10 +21,9 @@ import onnx_ir
 
 from recsplit.disk.files import FULL, disk_full
 from recsplit.errors import InputError, RecsplitError
+from recsplit.plan.files import whole_pages
 from recsplit.write.row_order import Gathered, Picked
 
-# Page-aligned, so that every session of every process maps a table as it lies on the disk, and shares it.
-PAGE = 4096
 #: Tables that are larger together are written past the page cache: on a serving machine they would push out the tables
 #: that a live model reads, and the kernel takes two to three times as long to find that many pages.
 CACHED_BYTES = 1 << 30
@@ -84,7 +83,7 @@ def write_external(entries: Sequence[Entry], path: Path, *, progress: Progress |
         _refuse_misfits(entry)
     offsets, end = [], 0
     for entry in entries:
-        offsets.append(-(-end // PAGE) * PAGE)
+        offsets.append(whole_pages(end))
         end = offsets[-1] + entry.size_bytes
     free = shutil.disk_usage(path.parent).free
     if end > free:
@@ -213,7 +212,7 @@ def _write(block: _Block, buffer: mmap.mmap, file: int) -> int:
                 view[filled : first - block.target] = bytes(first - block.target - filled)
                 filled = last - block.target
                 _fill(view[first - block.target : filled], span, first - span.target)
-        whole = -(-size // PAGE) * PAGE
+        whole = whole_pages(size)
         view[filled:whole] = bytes(whole - filled)
         _write_all(file, view[:whole], block.target)
     return size

@@ -10,42 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recsplit.errors import InputError, RecsplitError
-from recsplit.plan.plan import Plan, Submodel
-
-ONNX = "model.onnx"
-PLAN = "model.plan"
-SCRIPT = "build_plan.sh"
-
-# Shapes at least, usually and at most, batch included.
-Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-
-
-def shapes(model: Submodel, max_batch_size: int) -> dict[str, Shapes]:
-    """TensorRT's optimization profile of each input: batch 1 to `max_batch_size`, best at the largest, where time is spent.
-
-    Raises InputError where an input varies in more than the batch: TensorRT needs bounds, and the model tells none.
-    """
-    if ragged := [tensor.name for tensor in model.inputs if min(tensor.dims, default=1) < 0]:
-        raise InputError(
-            f"TensorRT needs bounds for every dimension, and the inputs {ragged} of {model.name!r} vary in more than the batch",
-            hint="choose the dense runtime onnxruntime, or give the model fixed sizes",
-        )
-    return {tensor.name: ((1, *tensor.dims), (max_batch_size, *tensor.dims), (max_batch_size, *tensor.dims)) for tensor in model.inputs}
-
-
-def texts(profile: Mapping[str, Shapes]) -> tuple[str, str, str]:
-    """Least, usual and largest shapes as trtexec and ONNX Runtime spell them: "dense:1x13,pooled:1x26x16".
-
-    Raises InputError where a name holds one of the separators, which neither can escape.
-    """
-    if awkward := [name for name in profile if "," in name or ":" in name]:
-        raise InputError(
-            f"TensorRT's shape options can't name the inputs {awkward}: ',' and ':' are separators there",
-            hint="rename them in the model, or choose the dense runtime onnxruntime",
-        )
-    least, usual, most = (",".join(f"{name}:{'x'.join(map(str, three[at]))}" for name, three in profile.items()) for at in range(3))
-    return least, usual, most
+from recsplit.configs.tensorrt_shapes import Shapes, shapes, texts
+from recsplit.errors import RecsplitError
+from recsplit.plan.files import ENGINE_FILE, ENGINE_SCRIPT, MODEL_FILE
+from recsplit.plan.plan import Plan
 
 
 def prepare(plan: Plan, folder: Path) -> tuple[str, ...]:
@@ -58,20 +26,20 @@ def prepare(plan: Plan, folder: Path) -> tuple[str, ...]:
     try:
         trt = importlib.import_module("tensorrt")
     except ImportError:
-        path = folder / SCRIPT
+        path = folder / ENGINE_SCRIPT
         path.write_text(script(plan.dense.name, texts(profile)), encoding="utf-8")
         path.chmod(0o755)
-        where = f"{plan.dense.name}/{folder.name}/{SCRIPT}"
+        where = f"{plan.dense.name}/{folder.name}/{ENGINE_SCRIPT}"
         return (f"TensorRT is not installed here: before you serve, run {where} on the machine that will",)
-    (folder / PLAN).write_bytes(_serialized(trt, folder / ONNX, profile))
-    return (f"{plan.dense.name}/{folder.name}/{PLAN} fits TensorRT {trt.__version__} and this machine's kind of GPU only",)
+    (folder / ENGINE_FILE).write_bytes(_serialized(trt, folder / MODEL_FILE, profile))
+    return (f"{plan.dense.name}/{folder.name}/{ENGINE_FILE} fits TensorRT {trt.__version__} and this machine's kind of GPU only",)
 
 
 def script(name: str, spelled: tuple[str, str, str]) -> str:
     """build_plan.sh, POSIX sh: the trtexec command for these shapes; the plan appears only when it is complete."""
     least, usual, most = (shlex.quote(text) for text in spelled)
     return f"""#!/bin/sh
-# Makes {PLAN} of model {name} from {ONNX}, on the machine that will serve it: a plan fits one
+# Makes {ENGINE_FILE} of model {name} from {MODEL_FILE}, on the machine that will serve it: a plan fits one
 # version of TensorRT and one kind of GPU. Run it inside the Triton container that will load the plan.
 set -eu
 cd "$(dirname "$0")"
@@ -84,14 +52,14 @@ fi
 
 # --noTF32: answers as exact as ONNX Runtime's; drop it for speed, and run \\`recsplit verify\\` to see what it costs.
 "$trtexec" \\
-  --onnx={ONNX} \\
+  --onnx={MODEL_FILE} \\
   --minShapes={least} \\
   --optShapes={usual} \\
   --maxShapes={most} \\
   --noTF32 \\
   --skipInference \\
-  --saveEngine={PLAN}.part
-mv {PLAN}.part {PLAN}
+  --saveEngine={ENGINE_FILE}.part
+mv {ENGINE_FILE}.part {ENGINE_FILE}
 """
 
 

@@ -15,9 +15,10 @@ from recsplit.client import Client
 from recsplit.errors import InputError, RecsplitError
 from recsplit.partition import layout
 from recsplit.partition.access import frequencies
+from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import Segment, Shard
 from recsplit.proof import published
-from recsplit.proof.parts import MODEL_FILE, joined, session
+from recsplit.proof.parts import joined, session
 from recsplit.repository.find import find
 from recsplit.serving import serve
 from tests.build.onnx_models import build_of, built, onnx_file

@@ -6,8 +6,9 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsplit.configs.check import CLIENT, LOOKUPS, parameter, parse
+from recsplit.configs.check import parameter, parse
 from recsplit.configs.render import render
+from recsplit.plan.files import CLIENT_PARAMETER, LOOKUPS_PARAMETER
 from recsplit.plan.plan import UNKNOWN_IDS, Bags, Lookup, Plan, Source, Submodel, Table, Tensor
 
 # ONNX names are any UTF-8 text; quotes, line breaks and template syntax among them.
@@ -87,8 +88,10 @@ def test_any_plan_renders_to_configs_that_agree(plan: Plan) -> None:
     assert [item.name for item in ensemble.input] == [tensor.name for tensor in plan.inputs]
     assert [item.name for item in ensemble.output] == [tensor.name for tensor in plan.outputs]
     assert [item.name for item in dense.input] == [tensor.name for tensor in plan.dense.inputs]
-    assert [lookup["input"] for lookup in json.loads(parameter(embedding, LOOKUPS) or "")] == [lookup.input for lookup in plan.lookups]
-    client = json.loads(parameter(ensemble, CLIENT) or "")
+    assert [lookup["input"] for lookup in json.loads(parameter(embedding, LOOKUPS_PARAMETER) or "")] == [
+        lookup.input for lookup in plan.lookups
+    ]
+    client = json.loads(parameter(ensemble, CLIENT_PARAMETER) or "")
     assert client == {
         "bags": [json.loads(json.dumps(dataclasses.asdict(bags))) for bags in plan.bags],
         "max_batch_size": plan.max_batch_size,

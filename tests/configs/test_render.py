@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from recsplit.configs.check import LOOKUPS, parameter, parse
+from recsplit.configs.check import parameter, parse
 from recsplit.configs.render import quote, render
 from recsplit.errors import InputError, RecsplitError
+from recsplit.plan.files import LOOKUPS_PARAMETER
 from recsplit.plan.plan import Plan, Tensor
 from tests.configs.plans import shop
 from tests.conftest import REPOSITORY
@@ -34,7 +35,7 @@ def accept() -> None:
 
 
 def test_the_backend_finds_each_lookup_on_a_line_of_its_own() -> None:
-    lookups = json.loads(parameter(config(shop(), "shop_embedding"), LOOKUPS) or "")
+    lookups = json.loads(parameter(config(shop(), "shop_embedding"), LOOKUPS_PARAMETER) or "")
     assert [lookup["rows"] for lookup in lookups] == [1000, 5000, 5000, 1000]
     assert lookups[2] == {"input": "items", "columns": None, "table": "items", "rows": 5000, "shift": 2500, "direct": True, "width": 20}
 

@@ -6,7 +6,7 @@ import pytest
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.cut import cut
-from recsplit.graph.lower.fused_tables import PAGE
+from recsplit.plan.files import PAGE_BYTES
 from recsplit.plan.plan import UNKNOWN_IDS
 from tests.graph.small import Small, agrees, feeds_for, filled, loaded, proto, small, table, tables_in
 
@@ -131,7 +131,7 @@ def test_fused_tables_start_at_page_boundaries_and_end_in_a_row_of_zeros() -> No
     text = "(int64[N] ids) => (float[N,16] y) { a=Gather(t,ids) b=Gather(t4,ids) c=Gather(u4,ids) y=Concat<axis=1>(a,b,c) }"
     made = small(text, {**ARRAYS, "t4": table(50, 4), "u4": table(77, 4)}).cut
     tensors = [fused.value.const_value for fused in made.fused]
-    assert [(item.offset % PAGE, list(item.shape)) for item in tensors] == [(0, [51, 8]), (0, [128, 4])]  # type: ignore[union-attr]
+    assert [(item.offset % PAGE_BYTES, list(item.shape)) for item in tensors] == [(0, [51, 8]), (0, [128, 4])]  # type: ignore[union-attr]
     assert tensors[1].offset >= tensors[0].offset + 51 * 8 * 4  # type: ignore[union-attr]
 
 

@@ -11,6 +11,7 @@ from recsplit.building.build import Built
 from recsplit.building.load_and_cut import take
 from recsplit.errors import RecsplitError
 from recsplit.load import load
+from recsplit.plan.files import REFERENCES_FILE
 from recsplit.proof import samples, verify
 from recsplit.proof.samples import ANY
 from recsplit.write import submodels
@@ -116,7 +117,7 @@ def test_first_and_last_rows_of_every_table_are_among_the_cases(tmp_path: Path) 
         "u=Gather(t,h) r=ReduceSum<keepdims=0>(u,one) p=Mul(s,r) y=MatMul(p,w) }"
     )
     made = built(tmp_path, text, {**ARRAYS, "k": number(1)})
-    cases = {case.name: case.inputs for case in verify.recorded(made.repository / "m" / "1" / verify.REFERENCES_FILE)}
+    cases = {case.name: case.inputs for case in verify.recorded(made.repository / "m" / "1" / REFERENCES_FILE)}
     assert (cases["first rows"]["ids"] == 1).all() and (cases["last rows"]["ids"] == 50).all()
     assert (cases["first rows"]["h"] == 0).all() and (cases["last rows"]["h"] == 49).all()
     assert len(cases["largest batch"]["ids"]) == 64 and len(cases["one row"]["ids"]) == 1

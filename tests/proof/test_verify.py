@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from recsplit.building.build import Built
 from recsplit.errors import InputError, RecsplitError
+from recsplit.plan.files import REFERENCES_FILE
 from recsplit.plan.plan import UNKNOWN_IDS
 from recsplit.proof import published, verify
 from recsplit.proof.parts import Array, Run
@@ -26,7 +27,7 @@ TEXT = (
     "{ v=Gather(items,ids) s=ReduceMean<axes=[1],keepdims=0>(v) u=Gather(users,user) p=Mul(s,u) y=MatMul(p,w) z=MatMul(x,w4) }"
 )
 ARRAYS = {"items": table(50, 8), "users": table(50, 8, seed=1), "w": table(8, 1), "w4": table(4, 2)}
-REFERENCES = Path("m/1") / verify.REFERENCES_FILE
+REFERENCES = Path("m/1") / REFERENCES_FILE
 TABLES, MODEL, WHOLE = Path("m_embedding/1/tables.bin"), Path("m_embedding/1/model.onnx"), Path("m_embedding/1/whole.onnx")
 DENSE = Path("m_dense/1/model.onnx")
 
@@ -258,7 +259,7 @@ def test_a_source_that_answers_nan_proves_nothing() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\x08\0\0\0\0\0\0\0{}      ", b"\xff" * 64], ids=["empty", "short", "no cases", "noise"])
 def test_broken_references_are_an_error_that_names_the_file(data: bytes, tmp_path: Path) -> None:
-    path = tmp_path / verify.REFERENCES_FILE
+    path = tmp_path / REFERENCES_FILE
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"references\.safetensors"):
         verify.recorded(path)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.plan.files import PAGE_BYTES
 from recsplit.write import tables
 from recsplit.write.tables import Entry, write_external
 
@@ -181,4 +182,4 @@ except RecsplitError as error:
 
 
 def test_the_page_is_the_one_that_onnxruntime_maps() -> None:
-    assert tables.PAGE % resource.getpagesize() == 0
+    assert PAGE_BYTES % resource.getpagesize() == 0

@@ -12,8 +12,8 @@ from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
 from recsplit.errors import InputError
+from recsplit.plan.files import BUILD_PARAMETER
 
-BUILD = "recsplit.build"
 THREADS = "intra_op_thread_count"
 #: Instances are told apart by their group's settings. A host policy that nobody defined on the server's command line sets
 #: nothing, and another one makes every instance a new one.
@@ -41,7 +41,7 @@ def count(config: Any) -> int:
 
 def build(config: Any) -> str:
     """The id of the build that a config belongs to; "" where it has none."""
-    return _parameter(config, BUILD)
+    return _parameter(config, BUILD_PARAMETER)
 
 
 def policy(config: Any) -> str:

@@ -16,6 +16,7 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.plan.files import CONFIG_FILE
 from recsplit_controller.actuate import override, probe
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.settings import Target
@@ -228,7 +229,7 @@ class TritonActuator:
         return self._stub.ModelConfig.future(service_pb2.ModelConfigRequest(name=model), timeout=_READ_S)
 
     def _rendered(self, target: str) -> Any:
-        path = self._repository / self._models[target] / "config.pbtxt"
+        path = self._repository / self._models[target] / CONFIG_FILE
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

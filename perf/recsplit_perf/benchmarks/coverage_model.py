@@ -23,6 +23,7 @@ from recsplit.building.load_and_cut import as_rows
 from recsplit.errors import RecsplitError
 from recsplit.load.export import quiet
 from recsplit.load.flat import Flat
+from recsplit.plan.files import MODEL_FILE
 from recsplit.proof.parts import Run, joined, session
 from recsplit.proof.verify import Case, check
 from recsplit.repository.find import find
@@ -118,7 +119,7 @@ def _built(row: Row, source: str, folder: Path, cases: Sequence[Case]) -> Row:
         return dataclasses.replace(row, reason=_reason(done.stderr).replace(f"{folder.parent}/", ""))
     built = find(folder, NAME)
     plan = built.plan
-    paths = [folder / part.name / str(plan.version) / "model.onnx" for part in plan.submodels]
+    paths = [folder / part.name / str(plan.version) / MODEL_FILE for part in plan.submodels]
     row = dataclasses.replace(row, cut=True, tables=len(plan.tables), operators_left=tuple(_looping(paths)))
     try:
         run = joined(folder, plan)

@@ -12,7 +12,8 @@ from google.protobuf import text_format
 
 from recsplit.configs.check import parse
 from recsplit.errors import InputError
-from recsplit.repository.find import CONFIG, find
+from recsplit.plan.files import CONFIG_FILE, MODEL_FILE
+from recsplit.repository.find import find
 from recsplit.serving.triton import BACKENDS
 
 #: Parameters of the heavy model's config: least duration of an execution, and the ONNX file in its version folder.
@@ -37,10 +38,10 @@ def heavier(source: Path, target: Path, model: str, ms: float) -> Path:
     if target.exists():
         raise InputError(f"{target} is there already", hint="give a new folder")
     shutil.copytree(source, target)
-    path = target / model / CONFIG
+    path = target / model / CONFIG_FILE
     config = parse(path.read_text(encoding="utf-8"), origin=str(path))
     config.parameters[LEAST_MS].string_value = f"{ms:g}"
-    config.parameters[FILE].string_value = config.default_model_filename or "model.onnx"
+    config.parameters[FILE].string_value = config.default_model_filename or MODEL_FILE
     config.backend = "python"
     config.ClearField("default_model_filename")  # the python backend would take it for its own
     config.ClearField("dynamic_batching")

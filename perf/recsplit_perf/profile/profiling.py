@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from recsplit.capacity import ids
 from recsplit.capacity.profile import Curve, PartProfile, Profile, curve
+from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import Plan, Submodel
 from recsplit.repository.find import Found
 from recsplit.serving import serve
@@ -111,7 +112,7 @@ class _Runner:
         if len(self._cores) > 1:
             near = min(points, key=lambda point: abs(point.rows - NEIGHBOUR_ROWS))
             for part in self._plan.submodels:
-                model = self._repository / part.name / str(self._plan.version) / "model.onnx"
+                model = self._repository / part.name / str(self._plan.version) / MODEL_FILE
                 inputs = {tensor.name: _as_model_takes(near.inputs[part.name][tensor.name], tensor.dims) for tensor in part.inputs}
                 started = neighbour(model, inputs, self._cores[-1], seconds, self._folder)
                 self._neighbours[part.name] = self._stack.enter_context(started)

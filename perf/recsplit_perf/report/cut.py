@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-import numpy as np
-
 from recsplit.disk.files import size_text
+from recsplit.plan.dtypes import SIZE_BYTES
 from recsplit.plan.plan import Plan, Submodel, Tensor
-from recsplit.proof.samples import NUMPY
 
 WIDTH, HEIGHT = 1040, 400
 #: Tables that get a bar of their own; the others share the last one.
@@ -71,7 +69,7 @@ def _sizes(tensors: Sequence[Tensor]) -> str:
     """Bytes of a row where all dims are known, else the number of tensors."""
     if any(size < 0 for tensor in tensors for size in tensor.dims):
         return f"{len(tensors)} tensors" if len(tensors) > 1 else "varying length"
-    total = sum(math.prod(tensor.dims) * np.dtype(NUMPY[tensor.dtype]).itemsize for tensor in tensors)
+    total = sum(math.prod(tensor.dims) * SIZE_BYTES[tensor.dtype] for tensor in tensors)
     return f"{size_text(total)} a row"
 
 

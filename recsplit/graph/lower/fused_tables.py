@@ -12,10 +12,9 @@ import onnx_ir as ir
 from recsplit.errors import InputError
 from recsplit.graph.emit import Emit
 from recsplit.graph.flow import table_shape
+from recsplit.plan.files import TABLES_FILE, whole_pages
 
 #: Name of the file of tables beside the embedding model, and the alignment of tensors in it.
-TABLES_FILE = "tables.bin"
-PAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def fuse(emit: Emit, tables: Sequence[ir.Value], unknown: UnknownIds) -> dict[ir
         name = emit.fresh(f"tables_{dtype.name.lower()}_{dim}")
         length = (rows + 1) * dim * dtype.itemsize
         tensor = ir.ExternalTensor(TABLES_FILE, offset, int(length), dtype, shape=ir.Shape([rows + 1, dim]), name=name)
-        offset += -(-int(length) // PAGE) * PAGE
+        offset += whole_pages(int(length))
         value = ir.val(name, dtype=dtype, shape=[rows + 1, dim], const_value=tensor)
         emit.graph.register_initializer(value)
         whole = FusedTable(value, dim, tuple(members), bases, rows)

@@ -20,15 +20,15 @@ from recsplit.graph import measure
 from recsplit.graph.cut import Cut
 from recsplit.graph.emit import Emit
 from recsplit.graph.flow import part
-from recsplit.graph.lower.fused_tables import TABLES_FILE, FusedTable
+from recsplit.graph.lower.fused_tables import FusedTable
 from recsplit.graph.shards import beside
 from recsplit.graph.shards.beside import Side, free
 from recsplit.graph.shards.joins import Maxima, follow, join, joined_parts
 from recsplit.graph.shards.places import Layout, lay_out, to_places
+from recsplit.plan.files import PLACES_FILE, TABLES_FILE
 from recsplit.plan.plan import UNKNOWN_IDS, Reading, Segment
 
 #: Name of the file of maps beside the embedding model.
-PLACES_FILE = "places.bin"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsplit.configs.fleet import BAGS_FILE, Asking, bags_config, remote_config
+from recsplit.configs.fleet import Asking, bags_config, remote_config
 from recsplit.errors import InputError
+from recsplit.plan.files import BAGS_FILE, CONFIG_FILE
 from recsplit.plan.plan import Plan, Shard
-from recsplit.repository.find import CONFIG
 
 FRONT = "front"
 #: Servers a core: one waits for the others most of the time. And what a server takes beside the rows, which all of them map.
@@ -95,7 +95,7 @@ def write_front(repository: Path, plan: Plan, addresses: Mapping[str, Sequence[s
             text = _config(repository, shard.model.name)
             text = remote_config(plan, number, text, addresses[str(number)], bags=bags, asking=asking)
             (folder / shard.model.name / str(plan.version)).mkdir(parents=True)
-            (folder / shard.model.name / CONFIG).write_text(text)
+            (folder / shard.model.name / CONFIG_FILE).write_text(text)
 
 
 def has_bags(repository: Path, plan: Plan, number: int) -> bool:
@@ -108,10 +108,10 @@ def _local(shard: Shard) -> bool:
 
 
 def _config(repository: Path, model: str) -> str:
-    return (repository / model / CONFIG).read_text(encoding="utf-8")
+    return (repository / model / CONFIG_FILE).read_text(encoding="utf-8")
 
 
 def _link(repository: Path, folder: Path, model: str, version: int, text: str) -> None:
     (folder / model).mkdir(parents=True)
-    (folder / model / CONFIG).write_text(text, encoding="utf-8")
+    (folder / model / CONFIG_FILE).write_text(text, encoding="utf-8")
     (folder / model / str(version)).symlink_to((repository / model / str(version)).resolve())

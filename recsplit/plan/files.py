@@ -1,0 +1,41 @@
+"""What the files of a build and the parameters in its configs are called: the one home of each name.
+
+A model's files lie in its version folder, `<repository>/<model>/<version>/`; config.pbtxt lies beside that. The templates and the
+backends that run inside Triton spell these names too: configs.check compares what was rendered, and tests compare the backends.
+"""
+
+CONFIG_FILE = "config.pbtxt"
+
+#: In the ensemble's version folder: what was decided, and inputs with the source's answers.
+PLAN_FILE = "plan.json"
+REFERENCES_FILE = "references.safetensors"
+
+#: In a sub-model's version folder. Rows of tables, places of rows and larger weights are ONNX external data beside the model.
+MODEL_FILE = "model.onnx"
+TABLES_FILE = "tables.bin"
+PLACES_FILE = "places.bin"
+WEIGHTS_FILE = "weights.bin"
+#: The model before the cut, on the same tables, for the proof; a shard's CSR form, for servers of its own.
+WHOLE_FILE = "whole.onnx"
+BAGS_FILE = "bags.onnx"
+#: A TensorRT engine of the dense model, or the script that makes it on the machine that will serve.
+ENGINE_FILE = "model.plan"
+ENGINE_SCRIPT = "build_plan.sh"
+
+#: Parameters of a config.pbtxt. The build's id, in every model's.
+BUILD_PARAMETER = "recsplit.build"
+#: The embedding model's: what the positions in `unknown_ids` mean, a JSON list with one object a lookup.
+LOOKUPS_PARAMETER = "recsplit.lookups"
+#: The ensemble's: what a client must know of ragged inputs, JSON {"bags": [plan.Bags as an object, ...], ...}.
+CLIENT_PARAMETER = "recsplit.client"
+#: A remote model's: where its shard's servers are and how they are asked, JSON.
+REMOTE_PARAMETER = "recsplit.remote"
+
+#: Tensors in external data begin at multiples of it, so that every session of every process maps a table as it lies on the disk,
+#: and shares it.
+PAGE_BYTES = 4096
+
+
+def whole_pages(size_bytes: int) -> int:
+    """`size_bytes` rounded up to whole pages."""
+    return -(-size_bytes // PAGE_BYTES) * PAGE_BYTES
