@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.plan.dtypes import NUMPY
-from recsplit.plan.plan import Lookup, Plan, Tensor
+from recsplit.plan.plan import Bags, Lookup, Tensor
 from recsplit.proof.samples import ANY, lowest, whole_numbers
 
 Array = NDArray[np.generic]
@@ -22,46 +22,58 @@ Known = Callable[[Mapping[str, Array]], NDArray[np.bool_]]
 _REFERENCES = 4  # rows of the example that limits are probed in, besides one of zeros and one of ones
 
 
-def probe(plan: Plan, known: Known, *, references: Mapping[str, Array] | None = None) -> tuple[Lookup, ...]:
-    """The plan's lookups with the limits of computed ids filled in; None stays where no row of valid ids is found."""
-    unknown = {name for lookup in plan.lookups if lookup.limit is None for name in lookup.input.split(", ")}
+def probe(
+    lookups: Sequence[Lookup],
+    inputs: Sequence[Tensor],
+    bags: Sequence[Bags],
+    known: Known,
+    *,
+    references: Mapping[str, Array] | None = None,
+) -> tuple[Lookup, ...]:
+    """The lookups with the limits of computed ids filled in; None stays where no row of valid ids is found.
+
+    `inputs` and `bags` are the ensemble's; `references`: inputs known to be valid.
+    """
+    unknown = {name for lookup in lookups if lookup.limit is None for name in lookup.inputs}
     if not unknown:
-        return plan.lookups
-    valid = [row for row in _bases(plan, references or {}) if known(row).all()]
-    tensors = {tensor.name: tensor for tensor in plan.inputs}
-    limits = {name: _limit(plan, tensors[name], valid, known) for name in sorted(unknown) if name in tensors}
-    found = []
-    for lookup in plan.lookups:
-        own = [limit for name in lookup.input.split(", ") if (limit := limits.get(name)) is not None]
-        found.append(lookup if lookup.limit is not None else dataclasses.replace(lookup, limit=min(own, default=None)))
-    return tuple(found)
+        return tuple(lookups)
+    valid = [row for row in _bases(lookups, inputs, bags, references or {}) if known(row).all()]
+    tensors = {tensor.name: tensor for tensor in inputs}
+    limits = {name: _limit(lookups, tensors[name], valid, known) for name in sorted(unknown) if name in tensors}
+
+    def limit_of(lookup: Lookup) -> int | None:
+        return min((limit for name in lookup.inputs if (limit := limits.get(name)) is not None), default=None)
+
+    return tuple(lookup if lookup.limit is not None else dataclasses.replace(lookup, limit=limit_of(lookup)) for lookup in lookups)
 
 
-def _bases(plan: Plan, references: Mapping[str, Array]) -> list[dict[str, Array]]:
+def _bases(
+    lookups: Sequence[Lookup], inputs: Sequence[Tensor], bags: Sequence[Bags], references: Mapping[str, Array]
+) -> list[dict[str, Array]]:
     """Rows to put numbers into: all zeros, all ones (a mask of zeros hides ids), and some of the example."""
-    made = [{tensor.name: _full(plan, tensor, number) for tensor in plan.inputs} for number in (0, 1)]
-    if not plan.bags and all(tensor.name in references for tensor in plan.inputs):
-        size = min(len(references[tensor.name]) for tensor in plan.inputs)
-        made += [{tensor.name: references[tensor.name][row : row + 1] for tensor in plan.inputs} for row in range(min(size, _REFERENCES))]
-    return made
+    rows = [{tensor.name: _full(lookups, bags, tensor, number) for tensor in inputs} for number in (0, 1)]
+    if not bags and all(tensor.name in references for tensor in inputs):
+        size = min(len(references[tensor.name]) for tensor in inputs)
+        rows += [{tensor.name: references[tensor.name][row : row + 1] for tensor in inputs} for row in range(min(size, _REFERENCES))]
+    return rows
 
 
-def _full(plan: Plan, tensor: Tensor, number: int) -> Array:
+def _full(lookups: Sequence[Lookup], bags: Sequence[Bags], tensor: Tensor, number: int) -> Array:
     """One row full of a number, or of the smallest id where that is larger; bags of one id each."""
-    lengths = {bags.lengths for bags in plan.bags}
-    slots = {name: len(bags.features) for bags in plan.bags for name in (bags.values, bags.weights) if name is not None}
+    lengths = {group.lengths for group in bags}
+    slots = {name: len(group.features) for group in bags for name in (group.values, group.weights) if name is not None}
     dims = [slots.get(tensor.name, 2) if size == -1 else size for size in tensor.dims]
     data = np.full([1, *dims], 1 if tensor.name in lengths else number, dtype=NUMPY[tensor.dtype])
-    for columns, low in lowest(plan, tensor.name):
+    for columns, low in lowest(lookups, tensor.name):
         target = data if columns is None or data.ndim < 2 else data[:, columns[0] : columns[1]]
         np.maximum(target, np.asarray(low).astype(data.dtype), out=target)
     return data
 
 
-def _limit(plan: Plan, tensor: Tensor, valid: Sequence[Mapping[str, Array]], known: Known) -> int | None:
+def _limit(lookups: Sequence[Lookup], tensor: Tensor, valid: Sequence[Mapping[str, Array]], known: Known) -> int | None:
     """The smallest id of an input that is unknown in one of the valid rows; ANY if none is, None if nothing is known."""
     largest = min(ANY, whole_numbers(NUMPY[tensor.dtype]))
-    traced = [lookup.columns for lookup in plan.lookups if lookup.direct and lookup.input == tensor.name and lookup.columns is not None]
+    traced = [lookup.columns for lookup in lookups if lookup.direct and lookup.inputs == (tensor.name,) and lookup.columns is not None]
 
     def accepts(base: Mapping[str, Array], number: int) -> bool:
         data = np.full_like(base[tensor.name], number)
@@ -69,7 +81,7 @@ def _limit(plan: Plan, tensor: Tensor, valid: Sequence[Mapping[str, Array]], kno
             data[:, first:last] = base[tensor.name][:, first:last]
         return bool(known({**base, tensor.name: data}).all())
 
-    found = []
+    limits = []
     for base in valid:
         good = next((number for number in (0, 1) if accepts(base, number)), None)
         if good is None:
@@ -82,5 +94,5 @@ def _limit(plan: Plan, tensor: Tensor, valid: Sequence[Mapping[str, Array]], kno
         while bad - good > 1:
             middle = (good + bad) // 2
             good, bad = (middle, bad) if accepts(base, middle) else (good, middle)
-        found.append(ANY if bad == largest else bad)
-    return min(found, default=None)
+        limits.append(ANY if bad == largest else bad)
+    return min(limits, default=None)

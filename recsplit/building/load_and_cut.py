@@ -1,6 +1,6 @@
 """From a source to its cut: loaded, loops collapsed, exporters' known faults refused, taken apart."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,16 @@ from recsplit.graph.find.candidates import Candidate, find
 from recsplit.graph.loops import collapse_loops, faults
 from recsplit.graph.loops.branches import settle_branches
 from recsplit.graph.lower.ragged_bags import BagForm
-from recsplit.load import Loaded, load
+from recsplit.load import Example, Loaded, ModelSource, load
 from recsplit.load.arrays import Array
 from recsplit.plan import ragged
-from recsplit.plan.plan import Bags
+from recsplit.plan.dtypes import NUMPY
+from recsplit.plan.plan import Bags, Tensor
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A source taken apart.
+class CutSource:
+    """A source that was loaded and cut.
 
     `example`: valid inputs of the ensemble, None where the source has none; `dtypes`: of the source's own inputs.
     """
@@ -30,15 +31,29 @@ class Taken:
     example: Mapping[str, Array] | None
     dtypes: Mapping[str, np.dtype[np.generic]]
 
+    def example_for(self, inputs: Sequence[Tensor]) -> dict[str, Array] | None:
+        """The example in the dtypes of these inputs of the ensemble."""
+        dtypes = {tensor.name: NUMPY[tensor.dtype] for tensor in inputs}
+        if self.example is None:
+            return None
+        return {name: data.astype(dtypes[name], copy=False) for name, data in self.example.items() if name in dtypes}
 
-def take(
-    source: str, *, weights: Path | None, unknown_ids: str, int32_ids: bool, bag_form: BagForm | None, adding_up: bool = False
-) -> Taken:
+
+def load_and_cut(
+    source: ModelSource,
+    *,
+    example: Example | None = None,
+    weights: Path | None,
+    unknown_ids: str,
+    int32_ids: bool,
+    bag_form: BagForm | None,
+    adding_up: bool = False,
+) -> CutSource:
     """Load and cut; the settings are those of `cut`. Raises InputError, MissingExtra, RecsplitError as load and cut do.
 
     InputError too where the export is faulty.
     """
-    loaded, loops = _load(source, weights)
+    loaded, loops = _load(source, weights, example)
     faulty = faults(loaded.model)
     if faulty:
         raise InputError(
@@ -47,7 +62,7 @@ def take(
             detail="\n".join(f"{fault.node}: {fault.what}" for fault in faulty),
         )
     dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
-    made = cut(
+    parts = cut(
         loaded.model,
         unknown_ids=unknown_ids,
         int32_ids=int32_ids,
@@ -56,18 +71,17 @@ def take(
         example=loaded.example,
         loops=loops,
     )
-    example = None if loaded.example is None else as_rows(made.bags, loaded.example)
-    return Taken(loaded, made, example, dtypes)
+    return CutSource(loaded, parts, None if loaded.example is None else as_rows(parts.bags, loaded.example), dtypes)
 
 
-def candidates(source: str, *, weights: Path | None) -> tuple[Candidate, ...]:
+def candidates(source: ModelSource, *, weights: Path | None = None, example: Example | None = None) -> tuple[Candidate, ...]:
     """Every candidate for a lookup, and the reason why it is one or not, as far as the cut would get."""
-    loaded, loops = _load(source, weights)
-    found = find(loaded.model, loops=loops)
+    loaded, loops = _load(source, weights, example)
+    before_the_cut = find(loaded.model, loops=loops)
     try:
         return cut(loaded.model, loops=loops).candidates
     except InputError:
-        return found
+        return before_the_cut
 
 
 def as_rows(groups: tuple[Bags, ...], example: Mapping[str, Array]) -> dict[str, Array]:
@@ -84,8 +98,8 @@ def as_rows(groups: tuple[Bags, ...], example: Mapping[str, Array]) -> dict[str,
     return rows
 
 
-def _load(source: str, weights: Path | None) -> tuple[Loaded, dict[str, str]]:
-    loaded = load(source, weights=weights)
+def _load(source: ModelSource, weights: Path | None, example: Example | None) -> tuple[Loaded, dict[str, str]]:
+    loaded = load(source, weights=weights, example=example)
     collapsed = collapse_loops(loaded.model)
     settle_branches(loaded.model)
     return loaded, {item.name: item.reason for item in collapsed if item.reason}

@@ -51,12 +51,13 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
 
     SOURCE is x.onnx, x.pt2 (torch.export.save) or package.module:factory, a callable that returns (module, example inputs).
     """
-    from recsplit.building.build import BuildSettings, build
+    from recsplit.building.build import build
+    from recsplit.building.settings import BuildSettings
 
     form = None if bags == "auto" else bags
-    wanted = BuildSettings(source=source, name=name or default_name(source), int32_ids=ids == "int32", bag_form=form, **settings)  # type: ignore[arg-type]
+    build_settings = BuildSettings(source=source, name=name or default_name(source), int32_ids=ids == "int32", bag_form=form, **settings)  # type: ignore[arg-type]
     with contextlib.ExitStack() as stack:
-        built = build(wanted, _shown(stack))
+        built = build(build_settings, _shown(stack))
     plan = built.plan
     if as_json:
         differences = [{**dataclasses.asdict(item), "ok": item.ok} for item in built.differences]

@@ -13,7 +13,7 @@ from recsplit.commands.output import example, json_option, progress, refuse_outp
 from recsplit.errors import InputError
 
 if TYPE_CHECKING:
-    from recsplit.building.sharding import Wanted
+    from recsplit.building.sharding import Request
     from recsplit.capacity.profile import Profile
     from recsplit.capacity.workload import Workload
     from recsplit.plan.plan import Plan
@@ -123,7 +123,7 @@ def _control(journal: Path) -> "Section":
     return report_journal.section(journal)
 
 
-def _given(partition: Path | None, access: Path | None, profiled: bool) -> "Wanted | None":
+def _given(partition: Path | None, access: Path | None, profiled: bool) -> "Request | None":
     """The partition to show. Raises InputError where something for it is missing."""
     from recsplit.building import sharding
 
@@ -138,7 +138,7 @@ def _given(partition: Path | None, access: Path | None, profiled: bool) -> "Want
     return sharding.read(partition, access)
 
 
-def _shards(plan: "Plan", profile: "Profile", given: "Wanted", origin: "Mapping[str, Any]") -> "Section":
+def _shards(plan: "Plan", profile: "Profile", given: "Request", origin: "Mapping[str, Any]") -> "Section":
     """The whole model beside the partition's shards, on servers like this one."""
     from recsplit.partition import layout
     from recsplit.partition.access.frequencies import check

@@ -55,7 +55,7 @@ def remote_config(plan: Plan, shard: int, text: str, replicas: Sequence[str], *,
     config.instance_group.add(count=1, kind="KIND_CPU")
     for tensor in (*config.input, *config.output):
         tensor.ClearField("reshape")  # the tensors pass as they are; the shard's own server reshapes
-    outputs = [tensor.name for tensor in plan.shards[shard].model.outputs]
+    outputs = {partial.boundary: partial.output for partial in plan.shards[shard].partials}
     settings: dict[str, Any] = {
         "model": config.name,
         "replicas": list(replicas),
@@ -64,7 +64,7 @@ def remote_config(plan: Plan, shard: int, text: str, replicas: Sequence[str], *,
             {
                 "number": number,
                 "places": reading.places,
-                "output": _partial(reading.output, shard, outputs),
+                "output": outputs[reading.output],
                 "widths": reading.widths,
                 "poolings": reading.poolings,
                 "first": places.first,
@@ -96,12 +96,6 @@ def bags_config(plan: Plan, shard: int, text: str) -> str:
             config.input.add(name=f"{name}_{number}", data_type="TYPE_INT32", dims=[-1])
         config.output.add(name=f"pooled_{number}", data_type=f"TYPE_{places.dtype}", dims=[-1, places.dim])
     return _print(config)
-
-
-def _partial(boundary: str, shard: int, outputs: Sequence[str]) -> str:
-    """The shard's output for a boundary tensor: "<boundary>_<shard>", or, where that name was taken, with a number behind."""
-    name = f"{boundary}_{shard}"
-    return name if name in outputs else next(output for output in outputs if output.startswith(f"{name}_"))
 
 
 def _strip(config: Any) -> None:

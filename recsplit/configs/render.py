@@ -65,7 +65,7 @@ def _context(plan: Plan) -> dict[str, object]:
     rows = {table.name: table.rows for table in plan.tables}
     lookups = [
         {
-            "input": lookup.input,
+            "input": ", ".join(lookup.inputs),
             "columns": lookup.columns,
             "table": lookup.table,
             "rows": rows[lookup.table],

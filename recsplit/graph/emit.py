@@ -6,12 +6,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import ArrayLike, DTypeLike
 
+from recsplit.graph.names import Names
+
 
 class Emit:
     """Appends nodes to one graph; the caller sorts the graph topologically when it is done.
 
-    Every value gets a readable name, `<prefix>/<what>`, that nothing else in the graph has: users' models have
-    weights and outputs of any name.
+    Every value gets a readable name, `<prefix>/<what>`, that nothing else in the graph has (`names`).
     """
 
     def __init__(self, model: ir.Model, prefix: str = "recsplit") -> None:
@@ -19,17 +20,8 @@ class Emit:
         self.opset = model.graph.opset_imports.get("", 13)
         self.made: set[ir.Node] = set()
         self._prefix = prefix
-        self._taken = {value.name for value in (*self.graph.inputs, *self.graph.initializers.values())}
-        self._taken.update(value.name for node in self.graph for value in node.outputs)
+        self.names = Names(model.graph)
         self._count = 0
-
-    def fresh(self, name: str) -> str:
-        """`name`, or, where that is taken, `name_2` or the next free one; it is taken from now on."""
-        unique, number = name, 2
-        while unique in self._taken:
-            unique, number = f"{name}_{number}", number + 1
-        self._taken.add(unique)
-        return unique
 
     def op(self, kind: str, *inputs: ir.Value | None, name: str = "", **attributes: object) -> ir.Value:
         """One node with one output."""
@@ -83,4 +75,4 @@ class Emit:
 
     def _label(self, name: str) -> str:
         self._count += 1
-        return self.fresh(f"{self._prefix}/{name}_{self._count}")
+        return self.names.fresh(f"{self._prefix}/{name}_{self._count}")

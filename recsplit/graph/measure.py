@@ -11,7 +11,8 @@ import onnx_ir as ir
 import onnxruntime
 
 from recsplit.errors import RecsplitError
-from recsplit.graph.flow import Array, session_for
+from recsplit.graph.extract import session_for
+from recsplit.graph.flow import Array
 
 #: A measured dimension: its size, "batch", or -1 where it varies with something else.
 Dim = int | str

@@ -4,9 +4,11 @@ Cutting, lowering and writing do not belong here. torch is imported only when th
 """
 
 import importlib.util
+import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 
@@ -14,7 +16,12 @@ from recsplit.errors import InputError, MissingExtra
 from recsplit.load.arrays import Array
 from recsplit.plan.plan import Source
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Example", "Loaded", "ModelSource", "load", "origin_of"]
+
+#: A path or package.module:factory; or a torch.nn.Module, a torch.export.ExportedProgram, an onnx.ModelProto, or a factory itself.
+ModelSource = str | os.PathLike[str] | object
+#: Example inputs: positional arguments of forward, or keyword arguments.
+Example = Sequence[Any] | Mapping[str, Any]
 
 _POINTER = b"version https://git-lfs"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".tar")
@@ -38,15 +45,34 @@ class Loaded:
     run: Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
-def load(source: str, *, weights: pathlib.Path | None = None) -> Loaded:
-    """Load `x.onnx`, `x.pt2` or `package.module:factory`; `weights` is a safetensors file for the factory's module.
+def load(source: ModelSource, *, weights: pathlib.Path | None = None, example: Example | None = None) -> Loaded:
+    """Load `x.onnx`, `x.pt2`, `package.module:factory` or an object in memory (ModelSource).
 
+    `weights`: a safetensors file for the module of a factory; `example`: the example inputs of an nn.Module.
     Raises InputError where the source can't be used, MissingExtra where it needs torch and torch is absent,
     RecsplitError where torch can't trace or translate the module.
     """
+    if not isinstance(source, str | os.PathLike):
+        from recsplit.load import memory
+
+        return memory.load(source, weights=weights, example=example)
+    if example is not None:
+        raise InputError("example inputs go with a torch.nn.Module", hint="a file has its own, and a factory returns them")
+    return _load_named(str(source), weights)
+
+
+def origin_of(source: ModelSource) -> str:
+    """What a source is called in texts: as it was given, or after its type or the factory's name."""
+    if isinstance(source, str | os.PathLike):
+        return str(source)
+    name = getattr(source, "__qualname__", None)
+    return f"{getattr(source, '__module__', '')}:{name}" if name is not None else type(source).__name__
+
+
+def _load_named(source: str, weights: pathlib.Path | None) -> Loaded:
     path = pathlib.Path(source)
-    for given in (path, weights):
-        refuse_pointer(given)
+    for file in (path, weights):
+        refuse_pointer(file)
     suffix = path.suffix.lower()
     if suffix in (".onnx", ".pt2") and weights is not None:
         raise InputError(f"{source} holds its weights itself", hint="--weights goes with a package.module:factory source")

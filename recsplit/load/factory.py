@@ -14,15 +14,28 @@ from recsplit.errors import InputError, RecsplitError
 from recsplit.load.export import Exported, export, quiet, to_ir
 from recsplit.load.flat import Eager, Flat
 from recsplit.load.jagged import collections_as_nodes
-from recsplit.load.weights import assign, open_weights, refer, refuse_meta
+from recsplit.load.weights import Weights, assign, open_weights, refer, refuse_meta
+
+#: The module in eval mode, its positional and keyword example inputs, and its dynamic_shapes or None.
+Returned = tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any], Any]
 
 SHAPE = "a factory returns (module, example_inputs) or (module, example_inputs, dynamic_shapes)"
 
 
 def load(spec: str, weights: pathlib.Path | None) -> Exported:
     """Import the factory, call it, fill its module from `weights` if given, export it."""
+    mapped = None if weights is None else open_weights(weights)  # first: a mistake here shows before minutes of importing
+    return _export(call(resolve(spec), spec), spec, mapped)
+
+
+def exported(factory: Any, origin: str, weights: pathlib.Path | None) -> Exported:
+    """Call a factory, fill its module from `weights` if given, export it; `origin` is what texts call it."""
     mapped = None if weights is None else open_weights(weights)
-    module, args, kwargs, dynamic_shapes = call(spec)
+    return _export(call(factory, origin), origin, mapped)
+
+
+def _export(returned: Returned, spec: str, mapped: Weights | None) -> Exported:
+    module, args, kwargs, dynamic_shapes = returned
     refuse_max_norm(module)
     if mapped is not None:
         assign(module, mapped)
@@ -50,15 +63,14 @@ def load(spec: str, weights: pathlib.Path | None) -> Exported:
     return Exported(model, example, Eager(flat, names, outputs))
 
 
-def call(spec: str) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any], Any]:
+def call(factory: Any, spec: str) -> Returned:
     """The factory's module in eval mode, its positional and keyword example inputs, and its dynamic_shapes or None.
 
     Raises InputError for every mistake on the way, with the innermost frame of the user's code as detail.
     """
-    found = resolve(spec)
     try:
         with quiet(), contextlib.redirect_stdout(sys.stderr):  # what users print must not mix with what recsplit answers
-            returned = found()
+            returned = factory()
     except RecsplitError:
         raise
     except (Exception, SystemExit) as error:
@@ -99,7 +111,7 @@ def resolve(spec: str) -> Any:
     importlib.invalidate_caches()
     try:
         with quiet(), contextlib.redirect_stdout(sys.stderr):
-            found: Any = importlib.import_module(name)
+            named: Any = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise InputError(f"there is no module {error.name!r}", hint=f"the working directory is importable: {here}") from error
@@ -109,12 +121,12 @@ def resolve(spec: str) -> Any:
             f"importing {name} failed: {type(error).__name__}: {error}", hint=f"try: python -c 'import {name}'", detail=last_frame(error)
         ) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(named, part):
             raise InputError(f"module {name} has no {attribute!r}", hint="the part after the colon names a callable of that module")
-        found = getattr(found, part)
-    if not callable(found):
-        raise InputError(f"{spec} is a {type(found).__name__}, not a callable", hint=SHAPE)
-    return found
+        named = getattr(named, part)
+    if not callable(named):
+        raise InputError(f"{spec} is a {type(named).__name__}, not a callable", hint=SHAPE)
+    return named
 
 
 def refuse_max_norm(module: torch.nn.Module) -> None:

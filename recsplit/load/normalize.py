@@ -1,17 +1,31 @@
 """The one form of the IR: functions inlined, constants as initializers, nothing idle, lookups as Gather, names unique."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from recsplit.errors import InputError
+from recsplit.graph import conditions, passes
+from recsplit.graph.flow import int_of, ints_of
+from recsplit.graph.infer import infer_shapes
+from recsplit.graph.names import Names
 from recsplit.load.fold import fold_constants
 
 MIN_OPSET = 13
 #: What numpy, ONNX and Triton all know, and what can be drawn at random for a proof: numbers.
 NUMBERS = frozenset(ir.DataType[name] for name in "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FLOAT16 FLOAT DOUBLE".split())
+
+
+@dataclass
+class Normalizing:
+    """A model on its way to the one form, and what its inputs and outputs will be called."""
+
+    model: ir.Model
+    inputs: Sequence[str]
+    outputs: Sequence[str]
 
 
 def normalize(model: ir.Model, *, origin: str, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None) -> None:
@@ -22,25 +36,15 @@ def normalize(model: ir.Model, *, origin: str, inputs: Sequence[str] | None = No
     Raises InputError where the opset is too old or too new, an input or output is no tensor of numbers, or the batch is fixed.
     """
     check_opset(model, origin)
-    if model.functions:
-        common.InlinePass()(model)
     drop_initializer_inputs(model)
     check_inputs(model, origin)
     check_outputs(model, origin)
-    inputs = inputs if inputs is not None else [value.name or "" for value in model.graph.inputs]
-    outputs = outputs if outputs is not None else [value.name or "" for value in model.graph.outputs]
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    common.LiftSubgraphInitializersToMainGraphPass()(model)
-    drop_idle(model)
-    gather_rows(model.graph)
-    name_squeezed_axes(model.graph)
-    fold_constants(model)
-    common.RemoveUnusedNodesPass()(model)
-    common.RemoveUnusedFunctionsPass()(model)
-    common.RemoveUnusedOpsetsPass()(model)
-    common.ClearMetadataAndDocStringPass()(model)
-    name_boundary(model.graph, inputs, outputs)
-    name_everything(model)
+    state = Normalizing(
+        model,
+        inputs if inputs is not None else [value.name or "" for value in model.graph.inputs],
+        outputs if outputs is not None else [value.name or "" for value in model.graph.outputs],
+    )
+    passes.run(NORMALIZE, state, lambda state: [state.model])
 
 
 def check_opset(model: ir.Model, origin: str) -> None:
@@ -123,17 +127,17 @@ def drop_idle(model: ir.Model) -> None:
 
 def _permutation(node: ir.Node) -> list[int]:
     """A Transpose's permutation; [1, 0], which is never in order, where it isn't given."""
-    return list(node.attributes["perm"].as_ints()) if "perm" in node.attributes else [1, 0]
+    return list(node.attributes.get_ints("perm") or [1, 0])
 
 
 def gather_rows(graph: ir.Graph) -> None:
     """GatherND on an initializer by one index, which torch.onnx makes of `weight[ids]`, is Gather by rows."""
+    names = Names(graph)
     for node in list(graph):
         if node.op_type != "GatherND" or node.domain != "":
             continue
         table, indices = node.inputs
-        batch_dims = node.attributes["batch_dims"].as_int() if "batch_dims" in node.attributes else 0
-        if table is None or indices is None or not table.is_initializer() or batch_dims != 0:
+        if table is None or indices is None or not table.is_initializer() or int_of(node, "batch_dims", 0) != 0:
             continue
         if indices.shape is None or indices.shape[-1] != 1:
             continue
@@ -143,11 +147,11 @@ def gather_rows(graph: ir.Graph) -> None:
             ids = maker.inputs[0]
         else:
             int64 = ir.TensorType(ir.DataType.INT64)
-            axes = ir.Value(name=f"{indices.name}_axes", const_value=ir.tensor([-1]), type=int64, shape=ir.Shape([1]))
+            axes = ir.Value(name=names.fresh(f"{indices.name}_axes"), const_value=ir.tensor([-1]), type=int64, shape=ir.Shape([1]))
             graph.register_initializer(axes)
             squeeze = ir.node("Squeeze", [indices, axes], name=f"{node.name}_ids")
             ids = squeeze.outputs[0]
-            ids.name, ids.type, ids.shape = f"{indices.name}_ids", indices.type, ir.Shape(list(indices.shape)[:-1])
+            ids.name, ids.type, ids.shape = names.fresh(f"{indices.name}_ids"), indices.type, ir.Shape(list(indices.shape)[:-1])
             added.append(squeeze)
         gather = ir.node("Gather", [table, ids], {"axis": 0}, name=node.name)
         old, new = node.outputs[0], gather.outputs[0]
@@ -156,19 +160,19 @@ def gather_rows(graph: ir.Graph) -> None:
 
 
 def _last_axis(node: ir.Node, rank: int) -> bool:
-    axes = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
-    return axes is not None and axes.size == 1 and int(axes.numpy().reshape(-1)[0]) in (-1, rank - 1)
+    return ints_of(node, "axes", 1) in ([-1], [rank - 1])
 
 
 def name_squeezed_axes(graph: ir.Graph) -> None:
     """A Squeeze that names no axes would take the batch away when it is one row: name those that are one for every batch."""
+    names = Names(graph)
     for node in list(graph):
         value = node.inputs[0] if node.op_type == "Squeeze" and node.domain == "" else None
         if value is None or value.shape is None or (len(node.inputs) > 1 and node.inputs[1] is not None):
             continue
         axes = [axis for axis, size in enumerate(value.shape) if size == 1]
         if axes and not isinstance(value.shape[0], int):
-            named = ir.Value(name=f"{value.name}_squeezed", const_value=ir.tensor(axes), type=ir.TensorType(ir.DataType.INT64))
+            named = ir.Value(name=names.fresh(f"{value.name}_squeezed"), const_value=ir.tensor(axes), type=ir.TensorType(ir.DataType.INT64))
             named.shape = ir.Shape([len(axes)])
             graph.register_initializer(named)
             node.resize_inputs(2)
@@ -202,3 +206,45 @@ def name_everything(model: ir.Model) -> None:
     for value in model.graph.initializers.values():
         assert value.const_value is not None
         value.const_value.name = value.name
+
+
+def _inline_functions(model: ir.Model) -> None:
+    if model.functions:
+        common.InlinePass()(model)
+
+
+def _lift_constants(model: ir.Model) -> None:
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.LiftSubgraphInitializersToMainGraphPass()(model)
+
+
+def _remove_unused(model: ir.Model) -> None:
+    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)
+    common.RemoveUnusedOpsetsPass()(model)
+    common.ClearMetadataAndDocStringPass()(model)
+
+
+#: How a model comes to its one form. Shapes are inferred again once axes are named: more can be told then.
+NORMALIZE: tuple[passes.Pass[Normalizing], ...] = (
+    passes.Pass("inline functions", lambda state: _inline_functions(state.model), ensures=(conditions.NO_FUNCTIONS,)),
+    passes.Pass("lift constants", lambda state: _lift_constants(state.model), ensures=(conditions.NO_CONSTANTS,)),
+    passes.Pass("infer shapes", lambda state: infer_shapes(state.model), (conditions.NO_FUNCTIONS,), (conditions.SHAPES_INFERRED,)),
+    passes.Pass("drop idle nodes", lambda state: drop_idle(state.model), ensures=(conditions.NOTHING_IDLE,)),
+    passes.Pass("gather rows", lambda state: gather_rows(state.model.graph), (conditions.SHAPES_INFERRED,), (conditions.SHAPES_INFERRED,)),
+    passes.Pass("name squeezed axes", lambda state: name_squeezed_axes(state.model.graph), (conditions.SHAPES_INFERRED,)),
+    passes.Pass("infer shapes again", lambda state: infer_shapes(state.model), ensures=(conditions.SHAPES_INFERRED,)),
+    passes.Pass("fold constants", lambda state: fold_constants(state.model), (conditions.SHAPES_INFERRED, conditions.NO_CONSTANTS)),
+    passes.Pass("remove what nothing reads", lambda state: _remove_unused(state.model)),
+    passes.Pass(
+        "name the boundary",
+        lambda state: name_boundary(state.model.graph, state.inputs, state.outputs),
+        ensures=(conditions.BATCHED_INPUTS,),
+    ),
+    passes.Pass(
+        "name everything",
+        lambda state: name_everything(state.model),
+        (conditions.NO_FUNCTIONS, conditions.NO_CONSTANTS, conditions.NOTHING_IDLE),
+        (conditions.UNIQUE_NAMES,),
+    ),
+)

@@ -50,13 +50,18 @@ def load(path: pathlib.Path) -> Exported:
             hint=f"programs are tied to torch versions, and to the packages that register their operators; {AGAIN}",
             detail=str(error),
         ) from error
+    return exported(program, str(path))
+
+
+def exported(program: torch.export.ExportedProgram, origin: str) -> Exported:
+    """A program in the form of the contract; it is used up. Raises InputError where it has no example inputs, or a fixed batch."""
     if program.example_inputs is None:
-        raise InputError(f"{path} has no example inputs", hint=AGAIN)
+        raise InputError(f"{origin} has no example inputs", hint=AGAIN)
     forget_derived_ranges(program)
     caller = Caller(program)
-    exported = to_ir(program, caller.names, caller.output_names, str(path))
+    model = to_ir(program, caller.names, caller.output_names, origin)
     example = {name: tensor.detach().numpy() for name, tensor in zip(caller.names, caller.tensors, strict=True)}
-    return Exported(exported, example, Eager(caller, caller.names, caller.output_names))
+    return Exported(model, example, Eager(caller, caller.names, caller.output_names))
 
 
 def forget_derived_ranges(program: torch.export.ExportedProgram) -> None:
@@ -114,8 +119,8 @@ class Caller(torch.nn.Module):
         for n, tensor in zip(self._at, tensors, strict=True):
             flat[n] = tensor
         args, kwargs = pytree.tree_unflatten(flat, self._spec)
-        found = pytree.tree_leaves(self._module(*args, **kwargs))
-        return tuple(found[n] for n in self._kept)
+        results = pytree.tree_leaves(self._module(*args, **kwargs))
+        return tuple(results[n] for n in self._kept)
 
 
 @contextlib.contextmanager

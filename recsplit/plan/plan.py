@@ -15,7 +15,7 @@ from typing import Literal
 
 from recsplit.plan.strict_json import read_json
 
-SCHEMA = 2
+SCHEMA = 3
 
 #: Name of the tensor that marks rows with an id outside its table: INT64 [batch, 2] = (position, id), position -1
 #: where the row is fine. Positions count the lookups' columns in plan order; see Lookup.width.
@@ -54,18 +54,18 @@ class Table:
 class Lookup:
     """One reading of a table.
 
-    `input` and `columns` say which part of which client input holds the ids: columns [first, last) of the
-    input's second dimension, None where that can't be told (hashed or otherwise computed ids) or where the
-    input is one-dimensional. `shift`: row = id + shift. `direct` is true where input, columns and shift
-    tell the whole way from the client's id to the row. `limit`: ids 0 .. limit-1 of the client's input are
-    inside the table (None: every id is, as after a modulo). `width`: positions this lookup takes in
-    `unknown_ids`. Pooling "graph": pooled by the model's own operators, which moved along.
+    `inputs` and `columns` say which part of which client inputs holds the ids: columns [first, last) of the
+    one input's second dimension, None where that can't be told (hashed or otherwise computed ids, perhaps of
+    several inputs) or where the input is one-dimensional. `shift`: row = id + shift. `direct` is true where
+    input, columns and shift tell the whole way from the client's id to the row; there is one input then.
+    `limit`: ids 0 .. limit-1 of the client's input are inside the table (None: every id is, as after a modulo).
+    `width`: positions this lookup takes in `unknown_ids`. Pooling "graph": pooled by the model's own operators, which moved along.
     """
 
     name: str
     table: str
     pooling: Pooling
-    input: str
+    inputs: tuple[str, ...]
     columns: tuple[int, int] | None
     shift: int
     direct: bool
@@ -148,13 +148,23 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Partial:
+    """A shard's part of a boundary tensor, and the name of the shard's output that holds it."""
+
+    boundary: str
+    output: str
+
+
+@dataclass(frozen=True)
 class Shard:
     """The rows that one shard holds, and the model that reads them. `place` and `replicas` are what the partition wished.
 
-    `ranges`: the same rows as places, one for each fused table of which it holds any; `size_bytes`: the rows, no padding.
+    `partials`: what it gives of each boundary tensor that its rows are pooled into. `ranges`: the same rows as places, one for each
+    fused table of which it holds any; `size_bytes`: the rows, no padding.
     """
 
     model: Submodel
+    partials: tuple[Partial, ...]
     segments: tuple[Segment, ...]
     ranges: tuple[Range, ...]
     place: Place
@@ -164,9 +174,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the model came from: kind and the text the user gave; weights file, if any."""
+    """Where the model came from: kind and the text the user gave, or what an object is called; weights file, if any.
 
-    kind: Literal["onnx", "pt2", "factory"]
+    "module": a torch.nn.Module in memory; the other kinds may have been files or objects.
+    """
+
+    kind: Literal["onnx", "pt2", "factory", "module"]
     spec: str
     weights: str | None
 

@@ -10,7 +10,8 @@ from recsplit.client import Client
 from recsplit.load import load
 from recsplit.plan.files import REFERENCES_FILE
 from recsplit.plan.plan import Plan
-from recsplit.proof import verify as stages
+from recsplit.proof import cases as reference
+from recsplit.proof import stages
 from recsplit.proof.parts import Array, Run
 from recsplit.repository.find import find
 from recsplit.serving import serve
@@ -36,25 +37,25 @@ def verify(
         grpc_url, http_url: a running server to ask instead.
         repeats: runs of each case from each thread.
     """
-    found = find(repository, model)
-    cases = stages.recorded(found.folder / REFERENCES_FILE)
+    build = find(repository, model)
+    cases = reference.recorded(build.folder / REFERENCES_FILE)
     differences = []
     if source is not None:
         loaded = load(source, weights=weights)
         dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
-        again = stages.by_source(found.plan, loaded.run, dtypes)
-        differences += stages.check("source - recorded", cases, again, limit=found.plan.tolerance)
-    differences += stages.parts(repository, found.plan, cases, repeats=repeats)
+        again = reference.by_source(build.plan, loaded.run, dtypes)
+        differences += stages.check("source - recorded", cases, again, limit=build.plan.tolerance)
+    differences += stages.parts(repository, build.plan, cases, repeats=repeats)
     with contextlib.ExitStack() as stack:
         if served:
-            server = stack.enter_context(serve(repository, models=(found.plan.name,)))
+            server = stack.enter_context(serve(repository, models=(build.plan.name,)))
             grpc_url, http_url = server.grpc_url, server.http_url
         runs: dict[str, Run] = {}
         if grpc_url is not None:
-            runs["gRPC"] = _asking(stack.enter_context(Client(grpc_url, found.plan.name, protocol="grpc")), found.plan)
+            runs["gRPC"] = _asking(stack.enter_context(Client(grpc_url, build.plan.name, protocol="grpc")), build.plan)
         if http_url is not None:
-            runs["HTTP"] = _asking(stack.enter_context(Client(http_url, found.plan.name, protocol="http")), found.plan)
-        differences += stages.served(found.plan, cases, runs, repeats=repeats)
+            runs["HTTP"] = _asking(stack.enter_context(Client(http_url, build.plan.name, protocol="http")), build.plan)
+        differences += stages.served(build.plan, cases, runs, repeats=repeats)
     return differences
 
 

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from recsplit.capacity import ids
 from recsplit.capacity.ids import Skew
 from recsplit.plan.dtypes import NUMPY, SIZE_BYTES
-from recsplit.plan.plan import Bags, Plan, Tensor
+from recsplit.plan.plan import Bags, Lookup, Plan, Tensor
 
 Array = NDArray[np.generic]
 
@@ -98,20 +98,20 @@ def _row_bytes(plan: Plan) -> int:
     return tensors + sum(lookup.width * vectors[lookup.table] for lookup in plan.lookups)
 
 
-def id_columns(plan: Plan, name: str) -> list[tuple[tuple[int, int] | None, int, int]]:
+def id_columns(lookups: Sequence[Lookup], name: str) -> list[tuple[tuple[int, int] | None, int, int]]:
     """The id columns of an input: (columns or None for all, smallest id, exclusive limit), the narrowest where lookups share them."""
     bounds: dict[tuple[int, int] | None, tuple[int, int]] = {}
-    for lookup in plan.lookups:
-        if name in lookup.input.split(", "):
+    for lookup in lookups:
+        if name in lookup.inputs:
             low, limit = max(0, -lookup.shift), lookup.limit if lookup.limit is not None else _ANY_ID
             known = bounds.get(lookup.columns, (low, limit))
             bounds[lookup.columns] = max(known[0], low), min(known[1], limit)
-    return [(columns, *found) for columns, found in bounds.items()]
+    return [(columns, *span) for columns, span in bounds.items()]
 
 
-def lowest(plan: Plan, name: str) -> list[tuple[tuple[int, int] | None, int]]:
+def lowest(lookups: Sequence[Lookup], name: str) -> list[tuple[tuple[int, int] | None, int]]:
     """The smallest ids of an input's columns (None: of all): above 0 where ids are counted from 1."""
-    return [(columns, low) for columns, low, _ in id_columns(plan, name)]
+    return [(columns, low) for columns, low, _ in id_columns(lookups, name)]
 
 
 def whole_numbers(dtype: DTypeLike) -> int:
@@ -126,7 +126,7 @@ def _tensor(plan: Plan, tensor: Tensor, batch: int, rng: np.random.Generator, re
     dtype = np.dtype(NUMPY[tensor.dtype])
     reference = references.get(tensor.name)
     shape = [batch, *(_dim(size, reference, axis + 1) for axis, size in enumerate(tensor.dims))]
-    columns = id_columns(plan, tensor.name)
+    columns = id_columns(plan.lookups, tensor.name)
     if reference is not None and len(reference):
         data = reference[rng.integers(0, len(reference), batch)].astype(dtype)
         # Numbers of any size are bucketized or clipped: those of the example mean more than random ones.
@@ -155,7 +155,7 @@ def _with_ids(plan: Plan, inputs: dict[str, Array], *, last: bool) -> dict[str, 
         return np.full(size, limit - 1 if last else low)
 
     values = {bags.values: bags for bags in plan.bags}
-    filled = {name: data if name in values else _fill_ids(data, id_columns(plan, name), pick) for name, data in inputs.items()}
+    filled = {name: data if name in values else _fill_ids(data, id_columns(plan.lookups, name), pick) for name, data in inputs.items()}
     for name, bags in values.items():
         filled[name] = _bag_ids(plan, bags, inputs[bags.lengths], inputs[name], pick)
     return filled
@@ -184,7 +184,7 @@ def _bags(
 def _bag_ids(plan: Plan, bags: Bags, lengths: Array, values: Array, draw: Draw) -> Array:
     """`values` with ids in every slot that the lengths tell of: feature by feature, each inside its own bounds."""
     bounds = [(0, _ANY_ID)] * len(bags.features)
-    for columns, low, limit in sorted(id_columns(plan, bags.values), key=lambda item: (item[0] is not None, -item[2])):
+    for columns, low, limit in sorted(id_columns(plan.lookups, bags.values), key=lambda item: (item[0] is not None, -item[2])):
         for feature in range(*columns) if columns is not None else range(len(bounds)):
             bounds[feature] = low, limit
     counts = lengths.astype(np.int64)

@@ -6,7 +6,8 @@ from typing import Any
 
 import onnx
 
-from recsplit.building.build import BuildSettings, Built, build
+from recsplit.building.build import Built, build
+from recsplit.building.settings import BuildSettings
 from tests.graph.small import Array, proto
 
 

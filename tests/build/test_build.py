@@ -141,9 +141,9 @@ def test_the_plan_tells_the_tables_and_where_each_id_goes(tmp_path: Path) -> Non
         ("t", 50, 8, "FP32", 50 * 32),
         ("u", 60, 8, "FP32", 60 * 32),
     ]
-    assert {(item.table, item.pooling, item.input, item.columns, item.width) for item in plan.lookups} == {
-        ("t", "sum", "ids", (0, 3), 3),
-        ("u", "none", "b", None, 1),
+    assert {(item.table, item.pooling, item.inputs, item.columns, item.width) for item in plan.lookups} == {
+        ("t", "sum", ("ids",), (0, 3), 3),
+        ("u", "none", ("b",), None, 1),
     }
     assert [(item.name, item.dtype, item.dims) for item in plan.boundary] == [("embeddings_8", "FP32", (2, 8))]
 

@@ -57,7 +57,7 @@ def plans(draw: st.DrawFn) -> Plan:
         outputs=(*outputs, *shown, *unknown),
         boundary=boundary,
         tables=(Table("t", 10, 4, "FP32", 160),),
-        lookups=tuple(Lookup(tensor.name, "t", "sum", tensor.name, (0, 3), 0, True, 10, 3) for tensor in only_ids),
+        lookups=tuple(Lookup(tensor.name, "t", "sum", (tensor.name,), (0, 3), 0, True, 10, 3) for tensor in only_ids),
         bags=tuple(Bags(tensor.name, tensor.name, None, (tensor.name,), "v", "o", None, None, None, False) for tensor in only_ids[:1]),
         embedding=Submodel(
             f"{name}_embedding", "embedding", (*only_ids, *both), (*boundary, *shown, *unknown), "onnxruntime", "cpu", instances, threads
@@ -89,7 +89,7 @@ def test_any_plan_renders_to_configs_that_agree(plan: Plan) -> None:
     assert [item.name for item in ensemble.output] == [tensor.name for tensor in plan.outputs]
     assert [item.name for item in dense.input] == [tensor.name for tensor in plan.dense.inputs]
     assert [lookup["input"] for lookup in json.loads(parameter(embedding, LOOKUPS_PARAMETER) or "")] == [
-        lookup.input for lookup in plan.lookups
+        ", ".join(lookup.inputs) for lookup in plan.lookups
     ]
     client = json.loads(parameter(ensemble, CLIENT_PARAMETER) or "")
     assert client == {

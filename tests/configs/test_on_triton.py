@@ -33,7 +33,7 @@ def plan(version: int) -> Plan:
         inputs=(user, items, age),
         outputs=(score, unknown),
         boundary=(pooled, wide),
-        lookups=(Lookup("u", "users", "none", USER, None, 0, True, 10, 1), Lookup("i", "users", "sum", ITEMS, None, 0, True, 10, 1)),
+        lookups=(Lookup("u", "users", "none", (USER,), None, 0, True, 10, 1), Lookup("i", "users", "sum", (ITEMS,), None, 0, True, 10, 1)),
         bags=(),
         embedding=dataclasses.replace(base.embedding, inputs=(user, items), outputs=(pooled, wide, unknown), instances=2),
         dense=dataclasses.replace(base.dense, inputs=(age, pooled, wide), outputs=(score,), instances=1),

@@ -25,6 +25,7 @@ def partitioned(plan: Plan, *places: Place, replicas: int = 2) -> Plan:
     shards = tuple(
         Shard(
             model=Submodel(f"{plan.embedding.name}_{number}", "shard", (), (), "onnxruntime", "cpu", 1, 2),
+            partials=(),
             segments=(Segment("items", 1000 * number, 1000 * (number + 1)),),
             ranges=(),
             place=place,

@@ -107,8 +107,8 @@ def test_ragged_bags_columns_shifts_and_padding_are_counted_as_the_model_reads_t
 
 def test_fixed_columns_of_an_input_are_counted_for_their_own_table() -> None:
     plan = dataclasses.replace(shop(), bags=(), lookups=(
-        Lookup("users.0", "users", "none", "ids", (0, 1), 0, True, 1000, 1),
-        Lookup("items.0", "items", "sum", "ids", (1, 3), -1, True, 5001, 2),
+        Lookup("users.0", "users", "none", ("ids",), (0, 1), 0, True, 1000, 1),
+        Lookup("items.0", "items", "sum", ("ids",), (1, 3), -1, True, 5001, 2),
     ))  # fmt: skip
     counter = Counter(plan)
     counter.add({"ids": np.array([[0, 1, 2], [1, 2, 0]], np.int32)})
@@ -258,7 +258,7 @@ def tiny() -> Plan:
     """Two columns of one input, the second read by two tables, ids from 1 on in one of them."""
 
     def lookup(name: str, table: str, columns: tuple[int, int], shift: int, limit: int) -> Lookup:
-        return Lookup(name, table, "sum", "items", columns, shift, True, limit, columns[1] - columns[0])
+        return Lookup(name, table, "sum", ("items",), columns, shift, True, limit, columns[1] - columns[0])
 
     base = shop()
     tables = tuple(Table(name, rows, 4, "FP32", rows * 16) for name, rows in (("one", 50), ("two", 40), ("three", 39)))

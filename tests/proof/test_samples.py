@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from recsplit.building.build import Built
-from recsplit.building.load_and_cut import take
+from recsplit.building.load_and_cut import load_and_cut
 from recsplit.errors import RecsplitError
 from recsplit.load import load
 from recsplit.plan.files import REFERENCES_FILE
-from recsplit.proof import samples, verify
+from recsplit.proof import samples
+from recsplit.proof.cases import by_source, recorded
 from recsplit.proof.samples import ANY
 from recsplit.write import submodels
 from tests.build.onnx_models import build_of, built
@@ -117,7 +118,7 @@ def test_first_and_last_rows_of_every_table_are_among_the_cases(tmp_path: Path) 
         "u=Gather(t,h) r=ReduceSum<keepdims=0>(u,one) p=Mul(s,r) y=MatMul(p,w) }"
     )
     made = built(tmp_path, text, {**ARRAYS, "k": number(1)})
-    cases = {case.name: case.inputs for case in verify.recorded(made.repository / "m" / "1" / REFERENCES_FILE)}
+    cases = {case.name: case.inputs for case in recorded(made.repository / "m" / "1" / REFERENCES_FILE)}
     assert (cases["first rows"]["ids"] == 1).all() and (cases["last rows"]["ids"] == 50).all()
     assert (cases["first rows"]["h"] == 0).all() and (cases["last rows"]["h"] == 49).all()
     assert len(cases["largest batch"]["ids"]) == 64 and len(cases["one row"]["ids"]) == 1
@@ -164,8 +165,8 @@ ZOO = [
 @pytest.mark.parametrize("spec", ZOO)
 def test_samples_of_the_zoo_are_valid(spec: str, tmp_path: Path) -> None:
     made = build_of(f"recsplit.zoo.{spec}", tmp_path / "models")
-    taken = take(f"recsplit.zoo.{spec}", weights=None, unknown_ids="error", int32_ids=False, bag_form=None)
-    source = verify.by_source(made.plan, taken.loaded.run, taken.dtypes)
+    taken = load_and_cut(f"recsplit.zoo.{spec}", weights=None, unknown_ids="error", int32_ids=False, bag_form=None)
+    source = by_source(made.plan, taken.loaded.run, taken.dtypes)
     known = taken.cut.known()
     for name, inputs in samples.cases(made.plan, np.random.default_rng(5), references=taken.example):
         assert known(inputs).all(), name

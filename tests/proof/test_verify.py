@@ -16,9 +16,10 @@ from recsplit.building.build import Built
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import REFERENCES_FILE
 from recsplit.plan.plan import UNKNOWN_IDS
-from recsplit.proof import published, verify
+from recsplit.proof import published
+from recsplit.proof.cases import Case, make_cases, recorded
 from recsplit.proof.parts import Array, Run
-from recsplit.proof.verify import Case, Difference, check
+from recsplit.proof.stages import Difference, check
 from tests.build.onnx_models import built, onnx_file
 from tests.graph.small import table
 
@@ -145,7 +146,7 @@ def test_another_source_differs_from_what_was_recorded(repository: Path, tmp_pat
 
 
 def test_recorded_cases_come_back_as_they_were(repository: Path) -> None:
-    cases = verify.recorded(repository / REFERENCES)
+    cases = recorded(repository / REFERENCES)
     assert [case.name for case in cases] == ["one row", "odd batch", "first rows", "last rows", "duplicates", "largest batch"]
     tensors = load_file(repository / REFERENCES)
     assert sum(len(case.inputs) + len(case.outputs) for case in cases) == len(tensors)
@@ -254,7 +255,7 @@ def test_a_source_that_answers_nan_proves_nothing() -> None:
         return {"y": np.full((2, 1), np.nan, dtype=np.float32)}
 
     with pytest.raises(InputError, match="NaN or infinity in output 'y'"):
-        verify.make_cases([("one", {"x": np.zeros((2, 1))})], run, lambda case: None)
+        make_cases([("one", {"x": np.zeros((2, 1))})], run, lambda case: None)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\x08\0\0\0\0\0\0\0{}      ", b"\xff" * 64], ids=["empty", "short", "no cases", "noise"])
@@ -262,4 +263,4 @@ def test_broken_references_are_an_error_that_names_the_file(data: bytes, tmp_pat
     path = tmp_path / REFERENCES_FILE
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"references\.safetensors"):
-        verify.recorded(path)
+        recorded(path)

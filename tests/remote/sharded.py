@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from recsplit.graph.shards.csr import CsrTable, bags_model
-from recsplit.plan.plan import Lookup, Plan, Range, Reading, Segment, Shard, Source, Submodel, Table, Tensor, to_json
+from recsplit.plan.plan import Lookup, Partial, Plan, Range, Reading, Segment, Shard, Source, Submodel, Table, Tensor, to_json
 from tests.serving.handmade import config, tensor
 
 NAME = "shop"
@@ -123,6 +123,7 @@ def make_plan(places: tuple[str, str], *, bags: bool) -> Plan:
     shards = tuple(
         Shard(
             submodel(f"{NAME}_embedding_{number}", "shard", [rows], [partials[number]]),
+            (Partial("vectors", f"vectors_{number}"),),
             (Segment("items", first, last),),
             (Range("places_0", first, last, DIM, "FP32"),),
             places[number],  # type: ignore[arg-type]
@@ -135,7 +136,7 @@ def make_plan(places: tuple[str, str], *, bags: bool) -> Plan:
         name=NAME, version=1, build="handmade", source=Source("onnx", "handmade", None), max_batch_size=BATCH, queue_delay_us=0,
         queue_timeout_us=0, unknown_ids="zero", inputs=(ids,), outputs=(score,), boundary=(Tensor("vectors", "FP32", (2, DIM)),),
         tables=(Table("items", ROWS, DIM, "FP32", ROWS * DIM * 4),),
-        lookups=(Lookup("items", "items", "sum", "ids", (0, 4), 0, direct=True, limit=ROWS, width=4),), bags=(),
+        lookups=(Lookup("items", "items", "sum", ("ids",), (0, 4), 0, direct=True, limit=ROWS, width=4),), bags=(),
         embedding=submodel(f"{NAME}_embedding", "embedding", [ids], [rows]), shards=shards,
         readings=(Reading("places_0", "vectors", WIDTHS, POOLINGS),) if bags else (),  # type: ignore[arg-type]
         dense=submodel(f"{NAME}_dense", "dense", partials, [score]), tolerance=1e-4,

@@ -1,5 +1,6 @@
 """`recsplit serve --fleet` as a process, and how many servers it runs."""
 
+import dataclasses
 import json
 import os
 import re
@@ -29,11 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plan(**replicas: int) -> Plan:
     made = sharded.make_plan(("own", "own"), bags=True)
-    shards = tuple(
-        type(shard)(shard.model, shard.segments, shard.ranges, shard.place, replicas.get(f"shard_{number}", 1), shard.size_bytes)
-        for number, shard in enumerate(made.shards)
-    )
-    return type(made)(**{**vars(made), "shards": shards})
+    shards = tuple(dataclasses.replace(shard, replicas=replicas.get(f"shard_{number}", 1)) for number, shard in enumerate(made.shards))
+    return dataclasses.replace(made, shards=shards)
 
 
 def test_a_server_that_dies_is_started_again_and_ctrl_c_ends_all_of_them(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from recsplit.errors import InputError
-from recsplit.load.factory import call
+from recsplit.load.factory import call, resolve
 from recsplit.zoo import deeprecsys, elasticrec
 from recsplit.zoo.catalogue.catalogue import CATALOGUE
 from recsplit.zoo.catalogue.published import GroupedLinear
@@ -160,7 +160,7 @@ def test_tables_larger_than_the_memory_are_refused_with_a_scale_that_fits() -> N
 def test_what_a_factory_refuses_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ROWS_SCALE, "7")
     with pytest.raises(InputError, match=f"^{ROWS_SCALE} is 7$") as refused:
-        call("recsplit.zoo.elasticrec:rm1")
+        call(resolve("recsplit.zoo.elasticrec:rm1"), "recsplit.zoo.elasticrec:rm1")
     assert "above 0" in refused.value.hint
 
 

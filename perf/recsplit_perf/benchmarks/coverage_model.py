@@ -24,8 +24,9 @@ from recsplit.errors import RecsplitError
 from recsplit.load.export import quiet
 from recsplit.load.flat import Flat
 from recsplit.plan.files import MODEL_FILE
+from recsplit.proof.cases import Case
 from recsplit.proof.parts import Run, joined, session
-from recsplit.proof.verify import Case, check
+from recsplit.proof.stages import check
 from recsplit.repository.find import find
 from recsplit.zoo.layers import VARIES, Model
 from recsplit_perf.benchmarks.coverage import EQUAL, ROUTES, Row

@@ -62,8 +62,9 @@ def gathers(plan: Plan, law: ids.Skew, rng: np.random.Generator) -> float:
     lengths = {bags.values: np.asarray(inputs[bags.lengths]) for bags in plan.bags}
     total = 0.0
     for lookup in plan.lookups:
-        if lookup.input in lengths:
-            of_features = lengths[lookup.input][:, slice(*lookup.columns) if lookup.columns else slice(None)]
+        ragged = next((name for name in lookup.inputs if name in lengths), None)
+        if ragged is not None:
+            of_features = lengths[ragged][:, slice(*lookup.columns) if lookup.columns else slice(None)]
             total += float(of_features.astype(np.float64).sum(axis=1).mean())
         else:
             total += lookup.width

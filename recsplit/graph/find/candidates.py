@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from recsplit.graph.flow import CONTROL, TABLE_DTYPES, Flow, axis_of, ints_of, is_lookup_shaped, table_shape
+from recsplit.graph.flow import CONTROL, TABLE_DTYPES, Flow, int_of, ints_of, is_lookup_shaped, table_shape, upstream
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def _judge(node: ir.Node, flow: Flow, loops: Mapping[str, str]) -> Candidate | N
     data = node.inputs[0]
     shape = table_shape(data)
     if shape is not None and data is not None:
-        return Candidate(node, "Gather", table_name(data), *shape, f"it picks along axis {axis_of(node)}: columns of the table, not rows")
+        why = f"it picks along axis {int_of(node, 'axis', 0)}: columns of the table, not rows"
+        return Candidate(node, "Gather", table_name(data), *shape, why)
     tensor = data.const_value if data is not None and data.is_initializer() else None
     if data is not None and tensor is not None and tensor.dtype.is_floating_point() and tensor.dtype not in TABLE_DTYPES:
         rows, *dims = tensor.shape.numpy()
@@ -131,20 +132,7 @@ def _reads_table(node: ir.Node) -> bool:
 
 def _made_of_weights(value: ir.Value, flow: Flow) -> bool:
     """Whether a computed value holds no request data and comes from a rank-2 float initializer."""
-    if flow.sources(value):
-        return False
-    seen: set[ir.Value] = set()
-    stack = [value]
-    while stack:
-        current = stack.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        if table_shape(current) is not None:
-            return True
-        producer = current.producer()
-        stack.extend(item for item in (producer.inputs if producer is not None else ()) if item is not None)
-    return False
+    return not flow.sources(value) and any(table_shape(item) is not None for item in upstream(value))
 
 
 def reduce_axes(node: ir.Node) -> list[int] | None:

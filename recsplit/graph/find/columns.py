@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from recsplit.graph import measure
-from recsplit.graph.flow import Array, axis_of, constant, ints_of
+from recsplit.graph.flow import Array, constant, int_of, ints_of
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ def _pick(node: ir.Node, value: ir.Value) -> list[Column] | None:
         return None
     if node.op_type == "Gather":
         index = constant(node.inputs[1])
-        if index is None or axis_of(node) not in (1, -1):
+        if index is None or int_of(node, "axis", 0) not in (1, -1):
             return None
         return [columns[int(item)] for item in index.reshape(-1)]
     if node.op_type == "Split":
         sizes = ints_of(node, "split", 1)
-        if axis_of(node) not in (1, -1):
+        if int_of(node, "axis", 0) not in (1, -1):
             return None
         if sizes is None:
             each = -(-len(columns) // len(node.outputs))
@@ -109,7 +109,7 @@ def _pick(node: ir.Node, value: ir.Value) -> list[Column] | None:
 
 
 def _concat(node: ir.Node) -> list[Column] | None:
-    if axis_of(node) not in (1, -1) or any(value is None or _rank(value) != 2 for value in node.inputs):
+    if int_of(node, "axis", 0) not in (1, -1) or any(value is None or _rank(value) != 2 for value in node.inputs):
         return None
     parts = [trace(value) for value in node.inputs if value is not None]
     if any(part is None for part in parts):

@@ -14,9 +14,10 @@ import numpy as np
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
+from recsplit.graph.extract import evaluate
 from recsplit.graph.find.candidates import table_name, tables_of
 from recsplit.graph.find.columns import proved
-from recsplit.graph.flow import Array, Flow, constant, evaluate
+from recsplit.graph.flow import Array, Flow, constant, int_of
 from recsplit.plan.plan import Bags
 
 _ELEMENTWISE = frozenset("Abs Add BitwiseAnd BitwiseOr BitwiseXor Cast Clip Div Floor Identity Max Min Mod Mul Neg Sub Where".split())
@@ -122,7 +123,7 @@ def elementwise(emit: Emit, value: ir.Value, old: ir.Value, new: ir.Value) -> ir
         return elementwise(emit, inner, old, new)
     inputs = [None if item is None else elementwise(emit, item, old, new) for item in node.inputs]
     copied = ir.node(node.op_type, inputs, dict(node.attributes), name=f"{node.name}/rows")
-    copied.outputs[0].name = f"{value.name}/rows"
+    copied.outputs[0].name = emit.names.fresh(f"{value.name}/rows")
     copied.outputs[0].type = value.type
     emit.graph.append(copied)
     emit.made.add(copied)
@@ -201,7 +202,7 @@ def _try_offsets(
     model: ir.Model, node: ir.Node, bounds: ir.Value, values: ir.Value, offsets: ir.Value
 ) -> tuple[int | None, bool, bool] | None:
     """(row, include_last_offset, by_length) under which the bag's offsets come out right on known bags; None if none does."""
-    closed = "include_last_offset" in node.attributes and node.attributes["include_last_offset"].as_int() == 1
+    closed = int_of(node, "include_last_offset", 0) == 1
     rank = len(offsets.shape) if offsets.shape is not None else 1
     features = offsets.shape[0] if rank == 2 and offsets.shape is not None else 1
     count = features if isinstance(features, int) else len(_LENGTHS)

@@ -4,7 +4,9 @@ import numpy as np
 import onnx_ir as ir
 
 from recsplit.graph import measure
-from recsplit.graph.flow import Array, Flow, evaluate
+from recsplit.graph.extract import evaluate
+from recsplit.graph.flow import Array, Flow
+from recsplit.graph.names import Names
 
 
 def settle_branches(model: ir.Model) -> None:
@@ -33,9 +35,12 @@ def _answer(model: ir.Model, condition: ir.Value, batch: int, length: int) -> Ar
 
 def _inline(graph: ir.Graph, node: ir.Node, branch: ir.Graph) -> None:
     """The branch's nodes instead of the If; values of the main graph that it captured are already its inputs."""
+    names = Names(graph)
     outputs = list(branch.outputs)
     for value in tuple(branch.initializers.values()):
         del branch.initializers[value.name or ""]
+        if value.name in graph.initializers:
+            value.name = names.fresh(f"{value.name}")
         graph.register_initializer(value)
     inner = list(branch)
     branch.outputs.clear()
@@ -43,6 +48,6 @@ def _inline(graph: ir.Graph, node: ir.Node, branch: ir.Graph) -> None:
     graph.insert_before(node, inner)
     for old, new in zip(node.outputs, outputs, strict=True):
         if old.is_graph_output():
-            old.name, new.name = f"{old.name}/if", old.name
+            names.hand_over(old, new, "if")
         ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
     graph.remove(node, safe=True)

@@ -1,15 +1,16 @@
 """Rewrites Loops that are bags into single nodes."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from recsplit.graph.infer import infer_shapes
 from recsplit.graph.loops.bags import Bag, read_bag
 from recsplit.graph.loops.numbers import Number
 from recsplit.graph.loops.turns import NotABag
+from recsplit.graph.names import Names
 
 DOMAIN = "recsplit"
 
@@ -47,21 +48,6 @@ def collapse_loops(model: ir.Model) -> tuple[Collapsed, ...]:
         model.graph.opset_imports.setdefault(DOMAIN, 1)
         common.RemoveUnusedNodesPass()(model)
     return tuple(records)
-
-
-def infer_shapes(model: ir.Model) -> None:
-    """Fill in ranks and dims that the file doesn't tell, in place: the old exporter writes none.
-
-    onnx_ir's warnings are kept back: they are of bodies that loading has changed, or of a file that can't be inferred
-    as a whole, and either is no concern of the user's; what isn't known makes a Loop stay, with that as the reason.
-    """
-    log = logging.getLogger("onnx_ir")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
-    finally:
-        log.setLevel(level)
 
 
 def loop_name(loop: ir.Node) -> str:
@@ -116,7 +102,7 @@ def _rewrite(graph: ir.Graph, loop: ir.Node, bag: Bag) -> None:
     new = [ir.node("EmbeddingBag", inputs, attributes, domain=DOMAIN, version=1, name=loop_name(loop))]
     if dtype != tensor.dtype:  # a half or double table whose bags are used as floats
         new.append(ir.node("Cast", new[0].outputs, {"to": dtype.value}, name=f"{loop_name(loop)}_cast"))
-        new[0].outputs[0].name = f"{result.name}_{tensor.dtype.name.lower()}"
+        new[0].outputs[0].name = Names(graph).fresh(f"{result.name}_{tensor.dtype.name.lower()}")
     new[-1].outputs[0].name = result.name
     for node, kind in zip(new, (tensor.dtype, dtype), strict=False):
         node.outputs[0].type = ir.TensorType(kind)
@@ -132,8 +118,10 @@ def _shaped(flat: ir.Value, bag: Bag, graph: ir.Graph, loop: ir.Node, what: str)
     """Ids or weights of bags of one length as [bags, length], where they don't have that shape yet."""
     if bag.length is None:
         return flat
-    name = f"{bag.result.name}_{what}"
-    shape = ir.val(f"{name}_shape", const_value=ir.tensor([-1, bag.length], ir.DataType.INT64, name=f"{name}_shape"))
+    names = Names(graph)
+    name = names.fresh(f"{bag.result.name}_{what}")
+    shape_name = names.fresh(f"{name}_shape")
+    shape = ir.val(shape_name, const_value=ir.tensor([-1, bag.length], ir.DataType.INT64, name=shape_name))
     graph.register_initializer(shape)
     node = ir.node("Reshape", [flat, shape], name=name)
     node.outputs[0].name = name

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from recsplit.graph.flow import constant, int_of, ints_of
+from recsplit.graph.infer import infer_shapes
 from recsplit.graph.loops.bags import read_bag
-from recsplit.graph.loops.collapse import infer_shapes, loop_name, loops_of
+from recsplit.graph.loops.collapse import loop_name, loops_of
 from recsplit.graph.loops.numbers import Unknown
 from recsplit.graph.loops.rows import is_filled
 from recsplit.graph.loops.turns import Baked, NotABag, made_by, source
-from recsplit.graph.loops.values import Numbers, attribute, constant, integers
+from recsplit.graph.loops.values import Numbers
 
 _AGAIN = (
     "export again with a dynamic batch, torch.onnx.export(..., dynamo=True, dynamic_shapes=...) with Dim.AUTO, "
@@ -70,10 +72,10 @@ def _baked_bag(loop: ir.Node) -> Fault | None:
 
 def _baked_split(node: ir.Node, numbers: Numbers, varying: set[Unknown]) -> Fault | None:
     """A Split along a dimension that varies, into sizes that don't."""
-    sizes = integers(node, "split", 1)
+    sizes = ints_of(node, "split", 1)
     ragged = source(node)
     rank = numbers.rank(ragged)
-    axis = attribute(node, "axis", 0)
+    axis = int_of(node, "axis", 0)
     if sizes is None or (axis if axis >= 0 or rank is None else axis + rank) != 0:
         return None
     if not numbers.length(ragged, 0).unknowns() & varying:
@@ -103,8 +105,7 @@ def _lost_sum(node: ir.Node) -> Fault | None:
 
 
 def _race(node: ir.Node) -> Fault | None:
-    reduction = node.attributes.get("reduction")
-    if node.op_type != "ScatterND" or reduction is None or reduction.as_string() != "add":
+    if node.op_type != "ScatterND" or node.attributes.get_string("reduction") != "add":
         return None
     what = f"ScatterND {node.name!r} adds: onnxruntime on the CPU loses updates where two threads add to the same row"
     return Fault(_name(node), what, _POOL)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from recsplit.graph.flow import int_of, ints_of
 from recsplit.graph.loops.numbers import ZERO
 from recsplit.graph.loops.rows import Reader, Rows, Span, cast, check_end, is_filled, is_float_cast
 from recsplit.graph.loops.turns import NotABag, branches, equal, less, made_by, plain, source, truth
-from recsplit.graph.loops.values import attribute, integers
 
 _MODES = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}
 
@@ -31,7 +31,7 @@ def read_pooled(value: ir.Value, reader: Reader) -> Pooled:
     if is_float_cast(node):
         found = read_pooled(source(node), reader)
         return dataclasses.replace(found, rows=cast(found.rows, node))
-    if node.op_type in ("Squeeze", "Unsqueeze") and integers(node, "axes", 1) == [0]:
+    if node.op_type in ("Squeeze", "Unsqueeze") and ints_of(node, "axes", 1) == [0]:
         return dataclasses.replace(read_pooled(source(node), reader), flat=node.op_type == "Squeeze")
     if node.op_type == "If":
         return _choice(node, plain(value), reader)
@@ -39,12 +39,12 @@ def read_pooled(value: ir.Value, reader: Reader) -> Pooled:
         return _divided(node, reader)
     if node.op_type not in _MODES:
         raise NotABag(f"what it collects is made by {node.op_type}, not pooled by sum, mean or max")
-    if integers(node, "axes", 1) != [0]:
+    if ints_of(node, "axes", 1) != [0]:
         raise NotABag(f"its {node.op_type} isn't along the ids of a bag")
     rows = reader.rows(source(node))
     if rows.span is None:
         raise NotABag("each turn pools the same rows")
-    return Pooled(_MODES[node.op_type], rows, rows.span, flat=not attribute(node, "keepdims", 1))
+    return Pooled(_MODES[node.op_type], rows, rows.span, flat=not int_of(node, "keepdims", 1))
 
 
 def _choice(node: ir.Node, value: ir.Value, reader: Reader) -> Pooled:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from recsplit.graph.flow import constant, int_of, ints_of
 from recsplit.graph.loops.numbers import ZERO, Number
 from recsplit.graph.loops.turns import Baked, NotABag, Turns, branches, equal, less, made_by, plain, read_turns, source, truth
-from recsplit.graph.loops.values import Numbers, attribute, constant, dtype, integers, is_along_front
+from recsplit.graph.loops.values import Numbers, dtype, is_along_front
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
@@ -79,7 +80,7 @@ class Reader:
             return dataclasses.replace(rows, span=span, open_ended=span.end == self.numbers.count(rows.ids))
         if node.op_type == "Mul":
             return self._weighted(node)
-        if node.op_type == "Gather" and attribute(node, "axis", 0) == 0:
+        if node.op_type == "Gather" and int_of(node, "axis", 0) == 0:
             return self._gathered(node)
         raise NotABag(f"its rows go through {node.op_type} before they are pooled")
 
@@ -112,7 +113,7 @@ class Reader:
         if node is not None and node.op_type in ("Cast", "CastLike"):
             return self._column(source(node))
         upright = node is not None and (
-            integers(node, "axes", 1) in ([1], [-1]) if node.op_type == "Unsqueeze" else integers(node, "", 1) == [-1, 1]
+            ints_of(node, "axes", 1) in ([1], [-1]) if node.op_type == "Unsqueeze" else ints_of(node, "", 1) == [-1, 1]
         )
         if node is None or not upright:
             raise NotABag("its rows are multiplied by something else than one weight per id")

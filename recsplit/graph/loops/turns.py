@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from recsplit.graph.flow import constant
 from recsplit.graph.loops.numbers import ONE, Number
-from recsplit.graph.loops.values import Numbers, constant
+from recsplit.graph.loops.values import Numbers
 
 
 class NotABag(Exception):

@@ -4,12 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
+from recsplit.graph.flow import constant, int_of, ints_of
 from recsplit.graph.loops.numbers import ONE, ZERO, Number
-
-#: Largest constant that is read. Tables are larger and may be 10 GB on disk.
-LIMIT = 1 << 16
 
 _INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT16, ir.DataType.INT8, ir.DataType.UINT8})
 #: Operators whose output has the dtype of their first input.
@@ -20,31 +17,10 @@ _SAME_DTYPE = frozenset(
 _SAME_ELEMENTS = frozenset("Flatten Identity Reshape Squeeze Unsqueeze".split())
 
 
-def constant(value: ir.Value | None, *, limit: int = LIMIT) -> NDArray[np.generic] | None:
-    """The data of a small constant, initializer or Constant node; None for anything else."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return None if tensor is None or tensor.size > limit else tensor.numpy()
-
-
-def attribute(node: ir.Node, name: str, default: int) -> int:
-    """An integer attribute."""
-    found = node.attributes.get(name)
-    return default if found is None else found.as_int()
-
-
-def integers(node: ir.Node, name: str, position: int) -> list[int] | None:
-    """Integers given as attribute (older opsets) or as constant input; None if absent or computed."""
-    found = node.attributes.get(name)
-    if found is not None:
-        return list(found.as_ints())
-    array = constant(node.inputs[position]) if len(node.inputs) > position else None
-    return None if array is None else [int(item) for item in array.reshape(-1).tolist()]
-
-
 def is_along_front(node: ir.Node) -> bool:
     """Whether a Slice cuts along axis 0 only, without leaving out any."""
     return all(
-        integers(node, name, position) == only or (name not in node.attributes and (*node.inputs, None, None)[position] is None)
+        ints_of(node, name, position) == only or (name not in node.attributes and (*node.inputs, None, None)[position] is None)
         for name, position, only in (("axes", 3, [0]), ("steps", 4, [1]))
     )
 
@@ -62,7 +38,7 @@ def dtype(value: ir.Value | None) -> ir.DataType | None:
     if node.op_type in ("Shape", "Size"):
         return ir.DataType.INT64
     if node.op_type == "Cast":
-        return ir.DataType(attribute(node, "to", 0))
+        return ir.DataType(int_of(node, "to", 0))
     if node.op_type == "CastLike":
         return dtype(node.inputs[1])
     return dtype(node.inputs[0]) if node.op_type in _SAME_DTYPE else None
@@ -110,14 +86,14 @@ class Numbers:
         if op in ("Add", "Sub", "Mul"):
             left, right = (self.element(item, ZERO if self.is_single(item) else position) for item in node.inputs)
             return left + right if op == "Add" else left - right if op == "Sub" else left * right
-        if op == "Gather" and attribute(node, "axis", 0) == 0 and self.rank(source) == 1:
+        if op == "Gather" and int_of(node, "axis", 0) == 0 and self.rank(source) == 1:
             return self.element(source, self.element(node.inputs[1], position))
         if op == "Slice" and self.rank(source) == 1:
             first = self._first(node)
             beyond = None if first is None else (first + position - self.scalar(node.inputs[2])).constant
             return None if first is None or (beyond is not None and beyond >= 0) else self.element(source, first + position)
         if op == "Shape" and at is not None:
-            start = attribute(node, "start", 0)
+            start = int_of(node, "start", 0)
             return self.length(source, at + start) if start >= 0 and (at >= 0 or _is_whole_shape(value)) else None
         if op == "Size" or (op == "ReduceProd" and _is_whole_shape(source)):
             shaped = source if op == "Size" else _shaped(source)
@@ -161,7 +137,7 @@ class Numbers:
         if op in ("Add", "Sub", "Mul", "Mod"):
             several = [item for item in node.inputs if not self.is_single(item)]
             return self.length(several[0], 0) if len(several) == 1 else None
-        if op == "Shape" and "end" not in node.attributes and attribute(node, "start", 0) == 0:
+        if op == "Shape" and "end" not in node.attributes and int_of(node, "start", 0) == 0:
             whole = self.rank(source)
             return None if whole is None else Number.of(whole)
         if op == "Reshape":
@@ -262,7 +238,7 @@ class Numbers:
 
 def _is_whole_shape(value: ir.Value | None) -> bool:
     node = None if value is None else value.producer()
-    return node is not None and node.op_type == "Shape" and attribute(node, "start", 0) == 0 and "end" not in node.attributes
+    return node is not None and node.op_type == "Shape" and int_of(node, "start", 0) == 0 and "end" not in node.attributes
 
 
 def _shaped(value: ir.Value | None) -> ir.Value | None:

@@ -24,7 +24,7 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Part:
+class Crossing:
     """Vectors [batch, n, dim] that cross the boundary, and the values of the dense model they stand for.
 
     Each item of `outs`: the value, how many of the n it takes, and its dims behind the first one. `plain`: None where the pooling
@@ -44,25 +44,25 @@ class Lowering:
     emit: Emit
     fused: Mapping[ir.Value, FusedTable]
     unknown: UnknownIds
-    parts: list[Part] = field(default_factory=list)
+    crossings: list[Crossing] = field(default_factory=list)
     alone: list[ir.Value] = field(default_factory=list)  # values that cross unpacked
     marks: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)  # (bad BOOL, ids INT64), both [batch, width]
     lookups: list[Lookup] = field(default_factory=list)
-    packed: dict[ir.Value, tuple[Part, ...]] = field(default_factory=dict)  # a boundary tensor, and the parts it is made of
+    packed: dict[ir.Value, tuple[Crossing, ...]] = field(default_factory=dict)  # a boundary tensor, and the parts it is made of
     dense_nodes: set[ir.Node] = field(default_factory=set)  # nodes that read lookups from the dense side of the boundary
 
     def mark(self, bad: ir.Value, ids: ir.Value) -> None:
         """Remember which ids of a row are unknown: bad BOOL and ids, both [batch, width]."""
         self.marks.append((bad, self.emit.cast(ids, ir.DataType.INT64) if ids.dtype != ir.DataType.INT64 else ids))
 
-    def describe(self, table: ir.Value, pooling: Pooling, columns: Sequence[Column] | None, sources: str, width: int) -> None:
+    def describe(self, table: ir.Value, pooling: Pooling, columns: Sequence[Column] | None, inputs: tuple[str, ...], width: int) -> None:
         """Remember a lookup for the plan, one entry for each run of columns that is read alike.
 
         Called in the order of the positions in `unknown_ids`.
         """
         rows = (table_shape(table) or (0, 0))[0]
         if columns is None:
-            self._add(Lookup("", table_name(table), pooling, sources, None, 0, False, None, width))
+            self._add(Lookup("", table_name(table), pooling, inputs, None, 0, False, None, width))
             return
         start = 0
         for stop in range(1, len(columns) + 1):
@@ -71,7 +71,7 @@ class Lowering:
             first, last = columns[start], columns[stop - 1]
             span = None if first.column is None or last.column is None else (first.column, last.column + 1)
             limit = rows - first.shift
-            self._add(Lookup("", table_name(table), pooling, first.source.name or "", span, first.shift, True, limit, stop - start))
+            self._add(Lookup("", table_name(table), pooling, (first.source.name or "",), span, first.shift, True, limit, stop - start))
             start = stop
 
     def _add(self, lookup: Lookup) -> None:

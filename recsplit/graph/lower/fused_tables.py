@@ -74,7 +74,7 @@ def fuse(emit: Emit, tables: Sequence[ir.Value], unknown: UnknownIds) -> dict[ir
         for table in members:
             bases[table] = rows
             rows += (table_shape(table) or (0, 0))[0]
-        name = emit.fresh(f"tables_{dtype.name.lower()}_{dim}")
+        name = emit.names.fresh(f"tables_{dtype.name.lower()}_{dim}")
         length = (rows + 1) * dim * dtype.itemsize
         tensor = ir.ExternalTensor(TABLES_FILE, offset, int(length), dtype, shape=ir.Shape([rows + 1, dim]), name=name)
         offset += whole_pages(int(length))

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
-from recsplit.graph.lower.collected import Lowering, Part
+from recsplit.graph.lower.collected import Crossing, Lowering
 
 
 def pack(lowering: Lowering) -> list[ir.Value]:
     """Few tensors cross: vectors of one dtype and dim as one [batch, n, dim]; the dense side takes them apart again."""
     emit = lowering.emit
     own = emit.made - lowering.dense_nodes  # nodes on the embedding side, which keep reading what they read
-    groups: dict[tuple[ir.DataType, int], list[Part]] = {}
-    for part in lowering.parts:
+    groups: dict[tuple[ir.DataType, int], list[Crossing]] = {}
+    for part in lowering.crossings:
         dtype = part.outs[0][0].dtype or part.value.dtype or ir.DataType.FLOAT
         groups.setdefault((dtype, part.dim), []).append(part)
     boundary: list[ir.Value] = []
@@ -21,7 +21,7 @@ def pack(lowering: Lowering) -> list[ir.Value]:
         uses = {out: [(use.node, use.idx) for use in out.uses() if use.node not in own] for part in parts for out, _, _ in part.outs}
         packed = emit.concat([part.value for part in parts], axis=1)
         name = f"embeddings_{dim}" if dtype == ir.DataType.FLOAT else f"embeddings_{dtype.name.lower()}_{dim}"
-        packed.name, packed.dtype = emit.fresh(name), dtype
+        packed.name, packed.dtype = emit.names.fresh(name), dtype
         outs = [item for part in parts for item in part.outs]
         taken = emit.split(packed, [count for _, count, _ in outs], axis=1)
         for (out, count, dims), piece in zip(outs, taken, strict=True):
@@ -34,7 +34,7 @@ def pack(lowering: Lowering) -> list[ir.Value]:
     for number, value in enumerate(lowering.alone):
         if value.is_graph_output():
             value = _split_output(emit, value)
-        value.name = emit.fresh(f"vectors_{number}")
+        value.name = emit.names.fresh(f"vectors_{number}")
         boundary.append(value)
     return boundary
 
@@ -53,8 +53,7 @@ def _redirect(lowering: Lowering, out: ir.Value, restored: ir.Value, uses: Seque
     restored_dtype = restored.dtype or out.dtype
     if out.is_graph_output():
         graph = lowering.emit.graph
-        name = out.name
-        out.name, restored.name = f"{name}/lookup", name
+        lowering.emit.names.hand_over(out, restored, "lookup")
         restored.shape = out.shape
         for index, value in enumerate(tuple(graph.outputs)):
             if value is out:
@@ -68,9 +67,9 @@ def _redirect(lowering: Lowering, out: ir.Value, restored: ir.Value, uses: Seque
 def _split_output(emit: Emit, value: ir.Value) -> ir.Value:
     """A boundary value that is also a model output: give the output its own value, so that both can have a name."""
     copy = emit.op("Identity", value)
-    name, copy.type, copy.shape = value.name, value.type, value.shape
+    copy.type, copy.shape = value.type, value.shape
     for index, output in enumerate(tuple(emit.graph.outputs)):
         if output is value:
             emit.graph.outputs[index] = copy
-    value.name, copy.name = f"{name}/lookup", name
+    emit.names.hand_over(value, copy, "lookup")
     return value

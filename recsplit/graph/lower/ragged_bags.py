@@ -17,8 +17,8 @@ from recsplit.graph.emit import Emit
 from recsplit.graph.find.candidates import tables_of
 from recsplit.graph.find.columns import Column
 from recsplit.graph.find.ragged import RaggedGroup, as_rows, elementwise
-from recsplit.graph.flow import Array, table_shape
-from recsplit.graph.lower.collected import Lowering, Part, first_unknown
+from recsplit.graph.flow import Array, int_of, table_shape
+from recsplit.graph.lower.collected import Crossing, Lowering, first_unknown
 from recsplit.graph.lower.fused_tables import fallback
 from recsplit.graph.lower.pooling import pool, vector_dtype
 from recsplit.plan.plan import Pooling
@@ -111,7 +111,7 @@ def _read(
     lowering.mark(emit.op("Or", first_bad, slots.wrong), emit.op("Where", slots.wrong, emit.const(WRONG_LENGTHS), client_id))
     for feature in features:
         columns = None if shift is None else [Column(found.values, feature.index, shift)]  # a bag's column is its feature
-        lowering.describe(feature.table, feature.mode, columns, found.bags.values, 1)
+        lowering.describe(feature.table, feature.mode, columns, (found.bags.values,), 1)
     fallbacks = [fallback(lowering.fused[feature.table], feature.table, lowering.unknown) for feature in features]
     bases = [lowering.fused[feature.table].bases[feature.table] for feature in features]
     zeros = [lowering.fused[feature.table].zero_row for feature in features]
@@ -133,12 +133,12 @@ def _read(
         pooled = _pool(lowering, members, picked[0], picked[1], picked[2], form)  # type: ignore[arg-type]
         dim = lowering.fused[members[0].table].dim
         if whole:
-            lowering.parts.append(Part(pooled, dim, ((node.outputs[0], len(members), (len(members) * dim,)),)))
+            lowering.crossings.append(Crossing(pooled, dim, ((node.outputs[0], len(members), (len(members) * dim,)),)))
             return
         pieces = [emit.op("Gather", pooled, emit.const(index), axis=1) for index in range(len(members))]
         for piece in pieces:
             piece.dtype = vector_dtype(members[0].table)
-        lowering.parts.append(Part(pooled, dim, tuple((piece, 1, (dim,)) for piece in pieces)))
+        lowering.crossings.append(Crossing(pooled, dim, tuple((piece, 1, (dim,)) for piece in pieces)))
         made.update({feature.index: piece for feature, piece in zip(members, pieces, strict=True)})
     joined = emit.concat([made[feature.index] for feature in features], axis=1)
     joined.type = node.outputs[0].type
@@ -146,8 +146,7 @@ def _read(
     assert producer is not None
     lowering.dense_nodes.add(producer)
     if node.outputs[0].is_graph_output():
-        name = node.outputs[0].name
-        node.outputs[0].name, joined.name = f"{name}/lookup", name
+        emit.names.hand_over(node.outputs[0], joined, "lookup")
     ir.convenience.replace_all_uses_with(node.outputs[0], joined, replace_graph_outputs=True)
 
 
@@ -188,7 +187,7 @@ def _features(node: ir.Node) -> list[_Feature]:
     if node.op_type == "JaggedBags":
         which, modes = node.attributes["feature_table"].as_ints(), node.attributes["pooling"].as_strings()
         return [_Feature(index, tables[table], _mode(mode), -1) for index, (table, mode) in enumerate(zip(which, modes, strict=True))]
-    pad = node.attributes["padding_idx"].as_int() if "padding_idx" in node.attributes else -1
+    pad = int_of(node, "padding_idx", -1)
     return [_Feature(0, tables[0], _mode(node.attributes["mode"].as_string()), pad)]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
-from recsplit.graph.flow import axis_of, constant, ints_of
+from recsplit.graph.flow import constant, int_of, ints_of
 
 #: Shorter runs are cheap as they are.
 _LEAST = 2
@@ -28,13 +28,13 @@ class _Piece:
 def restack(emit: Emit) -> None:
     """Replace runs of pieces in every Concat along axis 1. The caller sorts the graph and drops what nothing reads any more."""
     for node in tuple(emit.graph):
-        if node.op_type == "Concat" and axis_of(node) in (1, -1, -2):
+        if node.op_type == "Concat" and int_of(node, "axis", 0) in (1, -1, -2):
             _shorten(emit, node)
 
 
 def _shorten(emit: Emit, node: ir.Node) -> None:
     inputs = [value for value in node.inputs if value is not None]
-    pieces = [_piece(emit, value, axis_of(node)) for value in inputs]
+    pieces = [_piece(emit, value, int_of(node, "axis", 0)) for value in inputs]
     found: list[ir.Value] = []
     start = 0
     while start < len(inputs):
@@ -49,8 +49,7 @@ def _shorten(emit: Emit, node: ir.Node) -> None:
     joined = emit.op("Identity", found[0]) if len(found) == 1 else emit.op("Concat", *found, axis=1)
     old = node.outputs[0]
     joined.type, joined.shape = old.type, old.shape
-    name = old.name
-    old.name, joined.name = f"{name}/pieces", name
+    emit.names.hand_over(old, joined, "pieces")
     ir.convenience.replace_all_uses_with(old, joined, replace_graph_outputs=True)
 
 
@@ -71,7 +70,7 @@ def _squeezed(emit: Emit, value: ir.Value | None) -> tuple[ir.Node, int] | None:
         return None
     source = squeeze.inputs[0]
     split = None if source is None else source.producer()
-    if source is None or split is None or split not in emit.made or split.op_type != "Split" or axis_of(split) != 1:
+    if source is None or split is None or split not in emit.made or split.op_type != "Split" or int_of(split, "axis", 0) != 1:
         return None
     return split, source.index() or 0
 

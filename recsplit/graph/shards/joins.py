@@ -10,7 +10,8 @@ import onnx_ir.passes.common as passes
 from recsplit.errors import InputError
 from recsplit.graph.emit import Emit
 from recsplit.graph.find import linear
-from recsplit.graph.flow import axis_of, constant
+from recsplit.graph.flow import constant, int_of
+from recsplit.plan.plan import Partial
 
 #: One truth for all of a tensor's dimension 1, or one for each of its indices: whether a maximum is taken, or else a sum.
 Maxima = bool | tuple[bool, ...]
@@ -51,7 +52,7 @@ def follow(graph: ir.Graph, gathers: Sequence[ir.Node], boundary: Sequence[ir.Va
             continue
         if node.op_type == linear.MAXIMUM or any(value in after for value in own):
             after.update(node.outputs)
-        if node in packs and node.op_type == "Concat" and axis_of(node) == 1:
+        if node in packs and node.op_type == "Concat" and int_of(node, "axis", 0) == 1:
             after.difference_update(node.outputs)  # told part by part
             mixed = True
         else:
@@ -77,7 +78,9 @@ def follow(graph: ir.Graph, gathers: Sequence[ir.Node], boundary: Sequence[ir.Va
 
 def joined_parts(boundary: Sequence[ir.Value]) -> list[ir.Value]:
     """The values that stand side by side in the boundary's tensors."""
-    nodes = [node for value in boundary if (node := value.producer()) is not None and node.op_type == "Concat" and axis_of(node) == 1]
+    nodes = [
+        node for value in boundary if (node := value.producer()) is not None and node.op_type == "Concat" and int_of(node, "axis", 0) == 1
+    ]
     return [value for node in nodes for value in node.inputs if value is not None]
 
 
@@ -88,7 +91,7 @@ def _sections(gather: ir.Node) -> ir.Node | None:
         return None
     node = uses[0].node
     sizes = constant(node.inputs[1]) if node.op_type == "Split" and len(node.inputs) > 1 else None
-    return node if sizes is not None and axis_of(node) == 1 else None
+    return node if sizes is not None and int_of(node, "axis", 0) == 1 else None
 
 
 def _before(nodes: Sequence[ir.Node], derived: set[ir.Value], sections: set[ir.Node]) -> set[ir.Value]:
@@ -110,7 +113,7 @@ def _of_gather(gather: ir.Node, section: ir.Node | None, before: set[ir.Value]) 
 
 def _of_boundary(value: ir.Value, maxima: set[ir.Value], counts: Mapping[ir.Value, int]) -> Maxima:
     node = value.producer()
-    if node is not None and node.op_type == "Concat" and axis_of(node) == 1:
+    if node is not None and node.op_type == "Concat" and int_of(node, "axis", 0) == 1:
         return _short(tuple(item in maxima for item in node.inputs if item is not None for _ in range(counts[item])))
     return value in maxima
 
@@ -119,16 +122,16 @@ def _short(found: tuple[bool, ...]) -> Maxima:
     return found[0] if len(set(found)) == 1 else found
 
 
-def join(dense: ir.Model, partials: Sequence[Mapping[str, str]], kinds: Mapping[str, Maxima]) -> None:
+def join(dense: ir.Model, partials: Sequence[Sequence[Partial]], kinds: Mapping[str, Maxima]) -> None:
     """Let the dense model take partial tensors in the place of whole ones.
 
-    `partials`: of each shard, the names of its tensors by the boundary tensor's; `kinds`: what came out of a maximum.
+    `partials`: what each shard gives; `kinds`: what came out of a maximum.
     """
     emit = Emit(dense, "recsplit/join")
     for value in [value for value in dense.graph.inputs if value.name in kinds]:
         name = value.name or ""
-        given = [names[name] for names in partials if name in names]
-        made = [ir.val(partial, type=value.type, shape=value.shape) for partial in given]
+        outputs = [partial.output for shard in partials for partial in shard if partial.boundary == name]
+        made = [ir.val(output, type=value.type, shape=value.shape) for output in outputs]
         position = list(dense.graph.inputs).index(value)
         dense.graph.inputs.remove(value)
         for place, partial in enumerate(made, position):

@@ -19,14 +19,14 @@ from recsplit.errors import RecsplitError
 from recsplit.graph import measure
 from recsplit.graph.cut import Cut
 from recsplit.graph.emit import Emit
-from recsplit.graph.flow import part
+from recsplit.graph.extract import part
 from recsplit.graph.lower.fused_tables import FusedTable
 from recsplit.graph.shards import beside
 from recsplit.graph.shards.beside import Side, free
 from recsplit.graph.shards.joins import Maxima, follow, join, joined_parts
 from recsplit.graph.shards.places import Layout, lay_out, to_places
 from recsplit.plan.files import PLACES_FILE, TABLES_FILE
-from recsplit.plan.plan import UNKNOWN_IDS, Reading, Segment
+from recsplit.plan.plan import UNKNOWN_IDS, Partial, Reading, Segment
 
 #: Name of the file of maps beside the embedding model.
 
@@ -54,9 +54,13 @@ class ShardTable:
 
 @dataclass(frozen=True)
 class ShardPart:
-    """A shard's model and what its initializers of `tables`' names are to hold. `places`: the places tensors that read its rows."""
+    """A shard's model and what its initializers of `tables`' names are to hold.
+
+    `partials`: what it gives of each boundary tensor. `places`: the places tensors that read its rows.
+    """
 
     model: ir.Model
+    partials: tuple[Partial, ...]
     tables: tuple[ShardTable, ...]
     places: Mapping[str, ShardTable]
 
@@ -113,8 +117,8 @@ def shard(made: Cut, shards: Sequence[Sequence[Segment]], *, by_heat: bool) -> S
     sides, known = beside.sides(followed, measured, taken)
     embedding, maps = _embedding(made.embedding, reads, sides)
     parts = [_shard(made.embedding, number, reads, (sides, known), boundary, taken) for number in range(len(shards))]
-    join(made.dense, [part for part, _ in parts], {value.name or "": kind for value, kind in followed.boundary.items()})
-    return Sharded(embedding, tuple(made for _, made in parts), made.dense, maps, _readings(made, gathers, reads))
+    join(made.dense, [part.partials for part in parts], {value.name or "": kind for value, kind in followed.boundary.items()})
+    return Sharded(embedding, tuple(parts), made.dense, maps, _readings(made, gathers, reads))
 
 
 def _values(model: ir.Model) -> dict[str, ir.Value]:
@@ -136,7 +140,7 @@ def _embedding(model: ir.Model, reads: Sequence[_Read], sides: Sequence[Side]) -
     for read in reads:
         layout = read.layout
         if layout.mapped and id(layout) not in maps:
-            name = emit.fresh(f"{layout.fused.value.name}_places")
+            name = emit.names.fresh(f"{layout.fused.value.name}_places")
             shape = ir.Shape([layout.map_size()])
             tensor = ir.ExternalTensor(PLACES_FILE, 0, layout.map_size() * 4, ir.DataType.INT32, shape=shape, name=name)
             maps[id(layout)] = ir.val(name, dtype=ir.DataType.INT32, shape=[layout.map_size()], const_value=tensor)
@@ -171,8 +175,8 @@ def _shard(
     given: tuple[Sequence[Side], Mapping[str, list[int]]],
     boundary: Sequence[ir.Value],
     taken: set[str],
-) -> tuple[dict[str, str], ShardPart]:
-    """One shard, and the names of its partial tensors by the boundary tensor's."""
+) -> ShardPart:
+    """One shard."""
     sides, known = given
     model = _copy(model, "shard")
     emit = Emit(model, "recsplit/shard")
@@ -199,13 +203,12 @@ def _shard(
     for node in model.graph:  # in order: whatever is made of own rows
         if any(value in touched for value in node.inputs):
             touched.update(node.outputs)
-    names: dict[str, str] = {}
-    outputs = []
-    for wanted in boundary:
-        value = values[wanted.name or ""]
+    partials, outputs = [], []
+    for tensor in boundary:
+        value = values[tensor.name or ""]
         if value in touched:
-            names[wanted.name or ""] = free(f"{wanted.name}_{number}", taken)
-            value.name = names[wanted.name or ""]
+            value.name = free(f"{tensor.name}_{number}", taken)
+            partials.append(Partial(tensor.name or "", value.name))
             outputs.append(value)
     for side in sides:
         value = values[side.value]
@@ -215,7 +218,7 @@ def _shard(
     made = part(model, [*inputs, *(value for value in model.graph.inputs if value not in inputs)], outputs, "shard")
     left = {value.name for value in made.graph.inputs}
     held = tuple(table for name, table in tables.items() if name in made.graph.initializers)
-    return names, ShardPart(made, held, {name: table for name, table in own.items() if name in left})
+    return ShardPart(made, tuple(partials), held, {name: table for name, table in own.items() if name in left})
 
 
 def _tables(number: int, reads: Sequence[_Read]) -> dict[str, ShardTable]:

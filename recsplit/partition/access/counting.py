@@ -104,16 +104,15 @@ class Counter:
                 f"table {lookup.table!r} is read by computed ids (lookup {lookup.name!r}): the plan can't tell its rows",
                 hint=f"give row numbers of the table in the trace, as an array {ROWS}{lookup.table}",
             )
-        array = _whole(_taken(inputs, lookup.input), lookup.input)
-        bags = self._bags.get(lookup.input)
+        (name,) = lookup.inputs
+        array = _whole(_taken(inputs, name), name)
+        bags = self._bags.get(name)
         if bags is not None:
             return _ragged(lookup, bags, array, _whole(_taken(inputs, bags.lengths), bags.lengths))
         if lookup.columns is not None and array.ndim > 1:
             first, last = lookup.columns
             if array.shape[1] < last:
-                raise InputError(
-                    f"input {lookup.input!r} has {array.shape[1]} columns in the trace, and table {lookup.table!r} reads up to {last}"
-                )
+                raise InputError(f"input {name!r} has {array.shape[1]} columns in the trace, and table {lookup.table!r} reads up to {last}")
             array = array[:, first:last]
         return array.reshape(-1)
 
@@ -126,7 +125,7 @@ def drawable(plan: Plan, rows: int) -> bool:
     readers = _readers(plan)
     tables = {table.name: table.rows for table in plan.tables}
     plain = not plan.bags and all(lookup.direct and lookup.limit is not None for lookup in plan.lookups)
-    spans = sorted((first.input, first.columns or (0, first.width)) for first, *_ in readers)
+    spans = sorted((first.inputs, first.columns or (0, first.width)) for first, *_ in readers)
     apart = all(one[0] != other[0] or one[1][1] <= other[1][0] for one, other in itertools.pairwise(spans))
     made = sum(rows * first.width for first, *_ in readers)
     return plain and apart and made > sum(tables[lookup.table] for lookup in plan.lookups)
@@ -134,9 +133,9 @@ def drawable(plan: Plan, rows: int) -> bool:
 
 def _readers(plan: Plan) -> list[list[Lookup]]:
     """The lookups, those together that read the same ids."""
-    found: dict[tuple[str, tuple[int, int] | None], list[Lookup]] = {}
+    found: dict[tuple[tuple[str, ...], tuple[int, int] | None], list[Lookup]] = {}
     for lookup in plan.lookups:
-        found.setdefault((lookup.input, lookup.columns), []).append(lookup)
+        found.setdefault((lookup.inputs, lookup.columns), []).append(lookup)
     return list(found.values())
 
 
@@ -158,8 +157,7 @@ def needed(plan: Plan, present: set[str]) -> list[str]:
                 f"table {lookup.table!r} is read by computed ids (lookup {lookup.name!r}): the plan can't tell its rows",
                 hint=f"give row numbers of the table in the trace, as an array {ROWS}{lookup.table}",
             )
-        names = (lookup.input, bags[lookup.input].lengths) if lookup.input in bags else (lookup.input,)
-        for name in names:
+        for name in (*lookup.inputs, *(bags[name].lengths for name in lookup.inputs if name in bags)):
             if name not in present:
                 raise InputError(f"the trace has no input {name!r}, which table {lookup.table!r} is read by", hint=_holds(present))
             found[name] = None

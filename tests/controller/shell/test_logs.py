@@ -31,7 +31,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_line_has_its_fields(stream: io.StringIO) -> None:
-    logging.getLogger(f"{NAME}.loop").info("scaled", extra={"fields": {"target": "shop_dense", "count": 3, "age_s": math.nan}})
+    logging.getLogger(f"{NAME}.shell.loop").info("scaled", extra={"fields": {"target": "shop_dense", "count": 3, "age_s": math.nan}})
     (line,) = lines(stream.getvalue())
     assert line.pop("time").endswith("Z")
     assert line == {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recsplit.errors import InputError
+from recsplit.graph.cut import cut
 from recsplit.graph.find.candidates import find
 from tests.graph.small import Array, agrees, loaded, proto, small, table
 
@@ -75,7 +76,7 @@ TRACED: dict[str, tuple[str, str, dict[str, Array], Traced]] = {
 @pytest.mark.parametrize(("signature", "nodes", "constants", "traced"), TRACED.values(), ids=TRACED)
 def test_columns_are_told_and_read_from_the_inputs(signature: str, nodes: str, constants: dict[str, Array], traced: Traced) -> None:
     parts = agrees(text(signature, nodes), {"t": table(80, 8), "w": W, "one": at(1), **constants}, {"ids": 50, "more": 50})
-    assert [(lookup.input, lookup.columns, lookup.shift) for lookup in parts.cut.lookups] == traced
+    assert [(*lookup.inputs, lookup.columns, lookup.shift) for lookup in parts.cut.lookups] == traced
     assert all(lookup.direct and lookup.limit == 80 - lookup.shift for lookup in parts.cut.lookups)
 
 
@@ -233,3 +234,18 @@ def test_candidates_are_found_without_cutting() -> None:
     found = find(loaded(proto(model, {"t": T, "u": table(60, 8), "u8": table(8, 60)})))
     assert [(item.table, item.rows, item.dim, item.is_lookup) for item in found] == [("t", 50, 8, True), ("u", 60, 8, False)]
     assert reason in found[1].reason
+
+
+def test_an_input_that_only_tells_its_size_is_no_source_of_ids() -> None:
+    """Ids shifted by the number of the dense numbers: they come from `ids` alone."""
+    nodes = "n=Size(x) m=Mod(n,two) i=Add(ids,m) j=Mod(i,rows)"
+    model = f"(int64[N,3] ids, float[N,2] x) => (float[N,3,8] y) {{ {nodes} y = Gather(t, j) }}"
+    parts = small(model, {"t": table(50, 8), "two": number(2), "rows": number(50)})
+    assert [lookup.inputs for lookup in parts.cut.lookups] == [("ids",)]
+
+
+def test_an_input_whose_name_holds_a_comma_is_one_input() -> None:
+    source = proto("(int64[N] ids) => (float[N,8] y) { i = Mod(ids, rows) y = Gather(t, i) }", {"t": table(50, 8), "rows": number(50)})
+    source.graph.input[0].name = source.graph.node[0].input[0] = "a, b"
+    (lookup,) = cut(loaded(source)).lookups
+    assert lookup.inputs == ("a, b",)

@@ -72,7 +72,7 @@ def test_only_the_row_with_the_unknown_id_is_marked_and_its_neighbours_are_the_s
                 marks = got.pop(UNKNOWN_IDS)
                 assert (marks[others] == (-1, 0)).all()
                 lookup, offset = place(parts, marks[BAD_ROW, 0])
-                assert (lookup.input, lookup.table, marks[BAD_ROW, 1]) == (name, "t" if name == "ids" else "u", number)
+                assert (*lookup.inputs, lookup.table, marks[BAD_ROW, 1]) == (name, "t" if name == "ids" else "u", number)
                 assert lookup.columns is None or lookup.columns[0] + offset == column
                 for output, data in got.items():
                     assert np.isnan(data[BAD_ROW]).all()
@@ -83,7 +83,7 @@ def test_the_first_unknown_id_of_a_row_is_told_in_plan_order() -> None:
     parts = small(MODELS["fixed, pooled and single"], ARRAYS)
     feeds = {"ids": np.array([[1, -7, 99], [1, 2, 3]]), "b": np.array([5, 60])}
     marks = parts(feeds)[UNKNOWN_IDS]
-    assert [lookup.input for lookup in parts.cut.lookups] == ["b", "ids"]
+    assert [lookup.inputs for lookup in parts.cut.lookups] == [("b",), ("ids",)]
     assert marks.tolist() == [[2, -7], [0, 60]]
 
 

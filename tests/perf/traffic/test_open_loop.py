@@ -176,7 +176,7 @@ def test_a_live_run_tells_where_it_comes_from(server: Server, plan: Plan, pool: 
 def test_the_hot_rows_of_a_law_reach_the_queries(plan: Plan) -> None:
     rng = np.random.default_rng(5)
     hot = samples.rows(plan, 2000, rng, draw=samples.by_law(ids.Zipf(1.5), rng))
-    _, low, limit = samples.id_columns(plan, "user")[0]
+    _, low, limit = samples.id_columns(plan.lookups, "user")[0]
     assert (hot["user"] == low + ids.at_rank(np.array([0]), limit - low)[0]).mean() == pytest.approx(
         ids.share(ids.Zipf(1.5), limit - low, 1), abs=0.05
     )

@@ -1,4 +1,4 @@
-"""From candidates to readings: where each lookup's ids come from, how it is pooled, what the dense model gets of it."""
+"""Lookups by rows: where the ids of each come from, how it is pooled, what the dense model gets of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from recsplit.graph import measure
 from recsplit.graph.find import linear
 from recsplit.graph.find.candidates import Candidate, ids_of, reduce_axes, tables_of
 from recsplit.graph.find.columns import Column, proved
-from recsplit.graph.flow import SHAPE_ONLY, Flow
+from recsplit.graph.flow import SHAPE_ONLY, Flow, int_of
 from recsplit.plan.plan import Pooling
 
 #: What may stand between a lookup and its pooling and move to the embedding side with it.
@@ -21,7 +21,7 @@ _REDUCE = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}
 
 
 @dataclass(frozen=True)
-class Reading:
+class RowLookup:
     """One lookup of a table by ids that form rows.
 
     `out` is the value that the dense model gets: the lookup's own output, or a later one where the pooling
@@ -44,12 +44,12 @@ class Reading:
     out_shape: tuple[measure.Dim, ...]
 
 
-def read(model: ir.Model, candidates: Sequence[Candidate], *, adding_up: bool = False) -> tuple[list[Reading], dict[ir.Node, str]]:
-    """The readings among the lookups, and the reason for each lookup that isn't one after all.
+def read_rows(model: ir.Model, candidates: Sequence[Candidate], *, adding_up: bool = False) -> tuple[list[RowLookup], dict[ir.Node, str]]:
+    """The lookups by rows among the candidates, and the reason for each that isn't one after all.
 
     With `adding_up` only such pooling moves along of which shards can make partial results; the rest stays in the dense model.
 
-    Bags with offsets and jagged bags aren't readings but ragged groups: see rows.py.
+    Bags with offsets and jagged bags are ragged groups: see ragged.py.
     """
     flow = Flow(model.graph)
     nodes = [candidate.node for candidate in candidates if candidate.is_lookup and not is_ragged(candidate.node)]
@@ -62,7 +62,7 @@ def read(model: ir.Model, candidates: Sequence[Candidate], *, adding_up: bool = 
         walks = [list(linear.prefix(walk)) for walk in walks]
     probed = [value for node, walk in zip(nodes, walks, strict=True) if node.op_type == "Gather" for value in walk]
     shapes = dict(zip(probed, measure.shapes(model, probed), strict=True))
-    readings: list[Reading] = []
+    row_lookups: list[RowLookup] = []
     refused: dict[ir.Node, str] = {}
     for node, item, picked, ids_shape, walk in zip(nodes, lie, columns, ids_shapes, walks, strict=True):
         table, width = tables_of(node)[0], item.width
@@ -79,10 +79,12 @@ def read(model: ir.Model, candidates: Sequence[Candidate], *, adding_up: bool = 
                 continue
             dim = int(table.shape[1]) if table.shape is not None else 0  # type: ignore[arg-type]
             mode = node.attributes["mode"].as_string()
-            pad = node.attributes["padding_idx"].as_int() if "padding_idx" in node.attributes else -1
+            pad = int_of(node, "padding_idx", -1)
             weights = node.inputs[3] if len(node.inputs) > 3 else None
             shape: tuple[measure.Dim, ...] = ("batch" if ids_shape[0] == "batch" else -1, dim)
-            readings.append(Reading(node, table, ids_of(node), weights, _pooling(mode), pad, width, picked, bags, node.outputs[0], shape))
+            row_lookups.append(
+                RowLookup(node, table, ids_of(node), weights, _pooling(mode), pad, width, picked, bags, node.outputs[0], shape)
+            )
             continue
         out, pooling = _choose(walk, [shapes[value] for value in walk], ids_shape)
         shape = shapes[out]
@@ -90,8 +92,8 @@ def read(model: ir.Model, candidates: Sequence[Candidate], *, adding_up: bool = 
             refused[node] = "its vectors have no leading batch dimension, so requests could not be batched; it stays in the dense model"
             continue
         bags = _bags(width, ids_shape) or 1
-        readings.append(Reading(node, table, ids_of(node), None, pooling, -1, width, picked, bags, out, shape))
-    return readings, refused
+        row_lookups.append(RowLookup(node, table, ids_of(node), None, pooling, -1, width, picked, bags, out, shape))
+    return row_lookups, refused
 
 
 def is_ragged(node: ir.Node) -> bool:
@@ -182,5 +184,4 @@ def _axes(node: ir.Node, rank: int) -> list[int]:
 
 
 def _no_keepdims(node: ir.Node) -> bool:
-    attribute = node.attributes.get("keepdims")
-    return attribute is not None and attribute.as_int() == 0
+    return int_of(node, "keepdims", 1) == 0

@@ -1,0 +1,85 @@
+"""The cases that a build is proved on: inputs made from the plan, answered by the source, without what it can't answer."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from recsplit.building.id_limits import Known
+from recsplit.building.load_and_cut import CutSource
+from recsplit.errors import InputError, RecsplitError
+from recsplit.plan.plan import Plan
+from recsplit.proof import samples
+from recsplit.proof.cases import Case, by_source, make_cases
+from recsplit.proof.parts import Array, Run, joined
+
+
+def reference_cases(
+    plan: Plan,
+    source: CutSource,
+    example: Mapping[str, Array] | None,
+    known: Known,
+    folder: Path,
+    progress: Callable[[str], None],
+) -> tuple[list[Case], tuple[str, ...]]:
+    """Reference inputs, edge cases included, answered by the source, and notes on what the source could not answer.
+
+    `folder`: the models, as a repository.
+    Rows with an unknown id are left out: the source may raise on them.
+    """
+    named = []
+    for name, inputs in samples.cases(plan, np.random.default_rng(0), references=example):
+        fine = known(inputs)
+        if name == samples.EXAMPLE and not fine.all():
+            raise InputError(
+                f"row {int(np.argmin(fine))} of the source's own example has an id outside its table, counted from 0 on",
+                hint="ids below 0, which torch's indexing and ONNX count from the end, are refused: add the table's rows to them",
+            )
+        if fine.any():
+            named.append((name, {key: data[fine] for key, data in inputs.items()}))
+    if not named:
+        raise RecsplitError(
+            "no inputs were found whose ids are all inside their tables, so nothing could be proved",
+            hint="build from the factory or the .pt2, which bring an example along",
+        )
+    run = by_source(plan, source.loaded.run, source.dtypes)
+    named, notes = _without_one_row(named, run, partial(joined, folder, plan))
+    return make_cases(named, run, progress, infinite_rows=_may_be_infinite(plan)), notes
+
+
+def _without_one_row(
+    named: list[tuple[str, dict[str, Array]]], source: Run, parts: Callable[[], Run]
+) -> tuple[list[tuple[str, dict[str, Array]]], tuple[str, ...]]:
+    """Leave a batch of one row out where the source fails on it, as modules do whose squeeze() takes the batch away.
+
+    The parts are proved on one row all the same: each row of the larger batches is asked for on its own. Raises InputError
+    where they fail on it too.
+    """
+    kept, notes = [], []
+    for name, inputs in named:
+        if name == samples.ONE_ROW and len(named) > 1:
+            try:
+                source(inputs)
+            except RecsplitError as error:
+                _refuse_if_parts_fail(inputs, parts, error)
+                notes.append(f"Note: on a batch of one row {error}. The parts answer it, as they answer that row of a larger batch.")
+                continue
+        kept.append((name, inputs))
+    return kept, tuple(notes)
+
+
+def _refuse_if_parts_fail(one_row: Mapping[str, Array], parts: Callable[[], Run], error: RecsplitError) -> None:
+    try:
+        parts()(one_row)
+    except Exception as failure:  # onnxruntime raises its own kinds, undocumented
+        raise InputError(
+            "the model fails on a batch of one row, which is what most requests are",
+            hint="name the axis of every squeeze() in the model: squeeze(-1); or build from the factory",
+            detail=f"{error}\n{error.detail}",
+        ) from failure
+
+
+def _may_be_infinite(plan: Plan) -> bool:
+    """Whether the source may answer -inf for an empty bag: only legacy ONNX exports of a max do."""
+    return plan.source.kind == "onnx" and bool(plan.bags) and any(lookup.pooling == "max" for lookup in plan.lookups)

@@ -1,0 +1,78 @@
+"""What the user sets of a build, checked when it is made."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsplit.configs.render import check_templates
+from recsplit.errors import InputError
+from recsplit.graph.lower.fused_tables import policy
+from recsplit.graph.lower.ragged_bags import BagForm
+from recsplit.load import Example, ModelSource, origin_of
+from recsplit.plan.plan import Kind, Runtime
+
+# More is a mistake in typing: a request of so many rows passes gRPC's 2 GB, and no machine runs so many instances or threads.
+_MOST_ROWS = 2**20
+_MOST_PROCESSES = 4096
+_HOUR_S = 3600
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What the user sets. Raises InputError for what can't be, in the words of the command line.
+
+    `source`: as recsplit.load.load takes it, an object with its `example`. `threads` None: this machine's cores divided by the
+    instances. `partition` and `access`: files that recsplit partition and recsplit access wrote; `weights`: .safetensors.
+    """
+
+    source: ModelSource
+    out: Path
+    name: str
+    example: Example | None = None
+    weights: Path | None = None
+    max_batch_size: int = 2048
+    unknown_ids: str = "error"
+    int32_ids: bool = False
+    bag_form: BagForm | None = None
+    embedding_instances: int = 1
+    dense_instances: int = 1
+    threads: int | None = None
+    dense_kind: Kind = "cpu"
+    dense_runtime: Runtime = "onnxruntime"
+    queue_delay_us: int = 0
+    queue_timeout_ms: int = 0
+    templates: Path | None = None
+    tolerance: float = 1e-5
+    build_id: str | None = None
+    partition: Path | None = None
+    access: Path | None = None
+
+    def __post_init__(self) -> None:
+        numbers = {
+            "--max-batch-size": (self.max_batch_size, 1, _MOST_ROWS),
+            "--embedding-instances": (self.embedding_instances, 1, _MOST_PROCESSES),
+            "--dense-instances": (self.dense_instances, 1, _MOST_PROCESSES),
+            "--threads": (1 if self.threads is None else self.threads, 1, _MOST_PROCESSES),
+            "--queue-delay-us": (self.queue_delay_us, 0, _HOUR_S * 10**6),
+            "--queue-timeout-ms": (self.queue_timeout_ms, 0, _HOUR_S * 1000),
+        }
+        for option, (number, least, most) in numbers.items():
+            if not least <= number <= most:
+                raise InputError(f"{option} is {number}", hint=f"choose a number from {least} to {most}")
+        if not 0 <= self.tolerance < 1:  # NaN is neither
+            raise InputError(f"--tolerance is {self.tolerance:g}", hint="choose a number from 0 to below 1; 1e-5 is usual for FP32")
+        if self.dense_runtime != "onnxruntime" and self.dense_kind != "gpu":
+            raise InputError(
+                f"the dense runtime {self.dense_runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu"
+            )
+        if self.access is not None and self.partition is None:
+            raise InputError("--access is of use with --partition only", hint="recsplit partition DIR --access FILE writes a partition")
+        if self.partition is not None and self.bag_form == "cumulative":
+            raise InputError("the cumulative form of bags can't be cut into shards", hint="--bags padded, or leave --bags out")
+        policy(self.unknown_ids)
+        if self.templates is not None:
+            check_templates(self.templates)
+
+    @property
+    def origin(self) -> str:
+        """What the source is called in texts."""
+        return origin_of(self.source)

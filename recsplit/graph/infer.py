@@ -1,0 +1,34 @@
+"""Shape inference by onnx, best effort: what a file doesn't tell, as far as it follows from the rest."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+#: Key of a graph's `meta`: the values whose shape couldn't be inferred.
+SHAPELESS = "recsplit.shapeless"
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Fill in ranks and dims in place; large tensors are neither read nor handed to the inference.
+
+    The values that stay without a shape are remembered (SHAPELESS), so that a pass which adds more of them is noticed.
+    """
+    with _quiet():
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    model.graph.meta[SHAPELESS] = frozenset(value for node in model.graph for value in node.outputs if value.shape is None)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep warnings back: they are of bodies that loading has changed, or of a file that can't be inferred as a whole. Neither is a
+    concern of the user's; what isn't known makes a node stay, with that as the reason."""
+    log = logging.getLogger("onnx_ir")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,102 @@
+"""Models in memory: an nn.Module with its example inputs, an exported program, an ONNX proto, or a factory."""
+
+import pathlib
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+
+from recsplit.errors import InputError
+from recsplit.load import Example, Loaded, onnx_file, origin_of
+from recsplit.load.arrays import Array
+from recsplit.plan.plan import Source
+
+_KINDS = "a torch.nn.Module with example_inputs, a torch.export.ExportedProgram, an onnx.ModelProto, or a factory"
+
+
+def load(source: object, *, weights: pathlib.Path | None, example: Example | None) -> Loaded:
+    """Load an object. Raises InputError where it is none of these, or where an nn.Module comes without example inputs.
+
+    The module of the caller stays as it is: it is exported in eval mode, and its own mode is put back. It must lie on the CPU.
+    """
+    torch: Any = sys.modules.get("torch")  # where torch was never imported, nothing of torch's can be given
+    if torch is not None and isinstance(source, torch.nn.Module):
+        if example is None:
+            raise InputError(f"{type(source).__name__} comes without example inputs", hint="recsplit.build(module, (ids, dense), ...)")
+        return _module(source, example, weights)
+    if example is not None:
+        raise InputError("example inputs go with a torch.nn.Module", hint="a program has its own, and a factory returns them")
+    if torch is not None and isinstance(source, torch.export.ExportedProgram):
+        from recsplit.load import pt2
+
+        _refuse_weights(weights)
+        exported = pt2.exported(source, "the program")
+        return Loaded(exported.model, Source("pt2", origin_of(source), None), exported.example, exported.run)
+    if isinstance(source, onnx.ModelProto):
+        _refuse_weights(weights)
+        return _proto(source)
+    if callable(source):
+        from recsplit.load import factory
+
+        exported = factory.exported(source, origin_of(source), weights)
+        return Loaded(exported.model, Source("factory", origin_of(source), _text(weights)), exported.example, exported.run)
+    raise InputError(f"a {type(source).__name__} is not a model", hint=f"a model is a path, package.module:factory, {_KINDS}")
+
+
+def _module(module: Any, example: Example, weights: pathlib.Path | None) -> Loaded:
+    from recsplit.load import factory
+
+    if not isinstance(example, Mapping | tuple | list):
+        example = (example,)  # a single tensor
+    elsewhere = next((tensor.device for tensor in module.state_dict().values() if tensor.device.type not in ("cpu", "meta")), None)
+    if elsewhere is not None:
+        raise InputError(f"{type(module).__name__} lies on {elsewhere}", hint="build from a copy on the CPU: copy.deepcopy(module).cpu()")
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        exported = factory.exported(lambda: (module, example), type(module).__name__, weights)
+    except BaseException:
+        _put_back(modes)
+        raise
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        module.eval()
+        try:
+            return exported.run(inputs)
+        finally:
+            _put_back(modes)
+
+    _put_back(modes)
+    return Loaded(exported.model, Source("module", type(module).__qualname__, _text(weights)), exported.example, run)
+
+
+def _put_back(modes: list[tuple[Any, bool]]) -> None:
+    for part, training in modes:
+        part.training = training
+
+
+def _proto(model: onnx.ModelProto) -> Loaded:
+    """By way of a file, in a folder that lives as long as the original can be run."""
+    folder = tempfile.TemporaryDirectory(prefix="recsplit-")
+    path = pathlib.Path(folder.name) / "model.onnx"
+    try:
+        onnx.save(model, str(path))
+    except ValueError as error:  # of protobuf, over 2 GB
+        raise InputError(f"the ONNX proto can't be written: {error}", hint="save it with external data, and give the path") from error
+    loaded, session = onnx_file.load(path)
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        assert folder.name  # keeps the file of the session
+        return session(inputs)
+
+    return Loaded(loaded, Source("onnx", "ModelProto", None), None, run)
+
+
+def _refuse_weights(weights: pathlib.Path | None) -> None:
+    if weights is not None:
+        raise InputError("the model holds its weights itself", hint="weights go with a module or a factory")
+
+
+def _text(path: pathlib.Path | None) -> str | None:
+    return None if path is None else str(path)

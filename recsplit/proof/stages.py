@@ -1,0 +1,125 @@
+"""The stages of the proof that the parts answer as the source does: case by case, repeated and from several threads.
+
+    source -> whole      exporting and lowering: equal up to a tolerance, since sums are reordered
+    whole  -> parts      the cut: the same operators, equal bit for bit
+    parts  -> served     the server: equal up to the tolerance
+
+A sharded build has no whole: it would need the tables a second time. There the source's answers are compared with the parts.
+
+One parity run misses a race 99 times in 100 (facts of ORT's ScatterND), so every comparison is repeated.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsplit.errors import InputError, RecsplitError
+from recsplit.plan.files import WHOLE_FILE
+from recsplit.plan.plan import Plan
+from recsplit.proof.cases import Case, single_rows
+from recsplit.proof.compare import differ, median_magnitude
+from recsplit.proof.parts import Run, joined, session
+
+SINGLE_ROWS = "batch - single rows"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest differences found for one output at one stage, and the cases that made them.
+
+    `relative` is the largest, over all rows, of a row's absolute difference divided by its magnitude, the largest absolute
+    value in it, or by the median row's, where that is more: a row whose score happens to lie near zero would make
+    rounding look large, and one row of huge numbers must not hide what is wrong in the others.
+    """
+
+    stage: str
+    output: str
+    absolute: float
+    relative: float
+    case: str
+    runs: int
+    limit: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the stage holds for this output."""
+        return self.relative <= self.limit
+
+
+def check(stage: str, cases: Sequence[Case], run: Run, *, limit: float, repeats: int = 1, threads: int = 1) -> list[Difference]:
+    """Run every case `repeats` times from each of `threads` threads and keep the worst difference of each output."""
+    worst: dict[str, tuple[float, float, str]] = {}
+    jobs = [case for case in cases for _ in range(repeats * threads)]
+    names = dict.fromkeys(name for case in cases for name in case.outputs)
+    scales = {name: median_magnitude([case.outputs[name] for case in cases if name in case.outputs]) for name in names}
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        for case, got in zip(jobs, pool.map(lambda case: run(case.inputs), jobs), strict=True):
+            for name, want in case.outputs.items():
+                absolute, relative = differ(stage, case.name, name, want, got.get(name), scales[name])
+                if name not in worst or relative > worst[name][1]:
+                    worst[name] = (absolute, relative, case.name)
+    return [Difference(stage, name, *values, runs=len(jobs), limit=limit) for name, values in worst.items()]
+
+
+def parts(folder: Path, plan: Plan, cases: Sequence[Case], *, repeats: int = 3) -> list[Difference]:
+    """The stages that need no server: source against whole, whole against parts, row by row against batches.
+
+    `folder` is a model repository, or the staging area of one.
+    """
+    if plan.shards:
+        return _sharded(folder, plan, cases, repeats)
+    # One pair of sessions at a time: each maps the tables anew, and mapped pages count as memory in use.
+    whole = session(folder / plan.embedding.name / str(plan.version) / WHOLE_FILE)
+    lowered = [Case(case.name, case.inputs, whole(case.inputs)) for case in cases]
+    differences = check("source - whole", cases, whole, limit=plan.tolerance)
+    del whole
+    run = joined(folder, plan)
+    # onnxruntime computes half precision in float on a CPU, and rounds where a graph ends: the parts round once more.
+    half = any(tensor.dtype in ("FP16", "BF16") for tensor in (*plan.boundary, *plan.outputs))
+    differences += check("whole - parts", lowered, run, limit=plan.tolerance if half else 0.0, repeats=repeats)
+    differences += check(SINGLE_ROWS, list(single_rows(lowered)), run, limit=max(plan.tolerance, 1e-5))
+    del run
+    many = joined(folder, plan, threads=max(2, os.cpu_count() or 1))
+    differences += check("whole - parts, threaded", lowered, many, limit=plan.tolerance, repeats=repeats, threads=4)
+    return differences
+
+
+def _sharded(folder: Path, plan: Plan, cases: Sequence[Case], repeats: int) -> list[Difference]:
+    """Source against parts, row by row against batches."""
+    run = joined(folder, plan)
+    answered = [Case(case.name, case.inputs, run(case.inputs)) for case in cases]
+    differences = check("source - parts", cases, run, limit=plan.tolerance, repeats=repeats)
+    differences += check(SINGLE_ROWS, list(single_rows(answered)), run, limit=max(plan.tolerance, 1e-5))
+    del run
+    many = joined(folder, plan, threads=max(2, os.cpu_count() or 1))
+    differences += check("source - parts, threaded", cases, many, limit=plan.tolerance, repeats=repeats, threads=4)
+    return differences
+
+
+def served(plan: Plan, cases: Sequence[Case], runs: Mapping[str, Run], *, repeats: int = 3) -> list[Difference]:
+    """The running server against the source's recorded outputs, over each protocol in `runs`, repeated, from four threads."""
+    differences: list[Difference] = []
+    for protocol, run in runs.items():
+        differences += check(f"source - served, {protocol}", cases, run, limit=plan.tolerance, repeats=repeats, threads=4)
+    return differences
+
+
+def demand(differences: Iterable[Difference]) -> None:
+    """Raise RecsplitError if any difference is over its limit; InputError where the source itself mixes rows."""
+    bad = [item for item in differences if not item.ok]
+    if bad:
+        lines = [
+            f"{item.stage}: output {item.output!r} differs by {item.relative:.2e} (limit {item.limit:.0e}) in case {item.case!r}"
+            for item in bad
+        ]
+        if all(item.stage == SINGLE_ROWS for item in bad):
+            raise InputError(
+                "a row's answer depends on the other rows of its batch, and Triton puts rows of different clients into one",
+                hint="take out of the model what mixes rows: statistics, softmax or a mean along dimension 0",
+                detail="\n".join(lines),
+            )
+        raise RecsplitError(
+            "the parts do not answer as the source does", hint="nothing was published; see --tolerance", detail="\n".join(lines)
+        )
