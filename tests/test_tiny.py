@@ -38,9 +38,9 @@ def test_the_tiny_model_is_built_and_proved(models: Path, run_recsplit: Run) -> 
 def test_it_is_proved_again_by_its_records(models: Path, run_recsplit: Run) -> None:
     done = run_recsplit("verify", models, "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found and all(item["ok"] for item in found)
-    assert {item["stage"] for item in found} >= {"source - whole", "whole - parts", "whole - parts, threaded"}
+    differences = json.loads(done.stdout)
+    assert differences and all(item["ok"] for item in differences)
+    assert {item["stage"] for item in differences} >= {"source - whole", "whole - parts", "whole - parts, threaded"}
 
 
 def test_a_damaged_table_is_found(models: Path, run_recsplit: Run) -> None:

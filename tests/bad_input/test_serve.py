@@ -110,13 +110,13 @@ def test_what_can_not_be_served_is_named(kind: Kind, folder: Path, refused: Refu
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
-    """A port on which somebody else listens."""
+def busy_port() -> Iterator[int]:
+    """A port on which another socket listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc", "metrics"])
-def test_a_port_that_is_taken_is_named(protocol: str, taken: int, refused: Refused) -> None:
-    command = f"serve models --{protocol}-port {taken}"
-    refused(Kind("taken", command, f"port {taken}: Address already in use", "choose another port, or none: recsplit picks a free one"))
+def test_a_port_that_is_taken_is_named(protocol: str, busy_port: int, refused: Refused) -> None:
+    command = f"serve models --{protocol}-port {busy_port}"
+    refused(Kind("taken", command, f"port {busy_port}: Address already in use", "choose another port, or none: recsplit picks a free one"))

@@ -25,5 +25,5 @@ def built(folder: Path, text: str, arrays: Mapping[str, Array], **settings: Any)
 
 def build_of(source: Path | str, out: Path, **settings: Any) -> Built:
     """A repository built of a source, with small batches unless asked otherwise."""
-    given = {"name": "m", "max_batch_size": 64, "build_id": "b", "threads": 1, **settings}
-    return build(BuildSettings(source=str(source), out=out, **given), lambda text, done, total: None)
+    all_settings = {"name": "m", "max_batch_size": 64, "build_id": "b", "threads": 1, **settings}
+    return build(BuildSettings(source=str(source), out=out, **all_settings), lambda text, done, total: None)

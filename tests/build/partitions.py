@@ -13,9 +13,11 @@ from recsplit.plan.plan import Segment
 
 def partition(shards: Sequence[Sequence[Segment]], *, profile: Path | None = None) -> layout.Partition:
     """Shards of these segments, on servers of their own but for the first; by the heat of the access profile, where there is one."""
-    made = [layout.ShardLayout(tuple(own), "own" if number else "front", 1 + number, 1.0, 64) for number, own in enumerate(shards)]
+    layouts = [
+        layout.ShardLayout(tuple(segments), "own" if number else "front", 1 + number, 1.0, 64) for number, segments in enumerate(shards)
+    ]
     digest = None if profile is None else frequencies.digest(profile)
-    return layout.Partition("m", digest, 100.0, "by hand", 1.0, "bytes", tuple(made))
+    return layout.Partition("m", digest, 100.0, "by hand", 1.0, "bytes", tuple(layouts))
 
 
 def partition_file(path: Path, shards: Sequence[Sequence[Segment]], *, profile: Path | None = None) -> Path:

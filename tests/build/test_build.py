@@ -123,13 +123,13 @@ def test_it_is_built_and_proved_again(text: str, settings: dict[str, Any], tmp_p
         "three": np.arange(3)[None],
         "two": np.array([2]),
     }
-    made = built(tmp_path, text, {**ARRAYS, **more}, **settings)
-    assert all(item.ok for item in published.verify(made.repository, source=str(tmp_path / "source.onnx")))
-    marked = UNKNOWN_IDS in {tensor.name for tensor in made.plan.outputs}
+    build = built(tmp_path, text, {**ARRAYS, **more}, **settings)
+    assert all(item.ok for item in published.verify(build.repository, source=str(tmp_path / "source.onnx")))
+    marked = UNKNOWN_IDS in {tensor.name for tensor in build.plan.outputs}
     assert marked == (settings.get("unknown_ids", "error") == "error")
-    dtypes = {tensor.name: tensor.dtype for tensor in made.plan.inputs}
+    dtypes = {tensor.name: tensor.dtype for tensor in build.plan.inputs}
     assert dtypes.get("ids") == ("INT32" if "int32_ids" in settings else "INT64")
-    assert {tensor.name for tensor in made.plan.embedding.inputs} | {tensor.name for tensor in made.plan.dense.inputs} >= set(dtypes) - {
+    assert {tensor.name for tensor in build.plan.embedding.inputs} | {tensor.name for tensor in build.plan.dense.inputs} >= set(dtypes) - {
         "x"
     }
 
@@ -152,6 +152,6 @@ def test_sizes_of_many_pieces_stay_in_the_dense_model(tmp_path: Path) -> None:
     """onnxruntime reads a Split's sizes before it opens weights.bin: with 129 pieces or more it could not load the part."""
     pieces = ",".join(f"p{n}" for n in range(200))
     text = f"(int64[N] ids, float[N,200] x) => (float[N,1] y) {{ v=Gather(t,ids) m=MatMul(v,w) {pieces}=Split<axis=1>(x,sizes) "
-    made = built(tmp_path, text + "a=Add(p0,p199) y=Add(m,a) }", {**ARRAYS, "sizes": np.ones(200, np.int64)})
-    assert all(item.ok for item in made.differences)
-    assert not (made.repository / "m_dense" / "1" / "weights.bin").exists()
+    build = built(tmp_path, text + "a=Add(p0,p199) y=Add(m,a) }", {**ARRAYS, "sizes": np.ones(200, np.int64)})
+    assert all(item.ok for item in build.differences)
+    assert not (build.repository / "m_dense" / "1" / "weights.bin").exists()

@@ -48,8 +48,8 @@ def by_heat(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The ranker in three shards, cut by heat."""
     folder = tmp_path_factory.mktemp("by_heat")
     profile = profile_file(folder / "access.npz", ROWS)
-    wanted = partition_file(folder / "partition.json", SHARDS, profile=profile)
-    return built(folder, RANKER, ARRAYS, partition=wanted, access=profile)
+    partition_path = partition_file(folder / "partition.json", SHARDS, profile=profile)
+    return built(folder, RANKER, ARRAYS, partition=partition_path, access=profile)
 
 
 def queries(rows: int, seed: int = 0) -> dict[str, Array]:
@@ -70,7 +70,7 @@ def test_the_plan_tells_each_shards_rows_places_and_size(by_heat: Built) -> None
     plan = by_heat.plan
     assert [shard.model.name for shard in plan.shards] == ["m_embedding_0", "m_embedding_1", "m_embedding_2"]
     assert [model.name for model in plan.submodels] == ["m_embedding", *(shard.model.name for shard in plan.shards), "m_dense"]
-    assert [shard.segments for shard in plan.shards] == [tuple(own) for own in SHARDS]
+    assert [shard.segments for shard in plan.shards] == [tuple(segments) for segments in SHARDS]
     assert [(shard.place, shard.replicas) for shard in plan.shards] == [("front", 1), ("own", 2), ("own", 3)]
     assert [shard.size_bytes for shard in plan.shards] == [40 * 32 + 500 * 4, 160 * 32, 600 * 32]
     wide, narrow = (next(item.places for item in plan.shards[0].ranges if item.dim == dim) for dim in (8, 1))
@@ -120,8 +120,8 @@ def test_a_changed_row_in_a_shard_fails_the_proof(by_heat: Built, tmp_path: Path
     data = np.frombuffer(path.read_bytes(), np.float32).copy()
     data[:4800] += 1
     path.write_bytes(data.tobytes())
-    found = published.verify(again.repository, repeats=1)
-    assert not all(item.ok for item in found)
+    differences = published.verify(again.repository, repeats=1)
+    assert not all(item.ok for item in differences)
 
 
 def test_triton_answers_as_the_source_does_and_refuses_unknown_ids(by_heat: Built) -> None:
@@ -155,9 +155,9 @@ def test_the_csr_form_of_a_shard_pools_as_the_shard_does(by_heat: Built) -> None
                 rows, ends = [], [0]
                 for line in places[reading.places]:
                     for bag in np.split(line, np.cumsum(reading.widths)[:-1]):
-                        own = bag[(bag >= held.first) & (bag < held.last)] - held.first
-                        rows.append(own)
-                        ends.append(ends[-1] + len(own))
+                        bag_rows = bag[(bag >= held.first) & (bag < held.last)] - held.first
+                        rows.append(bag_rows)
+                        ends.append(ends[-1] + len(bag_rows))
                 feeds |= {f"rows_{number}": np.concatenate(rows).astype(np.int32), f"offsets_{number}": np.array(ends, np.int32)}
         pooled = session(folder / "bags.onnx")(feeds)
         for number, reading in owned.items():
@@ -169,14 +169,14 @@ def test_the_csr_form_of_a_shard_pools_as_the_shard_does(by_heat: Built) -> None
 
 def test_no_csr_form_where_a_maximum_takes_in_the_zeros_of_unknown_ids(tmp_path: Path) -> None:
     """They are no shard's rows, so that in CSR they would be missing from the maximum; the batched form has them."""
-    made = built(tmp_path, RANKER, ARRAYS, partition=partition_file(tmp_path / "p.json", SHARDS), unknown_ids="zero")
-    assert made.plan.readings == () and not list(made.repository.rglob("bags.onnx"))
+    build = built(tmp_path, RANKER, ARRAYS, partition=partition_file(tmp_path / "p.json", SHARDS), unknown_ids="zero")
+    assert build.plan.readings == () and not list(build.repository.rglob("bags.onnx"))
     asked = queries(4)
     asked["viewed"][2] = 777  # a maximum of nothing but zeros
     want = expected({**asked, "viewed": asked["viewed"] % 500})
     items = ITEMS[asked["bought"][2]].mean(axis=0)
     want[2] = (USERS[asked["user"][2]] * items).sum() + BIAS[asked["bought"][2]].sum()
-    np.testing.assert_allclose(joined(made.repository, made.plan)(asked)["score"].astype(np.float64), want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(joined(build.repository, build.plan)(asked)["score"].astype(np.float64), want, rtol=1e-4, atol=1e-5)
 
 
 def test_a_build_with_fewer_shards_takes_the_others_away(tmp_path: Path) -> None:
@@ -220,9 +220,9 @@ def test_models_of_the_zoo_are_proved_in_shards(source: str, tmp_path: Path) -> 
         for piece, (first, last) in enumerate(itertools.pairwise(cuts)):
             shards[(piece + number) % 3].append(Segment(name, first, last))
     profile = profile_file(tmp_path / "access.npz", rows)
-    wanted = partition_file(tmp_path / "p.json", [own for own in shards if own], profile=profile)
-    made = build_of(source, tmp_path / "models", partition=wanted, access=profile)
-    assert all(item.ok for item in made.differences)
+    partition_path = partition_file(tmp_path / "p.json", [segments for segments in shards if segments], profile=profile)
+    build = build_of(source, tmp_path / "models", partition=partition_path, access=profile)
+    assert all(item.ok for item in build.differences)
 
 
 WRONG: dict[str, tuple[Callable[[], Sequence[Sequence[Segment]]], str]] = {
@@ -246,9 +246,9 @@ def test_a_partition_that_does_not_cover_every_row_once_is_refused(kind: str) ->
 
 
 def test_a_refused_partition_leaves_nothing_behind(tmp_path: Path) -> None:
-    wanted = partition_file(tmp_path / "p.json", WRONG["tables left out"][0]())
+    partition_path = partition_file(tmp_path / "p.json", WRONG["tables left out"][0]())
     with pytest.raises(InputError, match="leaves out the tables"):
-        built(tmp_path, RANKER, ARRAYS, partition=wanted)
+        built(tmp_path, RANKER, ARRAYS, partition=partition_path)
     assert not list((tmp_path / "models").glob("*"))
 
 
@@ -275,13 +275,13 @@ def test_a_partition_and_an_access_profile_that_do_not_belong_together_are_refus
 
 def test_the_command_builds_in_shards_and_says_what_lies_where(run_recsplit: Run, tmp_path: Path) -> None:
     source = onnx_file(tmp_path, RANKER, ARRAYS)
-    wanted = partition_file(tmp_path / "p.json", SHARDS)
-    done = run_recsplit("build", source, "-o", tmp_path / "models", "--name", "m", "--partition", wanted)
+    partition_path = partition_file(tmp_path / "p.json", SHARDS)
+    done = run_recsplit("build", source, "-o", tmp_path / "models", "--name", "m", "--partition", partition_path)
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if "m_embedding_2" in line)
     assert "items 200..499, users 0..299" in line and "own" in line
-    told = run_recsplit("build", source, "-o", tmp_path / "models", "--name", "m", "--partition", wanted, "--json")
-    shards = json.loads(told.stdout)["plan"]["shards"]
+    json_run = run_recsplit("build", source, "-o", tmp_path / "models", "--name", "m", "--partition", partition_path, "--json")
+    shards = json.loads(json_run.stdout)["plan"]["shards"]
     assert [shard["replicas"] for shard in shards] == [1, 2, 3]
     broken = tmp_path / "broken.json"
     broken.write_text("{")
@@ -304,8 +304,8 @@ def golden(repository: Path) -> dict[str, str]:
 def new_texts(folder: Path) -> dict[str, str]:
     """What a build of the ranker writes now, without this run's paths."""
     source = onnx_file(folder, RANKER, ARRAYS)
-    made = build_of(source, folder / "models", name="ranker", partition=partition_file(folder / "p.json", SHARDS), build_id="golden")
-    return {name: text.replace(made.plan.source.spec, "ranker.onnx") for name, text in golden(made.repository).items()}
+    build = build_of(source, folder / "models", name="ranker", partition=partition_file(folder / "p.json", SHARDS), build_id="golden")
+    return {name: text.replace(build.plan.source.spec, "ranker.onnx") for name, text in golden(build.repository).items()}
 
 
 def test_the_files_of_a_sharded_build_are_as_they_were(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_the_files_of_a_sharded_build_are_as_they_were(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as made:
-        for name, text in new_texts(Path(made)).items():
+    with tempfile.TemporaryDirectory() as temporary_folder:
+        for name, text in new_texts(Path(temporary_folder)).items():
             (GOLDEN / name).parent.mkdir(parents=True, exist_ok=True)
             (GOLDEN / name).write_text(text)

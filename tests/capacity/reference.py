@@ -111,10 +111,10 @@ def _dispatch(pool: Pool, queue: list[tuple[int, Fraction]], servers: list[Serve
         batch = [queue[0][0]]
         limit = pool.max_batch_rows or 0
         for request, _ in queue[1:]:
-            if sum(requests[taken][1] for taken in batch) + requests[request][1] > limit:
+            if sum(requests[batched_request][1] for batched_request in batch) + requests[request][1] > limit:
                 break
             batch.append(request)
-        rows = sum(requests[taken][1] for taken in batch)
+        rows = sum(requests[batched_request][1] for batched_request in batch)
         if pool.queue_delay_ms and len(batch) == len(queue) and rows < limit and now < queue[0][1] + Fraction(pool.queue_delay_ms):
             return
         del queue[: len(batch)]

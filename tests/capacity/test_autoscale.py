@@ -51,19 +51,19 @@ def _follow(rule: Rule, rates: list[tuple[float, float]], *, start_s: float = 20
 
 @pytest.mark.parametrize("rule", [Rule("qps", target=8), Rule("latency", target=260)])
 def test_servers_come_with_the_load_and_the_queue_goes(rule: Rule) -> None:
-    found = _follow(rule, [(10, 120), (60, 480)])
-    assert found.replicas["whole"][5] <= 2
-    assert found.replicas["whole"][-1] >= 6
-    latency = found.simulated.latency_ms
+    history = _follow(rule, [(10, 120), (60, 480)])
+    assert history.replicas["whole"][5] <= 2
+    assert history.replicas["whole"][-1] >= 6
+    latency = history.simulated.latency_ms
     assert latency[:1000].max() < 150  # two servers are enough for ten a second
-    assert latency.max() > 1000  # nobody is there for the step
-    assert latency[-600:].max() < 600  # later there is
+    assert latency.max() > 1000  # the servers for the step haven't started
+    assert latency[-600:].max() < 600  # later they have
 
 
 def test_servers_go_only_after_the_settling_time() -> None:
-    found = _follow(Rule("qps", target=8), [(60, 300), (10, 600)], servers=8)
-    replicas = found.replicas["whole"]
-    times = found.time_s
+    history = _follow(Rule("qps", target=8), [(60, 300), (10, 600)], servers=8)
+    replicas = history.replicas["whole"]
+    times = history.time_s
     assert (replicas[times < 600] == 8).all()
     assert replicas[-1] == 2
     assert (np.diff(replicas) <= 0).all()
@@ -78,7 +78,7 @@ def test_a_longer_start_loses_more_queries() -> None:
 def test_nothing_is_seen_before_it_ends() -> None:
     """Queries that come after a sync change nothing of what was done until then."""
     rates = [(10.0, 120.0), (60.0, 120.0)]
-    short, long = (_follow(LATENCY, found).replicas["whole"] for found in (rates, [*rates, (200.0, 60.0)]))
+    short, long = (_follow(LATENCY, rate_steps).replicas["whole"] for rate_steps in (rates, [*rates, (200.0, 60.0)]))
     assert (short == long[: len(short)]).all()
 
 

@@ -14,23 +14,23 @@ from recsplit.capacity.workload import Bound
 from recsplit.errors import InputError
 
 
-def found(a_ms: float, b_ms: float, sizes: Sizes, bound_ms: float, batches: tuple[int, ...]) -> BatchSizes:
+def batch_sizes_of(a_ms: float, b_ms: float, sizes: Sizes, bound_ms: float, batches: tuple[int, ...]) -> BatchSizes:
     return batch_sizes(affine(a_ms, b_ms), 40, sizes, Poisson(1.0), Bound(bound_ms, 95), batches=batches, requests=100_000)
 
 
 # The three checks of DeepRecSys's published curves; the gains are those of an independent simulation.
 def test_a_server_with_a_large_fixed_cost_wants_large_batches() -> None:
-    d1 = found(2.42, 0.0435, Lognormal(5.1, 0.2), 25, (64, 128, 256, 512))
+    d1 = batch_sizes_of(2.42, 0.0435, Lognormal(5.1, 0.2), 25, (64, 128, 256, 512))
     assert (d1.best.batch >= 256, d1.static_batch) == (True, 25)
     assert d1.gain == pytest.approx(2.61, rel=0.05)
 
 
 def test_a_server_with_a_smaller_fixed_cost_gains_less() -> None:
-    assert found(1.40, 0.0750, Lognormal(5.1, 0.2), 35, (128, 256, 512)).gain == pytest.approx(1.62, rel=0.05)
+    assert batch_sizes_of(1.40, 0.0750, Lognormal(5.1, 0.2), 35, (128, 256, 512)).gain == pytest.approx(1.62, rel=0.05)
 
 
 def test_a_server_that_pays_by_the_item_gains_a_tenth() -> None:
-    d3 = found(2.07, 0.217, Kairos(), 25, (32, 64, 256))
+    d3 = batch_sizes_of(2.07, 0.217, Kairos(), 25, (32, 64, 256))
     assert d3.best.batch == 64
     assert d3.gain == pytest.approx(1.10, rel=0.05)
     assert d3.tried[-1].found.verdict == "bound unreachable"  # 256 items take 57 ms

@@ -96,8 +96,8 @@ def test_a_table_too_large_to_hash_is_refused() -> None:
 @pytest.mark.parametrize("rows", [1, 50, 10_000, 3_000_000])
 def test_counts_are_those_of_drawn_ids(law: ids.Skew, rows: int) -> None:
     counts = np.zeros(rows, np.int64)
-    for found, times in ids.counts(law, rows, MANY, np.random.default_rng(3)):
-        np.add.at(counts, found, times)
+    for row_numbers, times in ids.counts(law, rows, MANY, np.random.default_rng(3)):
+        np.add.at(counts, row_numbers, times)
     drawn = np.bincount(ids.draw(law, rows, MANY, np.random.default_rng(4)), minlength=rows)
     assert counts.sum() == MANY
     by_rank = ids.at_rank(np.arange(rows), rows)

@@ -15,19 +15,19 @@ from tests.capacity.profiles import small
 def test_the_fit_of_elasticrecs_figure_9_is_the_published_line() -> None:
     """ElasticRec figure 9, dim 32: queries per second against gathers."""
     x = (1, 5, 10, 15, 20)
-    found = fit(x, [[1000 / qps] for qps in (86.7, 56.5, 39.2, 30.2, 24.7)])
-    assert found.a_ms == pytest.approx(10.0, rel=0.01)
-    assert found.b_ms == pytest.approx(1.524, rel=0.01)
-    assert found.r2 > 0.999
-    assert 1000 / found.ms(100) == pytest.approx(6.2, rel=0.02)  # as plotted
+    line = fit(x, [[1000 / qps] for qps in (86.7, 56.5, 39.2, 30.2, 24.7)])
+    assert line.a_ms == pytest.approx(10.0, rel=0.01)
+    assert line.b_ms == pytest.approx(1.524, rel=0.01)
+    assert line.r2 > 0.999
+    assert 1000 / line.ms(100) == pytest.approx(6.2, rel=0.02)  # as plotted
 
 
 @given(a=st.floats(0.01, 100), b=st.floats(1e-6, 10), x=st.sets(st.integers(1, 4096), min_size=2, max_size=12))
 def test_points_on_a_line_give_the_line(a: float, b: float, x: set[int]) -> None:
     points = sorted(x)
-    found = fit(points, [[a + b * value] * 3 for value in points])
+    line = fit(points, [[a + b * value] * 3 for value in points])
     for value in points:
-        assert found.ms(value) == pytest.approx(a + b * value, rel=1e-6)
+        assert line.ms(value) == pytest.approx(a + b * value, rel=1e-6)
 
 
 def test_one_slow_sample_does_not_move_the_fit() -> None:
@@ -39,8 +39,8 @@ def test_one_slow_sample_does_not_move_the_fit() -> None:
 def test_small_batches_are_not_drowned_by_large_ones() -> None:
     """2 % off at 2048 rows is more ms than all of a batch of one."""
     x = tuple(2**n for n in range(12))
-    found = fit(x, [[(1 + 0.05 * value) * (1.02 if value == 2048 else 1)] for value in x])
-    assert found.ms(1) == pytest.approx(1.05, rel=0.02)
+    line = fit(x, [[(1 + 0.05 * value) * (1.02 if value == 2048 else 1)] for value in x])
+    assert line.ms(1) == pytest.approx(1.05, rel=0.02)
 
 
 def test_one_size_says_nothing_of_the_slope() -> None:

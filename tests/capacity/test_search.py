@@ -32,39 +32,39 @@ def answer(service_rate: float) -> float:
 @settings(deadline=None, max_examples=30)
 @given(st.floats(130, 5000), st.floats(0.5, 4000))
 def test_the_rate_of_an_exact_queue_is_found_from_any_beginning(service_rate: float, first: float) -> None:
-    found = search(queue(service_rate), P95, first=first)
-    assert found.verdict == "found"
-    assert found.rate == pytest.approx(answer(service_rate), rel=0.05)
-    assert found.low <= found.rate <= found.high
-    assert len(found.trials) <= 60
+    throughput = search(queue(service_rate), P95, first=first)
+    assert throughput.verdict == "found"
+    assert throughput.rate == pytest.approx(answer(service_rate), rel=0.05)
+    assert throughput.low <= throughput.rate <= throughput.high
+    assert len(throughput.trials) <= 60
 
 
 def test_noise_is_averaged_out_and_the_interval_tells_of_it() -> None:
     exact = answer(500)
-    found = [search(queue(500, noise=0.15, seed=seed), P95, first=50) for seed in range(20)]
-    assert np.mean([one.low <= exact <= one.high for one in found]) >= 0.7
-    assert np.median([abs(one.rate / exact - 1) for one in found]) < 0.05
+    throughputs = [search(queue(500, noise=0.15, seed=seed), P95, first=50) for seed in range(20)]
+    assert np.mean([one.low <= exact <= one.high for one in throughputs]) >= 0.7
+    assert np.median([abs(one.rate / exact - 1) for one in throughputs]) < 0.05
     calm = search(queue(500, noise=0.01), P95, first=50)
-    assert calm.high - calm.low < np.median([one.high - one.low for one in found])
-    assert len(calm.trials) < np.mean([len(one.trials) for one in found])
+    assert calm.high - calm.low < np.median([one.high - one.low for one in throughputs])
+    assert len(calm.trials) < np.mean([len(one.trials) for one in throughputs])
 
 
 def test_a_bound_that_nobody_meets_is_told() -> None:
-    found = search(queue(100), P95, first=64, least=1)  # 30 ms without any load
-    assert (found.verdict, found.rate, found.low) == ("bound unreachable", 0, 0)
-    assert found.trials[-1].rate == 1
+    throughput = search(queue(100), P95, first=64, least=1)  # 30 ms without any load
+    assert (throughput.verdict, throughput.rate, throughput.low) == ("bound unreachable", 0, 0)
+    assert throughput.trials[-1].rate == 1
 
 
 def test_a_bound_that_is_never_exceeded_is_told() -> None:
-    found = search(lambda rate: Trial(rate, 1.0, 100), P95, first=10, most=500)
-    assert (found.verdict, found.rate) == ("bound never exceeded", 500)
+    throughput = search(lambda rate: Trial(rate, 1.0, 100), P95, first=10, most=500)
+    assert (throughput.verdict, throughput.rate) == ("bound never exceeded", 500)
 
 
 def test_a_generator_that_is_too_slow_is_no_verdict_on_the_server() -> None:
-    found = search(lambda rate: Trial(rate, 1.0, 100, kept_up=rate < 300), P95, first=10)
-    assert found.verdict == "generator too slow"
-    assert found.rate == pytest.approx(300, rel=0.06) and found.rate < 300
-    assert math.isinf(found.high)
+    throughput = search(lambda rate: Trial(rate, 1.0, 100, kept_up=rate < 300), P95, first=10)
+    assert throughput.verdict == "generator too slow"
+    assert throughput.rate == pytest.approx(300, rel=0.06) and throughput.rate < 300
+    assert math.isinf(throughput.high)
 
 
 def test_failed_queries_count_as_endless() -> None:
@@ -78,9 +78,9 @@ def test_failed_queries_count_as_endless() -> None:
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.1, 100))
 def test_a_percentile_is_the_smallest_latency_that_enough_queries_keep(values: list[float], percent: float) -> None:
-    found = percentile_ms(np.array(values), percent)
-    assert sum(value <= found for value in values) * 100 >= percent * len(values) - 1e-6
-    assert sum(value < found for value in values) * 100 < percent * len(values)
+    latency_ms = percentile_ms(np.array(values), percent)
+    assert sum(value <= latency_ms for value in values) * 100 >= percent * len(values) - 1e-6
+    assert sum(value < latency_ms for value in values) * 100 < percent * len(values)
 
 
 def test_an_interrupted_search_goes_on_with_what_was_measured() -> None:
@@ -115,8 +115,8 @@ def test_a_single_disturbed_trial_leads_nowhere() -> None:
 
 
 def test_trials_are_bounded() -> None:
-    found = search(queue(500, noise=1.0), P95, first=50, max_trials=12)
-    assert len(found.trials) <= 12
+    throughput = search(queue(500, noise=1.0), P95, first=50, max_trials=12)
+    assert len(throughput.trials) <= 12
 
 
 def test_a_fallen_percentile_is_pooled_with_its_neighbours() -> None:

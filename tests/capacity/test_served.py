@@ -39,15 +39,15 @@ def test_a_query_alone_takes_what_was_measured() -> None:
     """The samples are 0.9, 1 and 1.2 times the median, so the median query is the median of the whole."""
     profile = small()
     arrivals = np.arange(2000.0)
-    found = simulate(served.pools(profile, {}), arrivals, np.full(2000, 8), cores=served.cores(profile, 2))
-    assert np.median(found.latency_ms) == pytest.approx(profile.whole.median_ms[1], rel=0.05)
+    simulation = simulate(served.pools(profile, {}), arrivals, np.full(2000, 8), cores=served.cores(profile, 2))
+    assert np.median(simulation.latency_ms) == pytest.approx(profile.whole.median_ms[1], rel=0.05)
 
 
 def test_latencies_vary_as_much_as_was_measured() -> None:
-    """The sub-models' times vary by themselves; the rest of the whole's variance is waking up."""
+    """The sub-models' times vary by themselves; the rest of the whole's variance comes from wake-ups."""
     profile = dataclasses.replace(small(), cpu_ms=(0.2,) * len(small().whole.x))
-    found = simulate(served.pools(profile, {}), np.arange(5000.0), np.full(5000, 8), cores=served.cores(profile, 2))
-    assert found.latency_ms.std() == pytest.approx(np.std(profile.whole.samples_ms[1]), rel=0.05)
+    simulation = simulate(served.pools(profile, {}), np.arange(5000.0), np.full(5000, 8), cores=served.cores(profile, 2))
+    assert simulation.latency_ms.std() == pytest.approx(np.std(profile.whole.samples_ms[1]), rel=0.05)
 
 
 def test_cores_are_used_as_the_processes_were_seen_to() -> None:
@@ -95,12 +95,12 @@ def test_the_command_tells_latencies_and_the_largest_rate(run_recsplit: Run, fil
     profile, workload = files
     done = run_recsplit("simulate", profile, "--workload", workload, "--cores", "2", "--search", "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["queries"] == pytest.approx(30_000, rel=0.05)
-    assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
-    assert [pool["servers"] for pool in found["pools"]] == [None, None, 1, 1]
-    assert found["throughput"]["low"] <= found["throughput"]["rate"] <= found["throughput"]["high"]
-    at = run_recsplit("simulate", profile, "--workload", workload, "--cores", "2", "--rate", str(found["throughput"]["rate"]), "--json")
+    report = json.loads(done.stdout)
+    assert report["queries"] == pytest.approx(30_000, rel=0.05)
+    assert 0 < report["p50_ms"] <= report["p95_ms"] <= report["p99_ms"]
+    assert [pool["servers"] for pool in report["pools"]] == [None, None, 1, 1]
+    assert report["throughput"]["low"] <= report["throughput"]["rate"] <= report["throughput"]["high"]
+    at = run_recsplit("simulate", profile, "--workload", workload, "--cores", "2", "--rate", str(report["throughput"]["rate"]), "--json")
     assert json.loads(at.stdout)["p95_ms"] == pytest.approx(20, rel=0.25)
     more = run_recsplit("simulate", profile, "--workload", workload, "--cores", "8", "--instances", "embedding=2,dense=2", "--search")
     assert "Up to" in more.stdout

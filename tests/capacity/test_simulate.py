@@ -38,43 +38,43 @@ def erlang_c(servers: int, offered: float) -> float:
 # alike, one after the other): near saturation 2 % takes more of them.
 @pytest.mark.parametrize(("utilization", "count"), [(0.3, MILLION), (0.6, MILLION), (0.75, 4 * MILLION)])
 def test_m_m_1_waits_as_theory_says(utilization: float, count: int) -> None:
-    found = simulate([Pool("a", (exponential(1.0),))], poisson_s(1000 * utilization, count, 1), ones(count), seed=2)
-    assert found.pools["a"].waiting_ms.mean() == pytest.approx(utilization / (1 - utilization), rel=0.02)
-    assert found.pools["a"].busy_share == pytest.approx(utilization, rel=0.01)
+    simulation = simulate([Pool("a", (exponential(1.0),))], poisson_s(1000 * utilization, count, 1), ones(count), seed=2)
+    assert simulation.pools["a"].waiting_ms.mean() == pytest.approx(utilization / (1 - utilization), rel=0.02)
+    assert simulation.pools["a"].busy_share == pytest.approx(utilization, rel=0.01)
 
 
 @pytest.mark.parametrize(("servers", "utilization", "count"), [(2, 0.5, MILLION), (4, 0.7, MILLION), (8, 0.7, 4 * MILLION)])
 def test_m_m_c_waits_as_theory_says(servers: int, utilization: float, count: int) -> None:
     offered = servers * utilization
-    found = simulate([Pool("a", (exponential(1.0),) * servers)], poisson_s(1000 * offered, count, 3), ones(count), seed=4)
-    assert found.pools["a"].waiting_ms.mean() == pytest.approx(erlang_c(servers, offered) / (servers - offered), rel=0.02)
+    simulation = simulate([Pool("a", (exponential(1.0),) * servers)], poisson_s(1000 * offered, count, 3), ones(count), seed=4)
+    assert simulation.pools["a"].waiting_ms.mean() == pytest.approx(erlang_c(servers, offered) / (servers - offered), rel=0.02)
 
 
 @pytest.mark.parametrize("utilization", [0.3, 0.6, 0.8])
 def test_m_d_1_waits_as_theory_says(utilization: float) -> None:
-    found = simulate([Pool("a", (affine(1.0, 0.0),))], poisson_s(1000 * utilization, MILLION, 5), ones(MILLION))
-    assert found.pools["a"].waiting_ms.mean() == pytest.approx(utilization / (2 * (1 - utilization)), rel=0.02)
+    simulation = simulate([Pool("a", (affine(1.0, 0.0),))], poisson_s(1000 * utilization, MILLION, 5), ones(MILLION))
+    assert simulation.pools["a"].waiting_ms.mean() == pytest.approx(utilization / (2 * (1 - utilization)), rel=0.02)
 
 
 def test_m_m_1_with_shared_cores_has_the_latency_of_processor_sharing() -> None:
     """As many servers as queries and one core: M/M/1-PS, whose mean latency is that of M/M/1."""
-    found = simulate(
+    simulation = simulate(
         [Pool("a", (exponential(1.0),) * 64)], poisson_s(600, 300_000, 6), ones(300_000), cores=Cores(1), seed=7
     )  # 64 at once: 0.6 ** 64 never happens
-    assert found.latency_ms.mean() == pytest.approx(1 / (1 - 0.6), rel=0.02)
+    assert simulation.latency_ms.mean() == pytest.approx(1 / (1 - 0.6), rel=0.02)
 
 
 def test_the_queue_obeys_littles_law() -> None:
     pools = [Pool("a", (affine(0.5, 0.02),) * 2, 64), Pool("b", (exponential(1.1),) * 2, after=("a",))]
-    found = simulate(pools, poisson_s(1300, 200_000, 8), np.random.default_rng(9).integers(1, 30, 200_000), seed=10)
-    for pool in found.pools.values():
-        assert pool.mean_queue == pytest.approx(200_000 / found.seconds * pool.waiting_ms.mean() / 1e3, rel=1e-6)
+    simulation = simulate(pools, poisson_s(1300, 200_000, 8), np.random.default_rng(9).integers(1, 30, 200_000), seed=10)
+    for pool in simulation.pools.values():
+        assert pool.mean_queue == pytest.approx(200_000 / simulation.seconds * pool.waiting_ms.mean() / 1e3, rel=1e-6)
 
 
 def test_a_pool_serves_in_order_of_arrival() -> None:
     arrivals = poisson_s(3500, 5000, 11)
-    found = simulate([Pool("a", (exponential(1.0), affine(0.4, 0), exponential(2.0)), 8)], arrivals, ones(5000), seed=12)
-    starts = arrivals * 1e3 + found.pools["a"].waiting_ms
+    simulation = simulate([Pool("a", (exponential(1.0), affine(0.4, 0), exponential(2.0)), 8)], arrivals, ones(5000), seed=12)
+    starts = arrivals * 1e3 + simulation.pools["a"].waiting_ms
     assert (np.diff(starts) >= -1e-9).all()
 
 
@@ -138,9 +138,9 @@ def test_it_agrees_with_the_plain_one_while_servers_come_and_go(case: dict[str, 
 @given(cases(), st.integers(0, 3))
 def test_nothing_is_lost_and_nothing_twice(case: dict[str, Any], seed: int) -> None:
     pools = [Pool(pool.name, tuple(exponential(1.0) for _ in pool.servers), pool.max_batch_rows, 0.0, pool.after) for pool in case["pools"]]
-    found = simulate(pools, np.array(case["arrivals_ms"]) / 1e3, np.array(case["sizes"]), split_rows=case["split_rows"], seed=seed)
-    assert (found.latency_ms > 0).all()
-    for pool in found.pools.values():
+    simulation = simulate(pools, np.array(case["arrivals_ms"]) / 1e3, np.array(case["sizes"]), split_rows=case["split_rows"], seed=seed)
+    assert (simulation.latency_ms > 0).all()
+    for pool in simulation.pools.values():
         assert pool.batch_rows.sum() == sum(case["sizes"])
         assert (pool.waiting_ms >= 0).all()
         assert 0 < pool.busy_share <= 1
@@ -155,28 +155,28 @@ def test_one_seed_gives_one_answer() -> None:
 
 def test_a_query_is_done_when_its_last_part_is() -> None:
     """250 rows in parts of 100 on two servers of 1 ms a row: 100 and 100 at once, 50 behind them."""
-    found = simulate([Pool("a", (affine(0, 1.0),) * 2)], np.zeros(1), np.array([250]), split_rows=100)
-    assert found.latency_ms == pytest.approx([150])
-    assert sorted(found.pools["a"].batch_rows) == [50, 100, 100]
+    simulation = simulate([Pool("a", (affine(0, 1.0),) * 2)], np.zeros(1), np.array([250]), split_rows=100)
+    assert simulation.latency_ms == pytest.approx([150])
+    assert sorted(simulation.pools["a"].batch_rows) == [50, 100, 100]
 
 
 def test_the_dense_model_waits_for_every_embedding_model() -> None:
     pools = [Pool("hot", (affine(1, 0),)), Pool("cold", (affine(5, 0),)), Pool("dense", (affine(2, 0),), after=("hot", "cold"))]
-    found = simulate(pools, np.array([0.0, 0.0]), ones(2))
-    assert found.latency_ms == pytest.approx([7, 12])
-    assert found.pools["dense"].waiting_ms == pytest.approx([0, 0])
+    simulation = simulate(pools, np.array([0.0, 0.0]), ones(2))
+    assert simulation.latency_ms == pytest.approx([7, 12])
+    assert simulation.pools["dense"].waiting_ms == pytest.approx([0, 0])
 
 
 def test_a_free_server_takes_what_waits_up_to_the_limit() -> None:
     """The first query goes alone; the next, of 4 rows each, wait 10 ms and go two by two, for three don't fit into 10 rows."""
-    found = simulate([Pool("a", (affine(10, 0),), 10)], np.array([0, 1, 2, 3, 4]) / 1e3, np.array([4] * 5))
-    assert list(found.pools["a"].batch_rows) == [4, 8, 8]
-    assert found.latency_ms == pytest.approx([10, 19, 18, 27, 26])
+    simulation = simulate([Pool("a", (affine(10, 0),), 10)], np.array([0, 1, 2, 3, 4]) / 1e3, np.array([4] * 5))
+    assert list(simulation.pools["a"].batch_rows) == [4, 8, 8]
+    assert simulation.latency_ms == pytest.approx([10, 19, 18, 27, 26])
 
 
 def test_a_delay_holds_a_batch_back_until_it_is_full_or_over() -> None:
-    found = simulate([Pool("a", (affine(1, 0),), 2, 5.0)], np.array([0, 3, 20]) / 1e3, ones(3))
-    assert found.latency_ms == pytest.approx([4, 1, 6])
+    simulation = simulate([Pool("a", (affine(1, 0),), 2, 5.0)], np.array([0, 3, 20]) / 1e3, ones(3))
+    assert simulation.latency_ms == pytest.approx([4, 1, 6])
 
 
 def test_the_first_listed_server_is_taken_first() -> None:
@@ -187,8 +187,8 @@ def test_the_first_listed_server_is_taken_first() -> None:
 
 def test_busy_servers_share_the_cores() -> None:
     """Two jobs of 10 ms on one core: alone for 4 ms, together until the first has done its other 6 in 12, then the second its last 4."""
-    found = simulate([Pool("a", (affine(10, 0),) * 2)], np.array([0, 4]) / 1e3, ones(2), cores=Cores(1))
-    assert found.latency_ms == pytest.approx([16, 16])
+    simulation = simulate([Pool("a", (affine(10, 0),) * 2)], np.array([0, 4]) / 1e3, ones(2), cores=Cores(1))
+    assert simulation.latency_ms == pytest.approx([16, 16])
 
 
 def test_neighbours_slow_each_other_before_the_cores_are_all_taken() -> None:
@@ -207,15 +207,15 @@ def test_new_servers_serve_when_they_have_started() -> None:
     pool = [Pool("a", (affine(10, 0),))]
     arrivals = np.zeros(4)
     assert simulate(pool, arrivals, ones(4)).latency_ms == pytest.approx([10, 20, 30, 40])
-    found = simulate(pool, arrivals, ones(4), scaling=[Scaling(0.005, "a", 1, start_s=0.008, service=affine(4, 0))])
-    assert found.latency_ms == pytest.approx([10, 20, 17, 21])  # 10 ms at 0 and 10; the new one at 13 and 17
-    assert found.pools["a"].mean_servers == pytest.approx(1 + 8 / 21)
+    simulation = simulate(pool, arrivals, ones(4), scaling=[Scaling(0.005, "a", 1, start_s=0.008, service=affine(4, 0))])
+    assert simulation.latency_ms == pytest.approx([10, 20, 17, 21])  # 10 ms at 0 and 10; the new one at 13 and 17
+    assert simulation.pools["a"].mean_servers == pytest.approx(1 + 8 / 21)
 
 
 def test_a_server_that_leaves_ends_its_batch() -> None:
     pool = [Pool("a", (affine(10, 0),) * 2)]
-    found = simulate(pool, np.zeros(4), ones(4), scaling=[Scaling(0.005, "a", -1)])
-    assert found.latency_ms == pytest.approx([10, 10, 20, 30])
+    simulation = simulate(pool, np.zeros(4), ones(4), scaling=[Scaling(0.005, "a", -1)])
+    assert simulation.latency_ms == pytest.approx([10, 10, 20, 30])
 
 
 def test_servers_that_still_start_are_given_up_first() -> None:

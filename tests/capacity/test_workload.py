@@ -43,16 +43,16 @@ def test_a_workload_is_read(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_are_numbers_and_ids_are_uniform_where_nothing_is_said(tmp_path: Path) -> None:
-    found = read(tmp_path, GOOD.replace("200.0", "200").split("[ids]")[0])
-    assert isinstance(found.arrivals.rate, float)
-    assert found.ids == ids.Uniform()
+    parsed_workload = read(tmp_path, GOOD.replace("200.0", "200").split("[ids]")[0])
+    assert isinstance(parsed_workload.arrivals.rate, float)
+    assert parsed_workload.ids == ids.Uniform()
 
 
 @pytest.mark.parametrize("path", sorted(SCENARIOS.glob("*.toml")), ids=lambda path: path.stem)
 def test_scenarios_are_valid_and_named_after_their_file(path: Path) -> None:
-    found = workload.read(path)
-    assert found.name == path.stem
-    assert found.describe()["latency"]["bound_ms"] > 0
+    scenario = workload.read(path)
+    assert scenario.name == path.stem
+    assert scenario.describe()["latency"]["bound_ms"] > 0
 
 
 def test_files_that_a_workload_names_lie_beside_it(tmp_path: Path) -> None:
@@ -60,15 +60,15 @@ def test_files_that_a_workload_names_lie_beside_it(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "trace.gz", "wt") as file:
         file.write("0\n10\n20\n")
     np.savez(tmp_path / "rows.npz", rows=np.array([[5, 6], [7, 8]]))
-    found = read(
+    parsed_workload = read(
         tmp_path,
         'name = "files"\n[latency]\nbound_ms = 5\n[sizes]\nlaw = "file"\npath = "sizes.txt"\n'
         '[arrivals]\nprocess = "trace"\npath = "trace.gz"\n[ids]\nlaw = "trace"\npath = "rows.npz"\n',
     )
-    assert isinstance(found.sizes, sizes.FromFile) and found.sizes.values.tolist() == [3, 5, 8]
-    assert isinstance(found.arrivals, arrivals.Trace) and arrivals.rate(found.arrivals) == 10
-    assert isinstance(found.ids, ids.Trace) and found.ids.values.tolist() == [5, 6, 7, 8]
-    assert found.describe()["sizes"] == {"law": "file", "path": "sizes.txt", "count": 3, "sum": 16}
+    assert isinstance(parsed_workload.sizes, sizes.FromFile) and parsed_workload.sizes.values.tolist() == [3, 5, 8]
+    assert isinstance(parsed_workload.arrivals, arrivals.Trace) and arrivals.rate(parsed_workload.arrivals) == 10
+    assert isinstance(parsed_workload.ids, ids.Trace) and parsed_workload.ids.values.tolist() == [5, 6, 7, 8]
+    assert parsed_workload.describe()["sizes"] == {"law": "file", "path": "sizes.txt", "count": 3, "sum": 16}
 
 
 BAD = {

@@ -107,7 +107,10 @@ def test_an_optional_input_may_be_left_out() -> None:
     assert set(query.prepare(model, {"x": floats(2, 3)})) == {"x"}
 
 
-@given(lengths=st.lists(st.integers(0, 40), min_size=2, max_size=20).filter(lambda found: len(found) % 2 == 0), seed=st.integers(0, 9))
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=2, max_size=20).filter(lambda bag_lengths: len(bag_lengths) % 2 == 0),
+    seed=st.integers(0, 9),
+)
 def test_ragged_inputs_travel_as_rows_and_lose_nothing(lengths: list[int], seed: int) -> None:
     group = bags()
     values = np.random.default_rng(seed).integers(0, 1000, sum(lengths))
@@ -143,8 +146,8 @@ def test_rows_are_told_from_a_models_own_inputs_even_where_the_names_are_the_sam
     group = bags(source_values="items", source_lengths="items_lengths")
     rows = query.prepare(ragged(group), {"items": ints(3, 5), "items_lengths": ints(3, 2)})
     assert rows["items"].shape == (3, 5)
-    own = query.prepare(ragged(group), {"items": np.arange(4), "items_lengths": np.array([1, 1, 1, 1])})
-    assert own["items"].shape == (2, query.SLOTS_MULTIPLE)
+    converted_rows = query.prepare(ragged(group), {"items": np.arange(4), "items_lengths": np.array([1, 1, 1, 1])})
+    assert converted_rows["items"].shape == (2, query.SLOTS_MULTIPLE)
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,9 @@ def write_models(embedding: Path, dense: Path) -> None:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     repository = tmp_path_factory.mktemp("odd") / "models"
     with staging(repository, "shop") as stage:
-        made = plan(stage.version)
-        stage.write(render(made))
-        stage.path("shop", "plan.json").write_text(to_json(made))
+        shop_plan = plan(stage.version)
+        stage.write(render(shop_plan))
+        stage.path("shop", "plan.json").write_text(to_json(shop_plan))
         write_models(stage.path("shop_embedding", "model.onnx"), stage.path("shop_dense", "model.onnx"))
         stage.publish()
     with serve(repository) as server, triton.InferenceServerClient(server.grpc_url) as connected:

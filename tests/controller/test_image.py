@@ -48,7 +48,18 @@ def test_every_copied_path_is_there() -> None:
 
 def test_the_command_runs_without_what_the_image_lacks(tmp_path: Path) -> None:
     repository = ROOT / "model_repository"
-    given = ["control", str(repository), "--metrics-url", "http://127.0.0.1:9/metrics", "--grpc-url", "127.0.0.1:9", "--once", "--dry-run"]
-    done = subprocess.run([sys.executable, "-c", WITHOUT, *given], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    arguments = [
+        "control",
+        str(repository),
+        "--metrics-url",
+        "http://127.0.0.1:9/metrics",
+        "--grpc-url",
+        "127.0.0.1:9",
+        "--once",
+        "--dry-run",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "tiny_dense" in done.stdout

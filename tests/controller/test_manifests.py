@@ -26,14 +26,14 @@ pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl
 
 
 def built(name: str) -> list[Any]:
-    given = ["kubectl", "kustomize", str(MANIFESTS / name)]
-    made = subprocess.run(given, capture_output=True, text=True, check=False, timeout=60)
-    assert made.returncode == 0 and not made.stderr, made.stderr
-    return list(yaml.safe_load_all(made.stdout))
+    command_line = ["kubectl", "kustomize", str(MANIFESTS / name)]
+    kubectl_run = subprocess.run(command_line, capture_output=True, text=True, check=False, timeout=60)
+    assert kubectl_run.returncode == 0 and not kubectl_run.stderr, kubectl_run.stderr
+    return list(yaml.safe_load_all(kubectl_run.stdout))
 
 
-def one(found: list[Any], kind: str) -> Any:
-    (item,) = [item for item in found if item["kind"] == kind]
+def one(objects: list[Any], kind: str) -> Any:
+    (item,) = [item for item in objects if item["kind"] == kind]
     return item
 
 
@@ -51,12 +51,12 @@ def test_every_object_is_valid(name: str, version: str) -> None:
 
 @pytest.mark.parametrize("name", ["replicas", "in-place"])
 def test_what_selects_pods_selects_the_controllers_and_no_others(name: str) -> None:
-    found = built(name)
-    labels = one(found, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    objects = built(name)
+    labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
     for selector in (
-        one(found, "Deployment")["spec"]["selector"],
-        one(found, "NetworkPolicy")["spec"]["podSelector"],
-        one(found, "PodMonitor")["spec"]["selector"],
+        one(objects, "Deployment")["spec"]["selector"],
+        one(objects, "NetworkPolicy")["spec"]["podSelector"],
+        one(objects, "PodMonitor")["spec"]["selector"],
     ):
         assert selector["matchLabels"] and selector["matchLabels"].items() <= labels.items()
 
@@ -79,17 +79,19 @@ def test_a_pod_may_do_little(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["replicas", "in-place"])
 def test_the_arguments_are_the_commands(name: str) -> None:
-    found = built(name)
-    (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
-    given = command.make_context("control", list(container["args"])).params
-    assert given["kubernetes"] is (name == "replicas") and given["as_json"]
+    objects = built(name)
+    (container,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    parameters = command.make_context("control", list(container["args"])).params
+    assert parameters["kubernetes"] is (name == "replicas") and parameters["as_json"]
     (port,) = container["ports"]
-    assert port == {"name": "metrics", "containerPort": given["port"]}
-    assert given["settings_file"] == Path("/settings/settings.toml")
-    assert list(one(found, "ConfigMap")["data"]) == ["settings.toml"]
+    assert port == {"name": "metrics", "containerPort": parameters["port"]}
+    assert parameters["settings_file"] == Path("/settings/settings.toml")
+    assert list(one(objects, "ConfigMap")["data"]) == ["settings.toml"]
     if name == "in-place":
-        secret = next(volume["secret"] for volume in one(found, "Deployment")["spec"]["template"]["spec"]["volumes"] if "secret" in volume)
-        assert given["control_key"] == Path("/key/control-key") and secret["defaultMode"] & 0o007 == 0
+        secret = next(
+            volume["secret"] for volume in one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"] if "secret" in volume
+        )
+        assert parameters["control_key"] == Path("/key/control-key") and secret["defaultMode"] & 0o007 == 0
 
 
 def test_the_role_is_for_the_deployments_of_the_settings() -> None:

@@ -20,14 +20,14 @@ def rows(head: str) -> dict[str, list[str]]:
 
 def test_every_metric_is_there_with_its_labels() -> None:
     meters = Meters(Settings(), [Target("shop_dense", "shop_dense", "dense")])
-    found = {}
+    labels_by_metric = {}
     for family in meters.registry.collect():
         if family.name.startswith("recsplit_controller_"):
             name = family.name.removeprefix("recsplit_controller_") + ("_total" if family.type == "counter" else "")
             labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-            found[name] = labels - {"model", "unit"} if {"model", "unit"} <= labels else labels
+            labels_by_metric[name] = labels - {"model", "unit"} if {"model", "unit"} <= labels else labels
     listed = {name: set(re.findall(r"\w+", cells[0])) for name, cells in rows("metric").items()}
-    assert listed == found
+    assert listed == labels_by_metric
     assert set(re.findall(r"\w+", rows("metric")["failures_total"][1])) == set(REASONS)
 
 

@@ -37,10 +37,10 @@ RECTANGLES = tuple(torch.randint(0, ROWS, (batch, 3), generator=torch.Generator(
 
 
 def bag(mode: str = "sum", **settings: Any) -> nn.EmbeddingBag:
-    """An nn.EmbeddingBag with nothing zero in it: its own start makes the padding row zero, which hides mistakes."""
-    made = nn.EmbeddingBag(ROWS, DIM, mode=mode, **settings)
-    nn.init.normal_(made.weight)
-    return made
+    """An nn.EmbeddingBag without zeros: its default initialization sets the padding row to zero, which hides mistakes."""
+    embedding_bag = nn.EmbeddingBag(ROWS, DIM, mode=mode, **settings)
+    nn.init.normal_(embedding_bag.weight)
+    return embedding_bag
 
 
 class Answer(nn.Module):
@@ -130,6 +130,6 @@ def assert_answers_as_torch(model: ir.Model, module: nn.Module, *requests: tuple
             answer = module(*request)
         feeds = dict(zip((value.name or "" for value in model.graph.inputs), (item.numpy() for item in request), strict=True))
         answers = answer if isinstance(answer, tuple) else (answer,)
-        for found, wanted in zip(evaluate(model, feeds).values(), (item.numpy() for item in answers), strict=True):
-            assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
-            np.testing.assert_allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=tolerance, atol=tolerance)
+        for model_answer, torch_answer in zip(evaluate(model, feeds).values(), (item.numpy() for item in answers), strict=True):
+            assert (model_answer.shape, model_answer.dtype) == (torch_answer.shape, torch_answer.dtype)
+            np.testing.assert_allclose(model_answer.astype(np.float64), torch_answer.astype(np.float64), rtol=tolerance, atol=tolerance)

@@ -38,9 +38,9 @@ class Bag(NamedTuple):
 
     @property
     def text(self) -> str:
-        weights, given = (", float[K] weights", ",weights") if self.weighted else ("", "")
+        weights, weights_argument = (", float[K] weights", ",weights") if self.weighted else ("", "")
         attributes = f'mode="{self.mode}",padding_idx={self.padding},include_last_offset={self.last}'
-        node = f"recsplit.EmbeddingBag<{attributes}>(t,{self.ids},{self.offsets}{given})"
+        node = f"recsplit.EmbeddingBag<{attributes}>(t,{self.ids},{self.offsets}{weights_argument})"
         signature = f"(float[N,2] x, int64[K] values, int64[M] offsets{weights}) => (float[N,1] y)"
         return f"{signature} {{ {self.before} s={node} q=Tanh(s) y0=MatMul(q,w) z=MatMul(x,w2) y=Add(y0,z) }}"
 
@@ -90,9 +90,9 @@ def jagged(features: int, *, weighted: bool = False) -> tuple[str, dict[str, Arr
     names = ",".join(f'"f{number}"' for number in range(features))
     which = ",".join(str(number // 2) for number in range(features))
     modes = ",".join('"mean"' if number % 3 == 0 and not weighted else '"sum"' for number in range(features))
-    given, weights = (", float[K] weights", "weights") if weighted else ("", "")
+    weights_input, weights = (", float[K] weights", "weights") if weighted else ("", "")
     node = f"recsplit.JaggedBags<features=[{names}],feature_table=[{which}],pooling=[{modes}]>(values,lengths,{weights},{','.join(tables)})"
-    return f"(int64[K] values, int64[M] lengths{given}) => (float[N,1] y) {{ s={node} q=Tanh(s) y=MatMul(q,w) }}", {
+    return f"(int64[K] values, int64[M] lengths{weights_input}) => (float[N,1] y) {{ s={node} q=Tanh(s) y=MatMul(q,w) }}", {
         **tables,
         "w": table(DIM * features, 1),
     }

@@ -41,10 +41,10 @@ def proto(text: str, arrays: Feeds, *, opset: int = 17) -> onnx.ModelProto:
 
 
 def loaded(model: onnx.ModelProto) -> ir.Model:
-    """The IR as the loader hands it on."""
-    made = ir.from_proto(model)
-    normalize(made, origin="small")
-    return made
+    """The IR as the loader returns it."""
+    ir_model = ir.from_proto(model)
+    normalize(ir_model, origin="small")
+    return ir_model
 
 
 def session(model: onnx.ModelProto | ir.Model, *, threads: int = 1) -> Callable[[Feeds], dict[str, Array]]:
@@ -100,12 +100,12 @@ class Small:
 
 
 def source_of(text: str, arrays: Feeds, *, opset: int = 17) -> Callable[[Feeds], dict[str, Array]]:
-    """The model of `text` as it stands, before any of our own hands touch it."""
+    """The model of `text` as it stands, before it is cut."""
     model = proto(text, arrays, opset=opset)
     if "recsplit." not in text:
         return session(model)
-    own = loaded(model)
-    return lambda feeds: evaluate(own, {value.name or "": feeds[value.name or ""] for value in own.graph.inputs})
+    ir_model = loaded(model)
+    return lambda feeds: evaluate(ir_model, {value.name or "": feeds[value.name or ""] for value in ir_model.graph.inputs})
 
 
 def small(text: str, arrays: Feeds, *, opset: int = 17, **settings: Any) -> Small:
@@ -116,18 +116,18 @@ def small(text: str, arrays: Feeds, *, opset: int = 17, **settings: Any) -> Smal
 def feeds_for(text: str, limits: Mapping[str, int], *, batch: int = 5, length: int = 4, seed: int = 0) -> dict[str, Array]:
     """Random inputs for the signature of `text`: ids below their limits, else normal numbers; letters are dynamic sizes."""
     random = np.random.default_rng(seed)
-    made = {}
+    feeds = {}
     for kind, dims, name in re.findall(r"(\w+)\[([^\]]*)\]\s*(\w+)", text.partition("=>")[0]):
         dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
         sizes = [item.strip() for item in dims.split(",")]
         shape = [batch, *(int(size) if size.isdecimal() else length for size in sizes[1:])]
         if name in limits:
-            made[name] = random.integers(0, limits[name], shape).astype(dtype)
+            feeds[name] = random.integers(0, limits[name], shape).astype(dtype)
         elif dtype.kind == "f":
-            made[name] = random.standard_normal(shape).astype(dtype)
+            feeds[name] = random.standard_normal(shape).astype(dtype)
         else:
-            made[name] = random.integers(0, 2, shape).astype(dtype)
-    return made
+            feeds[name] = random.integers(0, 2, shape).astype(dtype)
+    return feeds
 
 
 def row(feeds: Feeds, index: int) -> dict[str, Array]:
@@ -163,9 +163,9 @@ def tables_in(parts: Small, side: str) -> set[str]:
     return {value.name for value in graph.initializers.values() if len(value.shape) == 2 and value.shape[1] > 1}
 
 
-def filled(made: Cut, model: ir.Model) -> ir.Model:
-    """The model with its fused tables in memory, as `build` would lay them into the file."""
-    for fused in made.fused:
+def filled(cut_model: Cut, model: ir.Model) -> ir.Model:
+    """The model with its fused tables in memory, as `build` would write them into the file."""
+    for fused in cut_model.fused:
         data = [np.asarray(source.const_value.numpy()) for source in fused.sources if source.const_value is not None]
         whole = np.concatenate([*data, np.zeros((1, fused.dim), dtype=data[0].dtype)])
         model.graph.initializers[fused.value.name or ""].const_value = ir.tensor(whole, name=fused.value.name)

@@ -17,17 +17,17 @@ ARRAYS = {"t": T, "w": W, "one": np.array([1]), "two": np.array([2]), "zero": np
 @pytest.mark.parametrize("name", ["embeddings_8", "tables_float_8", "vectors_0"])
 @pytest.mark.parametrize("role", ["input", "output", "inner value", "weight", "table"])
 def test_names_that_the_model_has_already_stay_its_own(role: str, name: str) -> None:
-    given = {**NAMES, role: name}
+    names_by_role = {**NAMES, role: name}
     text = (
         "(int64[N,3] ids, int64[N,T] h, float[N,3] {input}) => (float[N,3,1] {output}, float[N,T,8] far) "
         "{{ v=Gather({table},ids) {inner value}=MatMul(v,{weight}) "
         "u=Unsqueeze({input},two) {output}=Add({inner value},u) far=Gather(u2,h) }}"
-    ).format(**given)
-    arrays = {**ARRAYS, given["table"]: T, given["weight"]: W, "u2": table(60, 8)}
+    ).format(**names_by_role)
+    arrays = {**ARRAYS, names_by_role["table"]: T, names_by_role["weight"]: W, "u2": table(60, 8)}
     parts = agrees(text, arrays, {"ids": 50, "h": 60})
     whole = parts.cut.whole.graph
-    assert [value.name for value in whole.inputs] == ["ids", "h", given["input"]]
-    assert [value.name for value in whole.outputs] == [given["output"], "far", UNKNOWN_IDS]
+    assert [value.name for value in whole.inputs] == ["ids", "h", names_by_role["input"]]
+    assert [value.name for value in whole.outputs] == [names_by_role["output"], "far", UNKNOWN_IDS]
 
 
 NAMES = {"input": "x", "output": "y", "inner value": "inner", "weight": "w", "table": "t"}
@@ -35,8 +35,10 @@ NAMES = {"input": "x", "output": "y", "inner value": "inner", "weight": "w", "ta
 
 @pytest.mark.parametrize("role", ["input", "output"])
 def test_the_name_of_the_marks_is_reserved(role: str) -> None:
-    given = {**NAMES, role: UNKNOWN_IDS}
-    text = "(int64[N] ids, float[N,8] {input}) => (float[N,8] {output}) {{ v=Gather(t,ids) {output}=Mul(v,{input}) }}".format(**given)
+    names_by_role = {**NAMES, role: UNKNOWN_IDS}
+    text = "(int64[N] ids, float[N,8] {input}) => (float[N,8] {output}) {{ v=Gather(t,ids) {output}=Mul(v,{input}) }}".format(
+        **names_by_role
+    )
     with pytest.raises(InputError, match="unknown_ids"):
         small(text, ARRAYS)
 
@@ -83,7 +85,11 @@ def test_measured_shapes_are_what_sessions_answer() -> None:
         for value in getattr(parts.cut, side).graph.outputs:
             shape = answers[value.name].shape
             assert value.shape[0] == "batch" and shape[0] == 6
-            assert all(size == told for size, told in zip(shape[1:], value.shape[1:], strict=True) if isinstance(told, int))
+            assert all(
+                size == declared_size
+                for size, declared_size in zip(shape[1:], value.shape[1:], strict=True)
+                if isinstance(declared_size, int)
+            )
 
 
 OUTPUTS_OFF_THE_BATCH = {
@@ -116,21 +122,21 @@ def test_int32_ids_are_asked_for_on_request_and_widened_for_who_else_reads_them(
 
 @pytest.mark.parametrize(("rows", "narrow"), [(2**30, True), (2**31 - 51, True), (2**31 - 50, False), (2**31, False), (3 * 2**30, False)])
 def test_int32_ids_are_read_as_they_are_unless_the_fused_table_has_two_billion_rows(rows: int, narrow: bool) -> None:
-    """No such table is made: its initializer lies in a file that isn't there, and nothing may read it."""
+    """No such table is created: its initializer names a file that isn't there, and nothing may read it."""
     text = "(int32[N] ids, int32[N] b) => (float[N,8] y) { v=Gather(big,ids) u=Gather(t,b) y=Mul(v,u) }"
     model = loaded(proto(text, {"big": table(40, 8), **ARRAYS}))
     shape = ir.Shape([rows, 8])
     model.graph.initializers["big"].const_value = ir.ExternalTensor("nowhere.bin", 0, rows * 32, ir.DataType.FLOAT, shape=shape, name="big")
-    made = cut(model)
-    assert made.fused[0].zero_row == rows + 50
-    constants = [value.const_value for value in made.embedding.graph.initializers.values() if "fallback" in (value.name or "")]
+    cut_model = cut(model)
+    assert cut_model.fused[0].zero_row == rows + 50
+    constants = [value.const_value for value in cut_model.embedding.graph.initializers.values() if "fallback" in (value.name or "")]
     assert [tensor.dtype for tensor in constants if tensor is not None] == [ir.DataType.INT32 if narrow else ir.DataType.INT64]
 
 
 def test_fused_tables_start_at_page_boundaries_and_end_in_a_row_of_zeros() -> None:
     text = "(int64[N] ids) => (float[N,16] y) { a=Gather(t,ids) b=Gather(t4,ids) c=Gather(u4,ids) y=Concat<axis=1>(a,b,c) }"
-    made = small(text, {**ARRAYS, "t4": table(50, 4), "u4": table(77, 4)}).cut
-    tensors = [fused.value.const_value for fused in made.fused]
+    cut_model = small(text, {**ARRAYS, "t4": table(50, 4), "u4": table(77, 4)}).cut
+    tensors = [fused.value.const_value for fused in cut_model.fused]
     assert [(item.offset % PAGE_BYTES, list(item.shape)) for item in tensors] == [(0, [51, 8]), (0, [128, 4])]  # type: ignore[union-attr]
     assert tensors[1].offset >= tensors[0].offset + 51 * 8 * 4  # type: ignore[union-attr]
 

@@ -38,8 +38,8 @@ def test_lookups_from_one_input_take_the_same_few_operators_however_many_they_ar
 
 def test_inputs_of_their_own_take_one_operator_each() -> None:
     text, arrays = click_model(26, packed=False)
-    found = operators(agrees(text, arrays, {f"i{number}": 100 for number in range(26)}))
-    assert found.pop("Unsqueeze") == 26 and sum(found.values()) <= 15
+    operator_counts = operators(agrees(text, arrays, {f"i{number}": 100 for number in range(26)}))
+    assert operator_counts.pop("Unsqueeze") == 26 and sum(operator_counts.values()) <= 15
 
 
 def test_each_dim_takes_one_more_gather_and_one_brings_the_columns_into_order() -> None:

@@ -41,9 +41,9 @@ class Prometheus:
 
     def number(self, text: str) -> float:
         """The value of the only series that the query gives."""
-        found = self.query(text)
-        assert len(found) == 1 and math.isfinite(found[0][1]), (text, found)
-        return found[0][1]
+        series = self.query(text)
+        assert len(series) == 1 and math.isfinite(series[0][1]), (text, series)
+        return series[0][1]
 
 
 @contextlib.contextmanager

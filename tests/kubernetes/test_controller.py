@@ -24,46 +24,46 @@ pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl
 def rendered(target: Path, autoscaler: str, bound: float | None) -> Path:
     values = dataclasses.replace(values_of(sharded(), p95_bound_ms=bound), autoscaler=autoscaler)  # type: ignore[arg-type]
     rendered_folder.write(target, render(sharded(), values, files_of(sharded()), {}, BACKEND), FOLDER)
-    own = target / "overlays" / "mine"
-    own.mkdir()
+    overlay = target / "overlays" / "mine"
+    overlay.mkdir()
     # kubectl takes folders relative to the overlay only.
     shutil.copytree(REPLICAS.parent, target / "manifests")
-    (own / "kustomization.yaml").write_text(
+    (overlay / "kustomization.yaml").write_text(
         "namespace: shop-prod\nresources: [../prod, ../../manifests/replicas]\ncomponents: [../prod/controller]\n"
     )
-    return own
+    return overlay
 
 
 @pytest.mark.parametrize("autoscaler", ["hpa", "keda"])
 def test_it_builds_with_the_controllers_manifests(tmp_path: Path, autoscaler: str) -> None:
-    found = built(rendered(tmp_path / "k8s", autoscaler, 25))
-    for item in found:
+    objects = built(rendered(tmp_path / "k8s", autoscaler, 25))
+    for item in objects:
         if item["kind"] not in OTHERS:
             for version in VERSIONS:
                 kubernetes_validate.validate(item, version, strict=True)
-    deployments = named(found, "Deployment")
+    deployments = named(objects, "Deployment")
     servers = set(deployments) - {"recsplit-controller"}
-    scaled, *others = named(found, "Role")["recsplit-controller"]["rules"]
+    scaled, *others = named(objects, "Role")["recsplit-controller"]["rules"]
     assert set(scaled["resourceNames"]) == servers
     kind = "HorizontalPodAutoscaler" if autoscaler == "hpa" else "ScaledObject"
     group = "autoscaling" if autoscaler == "hpa" else "keda.sh"
     (patched,) = [rule for rule in others if rule["apiGroups"] == [group] and "patch" in rule["verbs"]]
-    assert set(patched["resourceNames"]) == set(named(found, kind)) == servers
+    assert set(patched["resourceNames"]) == set(named(objects, kind)) == servers
     pod = deployments["recsplit-controller"]["spec"]["template"]["spec"]
-    (settings,) = [name for name in named(found, "ConfigMap") if name.startswith("recsplit-controller-settings-")]
+    (settings,) = [name for name in named(objects, "ConfigMap") if name.startswith("recsplit-controller-settings-")]
     assert {"name": "settings", "configMap": {"name": settings}} in pod["volumes"]
     assert pod["containers"][0]["args"][0] == f"--prometheus={values_of(sharded()).prometheus.address}"
-    text = named(found, "ConfigMap")[settings]["data"]["settings.toml"]
+    text = named(objects, "ConfigMap")[settings]["data"]["settings.toml"]
     assert all(f'[targets."{name}"]' in text for name in servers)
 
 
 @pytest.mark.parametrize("bound", [25.0, None])
 def test_its_settings_are_ones_that_the_controller_takes(tmp_path: Path, bound: float | None) -> None:
     rendered(tmp_path / "k8s", "hpa", bound)
-    found = read_replicas(tmp_path / "k8s" / "overlays" / "prod" / "controller" / "settings.toml")
-    assert found.ensemble == "shop"
-    policy_of(found.asked.settings)
-    front, *shards = found.asked.targets
+    replicas = read_replicas(tmp_path / "k8s" / "overlays" / "prod" / "controller" / "settings.toml")
+    assert replicas.ensemble == "shop"
+    policy_of(replicas.asked.settings)
+    front, *shards = replicas.asked.targets
     assert (front.role, front.model) == ("front", "shop" if bound else "shop_dense")
     assert (front.minimum, front.maximum) == (2, 10)
     assert [shard.model for shard in shards] == ["shop_embedding_1", "shop_embedding_2"]

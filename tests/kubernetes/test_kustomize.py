@@ -27,8 +27,8 @@ def built(path: Path) -> list[Any]:
     return objects(done.stdout)
 
 
-def named(found: list[Any], kind: str) -> dict[str, Any]:
-    return {item["metadata"]["name"]: item for item in found if item["kind"] == kind}
+def named(built_objects: list[Any], kind: str) -> dict[str, Any]:
+    return {item["metadata"]["name"]: item for item in built_objects if item["kind"] == kind}
 
 
 def manifests(target: Path, autoscaler: str) -> Path:
@@ -41,21 +41,21 @@ def manifests(target: Path, autoscaler: str) -> Path:
 @pytest.mark.parametrize("autoscaler", ["hpa", "keda"])
 @pytest.mark.parametrize("part", ["base", "overlays/dev", "overlays/prod"])
 def test_it_builds_to_objects_that_are_valid_and_fit(tmp_path: Path, part: str, autoscaler: str) -> None:
-    found = built(manifests(tmp_path / "k8s", autoscaler) / part)
-    for item in found:
+    built_objects = built(manifests(tmp_path / "k8s", autoscaler) / part)
+    for item in built_objects:
         if item["kind"] not in OTHERS:
             for version in VERSIONS:
                 kubernetes_validate.validate(item, version, strict=True)
     # kustomize has put digests into the names of ConfigMaps, in both places or in neither.
-    maps = {name: list(item["data"]) for name, item in named(found, "ConfigMap").items()}
-    assert not list(problems(found, maps, METRICS))
+    maps = {name: list(item["data"]) for name, item in named(built_objects, "ConfigMap").items()}
+    assert not list(problems(built_objects, maps, METRICS))
     plans = [set(files) for name, files in maps.items() if "-plan-" in name]
     assert len(plans) == 3 and all({"arrange.sh", "checksums", "files", "models"} <= files for files in plans)
     assert [files for name, files in maps.items() if name.startswith("shop-remote-")] == [["model.py"]]
     if part != "base":
         namespace = f"shop-{part.removeprefix('overlays/')}"
-        assert list(named(found, "Namespace")) == [namespace]
-        assert {item["metadata"]["namespace"] for item in found if item["kind"] != "Namespace"} == {namespace}
+        assert list(named(built_objects, "Namespace")) == [namespace]
+        assert {item["metadata"]["namespace"] for item in built_objects if item["kind"] != "Namespace"} == {namespace}
 
 
 @needs_kubectl
@@ -63,11 +63,11 @@ def test_the_overlays_bound_replicas_and_spread(tmp_path: Path) -> None:
     target = manifests(tmp_path / "k8s", "hpa")
     counts = {}
     for overlay, spread in (("dev", "ScheduleAnyway"), ("prod", "DoNotSchedule")):
-        found = built(target / "overlays" / overlay)
+        built_objects = built(target / "overlays" / overlay)
         counts[overlay] = {
-            (item["spec"]["minReplicas"], item["spec"]["maxReplicas"]) for item in named(found, "HorizontalPodAutoscaler").values()
+            (item["spec"]["minReplicas"], item["spec"]["maxReplicas"]) for item in named(built_objects, "HorizontalPodAutoscaler").values()
         }
-        for deployment in named(found, "Deployment").values():
+        for deployment in named(built_objects, "Deployment").values():
             zone, host = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
             assert (zone["topologyKey"], zone["whenUnsatisfiable"]) == ("topology.kubernetes.io/zone", spread)
             assert host["whenUnsatisfiable"] == "ScheduleAnyway"
@@ -77,9 +77,9 @@ def test_the_overlays_bound_replicas_and_spread(tmp_path: Path) -> None:
 
 @needs_kubectl
 def test_keda_takes_the_place_of_the_horizontal_autoscalers(tmp_path: Path) -> None:
-    found = built(manifests(tmp_path / "k8s", "keda") / "overlays/prod")
-    scaled, deployments = named(found, "ScaledObject"), named(found, "Deployment")
-    assert not named(found, "HorizontalPodAutoscaler")
+    built_objects = built(manifests(tmp_path / "k8s", "keda") / "overlays/prod")
+    scaled, deployments = named(built_objects, "ScaledObject"), named(built_objects, "Deployment")
+    assert not named(built_objects, "HorizontalPodAutoscaler")
     assert {item["spec"]["scaleTargetRef"]["name"] for item in scaled.values()} == set(deployments)
     for item in scaled.values():
         (trigger,) = item["spec"]["triggers"]
@@ -92,11 +92,13 @@ def test_keda_takes_the_place_of_the_horizontal_autoscalers(tmp_path: Path) -> N
 @needs_kubectl
 def test_an_overlay_of_the_users_own_builds_on_ours_and_survives_the_next_render(tmp_path: Path) -> None:
     target = manifests(tmp_path / "k8s", "hpa")
-    own = target / "overlays" / "canary" / "kustomization.yaml"
-    own.parent.mkdir()
-    own.write_text("resources: [../prod]\nimages: [{name: nvcr.io/nvidia/tritonserver, newName: registry.example/triton, newTag: '1'}]\n")
+    kustomization_file = target / "overlays" / "canary" / "kustomization.yaml"
+    kustomization_file.parent.mkdir()
+    kustomization_file.write_text(
+        "resources: [../prod]\nimages: [{name: nvcr.io/nvidia/tritonserver, newName: registry.example/triton, newTag: '1'}]\n"
+    )
     manifests(target, "keda")
-    found = built(own.parent)
-    images = {item["spec"]["template"]["spec"]["containers"][0]["image"] for item in named(found, "Deployment").values()}
+    built_objects = built(kustomization_file.parent)
+    images = {item["spec"]["template"]["spec"]["containers"][0]["image"] for item in named(built_objects, "Deployment").values()}
     assert images == {"registry.example/triton:1"}
-    assert named(found, "ScaledObject")
+    assert named(built_objects, "ScaledObject")

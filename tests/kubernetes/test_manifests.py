@@ -35,10 +35,10 @@ def all_objects(texts: dict[str, str]) -> Iterator[tuple[str, Any]]:
 
 
 def one(texts: dict[str, str], kind: str, name: str) -> Any:
-    (found,) = [
+    (manifest,) = [
         item for path, item in all_objects(texts) if path.startswith("base/") and item["kind"] == kind and item["metadata"]["name"] == name
     ]
-    return found
+    return manifest
 
 
 @st.composite
@@ -187,11 +187,11 @@ def test_two_builds_of_shards_stand_side_by_side_and_share_only_what_clients_see
 
 
 def test_a_build_without_shards_elsewhere_takes_the_place_of_the_one_before() -> None:
-    found = [render(shop(build=build), values_of(shop()), files_of(shop()), {}, BACKEND) for build in ("a" * 16, "b" * 16)]
-    one_build, other = (one(texts, "Deployment", "shop-front") for texts in found)
+    renderings = [render(shop(build=build), values_of(shop()), files_of(shop()), {}, BACKEND) for build in ("a" * 16, "b" * 16)]
+    one_build, other = (one(texts, "Deployment", "shop-front") for texts in renderings)
     assert one_build["spec"]["selector"] == other["spec"]["selector"]
     assert one_build["spec"]["template"] != other["spec"]["template"]
-    assert "base/remote/model.py" not in found[0]
+    assert "base/remote/model.py" not in renderings[0]
 
 
 def test_values_of_other_shards_are_refused() -> None:

@@ -46,8 +46,8 @@ class Rendered:
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     folder = tmp_path_factory.mktemp("kubernetes")
     sharded.write(folder / "models")
-    found = find(folder / "models")
-    prepared = rendering.prepare(found, folder / "k8s", rendering.Known(p95_bound_ms=50))
+    published_build = find(folder / "models")
+    prepared = rendering.prepare(published_build, folder / "k8s", rendering.Known(p95_bound_ms=50))
     values = dataclasses.replace(
         prepared.values, autoscaler="keda", shards=tuple(dataclasses.replace(shard, max_qps=100.0) for shard in prepared.values.shards)
     )
@@ -70,7 +70,7 @@ def arrange(source: Path, manifests: Path, group: str, target: Path) -> "subproc
 @pytest.fixture(scope="module")
 def servers(rendered: Rendered) -> Iterator[dict[str, Server]]:
     """One server a group, the front with the shards' addresses on this machine in place of their Services' names."""
-    found: dict[str, Server] = {}
+    servers_by_group: dict[str, Server] = {}
     try:
         for group in reversed(GROUPS):
             if group == "front":
@@ -78,11 +78,13 @@ def servers(rendered: Rendered) -> Iterator[dict[str, Server]]:
                     config = rendered.models["front"] / f"shop_embedding_{number}" / "config.pbtxt"
                     text = config.read_text()
                     (name,) = re.findall(r"shop-shard-\d-\w{8}:8001", text)
-                    config.write_text(text.replace(name, found[f"shard-{number}"].grpc_url))
-            found[group] = serve(rendered.models[group], models=["shop"] if group == "front" else [f"shop_embedding_{group[-1]}"])
-        yield found
+                    config.write_text(text.replace(name, servers_by_group[f"shard-{number}"].grpc_url))
+            servers_by_group[group] = serve(
+                rendered.models[group], models=["shop"] if group == "front" else [f"shop_embedding_{group[-1]}"]
+            )
+        yield servers_by_group
     finally:
-        for server in found.values():
+        for server in servers_by_group.values():
             server.stop()
 
 
@@ -130,8 +132,8 @@ def test_front_and_shards_answer_as_one(servers: dict[str, Server]) -> None:
 
 
 def test_triton_takes_the_arguments_of_a_pod_and_lets_nobody_unload_a_model(rendered: Rendered, tmp_path: Path) -> None:
-    found = {item["kind"]: item for item in objects((rendered.manifests / "base/shard-0.yaml").read_text())}
-    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    objects_by_kind = {item["kind"]: item for item in objects((rendered.manifests / "base/shard-0.yaml").read_text())}
+    (container,) = objects_by_kind["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["tritonserver"] and "--model-repository=/models" in container["args"]
     chosen = ports.choose("127.0.0.1", {"HTTP": None, "gRPC": None, "metrics": None})
     here: dict[str, object] = {
@@ -174,21 +176,21 @@ def expand(query: str, matchers: dict[str, str], by: str) -> str:
 
 def pod_labels(rendered: Rendered, group: str) -> dict[str, str]:
     """The labels that a series of this group's pods has, by its PodMonitor."""
-    found = {item["kind"]: item for item in objects((rendered.manifests / "base" / f"{group}.yaml").read_text())}
-    labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
-    kept = {queries.series_label(key): labels[key] for key in found["PodMonitor"]["spec"]["podTargetLabels"]}
+    objects_by_kind = {item["kind"]: item for item in objects((rendered.manifests / "base" / f"{group}.yaml").read_text())}
+    labels = objects_by_kind["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    kept = {queries.series_label(key): labels[key] for key in objects_by_kind["PodMonitor"]["spec"]["podTargetLabels"]}
     return {"namespace": NAMESPACE, "pod": f"shop-{group}-abc", **kept}
 
 
 def autoscaler(rendered: Rendered, group: str) -> Any:
-    found = {item["kind"]: item for item in objects((rendered.manifests / "base" / f"{group}.yaml").read_text())}
-    return found["HorizontalPodAutoscaler"]["spec"]["metrics"][0]
+    objects_by_kind = {item["kind"]: item for item in objects((rendered.manifests / "base" / f"{group}.yaml").read_text())}
+    return objects_by_kind["HorizontalPodAutoscaler"]["spec"]["metrics"][0]
 
 
 def rule(rendered: Rendered, kind: str) -> dict[str, Any]:
-    (found,) = yaml.safe_load((rendered.manifests / "prometheus-adapter/config.yaml").read_text())[kind]
-    assert isinstance(found, dict)
-    return found
+    (adapter_rule,) = yaml.safe_load((rendered.manifests / "prometheus-adapter/config.yaml").read_text())[kind]
+    assert isinstance(adapter_rule, dict)
+    return adapter_rule
 
 
 @pytest.mark.slow
@@ -198,49 +200,49 @@ def test_every_query_gives_the_right_number_on_a_real_prometheus(rendered: Rende
     targets = {address: pod_labels(rendered, group) for address, group in addresses.items()}
     with (
         serve(rendered.models["shard-0"], models=["shop_embedding_0"]) as idle,
-        prometheus.running(tmp_path, targets | {address_of(idle): pod_labels(rendered, "shard-0") | {"pod": "idle"}}) as found,
+        prometheus.running(tmp_path, targets | {address_of(idle): pod_labels(rendered, "shard-0") | {"pod": "idle"}}) as monitor,
     ):
         asked, slowest_ms = ask(servers["front"], 8)
         time.sleep(2)  # the last ones are scraped
 
         p95, offered = rule(rendered, "rules"), rule(rendered, "externalRules")
         for known in (p95, offered):
-            assert found.get("series", **{"match[]": known["seriesQuery"]})
+            assert monitor.get("series", **{"match[]": known["seriesQuery"]})
 
         front = autoscaler(rendered, "front")["pods"]
         pods = {"namespace": NAMESPACE, "model": front["metric"]["selector"]["matchLabels"]["model"]}
         p95_query = expand(p95["metricsQuery"], pods, "pod")
-        ((labels, p95_ms),) = found.query(p95_query)
+        ((labels, p95_ms),) = monitor.query(p95_query)
         assert labels == {"pod": "shop-front-abc"} and 0 < p95_ms <= slowest_ms
 
-        # A pod that nobody asks has a summary of NaN, which is 0 ms.
+        # A pod without requests has a summary of NaN, which is 0 ms.
         chosen = {"namespace": NAMESPACE, "pod": "idle"}
-        ((_, raw),) = found.query(f'{queries.SUMMARY}{{{queries.matchers(**chosen)},quantile="0.95"}}')
-        assert math.isnan(raw) and found.query(expand(p95["metricsQuery"], chosen, "pod")) == [({"pod": "idle"}, 0)]
+        ((_, raw),) = monitor.query(f'{queries.SUMMARY}{{{queries.matchers(**chosen)},quantile="0.95"}}')
+        assert math.isnan(raw) and monitor.query(expand(p95["metricsQuery"], chosen, "pod")) == [({"pod": "idle"}, 0)]
 
         for group in ("shard-0", "shard-1"):
             external = autoscaler(rendered, group)["external"]
             query = expand(offered["metricsQuery"], {"namespace": NAMESPACE, **external["metric"]["selector"]["matchLabels"]}, "namespace")
-            # All of them fell into the window, and the rate is that over the whole window, but for half a scrape at either end.
-            assert found.number(query) == pytest.approx(asked / queries.WINDOW_S, rel=0.2)
+            # All of them were sent within the window, and the rate is that over the whole window, but for half a scrape at either end.
+            assert monitor.number(query) == pytest.approx(asked / queries.WINDOW_S, rel=0.2)
 
         for trigger in triggers(rendered):
-            assert found.number(trigger["query"]) > 0
-            assert found.number(trigger["query"].replace('namespace="shop-dev"', 'namespace="shop-prod"') + " or vector(-1)") in (-1, 0)
+            assert monitor.number(trigger["query"]) > 0
+            assert monitor.number(trigger["query"].replace('namespace="shop-dev"', 'namespace="shop-prod"') + " or vector(-1)") in (-1, 0)
 
-        # A shard that is gone counts nothing more itself; what is offered to it is still counted, here as successes of the stand-in: Triton
-        # 2.51 takes every request for one that is answered by a response sender, errors too.
+        # A shard that has stopped counts nothing more itself; what is offered to it is still counted, here as successes of the stand-in:
+        # Triton 2.51 takes every request for one that is answered by a response sender, errors too.
         servers["shard-1"].stop()
         external = autoscaler(rendered, "shard-1")["external"]["metric"]["selector"]["matchLabels"]
         offers = queries.matchers(namespace=NAMESPACE, app_kubernetes_io_component="front", **external)
         counted = f"sum({queries.SUCCESSES}{{{offers}}}) + sum({queries.FAILURES}{{{offers}}})"
-        before = found.number(counted)
+        before = monitor.number(counted)
         with Client(servers["front"].grpc_url, "shop") as client:
             for _ in range(20):
                 with pytest.raises(ServerError):
                     client.infer({"ids": np.full((3, 4), sharded.ROWS - 1)})
         time.sleep(2)
-        assert found.number(counted) >= before + 20
+        assert monitor.number(counted) >= before + 20
 
 
 def address_of(server: Server) -> str:

@@ -32,9 +32,9 @@ def changed(*path: str | int, to: Any) -> Values:
             return tuple(change(item, rest) if number == first else item for number, item in enumerate(value))
         return dataclasses.replace(value, **{first: change(getattr(value, first), rest)})
 
-    found = change(values_of(sharded()), path)
-    assert isinstance(found, Values)
-    return found
+    changed_values = change(values_of(sharded()), path)
+    assert isinstance(changed_values, Values)
+    return changed_values
 
 
 def test_what_is_written_is_read_back() -> None:
@@ -110,16 +110,16 @@ COUNTS = st.integers(1, 50)
 def test_an_overlay_bounds_every_count(replicas: int, one: int, other: int, least: int, more: int | None) -> None:
     servers = Servers(replicas, min(one, other), max(one, other), 1, 512, 64, 60)
     overlay = Overlay("shop", least, None if more is None else least + more, "ScheduleAnyway")
-    found = within(servers, overlay)
-    assert least <= found.min_replicas <= found.replicas <= found.max_replicas
-    assert overlay.most_replicas is None or found.max_replicas <= overlay.most_replicas
+    bounded_servers = within(servers, overlay)
+    assert least <= bounded_servers.min_replicas <= bounded_servers.replicas <= bounded_servers.max_replicas
+    assert overlay.most_replicas is None or bounded_servers.max_replicas <= overlay.most_replicas
 
 
 @given(st.text(min_size=1, max_size=100))
 def test_any_name_becomes_a_dns_label_that_is_stable(name: str) -> None:
-    found = dns_name(name)
-    assert len(found) <= 40 and found[0].isalpha() and found.replace("-", "").isalnum() and found.isascii() and found == found.lower()
-    assert not found.endswith("-") and dns_name(found) == found
+    label = dns_name(name)
+    assert len(label) <= 40 and label[0].isalpha() and label.replace("-", "").isalnum() and label.isascii() and label == label.lower()
+    assert not label.endswith("-") and dns_name(label) == label
 
 
 @pytest.mark.parametrize(("number", "expected"), [(2, "2"), (16.25, "16250m"), (0.0001, "1m"), (1e6, "1000000")])
@@ -139,10 +139,10 @@ def profile(**parts: float) -> Profile:
         "pss_bytes": 10**9,
         "load_s": 20.0,
     }
-    found = tuple(PartProfile(name=name, alone=one, client=one, **costs) for name, one in flat.items())
+    part_profiles = tuple(PartProfile(name=name, alone=one, client=one, **costs) for name, one in flat.items())
     whole = curve((1,), ((9.0,),))
     fields: dict[str, Any] = {field.name: None for field in dataclasses.fields(Profile)}
-    fields |= {"model": "shop", "parts": found, "whole": whole, "cpu_ms": (1.0,), "server_pss_bytes": 5 * 10**8, "provenance": {}}
+    fields |= {"model": "shop", "parts": part_profiles, "whole": whole, "cpu_ms": (1.0,), "server_pss_bytes": 5 * 10**8, "provenance": {}}
     return Profile(**fields)
 
 
@@ -171,8 +171,8 @@ def test_tables_that_no_query_has_touched_are_counted() -> None:
 
 def test_what_a_shard_sustains_is_measured_before_it_is_reckoned() -> None:
     sizes = dict.fromkeys(files_of(sharded()), 1000)
-    found = first_values(sharded(), sizes, profile=profile(shop_embedding_1=5), partition=partition(1, 2, 2), rows=32)
-    assert [shard.max_qps for shard in found.shards] == [200, 45]
+    values = first_values(sharded(), sizes, profile=profile(shop_embedding_1=5), partition=partition(1, 2, 2), rows=32)
+    assert [shard.max_qps for shard in values.shards] == [200, 45]
 
 
 def test_where_nobody_knows_what_a_shard_sustains_nothing_scales_it() -> None:

@@ -17,9 +17,9 @@ CONTROL = {"Loop", "If", "Scan", "SequenceConstruct", "SequenceEmpty", "SplitToS
 def inputs_of(spec: str, **settings: Any) -> dict[str, Array]:
     """The factory's example inputs for these settings, by graph input name."""
     module, _, name = spec.partition(":")
-    made = getattr(importlib.import_module(module), name)(**settings)
-    args, kwargs = ((), made[1]) if isinstance(made[1], dict) else (made[1], {})
-    flat = Flat(made[0], args, kwargs, None)
+    model_and_inputs = getattr(importlib.import_module(module), name)(**settings)
+    args, kwargs = ((), model_and_inputs[1]) if isinstance(model_and_inputs[1], dict) else (model_and_inputs[1], {})
+    flat = Flat(model_and_inputs[0], args, kwargs, None)
     return {name: tensor.numpy() for name, tensor in zip(flat.names, flat.tensors, strict=True)}
 
 
@@ -34,12 +34,12 @@ def load_and_compare(spec: str, *, batches: Sequence[int] = (1, 2, 5)) -> Loaded
 def compare(loaded: Loaded, *cases: dict[str, Array]) -> None:
     """The IR answers as `loaded.run` does, in every output, up to the rounding of fp32 sums."""
     for inputs in cases:
-        wanted, found = loaded.run(inputs), evaluate(loaded.model, inputs)
-        assert list(wanted) == list(found)
-        for name, array in wanted.items():
-            assert array.shape == found[name].shape
-            assert array.dtype == found[name].dtype
-            np.testing.assert_allclose(found[name].astype(np.float64), array.astype(np.float64), rtol=1e-4, atol=1e-5, err_msg=name)
+        source_answers, ir_answers = loaded.run(inputs), evaluate(loaded.model, inputs)
+        assert list(source_answers) == list(ir_answers)
+        for name, array in source_answers.items():
+            assert array.shape == ir_answers[name].shape
+            assert array.dtype == ir_answers[name].dtype
+            np.testing.assert_allclose(ir_answers[name].astype(np.float64), array.astype(np.float64), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def ops(loaded: Loaded) -> list[str]:

@@ -65,8 +65,8 @@ def offsets(*, batch: int = 3, seed: int = 0) -> Any:
         pooled: Tensor = self.bags(KeyedJaggedTensor(keys=["user"], values=values, offsets=offsets)).values()
         return pooled
 
-    made = features(["user"], batch, seed)
-    return make(forward, bags=collection(("user", 4, ["user"], MEAN))), (made.values(), made.offsets())
+    user_features = features(["user"], batch, seed)
+    return make(forward, bags=collection(("user", 4, ["user"], MEAN))), (user_features.values(), user_features.offsets())
 
 
 def unused_key() -> Any:

@@ -214,5 +214,5 @@ def test_files_of_both_exporters_load_with_their_loops(tmp_path: Path) -> None:
         loaded = load(str(tmp_path / f"{name}.onnx"))
         assert "Loop" in ops(loaded)
         case = {"values": np.arange(7), "offsets": np.array([0, 0, 3, 7])}
-        (found,) = loaded.run(case).values()
-        np.testing.assert_allclose(found.astype(np.float64), module(*map(torch.tensor, case.values())).detach().numpy(), rtol=1e-5)
+        (answer,) = loaded.run(case).values()
+        np.testing.assert_allclose(answer.astype(np.float64), module(*map(torch.tensor, case.values())).detach().numpy(), rtol=1e-5)

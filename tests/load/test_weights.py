@@ -58,15 +58,15 @@ def test_initializers_point_into_the_file(save: Callable[[dict[str, Tensor]], Pa
     path = save(contents)
     loaded = load(f"{__name__}:ranker", weights=path)
     raw = path.read_bytes()
-    found = {name: value.const_value for name, value in loaded.model.graph.initializers.items()}
-    assert {"bag.weight", "again.weight"} <= set(found)
-    for name, tensor in found.items():
+    initializers = {name: value.const_value for name, value in loaded.model.graph.initializers.items()}
+    assert {"bag.weight", "again.weight"} <= set(initializers)
+    for name, tensor in initializers.items():
         if tensor is not None and name in ("bag.weight", "again.weight", "layer.weight", "layer.bias"):
             assert isinstance(tensor, ir.ExternalTensor) and Path(tensor.path) == path.resolve()
             assert tensor.offset is not None and tensor.length is not None
-            wanted = contents[name].numpy()
-            assert raw[tensor.offset : tensor.offset + tensor.length] == wanted.tobytes()
-            np.testing.assert_array_equal(tensor.numpy(), wanted)
+            file_array = contents[name].numpy()
+            assert raw[tensor.offset : tensor.offset + tensor.length] == file_array.tobytes()
+            np.testing.assert_array_equal(tensor.numpy(), file_array)
 
 
 def test_source_and_ir_use_the_files_values(save: Callable[[dict[str, Tensor]], Path]) -> None:
@@ -76,8 +76,8 @@ def test_source_and_ir_use_the_files_values(save: Callable[[dict[str, Tensor]], 
     compare(loaded, inputs)
     bags = contents["bag.weight"][torch.from_numpy(inputs["ids"]) + contents["shift"]].sum(1)
     vectors = bags + 2 * contents["again.weight"][torch.from_numpy(inputs["user"])]
-    wanted = vectors @ contents["layer.weight"].T + contents["layer.bias"]
-    np.testing.assert_allclose(loaded.run(inputs)["output"].astype(np.float64), wanted.numpy(), rtol=1e-5)
+    reference = vectors @ contents["layer.weight"].T + contents["layer.bias"]
+    np.testing.assert_allclose(loaded.run(inputs)["output"].astype(np.float64), reference.numpy(), rtol=1e-5)
     assert loaded.source.weights is not None
 
 

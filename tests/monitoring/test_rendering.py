@@ -41,8 +41,8 @@ def test_promtool_finds_nothing_wrong(tmp_path: Path, plan: Plan, name: str) -> 
 
 @needs_promtool
 def test_every_panel_asks_a_valid_question(tmp_path: Path) -> None:
-    made = dashboard(sharded.write(tmp_path / "shop"), Watching(bound_ms=50))
-    lines = [target["expr"] for panel in made["panels"] for target in panel.get("targets", ())]
+    grafana_dashboard = dashboard(sharded.write(tmp_path / "shop"), Watching(bound_ms=50))
+    lines = [target["expr"] for panel in grafana_dashboard["panels"] for target in panel.get("targets", ())]
     assert len(lines) > 20
     rules = [{"record": f"panel_{number}", "expr": line} for number, line in enumerate(lines)]
     (tmp_path / "panels.yml").write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
@@ -59,12 +59,12 @@ def test_panels_ask_only_for_what_is_recorded(plan: Plan) -> None:
 
 
 def test_panels_lie_side_by_side(plan: Plan) -> None:
-    taken: set[tuple[int, int]] = set()
+    occupied_cells: set[tuple[int, int]] = set()
     for panel in dashboard(plan, Watching())["panels"]:
         at = panel["gridPos"]
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
-        assert at["x"] + at["w"] <= 24 and not cells & taken
-        taken |= cells
+        assert at["x"] + at["w"] <= 24 and not cells & occupied_cells
+        occupied_cells |= cells
 
 
 def test_the_text_is_the_same_every_time(plan: Plan) -> None:
@@ -73,9 +73,9 @@ def test_the_text_is_the_same_every_time(plan: Plan) -> None:
 
 def test_the_operator_s_object_has_the_same_groups(plan: Plan) -> None:
     texts = render(dataclasses.replace(plan, name="Tiny_2.5"), Watching())
-    found = yaml.safe_load(texts["prometheusrule.yaml"])
-    assert found["spec"]["groups"] == [*yaml.safe_load(texts["rules.yml"])["groups"], *yaml.safe_load(texts["alerts.yml"])["groups"]]
-    assert found["metadata"]["name"] == "recsplit-tiny-2-5"
+    rule_object = yaml.safe_load(texts["prometheusrule.yaml"])
+    assert rule_object["spec"]["groups"] == [*yaml.safe_load(texts["rules.yml"])["groups"], *yaml.safe_load(texts["alerts.yml"])["groups"]]
+    assert rule_object["metadata"]["name"] == "recsplit-tiny-2-5"
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8002", "127.0.0.1", 'a"b:1', "[::1]:8002x", "a b:1", ""])
@@ -91,9 +91,11 @@ def test_a_window_that_holds_no_two_scrapes_is_refused() -> None:
 
 def test_the_command_writes_a_folder_and_keeps_what_others_wrote(repository: Path, tmp_path: Path, run_recsplit: Run) -> None:
     source, target = repository / "model_repository", tmp_path / "watch"
-    told = run_recsplit("render", "prometheus", source, "-o", target, "--target", "front=127.0.0.1:8002", "--p95-bound-ms", "50", "--json")
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["files"] == [
+    render_run = run_recsplit(
+        "render", "prometheus", source, "-o", target, "--target", "front=127.0.0.1:8002", "--p95-bound-ms", "50", "--json"
+    )
+    assert render_run.returncode == 0, render_run.stderr
+    assert json.loads(render_run.stdout)["files"] == [
         "alerts.yml",
         "dashboard.json",
         "prometheus.yml",

@@ -28,9 +28,11 @@ def page(instance: str, model: str, *, up: str = "1x60", **values: str) -> Serie
     labels = f'job="recsplit",instance="{instance}",model="{model}"'
     counters = ("count", "exec_count", "request_duration_us", "queue_duration_us", "request_success")
     compute = (f"compute_{part}_duration_us" for part in ("input", "infer", "output"))
-    given = dict.fromkeys((*counters, *compute), "0x60") | {"pending_request_count": "0x60"} | values
+    texts_by_name = dict.fromkeys((*counters, *compute), "0x60") | {"pending_request_count": "0x60"} | values
     series = {
-        f"nv_inference_{name}{{{labels}}}": value for name, value in given.items() if name not in ("p95_us", "failure", "remote_rows")
+        f"nv_inference_{name}{{{labels}}}": value
+        for name, value in texts_by_name.items()
+        if name not in ("p95_us", "failure", "remote_rows")
     }
     series[f'nv_inference_request_failure{{{labels},reason="OTHER"}}'] = values.get("failure", "0x60")
     series[f'nv_inference_request_summary_us{{{labels},quantile="0.95"}}'] = values.get("p95_us", " ".join(["NaN"] * 61))
@@ -39,7 +41,7 @@ def page(instance: str, model: str, *, up: str = "1x60", **values: str) -> Serie
     return series | {f'up{{job="recsplit",instance="{instance}"}}': up}
 
 
-def told(what: str, value: float | None, model: str = "tiny_dense") -> tuple[str, list[tuple[str, float]]]:
+def record(what: str, value: float | None, model: str = "tiny_dense") -> tuple[str, list[tuple[str, float]]]:
     labels = f'{{__name__="recsplit:{what}",ensemble="tiny",model="{model}"}}'
     return f'recsplit:{what}{{model="{model}"}}', [] if value is None else [(labels, value)]
 
@@ -50,24 +52,37 @@ def test_busy_time_is_divided_by_the_requests_of_a_batch_and_servers_are_summed(
     slower = busy | {"p95_us": "9000x60", "queue_duration_us": "0+1000000x60", "request_duration_us": "0+3000000x60"}
     series = {**page(ONE, "tiny_dense", **busy), **page(TWO, "tiny_dense", **slower, pending_request_count="4x60")}
     expected = dict(
-        [told("busy", 0.4), told("requests", 20), told("executions", 4), told("p95_ms", 9), told("waiting", 0.5), told("pending", 4)]
+        [
+            record("busy", 0.4),
+            record("requests", 20),
+            record("executions", 4),
+            record("p95_ms", 9),
+            record("waiting", 0.5),
+            record("pending", 4),
+        ]
     )
     run(
         folder,
-        [Case(series, "60s", expected | dict([told("mean_ms", 75), told("failures", 0), told("data_s", 60), told("offered", None)]))],
+        [
+            Case(
+                series,
+                "60s",
+                expected | dict([record("mean_ms", 75), record("failures", 0), record("data_s", 60), record("offered", None)]),
+            )
+        ],
     )
 
 
 def test_an_idle_model_has_rates_of_zero_and_no_latency(folder: Path) -> None:
-    idle = dict([told("requests", 0), told("busy", 0), told("waiting", 0), told("mean_ms", None), told("p95_ms", None)])
+    idle = dict([record("requests", 0), record("busy", 0), record("waiting", 0), record("mean_ms", None), record("p95_ms", None)])
     run(folder, [Case(page(ONE, "tiny_dense"), "60s", idle)])
 
 
 def test_a_server_that_went_away_is_left_out_at_once(folder: Path) -> None:
     """Its samples stay in the window; its page doesn't."""
     gone = page(ONE, "tiny_dense", up="1x29 0x30", request_success="0+20x29 stale")
-    expected = dict([told("requests", None), told("busy", None), told("pending", None), told("data_s", None)])
-    alive = dict([told("requests", 10), told("busy", 0)])
+    expected = dict([record("requests", None), record("busy", None), record("pending", None), record("data_s", None)])
+    alive = dict([record("requests", 10), record("busy", 0)])
     other = page(TWO, "tiny_dense", request_success="0+20x60")
     run(folder, [Case(_stale(gone), "60s", expected), Case({**_stale(gone), **other}, "60s", alive)])
 
@@ -75,18 +90,23 @@ def test_a_server_that_went_away_is_left_out_at_once(folder: Path) -> None:
 def test_an_ensemble_has_no_queue_and_what_only_it_counts_is_told(folder: Path) -> None:
     # A full queue: the ensemble counts each of 3 failures a second twice, its step none.
     series = {**page(ONE, "tiny", request_success="0+20x60", failure="0+12x60"), **page(ONE, "tiny_dense")}
-    expected = dict([told("busy", None, "tiny"), told("waiting", None, "tiny"), told("pending", None, "tiny"), told("failures", 6, "tiny")])
-    run(folder, [Case(series, "60s", expected | dict([told("unattributed_failures", 3, "tiny")]))])
+    expected = dict(
+        [record("busy", None, "tiny"), record("waiting", None, "tiny"), record("pending", None, "tiny"), record("failures", 6, "tiny")]
+    )
+    run(folder, [Case(series, "60s", expected | dict([record("unattributed_failures", 3, "tiny")]))])
     # A dead stub: the step counts them too, once.
     series = {**page(ONE, "tiny", failure="0+12x60"), **page(ONE, "tiny_dense", failure="0+6x60")}
-    run(folder, [Case(series, "60s", dict([told("unattributed_failures", 0, "tiny")]))])
+    run(folder, [Case(series, "60s", dict([record("unattributed_failures", 0, "tiny")]))])
 
 
 def test_a_stand_in_s_requests_are_offered_and_not_served(folder: Path) -> None:
     front = page(ONE, "tiny_dense", request_success="0+20x60", failure="0+2x60", pending_request_count="9x60", remote_rows="0+5x60")
-    own = page(TWO, "tiny_dense", request_success="0+16x60")
-    expected = dict([told("offered", 11), told("requests", 8), told("pending", 0)])
-    run(folder, [Case({**front, **own}, "60s", expected), Case(front, "60s", dict([told("offered", 11), told("requests", None)]))])
+    shard_series = page(TWO, "tiny_dense", request_success="0+16x60")
+    expected = dict([record("offered", 11), record("requests", 8), record("pending", 0)])
+    run(
+        folder,
+        [Case({**front, **shard_series}, "60s", expected), Case(front, "60s", dict([record("offered", 11), record("requests", None)]))],
+    )
 
 
 def test_servers_of_another_job_or_model_are_none_of_ours(folder: Path) -> None:

@@ -26,9 +26,9 @@ def _fewest(sizes: list[int], capacity: int) -> int:
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=5))
 def test_servers_lie_between_the_bound_and_first_fits_promise(sizes: list[int]) -> None:
-    found = pack([Container(str(n), 1, size) for n, size in enumerate(sizes)], NODE)
+    packing = pack([Container(str(n), 1, size) for n, size in enumerate(sizes)], NODE)
     fewest = _fewest(sizes, 100)
-    assert found.at_least <= fewest <= found.servers <= 11 * fewest / 9 + 6 / 9
+    assert packing.at_least <= fewest <= packing.servers <= 11 * fewest / 9 + 6 / 9
 
 
 def test_the_scarcest_of_cores_memory_and_gpus_decides() -> None:
@@ -47,8 +47,8 @@ def test_a_container_larger_than_a_node_is_refused() -> None:
 
 
 def test_an_account_adds_replicas_up() -> None:
-    found = account([Container("dense", 3, 10, cores=2), Container("hot", 2, 20, cores=1, utility=0.9)], NODE)
-    assert (found.replicas, found.memory_bytes, found.cores, found.price_per_hour) == (5, 70, 8, 2.5)
+    totals = account([Container("dense", 3, 10, cores=2), Container("hot", 2, 20, cores=1, utility=0.9)], NODE)
+    assert (totals.replicas, totals.memory_bytes, totals.cores, totals.price_per_hour) == (5, 70, 8, 2.5)
 
 
 def test_utility_weighs_replicas_and_skips_what_holds_no_rows() -> None:
@@ -74,5 +74,5 @@ def test_the_shards_of_a_partition_are_containers_but_for_those_in_front() -> No
         ShardLayout((Segment("item", 10, 100), Segment("user", 0, 5)), "own", 3, 2.0, 9000),
     )
     partition = Partition("shop", None, 100.0, "joint", 1.0, "bytes", layouts)
-    (found,) = shards(partition, [0.9, 0.1], overhead_bytes=1000, cores=1)
-    assert found == Container("shard 1: 2 tables", 3, 10_000, 1, utility=0.1)
+    (container,) = shards(partition, [0.9, 0.1], overhead_bytes=1000, cores=1)
+    assert container == Container("shard 1: 2 tables", 3, 10_000, 1, utility=0.1)

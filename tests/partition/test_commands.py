@@ -19,7 +19,7 @@ ROWS = {"user": 1000, "item": 400, "tags": 100}
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny DLRM, a trace, its access profile and a partition by that, and many files that are something else."""
     folder = tmp_path_factory.mktemp("made")
     rng = np.random.default_rng(0)
@@ -44,9 +44,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with all that was made."""
-    for path in made.iterdir():
+def here(prepared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with all files of the prepared folder."""
+    for path in prepared_folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -61,13 +61,13 @@ def answer(command: str, capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def test_a_trace_becomes_a_profile_and_that_a_partition(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = answer("access tiny --trace trace.npz --trace trace.npz --query-size 30 -o b.npz", capsys)
-    assert told["queries"] == 200 and [one["gathers_per_query"] for one in told["tables"]] == [30, 30, 150]
-    found = answer("partition tiny --access a.npz --qps 200 --min-mb 0.005 -o new.json", capsys)
+    access_report = answer("access tiny --trace trace.npz --trace trace.npz --query-size 30 -o b.npz", capsys)
+    assert access_report["queries"] == 200 and [one["gathers_per_query"] for one in access_report["tables"]] == [30, 30, 150]
+    partition_report = answer("partition tiny --access a.npz --qps 200 --min-mb 0.005 -o new.json", capsys)
     written = layout.read(here / "new.json")
     layout.check(written, ROWS)
     assert written.access == frequencies.digest(here / "a.npz") and written.target_qps == 200 and written.model == "tiny"
-    assert found["partition"]["cost"] == written.cost and len(written.shards) > 1
+    assert partition_report["partition"]["cost"] == written.cost and len(written.shards) > 1
     cold = [segment for shard in written.shards for segment in shard.segments if segment.table == "item" and segment.last == 400]
     assert cold[0].first >= 10  # only ten items are ever read
 
@@ -89,8 +89,8 @@ def test_live_traffic_is_counted_from_tritons_own_trace(here: Path, capsys: pyte
         for first in (0, 500):
             ids = np.arange(first, first + 4)
             client.infer({"dense": np.zeros((4, 4), np.float32), "user": ids, "item": ids % 7, "tags": np.full((4, 5), 99)})
-    told = answer("access tiny --trace live.json -o live.npz", capsys)
-    assert (told["queries"], told["rows"], told["unknown"]) == (2, 8, 0)
+    access_report = answer("access tiny --trace live.json -o live.npz", capsys)
+    assert (access_report["queries"], access_report["rows"], access_report["unknown"]) == (2, 8, 0)
     tables = frequencies.read(here / "live.npz").tables
     assert np.flatnonzero(tables["user"]).tolist() == [0, 1, 2, 3, 500, 501, 502, 503] and tables["tags"][99] == 40
 
@@ -103,20 +103,23 @@ def test_an_access_profile_is_shown_and_drawn(here: Path, capsys: pytest.Capture
 
 
 def test_every_algorithm_is_compared_by_one_objective(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = answer("partition tiny --access a.npz --qps 500 --min-mb 0.001 --dense-ms 2 --compare --algorithm paper", capsys)
-    compared = {one["algorithm"]: one["cost"] for one in found["compared"]}
+    partition_report = answer("partition tiny --access a.npz --qps 500 --min-mb 0.001 --dense-ms 2 --compare --algorithm paper", capsys)
+    compared = {one["algorithm"]: one["cost"] for one in partition_report["compared"]}
     assert list(compared) == ["one", "tables", "paper", "whole", "grouped", "layers", "front", "joint"]
-    assert found["partition"]["cost"] == compared["paper"] > compared["joint"] == min(compared.values())
+    assert partition_report["partition"]["cost"] == compared["paper"] > compared["joint"] == min(compared.values())
     assert main(shlex.split("partition tiny --access a.npz --qps 500 --compare --price gb=1,core=0.1,sent=0.01 --bound-ms 900")) == 0
     assert "USD/hour" in capsys.readouterr().out
 
 
 def test_a_profile_says_what_calls_and_servers_take(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "tiny.json").write_text(profile_json(small()).replace('"shop"', '"tiny"'))
-    found = answer("partition tiny --access a.npz --qps 500 --profile tiny.json", capsys)["settings"]
-    assert found["fit"]["a_ms"] == pytest.approx(0.4 + 0.25) and found["fit"]["b_ms"] == pytest.approx(0.02 / 7)
-    assert found["front"]["dense_ms"] == pytest.approx(0.3 + 0.01 * 30) and found["front"]["size_bytes"] == 150_000_000
-    assert found["min_bytes"] == 150_000_000 - 4 * 8 * sum(ROWS.values())
+    partition_settings = answer("partition tiny --access a.npz --qps 500 --profile tiny.json", capsys)["settings"]
+    assert partition_settings["fit"]["a_ms"] == pytest.approx(0.4 + 0.25) and partition_settings["fit"]["b_ms"] == pytest.approx(0.02 / 7)
+    assert (
+        partition_settings["front"]["dense_ms"] == pytest.approx(0.3 + 0.01 * 30)
+        and partition_settings["front"]["size_bytes"] == 150_000_000
+    )
+    assert partition_settings["min_bytes"] == 150_000_000 - 4 * 8 * sum(ROWS.values())
     by_hand = answer("partition tiny --access a.npz --qps 500 --profile tiny.json --call-ms 1,2 --min-mb 3", capsys)["settings"]
     assert by_hand["fit"]["b_ms"] == 2 and by_hand["min_bytes"] == 3_000_000
 

@@ -34,8 +34,8 @@ def test_e1_the_papers_own_example_comes_out() -> None:
     costs = np.full((6, 6), math.inf)
     for first, last in itertools.combinations_with_replacement(range(1, 6), 2):
         costs[first - 1, last] = (last - first + 1) ** 2 / first
-    found = solve(costs, 3)
-    assert found.cost[0] == pytest.approx(4) and found.path() == (0, 1, 3, 5)
+    solution = solve(costs, 3)
+    assert solution.cost[0] == pytest.approx(4) and solution.path() == (0, 1, 3, 5)
 
 
 def test_e3_figure_9_is_a_line() -> None:
@@ -44,9 +44,9 @@ def test_e3_figure_9_is_a_line() -> None:
     assert line.a_ms == pytest.approx(10.0, abs=0.1) and line.b_ms == pytest.approx(1.524, abs=0.015) and line.r2 > 0.999
 
 
-def er_bytes(found: Partition, settings: Settings, dense_qps: float) -> float:
+def er_bytes(partition: Partition, settings: Settings, dense_qps: float) -> float:
     """Bytes of all of ElasticRec's containers: the shards', and dense replicas of the minimum allocation each."""
-    return found.cost + math.ceil(settings.target_qps / dense_qps) * settings.min_bytes
+    return partition.cost + math.ceil(settings.target_qps / dense_qps) * settings.min_bytes
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ def test_e4_and_e5_the_papers_models_take_what_was_reckoned(
     tables: int, gathers: int, dense_qps: float, gigabytes: float, replicas: list[int]
 ) -> None:
     asked = Settings(100, max_shards=4)
-    found = algorithms.partition("rm", elasticrec(tables, gathers), asked, "whole")
-    assert er_bytes(found, asked, dense_qps) / 1e9 == pytest.approx(gigabytes, abs=1)
-    first = [shard.replicas for shard in found.shards if shard.segments[0].table == "t0"]
-    assert first == replicas and len(found.shards) == tables * len(replicas)
+    partition = algorithms.partition("rm", elasticrec(tables, gathers), asked, "whole")
+    assert er_bytes(partition, asked, dense_qps) / 1e9 == pytest.approx(gigabytes, abs=1)
+    first = [shard.replicas for shard in partition.shards if shard.segments[0].table == "t0"]
+    assert first == replicas and len(partition.shards) == tables * len(replicas)
 
 
 def test_e7_less_locality_takes_more_memory() -> None:
@@ -115,8 +115,8 @@ def cheapest(asked: Settings, heats: list[Heat]) -> float:
 @given(COUNTS, SETTINGS)
 def test_the_programme_finds_the_cheapest_of_all_partitions(counts: list[int], asked: Settings) -> None:
     heats = [of_counts(counts)]
-    found = algorithms.whole(asked, heats)
-    assert cost.total(asked, heats, found) == pytest.approx(cheapest(asked, heats), rel=1e-9)
+    pieces = algorithms.whole(asked, heats)
+    assert cost.total(asked, heats, pieces) == pytest.approx(cheapest(asked, heats), rel=1e-9)
 
 
 @given(COUNTS, SETTINGS)
@@ -139,18 +139,18 @@ def test_every_algorithm_puts_every_row_into_one_shard_and_joint_is_never_dearer
     asked = dataclasses.replace(
         asked, bound=Bound(2000.0) if bounded else None, front=Front(3.0, 0.1, 5000) if known or name == "front" else None
     )
-    found = algorithms.partition("m", heats, asked, name)
+    partition = algorithms.partition("m", heats, asked, name)
     rows = {one.table: np.zeros(one.rows, int) for one in heats}
-    for shard in found.shards:
+    for shard in partition.shards:
         assert len({segment.table for segment in shard.segments}) == len(shard.segments)
         for segment in shard.segments:
             assert segment.first < segment.last
             rows[segment.table][segment.first : segment.last] += 1
     assert all((count == 1).all() for count in rows.values())
-    assert sum(shard.size_bytes for shard in found.shards) == sum(32 * one.rows for one in heats)
-    assert sum(shard.gathers_per_query for shard in found.shards) == pytest.approx(sum(one.gathers[-1] for one in heats))
+    assert sum(shard.size_bytes for shard in partition.shards) == sum(32 * one.rows for one in heats)
+    assert sum(shard.gathers_per_query for shard in partition.shards) == pytest.approx(sum(one.gathers[-1] for one in heats))
     best = algorithms.partition("m", heats, asked, "joint")
-    assert best.cost <= found.cost * (1 + 1e-9)
+    assert best.cost <= partition.cost * (1 + 1e-9)
 
 
 def test_fractions_of_replicas_cut_finer_than_whole_ones_and_cost_more_in_the_end() -> None:
@@ -224,7 +224,7 @@ def test_rows_are_kept_in_front_only_where_front_servers_have_the_time() -> None
         algorithms.partition("m", heats, Settings(100, fit=Fit(10.0, 0.001, 1.0), front=Front(dense_ms, 0.001, 10**10)), "front")
         for dense_ms in (1.0, 9.999)
     )
-    in_front = [sum(s.gathers_per_query for s in found.shards if s.place == "front") for found in (idle, busy)]
+    in_front = [sum(s.gathers_per_query for s in partition.shards if s.place == "front") for partition in (idle, busy)]
     assert in_front[0] == pytest.approx(256) and in_front[1] < 10
 
 
@@ -243,8 +243,8 @@ def test_rows_in_front_keep_to_their_room_and_then_the_hottest_are_there() -> No
     asked = Settings(100, fit=Fit(2.0, 0.2, 1.0), prices=Prices(0.004, 0.03, 0.01))
     kept = []
     for most in (math.inf, 100e6, 1e6, 0.0):
-        found = algorithms.partition("m", heats, dataclasses.replace(asked, front=Front(1.0, 0.0001, 10**8, most)), "front")
-        front = [shard for shard in found.shards if shard.place == "front"]
+        partition = algorithms.partition("m", heats, dataclasses.replace(asked, front=Front(1.0, 0.0001, 10**8, most)), "front")
+        front = [shard for shard in partition.shards if shard.place == "front"]
         kept.append(sum(shard.size_bytes for shard in front))
         assert kept[-1] <= most and all(segment.first == 0 for shard in front for segment in shard.segments)
         if most == 100e6:

@@ -56,7 +56,7 @@ def test_the_boundaries_are_the_best_there_are_in_either_order(
     old = Partition("m", None, 100.0, "by hand", 0.0, "bytes", tuple(
         ShardLayout((Segment("t", *ends),), "own", 1, 0.0, 0) for ends in itertools.pairwise(bounds)
     ))  # fmt: skip
-    made = updated(old, before, after, asked, Pay(hours, copy_hours), queries=10)
+    update = updated(old, before, after, asked, Pay(hours, copy_hours), queries=10)
 
     held = [set(order(before)[first:last].tolist()) for first, last in itertools.pairwise(bounds)]
     each = drift.copy_price(asked, Pay(hours, copy_hours))
@@ -81,37 +81,41 @@ def test_the_boundaries_are_the_best_there_are_in_either_order(
         for by in orders.values()
         for ends in itertools.combinations(range(1, rows), len(inner))
     )
-    by = orders[made.tables[0].order]
-    found = [by[shard.segments[0].first : shard.segments[0].last].tolist() for shard in made.partition.shards]
-    assert whole(found) == pytest.approx(best, rel=1e-9)
-    came = [len(set(shard) - mine) for mine, shard in zip(held, found, strict=True)]
-    assert made.tables[0].rows == sum(came)
-    assert made.copied_bytes == sum(shard.replicas * ROW_BYTES * count for shard, count in zip(made.partition.shards, came, strict=True))
+    by = orders[update.tables[0].order]
+    shard_rows = [by[shard.segments[0].first : shard.segments[0].last].tolist() for shard in update.partition.shards]
+    assert whole(shard_rows) == pytest.approx(best, rel=1e-9)
+    came = [len(set(shard) - mine) for mine, shard in zip(held, shard_rows, strict=True)]
+    assert update.tables[0].rows == sum(came)
+    assert update.copied_bytes == sum(
+        shard.replicas * ROW_BYTES * count for shard, count in zip(update.partition.shards, came, strict=True)
+    )
 
 
 def test_nothing_moves_while_the_heat_stays() -> None:
     was, asked = zipf(20_000, 10**6, 0), Settings(100, fit=Fit(5.0, 0.01, 1.0), min_bytes=20_000)
     old = cut(was, asked, queries=1000)
-    made = updated(old, was, was, asked, Pay(), queries=1000)
-    assert made.copied_bytes == 0 and made.partition.shards == old.shards
-    assert made.cost == pytest.approx(made.kept_cost) == pytest.approx(old.cost) and made.carried_qps >= 100
+    update = updated(old, was, was, asked, Pay(), queries=1000)
+    assert update.copied_bytes == 0 and update.partition.shards == old.shards
+    assert update.cost == pytest.approx(update.kept_cost) == pytest.approx(old.cost) and update.carried_qps >= 100
 
 
 def test_when_the_heat_moves_the_old_partition_fails_its_target_and_moving_pays_only_for_long_enough() -> None:
-    """Half of the reads now go to rows that were dealt anew."""
+    """Half of the reads now follow another random order of the rows."""
     rows, asked = 20_000, Settings(100, fit=Fit(5.0, 0.01, 1.0), min_bytes=20_000)
     was = zipf(rows, 10**6, 0)
     now = (was // 2 + zipf(rows, 10**6, 1) // 2).astype(np.uint32)
     old = cut(was, asked, queries=1000)
-    made = {hours: updated(old, was, now, asked, Pay(hours, 1.0), queries=1000) for hours in (0.001, 1.0, 24.0, 10_000.0)}
-    assert made[0.001].carried_qps < 90
+    updates_by_hours = {hours: updated(old, was, now, asked, Pay(hours, 1.0), queries=1000) for hours in (0.001, 1.0, 24.0, 10_000.0)}
+    assert updates_by_hours[0.001].carried_qps < 90
     fresh = cut(now, asked, queries=1000)
-    assert made[0.001].copied_bytes == 0 and made[0.001].cost == made[0.001].kept_cost > 1.2 * fresh.cost
-    copied = [one.copied_bytes for one in made.values()]
-    costs = [one.cost for one in made.values()]
+    assert (
+        updates_by_hours[0.001].copied_bytes == 0 and updates_by_hours[0.001].cost == updates_by_hours[0.001].kept_cost > 1.2 * fresh.cost
+    )
+    copied = [one.copied_bytes for one in updates_by_hours.values()]
+    costs = [one.cost for one in updates_by_hours.values()]
     assert copied == sorted(copied) and costs == sorted(costs, reverse=True) and copied[-1] > copied[0]
     assert fresh.cost <= costs[-1] * (1 + 1e-9) and costs[-1] < 1.1 * fresh.cost
-    for hours, one in made.items():  # what was saved has paid for the copies
+    for hours, one in updates_by_hours.items():  # what was saved is at least the price of the copies
         assert (one.kept_cost - one.cost) * hours >= one.copied_bytes * (1 - 1e-9)
         check(one.partition, {"t": rows})
 
@@ -127,8 +131,8 @@ def test_noise_is_no_drift_and_few_rows_are_copied_where_few_have_moved() -> Non
     chosen = np.concatenate([np.argsort(means)[-100:], rng.permutation(rows)[:100]])
     means[chosen] = means[chosen[::-1]]
     now = rng.poisson(means).astype(np.uint32)
-    made = updated(cut(was, asked, queries=1000), was, now, asked, Pay(24.0), queries=1000)
-    assert made.tables[0].order == "mended" and made.tables[0].rows < 2000 and made.cost < made.kept_cost
+    update = updated(cut(was, asked, queries=1000), was, now, asked, Pay(24.0), queries=1000)
+    assert update.tables[0].order == "mended" and update.tables[0].rows < 2000 and update.cost < update.kept_cost
 
 
 @given(
@@ -136,8 +140,8 @@ def test_noise_is_no_drift_and_few_rows_are_copied_where_few_have_moved() -> Non
 )
 def test_mended_counts_are_the_old_or_the_new_scaled(pairs: list[tuple[int, int]], was_queries: int, queries: int) -> None:
     was, now = (np.array(side, np.uint32) for side in zip(*pairs, strict=True))
-    for old, new, found in zip(was, now, drift.mended(was, now, was_queries, queries), strict=True):
-        assert int(found) in (int(old), round(int(new) * (was_queries / queries)))
+    for old, new, mended_count in zip(was, now, drift.mended(was, now, was_queries, queries), strict=True):
+        assert int(mended_count) in (int(old), round(int(new) * (was_queries / queries)))
 
 
 def test_only_the_table_whose_heat_moved_is_ordered_anew() -> None:
@@ -146,10 +150,10 @@ def test_only_the_table_whose_heat_moved_is_ordered_anew() -> None:
     tables = [table(rows, name) for name in counts]
     old = algorithms.partition("m", [heat.from_counts(one, counts[one.name], 200, 1.0) for one in tables], asked, "grouped")
     now = {**counts, "b": zipf(rows, 10**5, 9)}
-    made = drift.update(old, tables, counts, now, 200, 200, dict.fromkeys(counts, 1.0), asked, Pay(1000.0, 1.0))
-    assert [one.order != "old" for one in made.tables] == [False, True, False]
-    assert made.tables[1].copied_bytes == made.copied_bytes > 0 and made.cost < made.kept_cost
-    check(made.partition, dict.fromkeys(counts, rows))
+    update = drift.update(old, tables, counts, now, 200, 200, dict.fromkeys(counts, 1.0), asked, Pay(1000.0, 1.0))
+    assert [one.order != "old" for one in update.tables] == [False, True, False]
+    assert update.tables[1].copied_bytes == update.copied_bytes > 0 and update.cost < update.kept_cost
+    check(update.partition, dict.fromkeys(counts, rows))
 
 
 @pytest.mark.parametrize("bounded", [False, True])
@@ -161,9 +165,9 @@ def test_rows_in_front_are_weighed_as_front_servers(bounded: bool) -> None:
     was, now = zipf(rows, 10**6, 0), zipf(rows, 10**6, 1)
     old = cut(was, asked, "front", queries=1000)
     assert old.shards[0].place == "front"
-    made = updated(old, was, now, asked, Pay(1000.0), queries=1000)
+    update = updated(old, was, now, asked, Pay(1000.0), queries=1000)
     assert updated(old, was, was, asked, Pay(), queries=1000).kept_cost == pytest.approx(old.cost)
-    assert made.cost <= made.kept_cost and made.partition.shards[0].place == "front"
+    assert update.cost <= update.kept_cost and update.partition.shards[0].place == "front"
 
 
 def test_a_shard_with_two_pieces_of_a_table_is_refused() -> None:

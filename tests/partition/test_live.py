@@ -40,10 +40,10 @@ TWO = [
 def test_requests_to_the_embedding_model_are_counted(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_BLOCK", block)
     (tmp_path / "t.json.0").write_text(json.dumps(TWO))
-    found = list(traces.chunks(tmp_path / "t.json.0", plain()))
-    assert len(found) == 2
+    chunks = list(traces.chunks(tmp_path / "t.json.0", plain()))
+    assert len(chunks) == 2
     counter = Counter(plain())
-    for chunk in found:
+    for chunk in chunks:
         counter.add(chunk)
     users = counter.profile(1, ()).tables["users"]
     assert np.flatnonzero(users).tolist() == [5, 6, 7] and counter.rows == 3

@@ -16,16 +16,16 @@ BOUNDS = (0, 300, 5_000, 20_000, ROWS)
 def test_a_drawn_trace_touches_what_the_law_expects(law: Skew) -> None:
     rank_of_row = np.argsort(at_rank(np.arange(ROWS), ROWS))
     measured = counted(rank_of_row[draw(law, ROWS, GATHERS, np.random.default_rng(0))], BOUNDS)
-    for (first, last), found in zip(itertools.pairwise(BOUNDS), measured, strict=True):
+    for (first, last), touched_share in zip(itertools.pairwise(BOUNDS), measured, strict=True):
         expected = touched(lambda hottest: share(law, ROWS, hottest), first, last, GATHERS, breaks=(ROWS // 10,))
-        assert found == pytest.approx(expected, abs=0.02)
+        assert touched_share == pytest.approx(expected, abs=0.02)
 
 
 def test_counts_of_an_access_profile_expect_the_same_as_the_law() -> None:
     law = TwoLevel(0.9)
     counts = np.where(np.arange(ROWS) < ROWS // 10, 1800, 22)
-    found = touched_counts(counts[:300], int(counts.sum()), GATHERS)
-    assert found == pytest.approx(touched(lambda hottest: share(law, ROWS, hottest), 0, 300, GATHERS), abs=0.01)
+    touched_share = touched_counts(counts[:300], int(counts.sum()), GATHERS)
+    assert touched_share == pytest.approx(touched(lambda hottest: share(law, ROWS, hottest), 0, 300, GATHERS), abs=0.01)
 
 
 def test_nothing_read_touches_nothing() -> None:

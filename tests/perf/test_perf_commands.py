@@ -35,10 +35,10 @@ def test_a_workload_is_offered_and_its_runs_are_compared(
         assert len(runs.read(file).latency_ms) == summary["queries"]
     done = run_recsplit("perf", "compare", *files, "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert [ratio["name"] for ratio in found["ratios"]] == ["p50_ms", "p95_ms", "p99_ms", "answered_per_s"]
-    assert all(ratio["low"] <= ratio["ratio"] <= ratio["high"] for ratio in found["ratios"])
-    assert found["differences"] == []
+    comparison = json.loads(done.stdout)
+    assert [ratio["name"] for ratio in comparison["ratios"]] == ["p50_ms", "p95_ms", "p99_ms", "answered_per_s"]
+    assert all(ratio["low"] <= ratio["ratio"] <= ratio["high"] for ratio in comparison["ratios"])
+    assert comparison["differences"] == []
 
 
 def test_closed_loops_are_compared_too_and_with_a_warning(run_recsplit: Run, server: Server, tiny: Path, tmp_path: Path) -> None:

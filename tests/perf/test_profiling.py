@@ -80,9 +80,9 @@ def test_a_measurement_that_is_broken_off_keeps_what_it_has(tiny: Path) -> None:
         if steps == 3:
             raise KeyboardInterrupt
 
-    found = profiling.measure(find(tiny), seconds=3, rounds=2, advance=ctrl_c)
-    assert found.whole.x == found.parts[0].alone.x == (1, 2, 4)
-    assert found.provenance["measured"]["rounds"] == 0
+    partial_profile = profiling.measure(find(tiny), seconds=3, rounds=2, advance=ctrl_c)
+    assert partial_profile.whole.x == partial_profile.parts[0].alone.x == (1, 2, 4)
+    assert partial_profile.provenance["measured"]["rounds"] == 0
 
 
 def test_broken_off_before_anything_was_measured_it_is_an_interruption(tiny: Path) -> None:
@@ -154,19 +154,19 @@ def test_a_neighbour_works_when_told_and_ends_with_its_owner(tiny: Path, tmp_pat
     plan = find(tiny).plan
     model = tiny / plan.embedding.name / "1" / "model.onnx"
     inputs = {tensor.name: np.zeros((4, *tensor.dims), dtype="int64") for tensor in plan.embedding.inputs}
-    with neighbour(model, inputs, max(os.sched_getaffinity(0)), 60, tmp_path) as found:
-        pid = found._process.pid
+    with neighbour(model, inputs, max(os.sched_getaffinity(0)), 60, tmp_path) as neighbour_process:
+        pid = neighbour_process._process.pid
         assert os.sched_getaffinity(pid) == {max(os.sched_getaffinity(0))}
         before = kernel.cpu_s([pid])
         time.sleep(0.3)
         waiting = kernel.cpu_s([pid]) - before
-        with found.busy():
+        with neighbour_process.busy():
             deadline = time.monotonic() + 30
             while kernel.cpu_s([pid]) - before < waiting + 0.2 and time.monotonic() < deadline:
                 time.sleep(0.05)
         assert time.monotonic() < deadline
         assert waiting < 0.1
-    assert found._process.poll() is not None
+    assert neighbour_process._process.poll() is not None
 
 
 def test_a_process_is_weighed_timed_and_pinned() -> None:

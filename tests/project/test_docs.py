@@ -23,7 +23,7 @@ def contexts(command: click.Command, parent: click.Context) -> list[click.Contex
     if not isinstance(command, click.Group):
         return [context]
     children = [command.get_command(context, name) for name in command.list_commands(context)]
-    return [found for child in children if child for found in contexts(child, context)]
+    return [descendant for child in children if child for descendant in contexts(child, context)]
 
 
 def top_level(name: str) -> click.Command:
@@ -72,9 +72,9 @@ def test_help_ends_with_an_example_that_parses_in_a_checkout(name: str, monkeypa
         lines = command_lines(context.command.get_help(context).rpartition("Example:")[2])
         assert lines, f"{context.command_path}: no example: @click.command(epilog=example('recsplit ...'))"
         resolved = [resolve(line) for line in lines]  # other commands may prepare what this one needs
-        assert any(found.command is context.command for found, _ in resolved)
-        for found, rest in resolved:
-            found.command.make_context(found.info_name, rest, parent=found.parent)
+        assert any(resolved_context.command is context.command for resolved_context, _ in resolved)
+        for resolved_context, rest in resolved:
+            resolved_context.command.make_context(resolved_context.info_name, rest, parent=resolved_context.parent)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

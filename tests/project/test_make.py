@@ -24,8 +24,8 @@ def pins() -> set[str]:
 def test_constraints_pin_every_package_that_make_installs() -> None:
     needs = metadata.requires("recsplit")
     assert needs
-    wanted = [need for need in needs if not re.search(r"extra == .(tensorrt|torchrec)|python_version < ", need)]
-    assert {canonical(need) for need in [*wanted, "torchrec", "fbgemm-gpu-cpu"]} - {"recsplit"} <= pins()
+    requirements = [need for need in needs if not re.search(r"extra == .(tensorrt|torchrec)|python_version < ", need)]
+    assert {canonical(need) for need in [*requirements, "torchrec", "fbgemm-gpu-cpu"]} - {"recsplit"} <= pins()
 
 
 def test_the_default_install_and_the_tests_need_no_tensorrt() -> None:

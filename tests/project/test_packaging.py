@@ -54,9 +54,9 @@ def committed(folder: str) -> set[str]:
 
 @pytest.mark.parametrize("folder", SHIPPED)
 def test_the_wheel_holds_every_file_of(folder: str, wheel: Path) -> None:
-    wanted = {SHIPPED[folder] + name.removeprefix(folder) for name in committed(folder)}
-    assert wanted
-    assert wanted <= files_of(wheel)
+    expected_files = {SHIPPED[folder] + name.removeprefix(folder) for name in committed(folder)}
+    assert expected_files
+    assert expected_files <= files_of(wheel)
 
 
 def test_the_wheel_holds_templates_backends_and_three_packages(wheel: Path) -> None:

@@ -98,16 +98,16 @@ IDS: dict[str, tuple[str, dict[str, Any], list[int]]] = {
 def test_limits_are_found_and_samples_are_valid_under_every_policy(
     text: str, arrays: dict[str, Any], limits: list[int], policy: str, tmp_path: Path
 ) -> None:
-    made = built(tmp_path, text, {**ARRAYS, **arrays}, unknown_ids=policy)
-    assert sorted(lookup.limit or 0 for lookup in made.plan.lookups) == sorted(limits)
-    answers(made, tmp_path / "source.onnx")
+    build = built(tmp_path, text, {**ARRAYS, **arrays}, unknown_ids=policy)
+    assert sorted(lookup.limit or 0 for lookup in build.plan.lookups) == sorted(limits)
+    answers(build, tmp_path / "source.onnx")
 
 
-def answers(made: Built, source: Path) -> None:
+def answers(build: Built, source: Path) -> None:
     """The source itself answers every row of samples."""
     run = load(str(source)).run
     for seed in range(3):
-        rows = samples.rows(made.plan, 40, np.random.default_rng(seed))
+        rows = samples.rows(build.plan, 40, np.random.default_rng(seed))
         assert [len(data) for data in rows.values()] == [40] * len(rows)
         run(rows)
 
@@ -117,8 +117,8 @@ def test_first_and_last_rows_of_every_table_are_among_the_cases(tmp_path: Path) 
         "(int64[N,2] ids, int64[N,T] h) => (float[N,1] y) { i=Sub(ids,k) v=Gather(t,i) s=ReduceSum<keepdims=0>(v,one) "
         "u=Gather(t,h) r=ReduceSum<keepdims=0>(u,one) p=Mul(s,r) y=MatMul(p,w) }"
     )
-    made = built(tmp_path, text, {**ARRAYS, "k": number(1)})
-    cases = {case.name: case.inputs for case in recorded(made.repository / "m" / "1" / REFERENCES_FILE)}
+    build = built(tmp_path, text, {**ARRAYS, "k": number(1)})
+    cases = {case.name: case.inputs for case in recorded(build.repository / "m" / "1" / REFERENCES_FILE)}
     assert (cases["first rows"]["ids"] == 1).all() and (cases["last rows"]["ids"] == 50).all()
     assert (cases["first rows"]["h"] == 0).all() and (cases["last rows"]["h"] == 49).all()
     assert len(cases["largest batch"]["ids"]) == 64 and len(cases["one row"]["ids"]) == 1
@@ -164,10 +164,10 @@ ZOO = [
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", ZOO)
 def test_samples_of_the_zoo_are_valid(spec: str, tmp_path: Path) -> None:
-    made = build_of(f"recsplit.zoo.{spec}", tmp_path / "models")
-    taken = load_and_cut(f"recsplit.zoo.{spec}", weights=None, unknown_ids="error", int32_ids=False, bag_form=None)
-    source = by_source(made.plan, taken.loaded.run, taken.dtypes)
-    known = taken.cut.known()
-    for name, inputs in samples.cases(made.plan, np.random.default_rng(5), references=taken.example):
+    build = build_of(f"recsplit.zoo.{spec}", tmp_path / "models")
+    source = load_and_cut(f"recsplit.zoo.{spec}", weights=None, unknown_ids="error", int32_ids=False, bag_form=None)
+    run = by_source(build.plan, source.loaded.run, source.dtypes)
+    known = source.cut.known()
+    for name, inputs in samples.cases(build.plan, np.random.default_rng(5), references=source.example):
         assert known(inputs).all(), name
-        source(inputs)
+        run(inputs)

@@ -46,15 +46,15 @@ def repository(pristine: tuple[Built, Path], tmp_path: Path) -> Path:
     return shutil.copytree(pristine[0].repository, tmp_path / "copy")
 
 
-def failures(found: list[Difference]) -> set[tuple[str, str]]:
-    return {(item.stage, item.output) for item in found if not item.ok}
+def failures(differences: list[Difference]) -> set[tuple[str, str]]:
+    return {(item.stage, item.output) for item in differences if not item.ok}
 
 
 def test_an_untouched_repository_is_proved_again(repository: Path, pristine: tuple[Built, Path]) -> None:
-    found = published.verify(repository, source=str(pristine[1]))
-    assert not failures(found)
-    assert {item.stage for item in found} >= {"source - recorded", "source - whole", "whole - parts", "batch - single rows"}
-    assert all(item.absolute == 0 for item in found if item.stage == "whole - parts")
+    differences = published.verify(repository, source=str(pristine[1]))
+    assert not failures(differences)
+    assert {item.stage for item in differences} >= {"source - recorded", "source - whole", "whole - parts", "batch - single rows"}
+    assert all(item.absolute == 0 for item in differences if item.stage == "whole - parts")
 
 
 def flip(path: Path, offset: int, bit: int) -> None:
@@ -128,10 +128,10 @@ def test_a_truncated_file_is_an_error_or_a_difference_and_never_a_proof(reposito
     data = (repository / path).read_bytes()
     (repository / path).write_bytes(data[: int(part * len(data))])
     try:
-        found = published.verify(repository)
+        differences = published.verify(repository)
     except RecsplitError:
         return
-    assert failures(found), f"{path} cut to {part:.0%} was proved"
+    assert failures(differences), f"{path} cut to {part:.0%} was proved"
 
 
 def test_a_renamed_version_folder_is_refused(repository: Path) -> None:
@@ -177,8 +177,8 @@ def every(nth: int, wrong: float) -> Run:
 
 def test_a_fault_that_shows_once_in_fifty_calls_is_found_by_repeating() -> None:
     assert all(item.ok for item in check("once", cases(), every(50, 1.0), limit=1e-5))
-    (found,) = check("repeated", cases(), every(50, 1.0), limit=1e-5, repeats=3, threads=4)
-    assert not found.ok and found.runs == 72 and found.absolute == 1.0
+    (difference,) = check("repeated", cases(), every(50, 1.0), limit=1e-5, repeats=3, threads=4)
+    assert not difference.ok and difference.runs == 72 and difference.absolute == 1.0
 
 
 def test_the_worst_case_is_told_with_both_errors() -> None:
@@ -186,24 +186,24 @@ def test_the_worst_case_is_told_with_both_errors() -> None:
         x = inputs["x"].astype(np.float32)
         return {"y": (2 * x + 1) * np.float32(1.001 if x.max() == 3 else 1)}
 
-    (found,) = check("stage", cases(), run, limit=1e-5)
-    assert found.case == "case 3" and not found.ok
-    assert found.absolute == pytest.approx(0.007, rel=0.01) and found.relative == pytest.approx(0.001, rel=0.01)
+    (difference,) = check("stage", cases(), run, limit=1e-5)
+    assert difference.case == "case 3" and not difference.ok
+    assert difference.absolute == pytest.approx(0.007, rel=0.01) and difference.relative == pytest.approx(0.001, rel=0.01)
 
 
 def test_a_row_whose_score_lies_near_zero_is_judged_by_the_size_of_scores() -> None:
     near_zero, usual = (
         Case(name, {"x": want}, {"y": want}) for name, want in (("near zero", np.full((1, 1), 1e-6)), ("usual", np.ones((4, 1))))
     )
-    (found,) = check("stage", [near_zero, usual], lambda inputs: {"y": inputs["x"].astype(np.float64) + 1e-7}, limit=1e-5)
-    assert found.ok and found.relative == pytest.approx(1e-7)
+    (difference,) = check("stage", [near_zero, usual], lambda inputs: {"y": inputs["x"].astype(np.float64) + 1e-7}, limit=1e-5)
+    assert difference.ok and difference.relative == pytest.approx(1e-7)
 
 
 def test_a_row_of_huge_numbers_hides_nothing_in_the_others() -> None:
     want = np.array([[1e8], [1.0], [2.0]], dtype=np.float32)
     case = Case("c", {"x": want}, {"y": want})
-    (found,) = check("s", [case], lambda inputs: {"y": want + np.array([[0], [0.1], [0]], dtype=np.float32)}, limit=1e-5)
-    assert not found.ok and found.relative == pytest.approx(0.05, rel=0.01)
+    (difference,) = check("s", [case], lambda inputs: {"y": want + np.array([[0], [0.1], [0]], dtype=np.float32)}, limit=1e-5)
+    assert not difference.ok and difference.relative == pytest.approx(0.05, rel=0.01)
 
 
 def test_rounding_of_a_row_near_zero_is_no_difference() -> None:
@@ -211,14 +211,14 @@ def test_rounding_of_a_row_near_zero_is_no_difference() -> None:
     noisy = want + np.float32(1e-7)
     one = Case("one", {"x": want[:1]}, {"y": want[:1]})
     three = Case("three", {"x": want}, {"y": want})
-    (found,) = check("s", [one, three], lambda inputs: {"y": noisy[: len(inputs["x"])]}, limit=1e-5)
-    assert found.ok and 0 < found.relative < 1e-6
+    (difference,) = check("s", [one, three], lambda inputs: {"y": noisy[: len(inputs["x"])]}, limit=1e-5)
+    assert difference.ok and 0 < difference.relative < 1e-6
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_none_are_never_equal_to_numbers(wrong: float) -> None:
-    (found,) = check("stage", cases(), every(1, wrong), limit=1e9)
-    assert not found.ok
+    (difference,) = check("stage", cases(), every(1, wrong), limit=1e9)
+    assert not difference.ok
 
 
 def test_nan_where_the_source_has_nan_is_equal_and_elsewhere_it_is_not() -> None:
@@ -231,8 +231,8 @@ def test_nan_where_the_source_has_nan_is_equal_and_elsewhere_it_is_not() -> None
 
 def test_integers_are_compared_one_by_one() -> None:
     case = Case("c", {"x": np.zeros((3, 1))}, {"y": np.array([[1], [2], [3]])})
-    (found,) = check("s", [case], lambda inputs: {"y": np.array([[1], [2], [4]])}, limit=1e-5)
-    assert not found.ok and found.absolute == 1
+    (difference,) = check("s", [case], lambda inputs: {"y": np.array([[1], [2], [4]])}, limit=1e-5)
+    assert not difference.ok and difference.absolute == 1
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,13 @@ def test_every_place_goes_to_exactly_one_shard_and_keeps_its_bag(batch: int, wid
     places = np.random.default_rng(seed).integers(0, 30, (batch, sum(widths)), np.int32)
     offsets = bag_offsets(batch, tuple(widths))
     bounds = [0, *sorted(cuts), 30]
-    found: list[list[int]] = [[] for _ in range(batch * len(widths))]
+    rows_by_bag: list[list[int]] = [[] for _ in range(batch * len(widths))]
     for first, last in itertools.pairwise(bounds):
         rows, ends = bucketise(places.reshape(-1), offsets, first, last)
         assert ((rows >= 0) & (rows < max(last - first, 1))).all()
         for bag, (start, end) in enumerate(itertools.pairwise(ends)):
-            found[bag] += (rows[start:end] + first).tolist()
-    bags = iter(found)
+            rows_by_bag[bag] += (rows[start:end] + first).tolist()
+    bags = iter(rows_by_bag)
     for row in places:
         start = 0
         for width in widths:

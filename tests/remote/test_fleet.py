@@ -186,13 +186,13 @@ def test_metrics_tell_which_replica_was_asked_and_which_is_avoided(fleet: Fleet)
         for ids in queries(10, 2):
             ask(client, ids)
     address = fleet.member(COLD).server.grpc_url  # type: ignore[union-attr]
-    found, deadline = None, time.monotonic() + 10
+    up_match, deadline = None, time.monotonic() + 10
     while time.monotonic() < deadline:
-        found = re.search(rf'^recsplit_remote_replica_up{{.*replica="{address}".*}} (\S+)$', page(), re.MULTILINE)
-        if found and float(found[1]) == 1:
+        up_match = re.search(rf'^recsplit_remote_replica_up{{.*replica="{address}".*}} (\S+)$', page(), re.MULTILINE)
+        if up_match and float(up_match[1]) == 1:
             break
         time.sleep(0.1)
-    assert found is not None and float(found[1]) == 1
+    assert up_match is not None and float(up_match[1]) == 1
     for name in ("calls_answered", "call_duration_us", "rows"):
         values = re.findall(rf'^recsplit_remote_{name}{{.*model="shop_embedding_1".*}} (\S+)$', page(), re.MULTILINE)
         assert values and sum(map(float, values)) > 0

@@ -29,9 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(**replicas: int) -> Plan:
-    made = sharded.make_plan(("own", "own"), bags=True)
-    shards = tuple(dataclasses.replace(shard, replicas=replicas.get(f"shard_{number}", 1)) for number, shard in enumerate(made.shards))
-    return dataclasses.replace(made, shards=shards)
+    base_plan = sharded.make_plan(("own", "own"), bags=True)
+    shards = tuple(dataclasses.replace(shard, replicas=replicas.get(f"shard_{number}", 1)) for number, shard in enumerate(base_plan.shards))
+    return dataclasses.replace(base_plan, shards=shards)
 
 
 def test_a_server_that_dies_is_started_again_and_ctrl_c_ends_all_of_them(folder: Path, tmp_path: Path) -> None:
@@ -44,12 +44,12 @@ def test_a_server_that_dies_is_started_again_and_ctrl_c_ends_all_of_them(folder:
         assert shown["parts"]["0"] == {"wanted": 1, "running": 2}
         victim = shown["servers"][1]
         os.kill(victim["pid"], signal.SIGKILL)
-        told = ""
+        stderr_text = ""
         for line in process.stderr:
-            told += line
+            stderr_text += line
             if "is back" in line:
                 break
-        assert "shard 0 replica 1 ended by itself, and is started again" in told
+        assert "shard 0 replica 1 ended by itself, and is started again" in stderr_text
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
@@ -65,18 +65,18 @@ def test_a_server_that_dies_again_and_again_ends_the_fleet_with_its_log(folder: 
     with start(folder, "--fleet", "--json") as process:
         assert process.stdout is not None and process.stderr is not None
         port = json.loads(process.stdout.readline())["servers"][0]["http_url"].rpartition(":")[2]
-        told = ""
+        stderr_text = ""
         for _ in range(3):
             (pid,) = processes(f"--http-port={port}")
             os.kill(pid, signal.SIGKILL)
             for line in process.stderr:
-                told += line
+                stderr_text += line
                 if "is back" in line:
                     break
         process.wait(60)
     assert process.returncode == 1
-    assert "Error: shard 0 replica 0: the Triton server ended by itself (signal SIGKILL)" in told
-    assert told.count("is started again") == 2
+    assert "Error: shard 0 replica 0: the Triton server ended by itself (signal SIGKILL)" in stderr_text
+    assert stderr_text.count("is started again") == 2
     assert not processes("recsplit-fleet-")
 
 
@@ -133,10 +133,10 @@ def test_replicas_are_the_plan_s_as_far_as_they_fit_and_what_was_asked_for_as_it
 
 
 def test_a_shard_in_the_front_has_no_servers_of_its_own() -> None:
-    made = sharded.make_plan(("front", "own"), bags=True)
-    assert [part.name for part in parts(made, {})] == ["1", "front"]
+    mixed_plan = sharded.make_plan(("front", "own"), bags=True)
+    assert [part.name for part in parts(mixed_plan, {})] == ["1", "front"]
     with pytest.raises(InputError, match="shard 0 is placed in the front"):
-        parts(made, {"0": 2})
+        parts(mixed_plan, {"0": 2})
     with pytest.raises(InputError, match="every shard is placed in the front"):
         parts(sharded.make_plan(("front", "front"), bags=True), {})
 
@@ -149,9 +149,9 @@ def test_replicas_are_read_from_the_command_line() -> None:
 
 
 def test_run_time_repositories_hold_links_and_no_copies(tmp_path: Path) -> None:
-    made = sharded.write(tmp_path / "built", places=("front", "own"))
-    write_front(tmp_path / "built", made, {"1": ["127.0.0.1:1"]}, tmp_path / "front", Asking())
-    write_shard(tmp_path / "built", made, 1, tmp_path / "shard")
+    mixed_plan = sharded.write(tmp_path / "built", places=("front", "own"))
+    write_front(tmp_path / "built", mixed_plan, {"1": ["127.0.0.1:1"]}, tmp_path / "front", Asking())
+    write_shard(tmp_path / "built", mixed_plan, 1, tmp_path / "shard")
     large = [path for folder in ("front", "shard") for path in (tmp_path / folder).rglob("*") if path.is_file() and not path.is_symlink()]
     assert {path.name for path in large} == {"config.pbtxt"}
     configs = {path.parent.name: handmade.as_json(path.read_text()) for path in (tmp_path / "front").glob("*/config.pbtxt")}

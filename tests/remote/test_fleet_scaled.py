@@ -94,9 +94,9 @@ def test_what_the_fleet_was_not_made_for_is_refused_and_changes_nothing(fleet: F
 
 def test_a_torn_request_is_nobodys(fleet: Fleet, actuator: FleetActuator) -> None:
     assert fleet.requests is not None
-    wanted = fleet.requests.folder / "wanted.json"
+    request_file = fleet.requests.folder / "wanted.json"
     for text in ("{", '{"schema": 9, "parts": {}}', json.dumps({"schema": 1, "parts": {"9": {"count": 1, "number": 99}}})):
-        wanted.write_text(text)
+        request_file.write_text(text)
         assert fleet.requests.new() == {}
     assert do(actuator, HOT, 1).error is None
 

@@ -14,13 +14,13 @@ from tests.serving.handmade import as_json
 
 
 def config(tmp_path: Path, changes: Mapping[str, Any] | None = None, *, bags: bool = True) -> dict[str, Any]:
-    """The config of a remote model, as Triton hands it to the backend; `changes` to its parameter."""
+    """The config of a remote model, as Triton passes it to the backend; `changes` to its parameter."""
     plan = sharded.write(tmp_path)
     text = (tmp_path / "shop_embedding_1/config.pbtxt").read_text()
-    made = as_json(remote_config(plan, 1, text, ["10.0.0.1:8001", "shard-1:8001"], bags=bags, asking=Asking(hedge_ms=20)))
-    settings = json.loads(made["parameters"]["recsplit.remote"]["string_value"])
-    made["parameters"]["recsplit.remote"]["string_value"] = json.dumps({**settings, **(changes or {})})
-    return made
+    model_config = as_json(remote_config(plan, 1, text, ["10.0.0.1:8001", "shard-1:8001"], bags=bags, asking=Asking(hedge_ms=20)))
+    settings = json.loads(model_config["parameters"]["recsplit.remote"]["string_value"])
+    model_config["parameters"]["recsplit.remote"]["string_value"] = json.dumps({**settings, **(changes or {})})
+    return model_config
 
 
 def test_what_recsplit_writes_is_read_again(tmp_path: Path) -> None:
@@ -53,14 +53,14 @@ def test_settings_that_don_t_fit_are_refused(tmp_path: Path, changes: dict[str, 
 
 
 def test_a_config_whose_tensors_don_t_hold_the_bags_is_refused(tmp_path: Path) -> None:
-    made = config(tmp_path)
-    made["input"][0]["dims"] = ["5"]
+    model_config = config(tmp_path)
+    model_config["input"][0]["dims"] = ["5"]
     with pytest.raises(ValueError, match="'places_0' has 5 places a row, and its bags take 4"):
-        Remote.from_config(made)
-    made = config(tmp_path / "again")
-    made["output"][0]["dims"] = ["2", "9"]
+        Remote.from_config(model_config)
+    model_config = config(tmp_path / "again")
+    model_config["output"][0]["dims"] = ["2", "9"]
     with pytest.raises(ValueError, match="'vectors_1' does not hold 2 vectors of 8"):
-        Remote.from_config(made)
+        Remote.from_config(model_config)
 
 
 def test_a_config_without_the_parameter_is_refused() -> None:

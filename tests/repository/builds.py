@@ -71,12 +71,12 @@ def kill_builds(repository: Path, kills: int) -> list[str]:
 
 def _state(repository: Path) -> str:
     try:
-        found = find(repository)
+        published_build = find(repository)
     except RecsplitError as error:
         return str(error)
-    version = str(found.plan.version)
+    version = str(published_build.plan.version)
     held = {(repository / model / version / "model.onnx").read_text() for model in ("shop_embedding", "shop_dense")}
-    return "whole" if held == {found.plan.build} else f"find accepted {found.plan.build} with {held}"
+    return "whole" if held == {published_build.plan.build} else f"find accepted {published_build.plan.build} with {held}"
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ def test_a_first_build_makes_the_folder_and_version_1(tmp_path: Path) -> None:
 def test_the_next_build_takes_the_next_version_and_the_place_of_the_last(tmp_path: Path) -> None:
     for version, identity in enumerate(["a", "b", "c"], start=1):
         build(tmp_path, identity)
-        found = find(tmp_path)
-        assert (found.plan.version, found.plan.build) == (version, identity)
+        published_build = find(tmp_path)
+        assert (published_build.plan.version, published_build.plan.build) == (version, identity)
         assert [path.name for path in (tmp_path / "shop_embedding").iterdir() if path.is_dir()] == [str(version)]
 
 

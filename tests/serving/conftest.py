@@ -13,22 +13,22 @@ Leftovers = Callable[[], list[str]]
 
 
 def leftovers(server: Server) -> list[str]:
-    """Processes, shared memory and folders that carry this server's name."""
+    """Shared memory and folders with this server's name in theirs, and processes with it in their arguments."""
     name = server.running.folder.name
-    found = [str(path) for path in (*Path("/dev/shm").glob(f"{name}*"), server.running.folder) if path.exists()]
-    return found + [f"process {pid}" for pid in processes(name)]
+    leftover_paths = [str(path) for path in (*Path("/dev/shm").glob(f"{name}*"), server.running.folder) if path.exists()]
+    return leftover_paths + [f"process {pid}" for pid in processes(name)]
 
 
 def processes(name: str) -> list[int]:
     """Ids of the processes with `name` in their arguments; zombies have none."""
-    found = []
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if int(process.name) != os.getpid() and name.encode() in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
+                pids.append(int(process.name))
         except OSError:
             continue
-    return found
+    return pids
 
 
 def stubs(server: Server, model: str) -> set[int]:

@@ -207,6 +207,6 @@ def test_instances_share_one_copy_of_the_tables(tmp_path: Path) -> None:
         memory = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in stubs(server, "big")]
     assert len(memory) == 3
     proportional = sum(int(match[1]) for text in memory if (match := re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)))
-    own = [int(match[1]) for text in memory if (match := re.search(r"^Pss_Anon:\s+(\d+)", text, re.MULTILINE))]
-    assert max(own) < size_kb, "a private copy of the table would be larger"
+    private_kb = [int(match[1]) for text in memory if (match := re.search(r"^Pss_Anon:\s+(\d+)", text, re.MULTILINE))]
+    assert max(private_kb) < size_kb, "a private copy of the table would be larger"
     assert proportional < 3 * size_kb, "three copies would be more"

@@ -77,8 +77,8 @@ def test_it_is_hidden_before_the_models_are_loaded(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_in_sight_is_told() -> None:
-    own = Path("/proc/self/cmdline").read_bytes().split(b"\0")[0].decode()
-    assert control_key.shows(os.getpid(), own)
+    executable = Path("/proc/self/cmdline").read_bytes().split(b"\0")[0].decode()
+    assert control_key.shows(os.getpid(), executable)
 
 
 def test_a_key_is_read_from_a_file_of_ones_own(tmp_path: Path) -> None:

@@ -48,12 +48,12 @@ def wait_until_gone(folder: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_it_scrapes_the_server_and_ends_with_it(served: tuple["subprocess.Popen[str]", dict[str, str]], number: signal.Signals) -> None:
-    process, told = served
+    process, announcement = served
     deadline = time.monotonic() + 30
-    while not Prometheus(told["prometheus_url"]).query("recsplit:up == 1"):
+    while not Prometheus(announcement["prometheus_url"]).query("recsplit:up == 1"):
         assert time.monotonic() < deadline, "it never scraped the server"
         time.sleep(0.2)
-    address = told["prometheus_url"].removeprefix("http://")
+    address = announcement["prometheus_url"].removeprefix("http://")
     (pid,) = processes(f"--web.listen-address={address}")
     arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     folder = Path(next(argument for argument in arguments if argument.startswith("--config.file=")).partition("=")[2]).parent
@@ -64,6 +64,6 @@ def test_it_scrapes_the_server_and_ends_with_it(served: tuple["subprocess.Popen[
 
 
 def test_a_machine_without_prometheus_is_told_where_it_comes_from(repository: Path, tmp_path: Path, run_recsplit: Run) -> None:
-    told = run_recsplit("serve", repository / "model_repository", "--prometheus", env={"PATH": str(tmp_path)})
-    assert told.returncode == 2
-    assert "no prometheus on PATH" in told.stderr and "apt install prometheus" in told.stderr
+    serve_run = run_recsplit("serve", repository / "model_repository", "--prometheus", env={"PATH": str(tmp_path)})
+    assert serve_run.returncode == 2
+    assert "no prometheus on PATH" in serve_run.stderr and "apt install prometheus" in serve_run.stderr

@@ -13,7 +13,7 @@ from tests.kubernetes.prometheus import BINARY, Prometheus
 
 @pytest.mark.skipif(BINARY is None, reason="prometheus is not installed (Debian's package of that name)")
 def test_servers_that_come_and_go_are_targets_that_come_and_go(repository: Path) -> None:
-    """The addresses here answer nobody: what is a target doesn't depend on that."""
+    """Nothing answers at the addresses here: what is a target doesn't depend on that."""
     assert BINARY is not None
     pages: list[tuple[str | None, str]] = [("front", "http://127.0.0.1:9/metrics")]
     prepared = prometheus_beside.Prepared(Path(BINARY), find(repository / "model_repository").plan)
@@ -21,12 +21,12 @@ def test_servers_that_come_and_go_are_targets_that_come_and_go(repository: Path)
         prometheus = Prometheus(prometheus_beside.start(stack, prepared, lambda: list(pages)))
 
         def seen() -> set[tuple[str, str]]:
-            found = prometheus.get("targets")["activeTargets"]
-            return {(target["labels"]["part"], target["labels"]["instance"]) for target in found}
+            active_targets = prometheus.get("targets")["activeTargets"]
+            return {(target["labels"]["part"], target["labels"]["instance"]) for target in active_targets}
 
-        for wanted in ({("front", 9), ("0", 10)}, {("0", 10)}):
-            pages[:] = [(part, f"http://127.0.0.1:{port}/metrics") for part, port in wanted]
+        for part_ports in ({("front", 9), ("0", 10)}, {("0", 10)}):
+            pages[:] = [(part, f"http://127.0.0.1:{port}/metrics") for part, port in part_ports]
             deadline = time.monotonic() + 30
-            while seen() != {(part, f"127.0.0.1:{port}") for part, port in wanted}:
+            while seen() != {(part, f"127.0.0.1:{port}") for part, port in part_ports}:
                 assert time.monotonic() < deadline, seen()
                 time.sleep(0.2)

@@ -30,8 +30,8 @@ def shop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
-    """A port on which somebody else listens."""
+def busy_port() -> Iterator[int]:
+    """A port on which another socket listens."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -52,9 +52,9 @@ def gone(name: str, within_s: float = 20) -> bool:
 
 
 @pytest.mark.parametrize("which", ["http_port", "grpc_port", "metrics_port"])
-def test_a_taken_port_is_refused_before_anything_starts(shop_folder: Path, taken: int, which: str) -> None:
-    with pytest.raises(InputError, match=f"port {taken}: Address already in use"):
-        serve(shop_folder, **{which: taken})  # type: ignore[arg-type]
+def test_a_taken_port_is_refused_before_anything_starts(shop_folder: Path, busy_port: int, which: str) -> None:
+    with pytest.raises(InputError, match=f"port {busy_port}: Address already in use"):
+        serve(shop_folder, **{which: busy_port})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

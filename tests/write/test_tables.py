@@ -96,14 +96,14 @@ def test_blocks_join_sources_of_any_place_and_size(cached: int, tmp_path: Path, 
     monkeypatch.setattr(tables, "BLOCK", 8192)
     monkeypatch.setattr(tables, "CACHED_BYTES", cached)
     rng = np.random.default_rng(0)
-    made = [rng.random((rows, 4), np.float32) for rows in (1, 300, 3000, 5, 511)]
-    whole = Entry("all", tuple(in_file(tmp_path / f"{n}", table, skip=n * 3) for n, table in enumerate(made)), zero_rows=700)
-    alone = Entry("alone", (onnx_ir.tensor(made[2]),))
+    source_arrays = [rng.random((rows, 4), np.float32) for rows in (1, 300, 3000, 5, 511)]
+    whole = Entry("all", tuple(in_file(tmp_path / f"{n}", table, skip=n * 3) for n, table in enumerate(source_arrays)), zero_rows=700)
+    alone = Entry("alone", (onnx_ir.tensor(source_arrays[2]),))
     first, second = write_external([whole, alone], tmp_path / "tables.bin")
-    np.testing.assert_array_equal(first.numpy(), np.concatenate([*made, np.zeros((700, 4), np.float32)]))
-    np.testing.assert_array_equal(second.numpy(), made[2])
+    np.testing.assert_array_equal(first.numpy(), np.concatenate([*source_arrays, np.zeros((700, 4), np.float32)]))
+    np.testing.assert_array_equal(second.numpy(), source_arrays[2])
     assert second.offset is not None
-    assert (tmp_path / "tables.bin").stat().st_size == second.offset + made[2].nbytes
+    assert (tmp_path / "tables.bin").stat().st_size == second.offset + source_arrays[2].nbytes
 
 
 def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:

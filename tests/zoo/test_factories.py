@@ -29,16 +29,16 @@ def factory_of(spec: str) -> Callable[..., Model]:
 
 
 def flat(model: Model) -> Flat:
-    made = Flat(model[0], model[1], {}, model[2] if len(model) == 3 else None)
+    flat_model = Flat(model[0], model[1], {}, model[2] if len(model) == 3 else None)
     with torch.no_grad(), quiet():
-        made(*made.tensors)
-    return made
+        flat_model(*flat_model.tensors)
+    return flat_model
 
 
 def answers(model: Model) -> list[torch.Tensor]:
-    made = flat(model)
+    flat_model = flat(model)
     with torch.no_grad():
-        return list(made(*made.tensors))
+        return list(flat_model(*flat_model.tensors))
 
 
 @pytest.mark.parametrize("spec", MODELS)
@@ -64,25 +64,25 @@ def test_seeds_change_the_inputs_and_never_the_weights(spec: str) -> None:
 @pytest.mark.parametrize("spec", [spec for spec in MODELS if "deepctr" not in spec and "torchrec" not in spec])
 def test_torch_exports_it_with_a_dynamic_batch(spec: str) -> None:
     model, other = factory_of(spec)(batch=4, seed=1), factory_of(spec)(batch=7, seed=2)
-    made = flat(model)
+    flat_model = flat(model)
     with torch.no_grad(), quiet():
-        program = torch.export.export(made, tuple(made.tensors), dynamic_shapes=(tuple(made.shapes),))
+        program = torch.export.export(flat_model, tuple(flat_model.tensors), dynamic_shapes=(tuple(flat_model.shapes),))
         got = program.module()(*flat(other).tensors)
     for one, two in zip(got, answers(other), strict=True):
         torch.testing.assert_close(one, two)
 
 
 def test_the_coverage_table_knows_every_factory() -> None:
-    found = set()
+    factory_specs = set()
     for name in ("tiny", "dlrm", "dcn", "two_tower", "ncf", "bags", "lookups", "deepctr", "torchrec"):
         spec = f"recsplit.zoo.{name}"
         factory_of(f"{spec}:__name__")
         module = importlib.import_module(spec)
         for attribute, value in vars(module).items():
-            own = inspect.isfunction(value) and value.__module__ == spec
-            if not attribute.startswith("_") and (own or isinstance(value, partial)):
-                found.add(f"{spec}:{attribute}")
-    assert found == set(MODELS)
+            defined_here = inspect.isfunction(value) and value.__module__ == spec
+            if not attribute.startswith("_") and (defined_here or isinstance(value, partial)):
+                factory_specs.add(f"{spec}:{attribute}")
+    assert factory_specs == set(MODELS)
 
 
 def edge_cases(inputs: tuple[Any, ...]) -> tuple[int, int]:

@@ -50,8 +50,8 @@ TINY = 1e-4
 
 def factory(name: str) -> Callable[..., Model]:
     module, _, attribute = CATALOGUE[name].factory.partition(":")
-    found: Callable[..., Model] = getattr(importlib.import_module(module), attribute)
-    return found
+    factory_function: Callable[..., Model] = getattr(importlib.import_module(module), attribute)
+    return factory_function
 
 
 def near(value: float, published: float) -> bool:
@@ -86,8 +86,8 @@ def test_the_module_computes_what_the_catalogue_says(name: str) -> None:
     module, inputs = factory(name)(rows_scale=scale, batch=batch)[:2]
     counted, weights = [], 0
 
-    def count(_: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
-        counted.append(2 * made.numel() // batch * given[0].shape[-1])
+    def count(_: nn.Module, layer_inputs: tuple[Tensor, ...], layer_answer: Tensor) -> None:
+        counted.append(2 * layer_answer.numel() // batch * layer_inputs[0].shape[-1])
 
     for part in module.modules():
         if isinstance(part, nn.Linear | GroupedLinear):

@@ -42,10 +42,10 @@ def model(
     body: str = LOGIT + SCORE, *, inputs: str = INPUTS, outputs: str = OUTPUTS, opsets: str = '"": 17', **others: NDArray[np.generic]
 ) -> onnx.ModelProto:
     """A model of these nodes in ONNX's text form, with the good model's tensors, or `others` in their place, where it reads them."""
-    made = onnx.parser.parse_model(f"<ir_version: 8, opset_import: [{opsets}]> shop ({inputs}) => ({outputs}) {{ {body} }}")
-    read = {name for node in _nodes(made.graph) for name in node.input}
-    made.graph.initializer.extend(numpy_helper.from_array(data, name) for name, data in (tensors() | others).items() if name in read)
-    return made
+    shop_model = onnx.parser.parse_model(f"<ir_version: 8, opset_import: [{opsets}]> shop ({inputs}) => ({outputs}) {{ {body} }}")
+    read = {name for node in _nodes(shop_model.graph) for name in node.input}
+    shop_model.graph.initializer.extend(numpy_helper.from_array(data, name) for name, data in (tensors() | others).items() if name in read)
+    return shop_model
 
 
 def saved(

@@ -27,14 +27,14 @@ class Reading:
 
 
 def test_it_reads_and_tells_and_does_nothing() -> None:
-    told: list[str] = []
-    dry: Actuator = DryActuator(Reading(), told.append)
+    messages: list[str] = []
+    dry: Actuator = DryActuator(Reading(), messages.append)
     assert dry.counts() == {"dense": 2, "embedding": None}
     assert dry.ill() == {"dense": "dead"}
     actions = [Action("scale", "dense", 4, 1.0, "busy", 2), Action("heal", "dense", 2, 1.0, "dead")]
     for action in actions:
         dry.begin(action)
-    assert told == ["dense would go to 4 units of 2 threads: busy", "dense would replace all 2 units: dead"]
+    assert messages == ["dense would go to 4 units of 2 threads: busy", "dense would replace all 2 units: dead"]
     assert dry.outcomes() == [Outcome(action, None, 0.0) for action in actions]
     assert dry.outcomes() == []
     dry.close()

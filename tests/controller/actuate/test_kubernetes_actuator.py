@@ -26,9 +26,9 @@ def fake() -> Iterator[FakeCluster]:
 
 @pytest.fixture
 def actuator(fake: FakeCluster, tmp_path: Path) -> Iterator[KubernetesActuator]:
-    made = KubernetesActuator(Cluster(kubeconfig=kubeconfig(fake, tmp_path / "config")), TARGETS)
-    yield made
-    made.close()
+    kubernetes_actuator = KubernetesActuator(Cluster(kubeconfig=kubeconfig(fake, tmp_path / "config")), TARGETS)
+    yield kubernetes_actuator
+    kubernetes_actuator.close()
 
 
 def scale(count: int, target: str = "front") -> Action:

@@ -42,9 +42,9 @@ def server(served: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def actuator(server: Server, served: Path) -> Iterator[TritonActuator]:
-    made = TritonActuator(server.grpc_url, served, TARGETS, key=KEY)
-    yield made
-    made.close()
+    triton_actuator = TritonActuator(server.grpc_url, served, TARGETS, key=KEY)
+    yield triton_actuator
+    triton_actuator.close()
 
 
 def do(actuator: TritonActuator, action: Action) -> Outcome:

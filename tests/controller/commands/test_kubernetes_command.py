@@ -52,9 +52,9 @@ def start(fake: FakeCluster, tmp_path: Path) -> Iterator[Start]:
     begun: list[subprocess.Popen[str]] = []
 
     def started(*more: str) -> "subprocess.Popen[str]":
-        # Nothing listens there: without data everything holds.
-        given = ["--settings", str(tmp_path / "settings.toml"), "--metrics-url", "http://127.0.0.1:9/metrics", *more]
-        command = [sys.executable, "-m", "recsplit", "control", "--kubernetes", "--json", *given]
+        # Nothing listens there: without data every count stays as it is.
+        arguments = ["--settings", str(tmp_path / "settings.toml"), "--metrics-url", "http://127.0.0.1:9/metrics", *more]
+        command = [sys.executable, "-m", "recsplit", "control", "--kubernetes", "--json", *arguments]
         begun.append(subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
         return begun[-1]
 
@@ -85,13 +85,13 @@ def test_one_of_two_acts_and_the_other_follows_when_it_ends(start: Start, fake: 
     line = json.loads(second.stderr.readline())
     assert line["message"] == "waiting for the lease" and before in line["why"]
     first.send_signal(signal.SIGTERM)
-    told, _ = first.communicate(timeout=20)
+    first_lines, _ = first.communicate(timeout=20)
     assert first.returncode == 0
     assert until(lambda: holder(fake) not in {"", before})
     second.send_signal(signal.SIGTERM)
-    told_later, _ = second.communicate(timeout=20)
+    second_lines, _ = second.communicate(timeout=20)
     assert second.returncode == 0 and holder(fake) == ""
-    for text in (told, told_later):
+    for text in (first_lines, second_lines):
         ticks = [json.loads(line) for line in text.splitlines()]
         assert ticks and ticks[0]["observation"]["counts"] == {"shop-front": 2, "shop-shard-1": 1}
     # Without data nothing was changed by either.
@@ -109,9 +109,9 @@ def test_a_dry_run_asks_for_no_lease(start: Start, fake: FakeCluster) -> None:
 def test_the_file_names_deployments_in_full(tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     path.write_text(SETTINGS)
-    found = read_replicas(path)
-    assert found.ensemble == "shop" and found.asked.settings.policy == "elasticrec"
-    front, shard = found.asked.targets
+    replicas = read_replicas(path)
+    assert replicas.ensemble == "shop" and replicas.asked.settings.policy == "elasticrec"
+    front, shard = replicas.asked.targets
     assert (front.name, front.model, front.role, front.unit, front.maximum) == ("shop-front", "shop", "front", "replica", 6)
     assert (shard.max_qps, shard.maximum) == (120, 8)
 

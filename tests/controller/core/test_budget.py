@@ -20,14 +20,14 @@ def test_the_budget_holds_unless_minima_or_what_must_stay_exceed_it(given_claims
     targets = [Target(str(n), str(n), "dense", cores=size, maximum=20) for n, (_, size) in enumerate(given_claims)]
     by_name = {str(n): claim for n, (claim, _) in enumerate(given_claims)}
     counts = fit(targets, by_name, cores)
-    taken = sum(counts[target.name].count * (counts[target.name].threads or target.cores) for target in targets)
+    cores_used = sum(counts[target.name].count * (counts[target.name].threads or target.cores) for target in targets)
     left = [
         target
         for target in targets
         if counts[target.name].count
         > (max(1, min(by_name[target.name].present, by_name[target.name].wanted)) if by_name[target.name].held else 1)
     ]
-    assert taken <= cores + 1e-6 or not left
+    assert cores_used <= cores + 1e-6 or not left
     assert all(1 <= counts[target.name].count <= by_name[target.name].wanted for target in targets)
     if sum(claim.wanted * size for claim, size in given_claims) <= cores:
         assert all(counts[target.name] == Share(by_name[target.name].wanted, None) for target in targets)

@@ -29,11 +29,11 @@ def queue(rates: list[float], capacity: float, window: int = 5) -> list[Observat
 
 
 def flows(seen: list[Observation]) -> list[Flow]:
-    rates, found = Rates(), []
+    rates, tick_flows = Rates(), []
     for observation in seen:
         rates, one = flow(SETTINGS, DENSE, rates, observation)
-        found.append(one)
-    return found
+        tick_flows.append(one)
+    return tick_flows
 
 
 def test_without_a_queue_it_is_what_ends() -> None:
@@ -41,9 +41,9 @@ def test_without_a_queue_it_is_what_ends() -> None:
 
 
 def test_a_step_up_is_seen_in_full_within_two_ticks_and_its_backlog_is_not_taken_for_load() -> None:
-    found = flows(queue([20.0] * 6 + [80.0] * 6, 40))
-    assert found[5].now == pytest.approx(20)
-    assert found[7].now == pytest.approx(80, rel=0.1)
+    tick_flows = flows(queue([20.0] * 6 + [80.0] * 6, 40))
+    assert tick_flows[5].now == pytest.approx(20)
+    assert tick_flows[7].now == pytest.approx(80, rel=0.1)
     worked_off = flows(queue([20.0] * 6 + [80.0] * 3 + [20.0] * 20, 40))
     assert max(one.steady for one in worked_off) <= 81
     assert worked_off[-1].steady == pytest.approx(20)
@@ -53,10 +53,10 @@ def test_a_step_up_is_seen_in_full_within_two_ticks_and_its_backlog_is_not_taken
 def test_steady_is_the_mean_of_what_came_over_the_window(rates: list[float], burst: float) -> None:
     """Whatever came, and however long it waited: but for the usual queue, which is not counted."""
     given_rates = [*rates[:6], burst, *rates[6:]]
-    found = flows(queue(given_rates, 40))
+    tick_flows = flows(queue(given_rates, 40))
     # Rates of 5 ticks; the queue's change from the first of them on.
     for tick in range(6, len(given_rates)):
-        assert found[tick].steady == pytest.approx(sum(given_rates[tick - 4 : tick + 1]) / 5, abs=0.5)
+        assert tick_flows[tick].steady == pytest.approx(sum(given_rates[tick - 4 : tick + 1]) / 5, abs=0.5)
 
 
 def test_the_warm_up_of_new_instances_is_none_of_the_load() -> None:

@@ -40,7 +40,7 @@ def judge(
     return decisions
 
 
-def wanted(decisions: list[Decision]) -> list[int | None]:
+def wanted_counts(decisions: list[Decision]) -> list[int | None]:
     return [decision.wanted for decision in decisions]
 
 
@@ -115,29 +115,29 @@ def test_four_times_the_load_and_back_is_followed(policy: str) -> None:
 
 
 def test_more_is_given_at_once_and_in_steps() -> None:
-    assert wanted(judge([15, 15, 15], 1)) == [4, 15, 15]
+    assert wanted_counts(judge([15, 15, 15], 1)) == [4, 15, 15]
 
 
 def test_more_waits_as_long_as_is_asked() -> None:
-    assert wanted(judge([3, 4, 3, 3], 1, Settings(upscale_delay_s=10))) == [1, 1, 3, 3]
+    assert wanted_counts(judge([3, 4, 3, 3], 1, Settings(upscale_delay_s=10))) == [1, 1, 3, 3]
 
 
 def test_fewer_waits_and_then_goes_to_the_most_that_was_wished_meanwhile() -> None:
-    assert wanted(judge([2, 5, 2] + [2] * 11, 8)) == [8] * 12 + [5, 5]
+    assert wanted_counts(judge([2, 5, 2] + [2] * 11, 8)) == [8] * 12 + [5, 5]
 
 
 def test_one_moment_of_need_starts_the_wait_again() -> None:
-    assert wanted(judge([2] * 11 + [8] + [2] * 12, 8))[-1] == 8
+    assert wanted_counts(judge([2] * 11 + [8] + [2] * 12, 8))[-1] == 8
 
 
 def test_no_more_than_half_is_given_up_at_once() -> None:
-    counts = wanted(judge([1] * 14, 8))
+    counts = wanted_counts(judge([1] * 14, 8))
     assert counts[-1] == 4
 
 
 def test_a_wish_within_the_tolerance_changes_nothing() -> None:
-    assert wanted(judge([10.9], 10)) == [10]
-    assert wanted(judge([11.1], 10)) == [12]
+    assert wanted_counts(judge([10.9], 10)) == [10]
+    assert wanted_counts(judge([11.1], 10)) == [12]
 
 
 def test_nothing_is_taken_from_a_saturated_target() -> None:
@@ -163,15 +163,15 @@ def test_old_or_no_data_holds_everything_and_says_so(data_s: float | None) -> No
 
 
 def test_without_an_opinion_or_a_count_it_is_held() -> None:
-    assert wanted(judge([None, float("nan")], 3)) == [3, 3]
+    assert wanted_counts(judge([None, float("nan")], 3)) == [3, 3]
     _, (unknown,) = guard(Settings(), [DENSE], Memory(), seen(0, None), {"dense": Wish(4, "much")})
     assert unknown.wanted is None
 
 
 def test_a_gap_in_the_data_begins_the_wait_again() -> None:
-    assert wanted(judge([1.0] * 11 + [None] + [1.0] * 5, 4))[-1] == 4
+    assert wanted_counts(judge([1.0] * 11 + [None] + [1.0] * 5, 4))[-1] == 4
 
 
 def test_what_runs_outside_its_bounds_is_brought_back() -> None:
-    assert wanted(judge([30.0], 25)) == [20]
-    assert wanted(judge([1.0], 2, target=dataclasses.replace(DENSE, minimum=3))) == [3]
+    assert wanted_counts(judge([30.0], 25)) == [20]
+    assert wanted_counts(judge([1.0], 2, target=dataclasses.replace(DENSE, minimum=3))) == [3]

@@ -6,8 +6,8 @@ from recsplit_controller.core.reconcile import FIRST_PAUSE_S, SETTLE_S, State, r
 from recsplit_controller.values.decision import Action, Decision, Outcome
 
 
-def decision(observed: int | None, wanted: int | None, at_s: float = 0.0, threads: int | None = None) -> Decision:
-    return Decision("dense", at_s, observed, None, wanted, "because", threads=threads)
+def decision(observed: int | None, wanted_count: int | None, at_s: float = 0.0, threads: int | None = None) -> Decision:
+    return Decision("dense", at_s, observed, None, wanted_count, "because", threads=threads)
 
 
 def test_what_differs_is_asked_for_once_while_it_is_under_way() -> None:
@@ -20,8 +20,8 @@ def test_what_differs_is_asked_for_once_while_it_is_under_way() -> None:
 
 
 def test_what_is_as_wanted_or_unknown_asks_for_nothing() -> None:
-    for seen, wanted in ((2, 2), (None, 2), (2, None)):
-        assert reconcile(State(), [decision(seen, wanted)], [], {}, 0.0)[1] == ()
+    for seen, wanted_count in ((2, 2), (None, 2), (2, None)):
+        assert reconcile(State(), [decision(seen, wanted_count)], [], {}, 0.0)[1] == ()
 
 
 def test_a_failure_is_tried_again_after_growing_pauses_and_with_a_smaller_step() -> None:

@@ -177,5 +177,5 @@ def lasts(condition: Callable[[], bool], what: str, seconds: float) -> None:
 
 def steps(records: Sequence[Record]) -> list[int]:
     """The counts that the heavy model was observed with, each change once."""
-    found = [record.observation.counts.get(MODEL) for record in records]
-    return [count for count, _ in itertools.groupby(count for count in found if count is not None)]
+    counts = [record.observation.counts.get(MODEL) for record in records]
+    return [count for count, _ in itertools.groupby(count for count in counts if count is not None)]

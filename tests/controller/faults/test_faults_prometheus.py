@@ -38,28 +38,28 @@ class Between:
     pause: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, real: str, path: str) -> bytes | None:
-        """What is answered to a query; None: hang up."""
+        """What is answered to a query; None: the connection is closed without an answer."""
         if self.mode == "stopped":
             return None
         if self.mode == "slow":
             self.pause.wait(5)
         if self.mode == "stale":
             # As a Prometheus that scrapes no more: evaluated now, from old samples.
-            told = json.loads(self.last)
-            for series in told["data"]["result"]:
+            response = json.loads(self.last)
+            for series in response["data"]["result"]:
                 series["value"][0] = time.time()
-            return json.dumps(told).encode()
+            return json.dumps(response).encode()
         connection = http.client.HTTPConnection(real, timeout=5)
         connection.request("GET", path)
         self.last = connection.getresponse().read()
         connection.close()
         if self.mode != "NaN":
             return self.last
-        told = json.loads(self.last)
-        for series in told["data"]["result"]:
+        response = json.loads(self.last)
+        for series in response["data"]["result"]:
             if series["metric"]["__name__"] != "recsplit:data_s":
                 series["value"][1] = "NaN"
-        return json.dumps(told).encode()
+        return json.dumps(response).encode()
 
 
 @contextmanager

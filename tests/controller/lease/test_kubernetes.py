@@ -40,11 +40,11 @@ def clock() -> Clock:
 def controller(fake: FakeCluster, clock: Clock, tmp_path: Path) -> Iterator[Callable[[], KubernetesLease]]:
     clusters: list[Cluster] = []
 
-    def made() -> KubernetesLease:
+    def new_lease() -> KubernetesLease:
         clusters.append(Cluster(kubeconfig=kubeconfig(fake, tmp_path / "config")))
         return KubernetesLease(clusters[-1], "shop-controller", 5.0, clock=clock)
 
-    yield made
+    yield new_lease
     for cluster in clusters:
         cluster.close()
 
@@ -138,10 +138,10 @@ def test_a_cluster_that_is_away_stops_the_holder_before_another_may_begin(
 def test_of_many_at_once_one_gets_it(controller: Callable[[], KubernetesLease], fake: FakeCluster) -> None:
     fake.put(PATH, {"kind": "Lease", "metadata": {"name": "shop-controller"}})
     rivals = [controller() for _ in range(6)]
-    told: list[str | None] = []
-    threads = [threading.Thread(target=lambda lease=lease: told.append(lease.hold())) for lease in rivals]
+    reasons: list[str | None] = []
+    threads = [threading.Thread(target=lambda lease=lease: reasons.append(lease.hold())) for lease in rivals]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert told.count(None) == 1 and len(told) == len(rivals)
+    assert reasons.count(None) == 1 and len(reasons) == len(rivals)

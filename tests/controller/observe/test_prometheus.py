@@ -54,9 +54,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         load, ended = threading.Event(), threading.Event()
         try:
             assert process.stdout is not None
-            told = json.loads(process.stdout.readline())
-            pages = tuple(server["metrics_url"] for server in told["servers"])
-            front = next(server["grpc_url"] for server in told["servers"] if server["part"] == "front")
+            announcement = json.loads(process.stdout.readline())
+            pages = tuple(server["metrics_url"] for server in announcement["servers"])
+            front = next(server["grpc_url"] for server in announcement["servers"] if server["part"] == "front")
             ids = np.random.default_rng(0).integers(0, sharded.ROWS, (8, 4))
 
             def send() -> None:
@@ -70,7 +70,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             for thread in threads:
                 thread.start()
             load.set()
-            yield Watched(plan, pages, Prometheus(told["prometheus_url"]), load)
+            yield Watched(plan, pages, Prometheus(announcement["prometheus_url"]), load)
             ended.set()
             for thread in threads:
                 thread.join()
@@ -89,16 +89,16 @@ def until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
 
 def apart(one: Observation, two: Observation) -> list[str]:
     """What two observations of the same traffic don't have in common: unknown in one only, or further apart than their windows can be."""
-    found = []
+    differences = []
     for model in one.models:
         for name, value in asdict(one.of(model)).items():
             other = getattr(two.of(model), name)
-            # Percentiles, and what waits, move from one scrape to the next; rates are of a window.
+            # Percentiles, and what waits, change from one scrape to the next; rates are of a window.
             near = 0.2 if name in ("requests", "rows", "failures", "offered") else 0.6
             unlike = (value is None) != (other is None)
             if unlike or (value is not None and name != "pending" and abs(value - other) > near * max(value, other) + 0.02):
-                found.append(f"{model} {name}: {value} and {other}")
-    return found
+                differences.append(f"{model} {name}: {value} and {other}")
+    return differences
 
 
 def test_both_see_the_same_traffic_in_the_same_numbers(watched: Watched) -> None:

@@ -61,9 +61,9 @@ def test_another_answer_is_refused(answer: object) -> None:
 @given(st.lists(st.tuples(st.sampled_from(["requests", "busy", "data_s", "p99_ms", "up", "other"]), st.floats()), max_size=12))
 def test_whatever_the_values_nothing_unknown_becomes_a_number(values: list[tuple[str, float]]) -> None:
     seen = observation(50.0, "shop", ("shop_dense",), [sample(what, value) for what, value in values])
-    told = seen.of("shop_dense")
+    dense_series = seen.of("shop_dense")
     for name in ("requests", "busy", "p99_ms"):
-        value = getattr(told, name)
+        value = getattr(dense_series, name)
         assert value is None or (math.isfinite(value) and (name, value) in values)
     assert seen.data_s is None or seen.data_s <= 50.0
 

@@ -13,6 +13,6 @@ def test_a_tick_with_200_sub_models_takes_less_than_100_ms_of_processor_time(pol
 @pytest.mark.slow
 def test_memory_is_flat_over_10_000_ticks() -> None:
     """In the first tenth, histories and caches fill; a leak of one float a tick and model would be 1 MB."""
-    found = measure("utilization", models=4, ticks=10_000)
-    early, late = found["resident_mb"][1], found["resident_mb"][-1]
-    assert late - early < 1, found
+    measurements = measure("utilization", models=4, ticks=10_000)
+    early, late = measurements["resident_mb"][1], measurements["resident_mb"][-1]
+    assert late - early < 1, measurements

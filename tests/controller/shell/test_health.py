@@ -116,8 +116,8 @@ def test_a_client_that_says_nothing_holds_up_nobody(server: HealthServer) -> Non
 
 
 def test_a_port_that_is_taken_is_told(server: HealthServer, meters: Meters) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
         with pytest.raises(InputError, match="can't be served at"):
-            HealthServer(meters, Health(meters, 5.0), port=taken.getsockname()[1])
+            HealthServer(meters, Health(meters, 5.0), port=listener.getsockname()[1])

@@ -27,7 +27,7 @@ loads = st.lists(st.tuples(st.none() | st.floats(0, 100), st.floats(0, 50), st.n
 def ticks(given_loads: list[tuple[float | None, float, int | None, bool]], memory: Memory) -> list[tuple[Record, Memory, State]]:
     """Records of a controller that sees these rates, queues and counts, with what each began with; some of its actions fail."""
     state = State()
-    made: list[tuple[Record, Memory, State]] = []
+    recorded_ticks: list[tuple[Record, Memory, State]] = []
     under_way: list[Action] = []
     for tick, (rate, queue, count, fails) in enumerate(given_loads):
         at_s = 1000.0 + 7.3 * tick
@@ -40,8 +40,8 @@ def ticks(given_loads: list[tuple[float | None, float, int | None, bool]], memor
         state, actions = reconcile(state, decisions, outcomes, {"shop_dense": "dead"} if fails else {}, at_s)
         under_way = list(actions)
         ill = {"shop_dense": "dead"} if fails else {}
-        made.append((Record(seen, decisions, actions, outcomes, ill, state.progress, 0.01), *before))
-    return made
+        recorded_ticks.append((Record(seen, decisions, actions, outcomes, ill, state.progress, 0.01), *before))
+    return recorded_ticks
 
 
 @given(loads)
@@ -50,28 +50,28 @@ def test_what_is_written_is_read_back_and_decided_again_the_same(
     tmp_path_factory: pytest.TempPathFactory, given_loads: list[tuple[float | None, float, int | None, bool]]
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
-    made = ticks(given_loads, Memory())
+    recorded_ticks = ticks(given_loads, Memory())
     with Journal(path, SETTINGS, TARGETS) as journal:
-        for tick in made:
+        for tick in recorded_ticks:
             journal.write(*tick)
-    found = sessions(path)
-    assert len(found) == (1 if made else 0)
-    for session in found:
+    journal_sessions = sessions(path)
+    assert len(journal_sessions) == (1 if recorded_ticks else 0)
+    for session in journal_sessions:
         assert (session.settings, session.targets) == (SETTINGS, TARGETS)
-        assert session.records == tuple(record for record, *_ in made)
+        assert session.records == tuple(record for record, *_ in recorded_ticks)
         again = replay(session)
-        assert (again.ticks, again.differences, again.actions) == (len(made), (), 0)
+        assert (again.ticks, again.differences, again.actions) == (len(recorded_ticks), (), 0)
         assert replay(session) == again
 
 
 def test_a_decision_that_was_another_is_told(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    made = ticks([(20.0, 0.0, 2, False)] * 3, Memory())
-    first = made[1][0].decisions[0]
+    recorded_ticks = ticks([(20.0, 0.0, 2, False)] * 3, Memory())
+    first = recorded_ticks[1][0].decisions[0]
     other = dataclasses.replace(first, wanted=7, reason="a fault")
-    wrong = dataclasses.replace(made[1][0], decisions=(other, *made[1][0].decisions[1:]))
+    wrong = dataclasses.replace(recorded_ticks[1][0], decisions=(other, *recorded_ticks[1][0].decisions[1:]))
     with Journal(path, SETTINGS, TARGETS) as journal:
-        for record in (made[0][0], wrong, made[2][0]):
+        for record in (recorded_ticks[0][0], wrong, recorded_ticks[2][0]):
             journal.write(record, Memory(), State())
     (difference,) = replay(latest(path)).differences
     assert (difference.target, difference.then, difference.then_reason) == ("shop_embedding", 7, "a fault")
@@ -82,32 +82,32 @@ def test_other_settings_tell_what_they_would_want(tmp_path: Path) -> None:
     with Journal(path, SETTINGS, TARGETS) as journal:
         for tick in ticks([(90.0, 0.0, 2, False)] * 3, Memory()):
             journal.write(*tick)
-    found = replay(latest(path), dataclasses.replace(SETTINGS, policy="utilization", busy_share=0.3, cores=None))
-    assert {difference.target for difference in found.differences} == {"shop_embedding", "shop_dense"}
-    assert all((difference.now or 0) > (difference.then or 0) for difference in found.differences)
+    replayed_session = replay(latest(path), dataclasses.replace(SETTINGS, policy="utilization", busy_share=0.3, cores=None))
+    assert {difference.target for difference in replayed_session.differences} == {"shop_embedding", "shop_dense"}
+    assert all((difference.now or 0) > (difference.then or 0) for difference in replayed_session.differences)
 
 
 def test_a_torn_last_line_is_dropped_and_cut_off_when_the_journal_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    made = ticks([(20.0, 0.0, 2, False)] * 4, Memory())
+    recorded_ticks = ticks([(20.0, 0.0, 2, False)] * 4, Memory())
     with Journal(path, SETTINGS, TARGETS) as journal:
-        for tick in made[:2]:
+        for tick in recorded_ticks[:2]:
             journal.write(*tick)
     whole = path.read_bytes()
-    path.write_bytes(whole + to_line(made[2][0]).encode()[:100])
+    path.write_bytes(whole + to_line(recorded_ticks[2][0]).encode()[:100])
     assert len(latest(path).records) == 2
     with Journal(path, SETTINGS, TARGETS) as journal:
-        journal.write(*made[3])
+        journal.write(*recorded_ticks[3])
     assert path.read_bytes().startswith(whole)
     assert [len(session.records) for session in sessions(path)] == [2, 1]
 
 
 def test_a_journal_that_grows_too_large_is_turned_over_and_each_file_can_be_replayed(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    made = ticks([(20.0 + tick, 0.0, 2, False) for tick in range(20)], Memory())
-    line = len(to_line(made[0][0]))
+    recorded_ticks = ticks([(20.0 + tick, 0.0, 2, False) for tick in range(20)], Memory())
+    line = len(to_line(recorded_ticks[0][0]))
     with Journal(path, SETTINGS, TARGETS, most_bytes=12 * line) as journal:
-        for tick in made:
+        for tick in recorded_ticks:
             journal.write(*tick)
     files = (path.with_name("journal.jsonl.1"), path)
     assert sum(len(latest(file).records) for file in files) == 20

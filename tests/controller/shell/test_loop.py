@@ -47,10 +47,10 @@ class Faulty(Made):
         super().begin(action)
 
 
-def loop(made: Faulty, journal: Journal | None = None) -> tuple[Loop, Meters]:
-    meters = Meters(SETTINGS, made.targets)
+def loop(faulty_plant: Faulty, journal: Journal | None = None) -> tuple[Loop, Meters]:
+    meters = Meters(SETTINGS, faulty_plant.targets)
     times = iter(range(1_000_000, 2_000_000, 5))
-    return Loop(SETTINGS, made.targets, made, made, journal, [meters], clock=lambda: float(next(times))), meters
+    return Loop(SETTINGS, faulty_plant.targets, faulty_plant, faulty_plant, journal, [meters], clock=lambda: float(next(times))), meters
 
 
 def failures(meters: Meters, reason: str) -> float | None:
@@ -59,26 +59,26 @@ def failures(meters: Meters, reason: str) -> float | None:
 
 @pytest.mark.parametrize("part", ["observe", "decide", "act"])
 def test_a_tick_that_fails_changes_nothing_and_the_next_one_goes_on(part: str, caplog: pytest.LogCaptureFixture) -> None:
-    made = Faulty()
-    ticking, meters = loop(made)
+    faulty_plant = Faulty()
+    ticking, meters = loop(faulty_plant)
     ticking.tick()
-    memory, state, asked = ticking.memory, ticking.state, len(made.asked)
-    made.part = part
+    memory, state, asked = ticking.memory, ticking.state, len(faulty_plant.asked)
+    faulty_plant.part = part
     with caplog.at_level(logging.ERROR):
         assert [ticking.tick() for _ in range(30)] == [None] * 30
-    assert (ticking.memory, ticking.state, len(made.asked)) == (memory, state, asked)
+    assert (ticking.memory, ticking.state, len(faulty_plant.asked)) == (memory, state, asked)
     assert failures(meters, part) == 30
     assert len(caplog.records) == 1, "the same trouble is told once"
-    made.part = ""
+    faulty_plant.part = ""
     assert ticking.tick() is not None
 
 
 def test_an_action_that_cannot_be_begun_is_tried_again_after_a_pause() -> None:
-    made = Faulty("begin")
-    ticking, _ = loop(made)
+    faulty_plant = Faulty("begin")
+    ticking, _ = loop(faulty_plant)
     records = [ticking.tick() for _ in range(20)]
-    first = made.asked[0].target
-    again = [action.at_s for action in made.asked if action.target == first]
+    first = faulty_plant.asked[0].target
+    again = [action.at_s for action in faulty_plant.asked if action.target == first]
     assert 2 <= len(again) < 10
     progress = records[-1].progress[first] if records[-1] else None
     assert progress is not None
@@ -87,11 +87,11 @@ def test_an_action_that_cannot_be_begun_is_tried_again_after_a_pause() -> None:
 
 
 def test_a_journal_on_a_full_disk_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    made = Faulty()
-    with Journal(Path("/dev/full"), SETTINGS, made.targets) as journal:
-        ticking, meters = loop(made, journal)
+    faulty_plant = Faulty()
+    with Journal(Path("/dev/full"), SETTINGS, faulty_plant.targets) as journal:
+        ticking, meters = loop(faulty_plant, journal)
         assert all(ticking.tick() is not None for _ in range(30))
-    assert made.asked
+    assert faulty_plant.asked
     assert failures(meters, "journal") == 30
     assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
         "a part of a tick failed, and the loop goes on"
@@ -103,18 +103,18 @@ def test_what_cannot_be_shown_is_done_all_the_same() -> None:
         def show(self, record: Record) -> None:
             raise KeyError("a fault of the metrics")
 
-    made = Faulty()
-    ticking, _ = loop(made)
-    broken = Broken(SETTINGS, made.targets)
+    faulty_plant = Faulty()
+    ticking, _ = loop(faulty_plant)
+    broken = Broken(SETTINGS, faulty_plant.targets)
     ticking.shows = [broken]
     assert all(ticking.tick() is not None for _ in range(30))
-    assert made.asked
+    assert faulty_plant.asked
     assert failures(broken, "tick") == 30
 
 
 def test_it_stops_at_once_when_asked_to() -> None:
-    made = Faulty()
-    ticking, _ = loop(made)
+    faulty_plant = Faulty()
+    ticking, _ = loop(faulty_plant)
     ticking.settings = dataclasses.replace(SETTINGS, interval_s=60.0)
     stop = threading.Event()
     thread = threading.Thread(target=ticking.run, args=(stop,))
@@ -127,18 +127,18 @@ def test_it_stops_at_once_when_asked_to() -> None:
 
 
 def test_problems_are_told_once_for_as_long_as_they_last(caplog: pytest.LogCaptureFixture) -> None:
-    made = Faulty()
-    ticking, _ = loop(made)
-    seen = made.observe
+    faulty_plant = Faulty()
+    ticking, _ = loop(faulty_plant)
+    seen = faulty_plant.observe
     troubles = [(), ("away",), ("away",), (), ("away",)]
 
     def observe(at_s: float) -> Observation:
-        return dataclasses.replace(seen(at_s), problems=troubles[len(told)])
+        return dataclasses.replace(seen(at_s), problems=troubles[len(past_ticks)])
 
-    told: list[None] = []
-    made.observe = observe  # type: ignore[method-assign]
+    past_ticks: list[None] = []
+    faulty_plant.observe = observe  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING):
         for _ in troubles:
             ticking.tick()
-            told.append(None)
+            past_ticks.append(None)
     assert [record.message for record in caplog.records] == ["not seen", "not seen"]

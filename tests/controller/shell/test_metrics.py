@@ -26,13 +26,13 @@ def meters(now_s: float = 1000.5) -> Meters:
 def value(of: Meters, name: str, **labels: str) -> float:
     """As Prometheus would read it, through the text format; of the one target, or of the labels given."""
     labels = labels or {"target": "shop_dense", "model": "shop_dense", "unit": "instance"}
-    (found,) = [
+    (sample_value,) = [
         sample.value
         for family in text_string_to_metric_families(generate_latest(of.registry).decode())
         for sample in family.samples
         if sample.name == name and sample.labels in ({}, labels)
     ]
-    return float(found)
+    return float(sample_value)
 
 
 def progress(*, count: int = 3, under_way: bool = False, error: str | None = None) -> dict[str, Progress]:
@@ -41,8 +41,8 @@ def progress(*, count: int = 3, under_way: bool = False, error: str | None = Non
 
 def test_wanted_requested_and_observed_are_kept_apart() -> None:
     shown = meters()
-    wanted = Decision("shop_dense", 1000.0, 2, 3.4, 4, "busy", saturated=True)
-    shown.show(Record(seen(), (wanted,), (SCALE,), progress=progress(under_way=True)))
+    decision = Decision("shop_dense", 1000.0, 2, 3.4, 4, "busy", saturated=True)
+    shown.show(Record(seen(), (decision,), (SCALE,), progress=progress(under_way=True)))
     assert value(shown, "recsplit_controller_wish_units") == 3.4
     assert value(shown, "recsplit_controller_wanted_units") == 4
     assert value(shown, "recsplit_controller_requested_units") == 3

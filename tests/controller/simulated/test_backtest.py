@@ -65,8 +65,8 @@ def test_maxima_are_of_means_over_the_window() -> None:
 
 
 def test_errors_say_what_was_missing_and_what_was_too_much() -> None:
-    found = backtest.errors(np.array([100.0, 100.0, 100.0, 50.0]), np.array([160.0, 120.0, 80.0, 0.0]))
-    assert found == backtest.Errors(3, error=100 / 3, short=80 / 3, over=20 / 3, short_share=2 / 3, far_short_share=1 / 3)
+    errors = backtest.errors(np.array([100.0, 100.0, 100.0, 50.0]), np.array([160.0, 120.0, 80.0, 0.0]))
+    assert errors == backtest.Errors(3, error=100 / 3, short=80 / 3, over=20 / 3, short_share=2 / 3, far_short_share=1 / 3)
 
 
 def test_who_knows_what_comes_misses_nothing_and_who_looks_back_misses_each_burst() -> None:

@@ -117,9 +117,9 @@ COMPUTED: dict[str, tuple[str, str, dict[str, Any], int]] = {
 @pytest.mark.parametrize(("signature", "nodes", "constants", "limit"), COMPUTED.values(), ids=COMPUTED)
 def test_computed_ids_are_computed_by_the_models_own_operators(signature: str, nodes: str, constants: dict[str, Any], limit: int) -> None:
     parts = agrees(text(signature, nodes), {"t": T, "w": W, "one": at(1), **constants}, {"ids": limit} if limit else {})
-    told = [(lookup.direct, lookup.columns, lookup.limit) for lookup in parts.cut.lookups]
+    lookup_fields = [(lookup.direct, lookup.columns, lookup.limit) for lookup in parts.cut.lookups]
     exact = "INT32" in nodes or "to=6" in nodes  # INT32 loses nothing of an id that any table has
-    assert told == ([(True, (0, 3), 50)] if exact else [(False, None, None)])
+    assert lookup_fields == ([(True, (0, 3), 50)] if exact else [(False, None, None)])
 
 
 def text(signature: str, nodes: str) -> str:
@@ -231,9 +231,9 @@ def test_a_model_without_tables_is_refused() -> None:
 
 def test_candidates_are_found_without_cutting() -> None:
     model, reason = STAYS["out of a layer"]
-    found = find(loaded(proto(model, {"t": T, "u": table(60, 8), "u8": table(8, 60)})))
-    assert [(item.table, item.rows, item.dim, item.is_lookup) for item in found] == [("t", 50, 8, True), ("u", 60, 8, False)]
-    assert reason in found[1].reason
+    candidates = find(loaded(proto(model, {"t": T, "u": table(60, 8), "u8": table(8, 60)})))
+    assert [(item.table, item.rows, item.dim, item.is_lookup) for item in candidates] == [("t", 50, 8, True), ("u", 60, 8, False)]
+    assert reason in candidates[1].reason
 
 
 def test_an_input_that_only_tells_its_size_is_no_source_of_ids() -> None:

@@ -78,8 +78,8 @@ def test_inputs_offsets_and_tables_may_be_shared(text: str, inputs: list[str], f
     rows: dict[str, Array] = {}
     for number, bags in enumerate(parts.cut.bags):
         lengths = [2, 0, 3] if len(parts.cut.bags) == 1 or number == 0 or "offsets" in text else [1, 4, 0]
-        made = rows_of(lengths, extra=number, seed=number)
-        rows |= {bags.values: made["values"], bags.lengths: made["lengths"]}
+        bag_rows = rows_of(lengths, extra=number, seed=number)
+        rows |= {bags.values: bag_rows["values"], bags.lengths: bag_rows["lengths"]}
     want = source_of(text, arrays)(ragged.source_inputs(parts.cut.bags, rows))
     np.testing.assert_allclose(parts(rows)["y"], want["y"], rtol=1e-5, atol=1e-6)
 

@@ -29,9 +29,9 @@ def operators(condition: str, width: int) -> list[str]:
 
 @pytest.mark.parametrize(("width", "kept"), [(1, "Squeeze"), (3, "Identity")])
 def test_a_branch_on_a_fixed_size_goes_the_one_way_it_can(width: int, kept: str) -> None:
-    found = operators(BY_SHAPE, width)
-    assert kept in found
-    assert "If" not in found
+    op_types = operators(BY_SHAPE, width)
+    assert kept in op_types
+    assert "If" not in op_types
 
 
 def test_a_branch_on_data_stays() -> None:

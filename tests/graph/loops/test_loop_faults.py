@@ -34,7 +34,7 @@ def only_fault(model: ir.Model) -> Fault:
     (fault,) = faults(model)
     normalize(model, origin="test")
     collapse_loops(model)
-    assert [found.node for found in faults(model)] == [fault.node]
+    assert [later_fault.node for later_fault in faults(model)] == [fault.node]
     assert fault.hint
     return fault
 
@@ -220,7 +220,7 @@ def test_a_body_that_almost_is_a_bag_stays() -> None:
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_a_changed_constant_is_refused_or_changes_nothing(exporter: str) -> None:
-    """Every small integer in the file, one at a time, one up and one down: what is rewritten still answers as onnxruntime does."""
+    """Every small integer in the file, one at a time, plus and minus one: what is rewritten still answers as onnxruntime does."""
     original, _ = bags_of_every_mode(exporter)
     ids, offsets = RAGGED[0]
     feeds = {"x0": ids.numpy(), "x1": offsets.numpy()}
@@ -237,33 +237,33 @@ def test_a_changed_constant_is_refused_or_changes_nothing(exporter: str) -> None
             model = ir.from_proto(changed)
             if not all(record.rewritten for record in collapse_loops(model)):
                 continue  # among them those that never end
-            wanted = _run(changed, feeds)
-            if wanted is None:
+            reference = _run(changed, feeds)
+            if reference is None:
                 continue
-            for found, array in zip(evaluate(model, feeds).values(), wanted, strict=True):
-                np.testing.assert_allclose(found.astype(np.float32), array, rtol=1e-5, atol=1e-5, err_msg=str(path))
+            for answer, array in zip(evaluate(model, feeds).values(), reference, strict=True):
+                np.testing.assert_allclose(answer.astype(np.float32), array, rtol=1e-5, atol=1e-5, err_msg=str(path))
     assert tried > 8
 
 
 def _constants(graph: onnx.GraphProto, path: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], int]]:
     """Where the constants are, in bodies too, and how many elements they have."""
-    found = [((*path, ("initializer", number)), int(np.prod(tensor.dims))) for number, tensor in enumerate(graph.initializer)]
+    constants = [((*path, ("initializer", number)), int(np.prod(tensor.dims))) for number, tensor in enumerate(graph.initializer)]
     for number, node in enumerate(graph.node):
         for position, attribute in enumerate(node.attribute):
             here = (*path, ("node", number), ("attribute", position))
             if attribute.type == onnx.AttributeProto.TENSOR:
-                found.append(((*here, "t"), int(np.prod(attribute.t.dims))))
+                constants.append(((*here, "t"), int(np.prod(attribute.t.dims))))
             elif attribute.type == onnx.AttributeProto.GRAPH:
-                found.extend(_constants(attribute.g, (*here, "g")))
-    return found
+                constants.extend(_constants(attribute.g, (*here, "g")))
+    return constants
 
 
 def _at(graph: onnx.GraphProto, path: tuple[Any, ...]) -> onnx.TensorProto:
-    found: Any = graph
+    descendant: Any = graph
     for step in path:
-        found = getattr(found, step) if isinstance(step, str) else getattr(found, step[0])[step[1]]
-    assert isinstance(found, onnx.TensorProto)
-    return found
+        descendant = getattr(descendant, step) if isinstance(step, str) else getattr(descendant, step[0])[step[1]]
+    assert isinstance(descendant, onnx.TensorProto)
+    return descendant
 
 
 def _run(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[Any] | None:

@@ -151,10 +151,15 @@ def test_int32_ids_and_offsets(exporter: str) -> None:
 @both
 def test_ids_that_the_graph_computes(exporter: str) -> None:
     def answer(bags: Any, ids: Tensor, offsets: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
-        def made(given: Tensor) -> list[Tensor]:
-            return [given * 31 % ROWS, (given + 3).clamp(max=LAST), (given * 1.5).long() % ROWS, torch.where(given > 9, 0, given)]
+        def derived_ids(original_ids: Tensor) -> list[Tensor]:
+            return [
+                original_ids * 31 % ROWS,
+                (original_ids + 3).clamp(max=LAST),
+                (original_ids * 1.5).long() % ROWS,
+                torch.where(original_ids > 9, 0, original_ids),
+            ]
 
-        return (*(bags[0](computed, offsets) for computed in made(ids)), *(bags[1](computed) for computed in made(rows)))
+        return (*(bags[0](computed, offsets) for computed in derived_ids(ids)), *(bags[1](computed) for computed in derived_ids(rows)))
 
     module = Answer(answer, bag("mean"), bag("max"))
     requests = [(*ragged, rows) for ragged, rows in zip(RAGGED[:4], RECTANGLES, strict=True)]

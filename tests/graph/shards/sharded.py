@@ -32,8 +32,8 @@ class InShards:
         order = None if self.orders is None else self.orders.__getitem__
         embedding = self.sharded.embedding
         for name, layout in self.sharded.maps.items():
-            made = np.concatenate([make() for make, _ in layout.maps(order)])
-            embedding.graph.initializers[name].const_value = ir.tensor(made, name=name)
+            joined_maps = np.concatenate([make() for make, _ in layout.maps(order)])
+            embedding.graph.initializers[name].const_value = ir.tensor(joined_maps, name=name)
         for part in self.sharded.shards:
             for table in part.tables:
                 part.model.graph.initializers[table.name].const_value = ir.tensor(self.rows(table), name=table.name)
@@ -41,17 +41,17 @@ class InShards:
 
     def rows(self, table: ShardTable) -> Array:
         """A shard's rows of a fused table, and those that foreign places read."""
-        layout, found = table.layout, []
+        layout, pieces = table.layout, []
         for item in layout.stretches:
             if table.first <= item.place < table.last:
                 value = layout.fused.sources[item.table].const_value
                 assert value is not None
-                found.append(value.numpy()[self._picked(layout, item.table, item.place, item.first, item.last)])
+                pieces.append(value.numpy()[self._picked(layout, item.table, item.place, item.first, item.last)])
         dtype = layout.fused.sources[0].const_value.dtype.numpy()  # type: ignore[union-attr]
         padding = [np.zeros((1, layout.fused.dim), dtype)]
         if table.lowest:
             padding.append(np.full((1, layout.fused.dim), np.finfo(dtype).min, dtype))
-        return np.concatenate([*found, *padding])
+        return np.concatenate([*pieces, *padding])
 
     def _picked(self, layout: Layout, table: int, place: int, first: int, last: int) -> Any:
         if self.orders is None or table not in layout.by_heat:
@@ -73,5 +73,5 @@ def in_shards(
     text: str, arrays: Feeds, shards: Sequence[Sequence[Segment]], orders: Orders | None = None, *, opset: int = 17, **settings: Any
 ) -> InShards:
     """Cut the model of `text` into shards of these segments; with `orders`, by heat."""
-    made = cut(loaded(proto(text, arrays, opset=opset)), bag_form="padded", adding_up=True, **settings)
-    return InShards(shard(made, shards, by_heat=orders is not None), orders)
+    cut_model = cut(loaded(proto(text, arrays, opset=opset)), bag_form="padded", adding_up=True, **settings)
+    return InShards(shard(cut_model, shards, by_heat=orders is not None), orders)

@@ -46,8 +46,8 @@ JOIN = {
 @pytest.mark.parametrize("kind", JOIN)
 def test_sums_and_maxima_are_told_apart_column_by_column(kind: str) -> None:
     nodes, at_gather, at_boundary = JOIN[kind]
-    found, gather, output = followed(nodes)
-    assert (found.gathers[gather], found.boundary[output]) == (at_gather, at_boundary)
+    vector_path, gather, output = followed(nodes)
+    assert (vector_path.gathers[gather], vector_path.boundary[output]) == (at_gather, at_boundary)
 
 
 REFUSED = {

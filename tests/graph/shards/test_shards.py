@@ -133,13 +133,13 @@ BAGS = {
 def partitions(draw: st.DrawFn, tables: tuple[str, ...]) -> list[list[Segment]]:
     """Cuts anywhere, pieces to shards in any way; every shard has something."""
     count = draw(st.integers(1, 4), label="shards")
-    found: list[list[Segment]] = [[] for _ in range(count)]
+    shards: list[list[Segment]] = [[] for _ in range(count)]
     for name in tables:
         cuts = draw(st.lists(st.integers(1, ROWS[name] - 1), max_size=4, unique=True), label=f"cuts of {name}")
         bounds = [0, *sorted(cuts), ROWS[name]]
         for first, last in itertools.pairwise(bounds):
-            found[draw(st.integers(0, count - 1), label="shard")].append(Segment(name, first, last))
-    return [segments for segments in found if segments]
+            shards[draw(st.integers(0, count - 1), label="shard")].append(Segment(name, first, last))
+    return [segments for segments in shards if segments]
 
 
 @st.composite
@@ -245,8 +245,8 @@ def test_readings_tell_plain_poolings_vector_by_vector() -> None:
 def test_what_does_not_add_up_stays_behind_the_join(reading: str) -> None:
     inner = {"a bias": "q=Add(v,eight)", "a product with itself": "q=Mul(v,v)"}[reading]
     text = f"(int64[N,5] a) => (float[N,8] y) {{ v=Gather(t,a) {inner} y=ReduceSum<keepdims=0>(q,one) }}"
-    made = cut(loaded(proto(text, {"t": TABLES["t"], "one": CONSTANTS["one"], "eight": np.ones(8, np.float32)})), adding_up=True)
-    assert "ReduceSum" in [node.op_type for node in made.dense.graph]
+    cut_model = cut(loaded(proto(text, {"t": TABLES["t"], "one": CONSTANTS["one"], "eight": np.ones(8, np.float32)})), adding_up=True)
+    assert "ReduceSum" in [node.op_type for node in cut_model.dense.graph]
 
 
 def test_more_pieces_than_passes_are_worth_become_a_map() -> None:

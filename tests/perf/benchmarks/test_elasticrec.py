@@ -23,15 +23,15 @@ RM1, RM2, RM3 = paper.CASES[:3]
 
 
 def test_rm1_takes_145_gb_in_four_shards_a_table() -> None:  # E4
-    found = answer(question(RM1))
-    assert found.shards.memory_bytes / 1e9 == pytest.approx(145, rel=0.01)
-    assert [shard.replicas for shard in found.one_table] == [10, 10, 2, 2]
+    rm1_answer = answer(question(RM1))
+    assert rm1_answer.shards.memory_bytes / 1e9 == pytest.approx(145, rel=0.01)
+    assert [shard.replicas for shard in rm1_answer.one_table] == [10, 10, 2, 2]
 
 
 def test_rm3_takes_84_gb_a_seventh_of_serial_model_wise() -> None:  # E5
-    found = answer(question(RM3))
-    assert found.shards.memory_bytes / 1e9 == pytest.approx(84, rel=0.01)
-    assert found.memory_ratio == pytest.approx(7.4, rel=0.05)
+    rm3_answer = answer(question(RM3))
+    assert rm3_answer.shards.memory_bytes / 1e9 == pytest.approx(84, rel=0.01)
+    assert rm3_answer.memory_ratio == pytest.approx(7.4, rel=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,11 @@ def bars() -> list[micro.Bar]:
 
 
 def test_less_locality_takes_more_memory(bars: list[micro.Bar]) -> None:  # E7
-    found = {bar.setting: bar.shards_gb for bar in bars if bar.panel == "b"}
-    assert list(found) == ["P = 10%", "P = 50%", "P = 90%"]
-    assert found["P = 10%"] > found["P = 50%"] > found["P = 90%"]
-    assert found["P = 10%"] == pytest.approx(221, rel=0.05)
-    assert found["P = 90%"] == pytest.approx(145, rel=0.01)
+    gb_by_setting = {bar.setting: bar.shards_gb for bar in bars if bar.panel == "b"}
+    assert list(gb_by_setting) == ["P = 10%", "P = 50%", "P = 90%"]
+    assert gb_by_setting["P = 10%"] > gb_by_setting["P = 50%"] > gb_by_setting["P = 90%"]
+    assert gb_by_setting["P = 10%"] == pytest.approx(221, rel=0.05)
+    assert gb_by_setting["P = 90%"] == pytest.approx(145, rel=0.01)
 
 
 def test_more_shards_pay_until_containers_outweigh_rows(bars: list[micro.Bar]) -> None:
@@ -108,8 +108,8 @@ def test_the_account_of_a_partition_is_its_cost() -> None:
 
 @pytest.fixture(scope="module")
 def half_hour() -> dict[str, ramp.Way]:
-    found = answer(question(RM1))
-    return {name: ramp.run(name, kinds) for name, kinds in ramp.plays(found).items() if name != "shards"}
+    rm1_answer = answer(question(RM1))
+    return {name: ramp.run(name, kinds) for name, kinds in ramp.plays(rm1_answer).items() if name != "shards"}
 
 
 def test_shards_follow_the_load_with_less_memory_and_fewer_misses(half_hour: dict[str, ramp.Way]) -> None:
@@ -163,14 +163,14 @@ def test_a_profile_of_another_model_is_refused() -> None:
 def result(
     half_hour: dict[str, ramp.Way], made_up: Profile, steps: list[inputs.Step], bars: list[micro.Bar], gained: list[gains.Gain]
 ) -> Result:
-    """All of it but the long runs, for which shorter ones stand."""
+    """All of it but the long runs, in place of which shorter ones are used."""
     provenance = {"machine": {"cpu": "none", "cores": 2, "load_average": [0.5]}, "commit": "abc", "command": "test"}
     answers = tuple(answer(question(case)) for case in paper.CASES)
     line = made_up.part("embedding").client.fit
-    found = Measured("rm1", line, 1280.0, provenance, tuple(answer(one) for one in measured.questions(made_up)))
-    of_profile = [dataclasses.replace(gain, question=found.answers[0].question.name) for gain in gained]
+    measured_rm1 = Measured("rm1", line, 1280.0, provenance, tuple(answer(one) for one in measured.questions(made_up)))
+    of_profile = [dataclasses.replace(gain, question=measured_rm1.answers[0].question.name) for gain in gained]
     ways = (half_hour["model-wise, on queries/s"], half_hour["shards, on queries/s"])
-    return Result(provenance, answers, tuple(steps), tuple(inputs.speeds()), tuple(bars), ways, (found,), (*gained, *of_profile))
+    return Result(provenance, answers, tuple(steps), tuple(inputs.speeds()), tuple(bars), ways, (measured_rm1,), (*gained, *of_profile))
 
 
 def test_the_page_and_the_document_say_the_same(result: Result) -> None:
@@ -187,10 +187,10 @@ def test_the_page_and_the_document_say_the_same(result: Result) -> None:
 
 
 def test_the_numbers_are_json(result: Result) -> None:
-    found = json.loads(json.dumps(plain(result)))
-    assert [case["question"] for case in found["cases"]] == [case.name for case in paper.CASES]
-    assert found["cases"][2]["memory_ratio"] == pytest.approx(7.4, rel=0.05)
-    assert found["measured"][0]["answers"][1]["whole"]["replicas"] == measured.WHOLE
+    report = json.loads(json.dumps(plain(result)))
+    assert [case["question"] for case in report["cases"]] == [case.name for case in paper.CASES]
+    assert report["cases"][2]["memory_ratio"] == pytest.approx(7.4, rel=0.05)
+    assert report["measured"][0]["answers"][1]["whole"]["replicas"] == measured.WHOLE
 
 
 @pytest.mark.slow

@@ -31,11 +31,11 @@ def test_ratios_are_taken_within_a_round() -> None:
 
 
 def test_a_result_says_where_it_comes_from() -> None:
-    found = provenance()
-    assert found["machine"]["cores"] >= 1
-    assert found["machine"]["memory_gib"] > 0
-    assert found["versions"]["onnxruntime"]
-    assert "pytest" in found["command"]
+    origin = provenance()
+    assert origin["machine"]["cores"] >= 1
+    assert origin["machine"]["memory_gib"] > 0
+    assert origin["versions"]["onnxruntime"]
+    assert "pytest" in origin["command"]
 
 
 @pytest.mark.slow

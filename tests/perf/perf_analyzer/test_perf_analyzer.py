@@ -81,13 +81,13 @@ def test_it_measures_a_served_ensemble(analyzer: Path, server: Server, tiny: Pat
     path = tmp_path / "data.json"
     input_data.write(path, find(tiny).plan, entries=64, seed=0)
     url = server.grpc_url if protocol == "grpc" else server.http_url
-    found = perf_analyzer.measure(analyzer, url=url, model="tiny", batch=16, load=2, data=path, seconds=0.9, protocol=protocol)  # type: ignore[arg-type]
-    assert (found.batch, found.concurrency) == (16, 2)
+    measurement = perf_analyzer.measure(analyzer, url=url, model="tiny", batch=16, load=2, data=path, seconds=0.9, protocol=protocol)  # type: ignore[arg-type]
+    assert (measurement.batch, measurement.concurrency) == (16, 2)
     rate = perf_analyzer.Rate(50, "poisson")
     offered = perf_analyzer.measure(analyzer, url=url, model="tiny", batch=4, load=rate, data=path, seconds=1.8, protocol=protocol)  # type: ignore[arg-type]
     assert offered.rows_per_s == pytest.approx(200, rel=0.5)
-    assert found.rows_per_s > 0
-    assert 0 < found.p50_ms <= found.p95_ms <= found.p99_ms
+    assert measurement.rows_per_s > 0
+    assert 0 < measurement.p50_ms <= measurement.p95_ms <= measurement.p99_ms
 
 
 @pytest.mark.parametrize(

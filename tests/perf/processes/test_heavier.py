@@ -49,10 +49,10 @@ def test_it_answers_what_the_light_one_answers_and_takes_so_long(server: Server,
     with Client(server.grpc_url, plan.name) as light, Client(heavy.grpc_url, plan.name) as slow:
         expected = light.infer(query)
         start = time.perf_counter()
-        found = slow.infer(query)
+        slow_answer = slow.infer(query)
         assert time.perf_counter() - start >= MS / 1000
     for name, data in expected.items():
-        np.testing.assert_array_equal(found[name], data)
+        np.testing.assert_array_equal(slow_answer[name], data)
 
 
 def test_a_count_changes_in_place_from_the_first_time_on(heavy: Server, repository: Path) -> None:

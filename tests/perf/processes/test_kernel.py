@@ -23,15 +23,15 @@ input()
 def mapping(path: Path, count: int) -> Iterator[list[int]]:
     """Processes that each have read the whole file through a mapping."""
     with ExitStack() as stack:
-        made = [
+        processes = [
             stack.enter_context(subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
             for _ in range(count)
         ]
-        for process in made:
+        for process in processes:
             assert process.stdout is not None
             process.stdout.readline()
-        yield [process.pid for process in made]
-        for process in made:
+        yield [process.pid for process in processes]
+        for process in processes:
             process.communicate(b"\n")
 
 

@@ -44,7 +44,7 @@ def test_a_page_needs_no_network_and_escapes_what_users_name() -> None:
 def test_every_figure_is_well_formed_and_holds_its_words() -> None:
     rng = np.random.default_rng(0)
     points = [figures.Point(rate, rate / 50, rate / 20, rate / 10) for rate in (10.0, 20.0, 30.0)]
-    made = {
+    svg_by_words = {
         "bound 2 ms": figures.latency_against_rate(points, bound_ms=2, whole=points),
         "p99": figures.latency_distribution(rng.lognormal(1, 1, 500), bound_ms=3),
         "largest 9": figures.query_sizes(np.array([1, 2, 9])),
@@ -52,7 +52,7 @@ def test_every_figure_is_well_formed_and_holds_its_words() -> None:
         "5 MB": figures.memory({"embedding": 5e6}),
         "p95, simulated": figures.agreement(points, points),
     }
-    for words, svg in made.items():
+    for words, svg in svg_by_words.items():
         assert words in "".join(ET.fromstring(svg).itertext())
         assert not ASKS.search(svg)
 
@@ -92,7 +92,7 @@ def test_names_with_markup_stay_text(plan: Plan) -> None:
 
 def run(rate: float, latency_ms: np.ndarray[Any, np.dtype[np.float64]]) -> Run:
     """A run of as many queries as there are latencies, of 64 rows each, under a bound of p95 10 ms."""
-    told = {
+    workload = {
         "name": "evening",
         "latency": {"bound_ms": 10.0, "percentile": 95.0},
         "sizes": {"law": "fixed"},
@@ -102,7 +102,7 @@ def run(rate: float, latency_ms: np.ndarray[Any, np.dtype[np.float64]]) -> Run:
     count = len(latency_ms)
     times = np.arange(count) / rate
     errors = {"overloaded": int((~np.isfinite(latency_ms)).sum())}
-    return Run({}, told, "shop", 1, rate, count / rate, times, np.full(count, 0.1), latency_ms, np.full(count, 64), errors)
+    return Run({}, workload, "shop", 1, rate, count / rate, times, np.full(count, 0.1), latency_ms, np.full(count, 64), errors)
 
 
 PROVENANCE = {
@@ -175,7 +175,7 @@ def test_a_partition_is_shown_beside_the_whole_model(plan: Plan) -> None:
     assert compared.whole_account.memory_bytes == pytest.approx(4 * compared.whole.size_bytes)
     section = shards.section(compared, partition, node)
     page = contents.page(contents.Material(plan, PROVENANCE, shards=section))
-    assert [found.title for found in page.sections] == ["The cut", "Whole or in shards"]
+    assert [page_section.title for page_section in page.sections] == ["The cut", "Whole or in shards"]
     assert "dense model" in render(page)
     for picture in section.figures:
         ET.fromstring(picture)

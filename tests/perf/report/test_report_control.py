@@ -29,12 +29,14 @@ def words(svg: str) -> str:
     return "".join(ET.fromstring(svg).itertext())
 
 
-def record(at_s: float, counts: dict[str, int | None], wanted: int | None, *actions: Action, outcomes: tuple[Outcome, ...] = ()) -> Record:
+def record(
+    at_s: float, counts: dict[str, int | None], wanted_count: int | None, *actions: Action, outcomes: tuple[Outcome, ...] = ()
+) -> Record:
     """One tick on "shop_dense": half a query failed a second, and nothing is known of p95 at first."""
     seen = Series(requests=80.0, failures=0.5, p95_ms=None if at_s < 1010 else 90.0, mean_ms=40.0)
     observation = Observation(at_s, at_s, "shop", {"shop": seen}, counts)
-    decision = Decision("shop_dense", at_s, counts["shop_dense"], 3.3, wanted, "busy")
-    return Record(observation, (decision,), actions, outcomes, {}, {"shop_dense": Progress(requested=wanted)})
+    decision = Decision("shop_dense", at_s, counts["shop_dense"], 3.3, wanted_count, "busy")
+    return Record(observation, (decision,), actions, outcomes, {}, {"shop_dense": Progress(requested=wanted_count)})
 
 
 def records() -> list[Record]:
@@ -49,14 +51,14 @@ def records() -> list[Record]:
 
 
 def test_a_journal_becomes_lines_from_its_first_tick_on() -> None:
-    found = timeline("run", SETTINGS, records())
-    np.testing.assert_array_equal(found.rate.seconds, [0, 5, 10, 15])
-    np.testing.assert_array_equal(found.latency["p95, last minute"].values, [np.nan, np.nan, 90, 90])
-    np.testing.assert_array_equal(found.counts["shop_dense"]["wanted"].values, [1, 4, 5, 5])
-    np.testing.assert_array_equal(found.counts["shop_dense"]["observed"].values, [1, 1, 4, np.nan])  # not known is no zero
-    assert found.failed is not None
-    assert found.failed.values.sum() == 7.5  # 0.5 a second for 15 s
-    assert found.changes == [
+    run_timeline = timeline("run", SETTINGS, records())
+    np.testing.assert_array_equal(run_timeline.rate.seconds, [0, 5, 10, 15])
+    np.testing.assert_array_equal(run_timeline.latency["p95, last minute"].values, [np.nan, np.nan, 90, 90])
+    np.testing.assert_array_equal(run_timeline.counts["shop_dense"]["wanted"].values, [1, 4, 5, 5])
+    np.testing.assert_array_equal(run_timeline.counts["shop_dense"]["observed"].values, [1, 1, 4, np.nan])  # not known is no zero
+    assert run_timeline.failed is not None
+    assert run_timeline.failed.values.sum() == 7.5  # 0.5 a second for 15 s
+    assert run_timeline.changes == [
         Change(5.0, "shop_dense", 1, 4, "busy 2 of 1 <b>", "1.2 s"),
         Change(10.0, "shop_dense", 4, 5, "more", "failed: no memory"),
     ]
@@ -72,11 +74,11 @@ def test_a_journal_without_a_tick_is_told() -> None:
 
 
 def test_the_section_is_drawn_and_its_texts_are_escaped() -> None:
-    found = section("The controller", "What it did.", [timeline("run", SETTINGS, records())])
-    (picture,) = found.figures
+    controller_section = section("The controller", "What it did.", [timeline("run", SETTINGS, records())])
+    (picture,) = controller_section.figures
     for word in ("bound 150 ms", "wanted", "requested", "observed", "shop_dense", "7 failed"):
         assert word in words(picture)
-    html = render(Page("t", "s", (), (found,), ()))
+    html = render(Page("t", "s", (), (controller_section,), ()))
     assert "1 to 4" in html
     assert "busy 2 of 1 &lt;b&gt;" in html
 
@@ -102,10 +104,10 @@ def test_latencies_without_end_or_without_any_value_are_drawn_too() -> None:
 
 def test_a_long_list_of_changes_ends_and_says_so() -> None:
     changes = [Change(n, "dense", 1, 2, "why", "1.0 s") for n in range(LISTED + 5)]
-    found = section("t", "l", [Timeline("run", flat(1.0), {}, {}, changes=changes)])
-    assert found.table is not None
-    assert len(found.table.rows) == LISTED
-    assert "5 later changes" in found.note
+    changes_section = section("t", "l", [Timeline("run", flat(1.0), {}, {}, changes=changes)])
+    assert changes_section.table is not None
+    assert len(changes_section.table.rows) == LISTED
+    assert "5 later changes" in changes_section.note
 
 
 def test_the_command_shows_a_journal_of_two_starts(tmp_path: Path) -> None:

@@ -23,37 +23,37 @@ def queries(tiny: Path) -> list[dict[str, NDArray[Any]]]:
 
 
 def test_every_answer_is_counted_and_timed(server: Server, queries: list[closed_loop.Query]) -> None:
-    found = closed_loop.run(server.grpc_url, "tiny", queries, seconds=0.5, concurrency=3, warmup_s=0.1)
-    assert found.requests == len(found.sent_s) == len(found.request_rows) > 3
-    assert abs(int((found.request_rows == 3).sum()) - int((found.request_rows == 5).sum())) <= 1  # round robin
-    assert found.rows == int(found.request_rows.sum())
-    assert 0.5 <= found.seconds < 2
-    assert 0 <= found.sent_s.min() <= found.sent_s.max() < 0.5
-    summary = found.summary()
+    run = closed_loop.run(server.grpc_url, "tiny", queries, seconds=0.5, concurrency=3, warmup_s=0.1)
+    assert run.requests == len(run.sent_s) == len(run.request_rows) > 3
+    assert abs(int((run.request_rows == 3).sum()) - int((run.request_rows == 5).sum())) <= 1  # round robin
+    assert run.rows == int(run.request_rows.sum())
+    assert 0.5 <= run.seconds < 2
+    assert 0 <= run.sent_s.min() <= run.sent_s.max() < 0.5
+    summary = run.summary()
     assert 0 < summary["p50_ms"] <= summary["p95_ms"] <= summary["p99_ms"] <= summary["max_ms"]
-    assert summary["rows_per_s"] == pytest.approx(found.rows / found.seconds, rel=0.01)
+    assert summary["rows_per_s"] == pytest.approx(run.rows / run.seconds, rel=0.01)
     assert summary["failed"] == 0
 
 
 def test_no_more_requests_are_on_their_way_than_asked(server: Server, queries: list[closed_loop.Query]) -> None:
-    found = closed_loop.run(server.grpc_url, "tiny", queries, seconds=0.3, concurrency=2, warmup_s=0)
-    ends = found.sent_s + found.latency_ms / 1000
-    at_once = [int(((found.sent_s <= moment) & (ends > moment)).sum()) for moment in found.sent_s]
+    run = closed_loop.run(server.grpc_url, "tiny", queries, seconds=0.3, concurrency=2, warmup_s=0)
+    ends = run.sent_s + run.latency_ms / 1000
+    at_once = [int(((run.sent_s <= moment) & (ends > moment)).sum()) for moment in run.sent_s]
     assert max(at_once) <= 2
 
 
 def test_a_load_is_bounded_in_count_too(server: Server, queries: list[closed_loop.Query]) -> None:
-    found = closed_loop.run(server.grpc_url, "tiny", queries, seconds=60, concurrency=4, max_requests=9, warmup_s=0)
-    assert found.requests == 9
-    assert found.seconds < 30
+    run = closed_loop.run(server.grpc_url, "tiny", queries, seconds=60, concurrency=4, max_requests=9, warmup_s=0)
+    assert run.requests == 9
+    assert run.seconds < 30
 
 
 def test_failed_requests_are_counted_by_message_and_not_timed(server: Server, queries: list[closed_loop.Query]) -> None:
     bad = {name: array.copy() for name, array in queries[0].items()}
     bad["user"][1] = 10_000
-    found = closed_loop.run(server.grpc_url, "tiny", [queries[0], bad], seconds=60, concurrency=1, max_requests=10, warmup_s=0)
-    assert (found.requests, found.failed) == (5, 5)
-    (message,) = found.errors
+    run = closed_loop.run(server.grpc_url, "tiny", [queries[0], bad], seconds=60, concurrency=1, max_requests=10, warmup_s=0)
+    assert (run.requests, run.failed) == (5, 5)
+    (message,) = run.errors
     assert "id 10000" in message
 
 

@@ -110,8 +110,8 @@ def test_a_large_query_is_split_and_counts_once(server: Server, plan: Plan) -> N
     with InferenceServerClient(server.grpc_url) as client:
 
         def served() -> int:
-            (found,) = client.get_inference_statistics("tiny", as_json=True)["model_stats"]
-            return int(found["inference_count"])
+            (model_stats,) = client.get_inference_statistics("tiny", as_json=True)["model_stats"]
+            return int(model_stats["inference_count"])
 
         before = served()
         sent = open_loop.send(server.http_url, large, np.arange(6) / 20, np.arange(6) % 3, warmup_s=0, seconds=0.3)

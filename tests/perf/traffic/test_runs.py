@@ -13,11 +13,11 @@ from tests.perf.workloads import made
 def test_a_run_is_read_as_it_was_saved(tmp_path: Path) -> None:
     run = made([1.0, np.inf, 3.0], errors={"no": 1}, interrupted=True)
     runs.save(run, tmp_path / "run.npz")
-    found = runs.read(tmp_path / "run.npz")
-    assert found.summary() == run.summary()
-    assert (found.latency_ms == run.latency_ms).all()
-    assert (found.query_rows == run.query_rows).all()
-    assert found.provenance == run.provenance
+    saved_run = runs.read(tmp_path / "run.npz")
+    assert saved_run.summary() == run.summary()
+    assert (saved_run.latency_ms == run.latency_ms).all()
+    assert (saved_run.query_rows == run.query_rows).all()
+    assert saved_run.provenance == run.provenance
 
 
 @pytest.mark.parametrize("content", [b"", b"PK no zip", b"{}"])

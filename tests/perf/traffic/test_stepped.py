@@ -51,11 +51,11 @@ def test_it_has_recovered_where_no_later_window_misses() -> None:
 
 def test_samples_come_until_the_end() -> None:
     counted, pause = iter(range(1000)), threading.Event()
-    with sampled(lambda: next(counted), 0.02) as found:
+    with sampled(lambda: next(counted), 0.02) as samples:
         pause.wait(0.2)
-    count = len(found)
+    count = len(samples)
     assert count >= 2
-    assert [sample.count for sample in found] == list(range(count))
-    assert sorted(sample.at_s for sample in found) == [sample.at_s for sample in found]
+    assert [sample.count for sample in samples] == list(range(count))
+    assert sorted(sample.at_s for sample in samples) == [sample.at_s for sample in samples]
     pause.wait(0.1)
-    assert len(found) == count
+    assert len(samples) == count
