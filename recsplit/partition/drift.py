@@ -83,8 +83,9 @@ def update(
     settings: Settings,
     pay: Pay,
 ) -> Update:
-    """Move the boundaries whose move saves more than its copies cost. `was`: the counts that the old partition's ranks follow, over `was_queries`; `now`: the new heat's.
+    """Move the boundaries whose move saves more than its copies cost.
 
+    `was`: the counts that the old partition's ranks follow, over `was_queries`; `now`: the new heat's.
     `vectors`: vectors of each table that a query gets. The ranks of the new partition follow `was`, `mended` or `now`, as `tables`
     says of each; its `access` is None, for the caller to fill in. Raises InputError for a partition one of whose
     shards holds a table in several pieces.
