@@ -186,7 +186,7 @@ def resized(repository: Path, changes: int, clients: int) -> tuple[list[Seen], l
 
 
 def saturated(repository: Path, clients: int, *extra_args: str, watched_s: float = WATCHED_S) -> dict[str, Any]:
-    """From one heavy instance to three while clients queue: the rate, and how long the load call takes, for `watched_s`."""
+    """From one heavy instance to three while clients queue: the rate, and whether the load call ends within `watched_s`."""
     plan = find(repository).plan
     with serve(repository, extra_args=extra_args) as server, acting(server, repository, plan) as actuator:
         with asking(server, plan, clients) as asked:

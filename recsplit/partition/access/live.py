@@ -31,7 +31,7 @@ def is_live(path: Path) -> bool:
 
 
 def requests(path: Path, plan: Plan, advance: Callable[[int], None]) -> Iterator[dict[str, Array]]:
-    """The inputs of every request to the plan's embedding model, one request at a time; `advance` is called with the bytes that were read.
+    """The inputs of every request to the plan's embedding model, one request at a time; `advance` is called with how many bytes were read.
 
     A request that was still under way when the file ends is left out. Raises InputError where the file is no trace of tensors, or holds
     no such request.
