@@ -58,9 +58,9 @@ def read(path: Path) -> Result:
     try:
         if path.suffix == ".npz":
             return _samples(path)
-        found = json.loads(path.read_text())
-        rate = found.get("answered_per_s", found.get("requests_per_s"))
-        return Result(path, found, {**{name: found[name] for name in PERCENTILES}, "answered_per_s": rate}, found["seconds"])
+        summary = json.loads(path.read_text())
+        rate = summary.get("answered_per_s", summary.get("requests_per_s"))
+        return Result(path, summary, {**{name: summary[name] for name in PERCENTILES}, "answered_per_s": rate}, summary["seconds"])
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}", hint=hint) from error
     except (ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
@@ -71,7 +71,7 @@ def ratios(a: Result, b: Result, seed: int = 0) -> list[Ratio]:
     """p50, p95, p99 and throughput of B over those of A, with intervals where both files hold samples."""
     rng = np.random.default_rng(seed)
     spreads = [_resampled(result, rng) if result.latency_ms is not None else {} for result in (a, b)]
-    found = []
+    all_ratios = []
     for name in (*PERCENTILES, "answered_per_s"):
         low = high = None
         if all(name in spread for spread in spreads):
@@ -80,21 +80,21 @@ def ratios(a: Result, b: Result, seed: int = 0) -> list[Ratio]:
                 both = spreads[1][name][:count] / spreads[0][name][:count]
             if np.isfinite(both).all():
                 low, high = (float(value) for value in np.percentile(both, _CONFIDENCE))
-        found.append(Ratio(name, a.numbers[name], b.numbers[name], _ratio(a.numbers[name], b.numbers[name]), low, high))
-    return found
+        all_ratios.append(Ratio(name, a.numbers[name], b.numbers[name], _ratio(a.numbers[name], b.numbers[name]), low, high))
+    return all_ratios
 
 
 def differences(a: Result, b: Result) -> list[str]:
-    """What makes the ratios less than a comparison of like with like, one sentence each."""
-    found = []
+    """What differs between the two measurements besides the numbers compared, one sentence each."""
+    sentences = []
     for key in _ORIGIN:
         one, other = a.origin.get(key), b.origin.get(key)
         if isinstance(one, Mapping) and isinstance(other, Mapping):
             names = [name for name in {**one, **other} if name != _VOLATILE and one.get(name) != other.get(name)]
-            found += [f"{key} differs in {name}: {_said(one.get(name))} and {_said(other.get(name))}" for name in names]
+            sentences += [f"{key} differs in {name}: {_said(one.get(name))} and {_said(other.get(name))}" for name in names]
         elif one != other:
-            found.append(f"{key} differs: {_said(one)} and {_said(other)}")
-    return found
+            sentences.append(f"{key} differs: {_said(one)} and {_said(other)}")
+    return sentences
 
 
 def block_length(latency_ms: NDArray[np.float64]) -> int:
@@ -143,8 +143,8 @@ def _resampled(result: Result, rng: np.random.Generator) -> dict[str, NDArray[np
 
 
 def _ratio(a: float | None, b: float | None) -> float | None:
-    found = b / a if a and b is not None else math.nan
-    return found if math.isfinite(found) else None
+    quotient = b / a if a and b is not None else math.nan
+    return quotient if math.isfinite(quotient) else None
 
 
 def _said(value: object) -> str:

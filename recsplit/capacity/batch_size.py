@@ -75,7 +75,7 @@ def batch_sizes(
     seed: int = 0,
     advance: Callable[[int], None] = lambda _: None,
 ) -> BatchSizes:
-    """Try `batches` and the static one on `servers` one-core servers; `arrivals` lends its shape, the rate is searched.
+    """Try `batches` and the static one on `servers` one-core servers; of `arrivals` the shape is used, and the rate is searched.
 
     `requests`: about how many each trial simulates. `advance` is called with 1 when a batch is done. Raises InputError as
     `simulate` does.
@@ -88,8 +88,8 @@ def batch_sizes(
         most = drive.capacity(pools, sizes, split_rows=batch)
         count = max(requests * SAMPLE // len(split(sample, batch)[1]), FEWEST_QUERIES)
         measure = drive.measure(pools, sizes, arrivals, bound, queries=count, split_rows=batch, seed=seed)
-        # Nobody answers more than `most`; where even an idle server is too slow, a hundredth of that shows it.
-        found = search(measure, bound, first=0.7 * most, least=0.01 * most, most=2 * most, precision=precision, max_trials=MOST_TRIALS)
-        tried.append(Tried(batch, found))
+        # No rate above `most` can be answered; where even an idle server is too slow, a hundredth of that shows it.
+        throughput = search(measure, bound, first=0.7 * most, least=0.01 * most, most=2 * most, precision=precision, max_trials=MOST_TRIALS)
+        tried.append(Tried(batch, throughput))
         advance(1)
     return BatchSizes(tuple(tried), static)

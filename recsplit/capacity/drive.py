@@ -55,8 +55,8 @@ def measure(
     def one(rate: float) -> Trial:
         law = arrival_laws.at_rate(arrivals, rate)
         drawn = int(seeds.spawn(1)[0].generate_state(1)[0])
-        found = run(pools, sizes, law, queries / rate, split_rows=split_rows, cores=cores, seed=drawn)
-        kept = found.latency_ms[len(found.latency_ms) * WARMUP_PERCENT // 100 :]
+        simulated = run(pools, sizes, law, queries / rate, split_rows=split_rows, cores=cores, seed=drawn)
+        kept = simulated.latency_ms[len(simulated.latency_ms) * WARMUP_PERCENT // 100 :]
         return Trial(rate, percentile_ms(kept, bound.percentile), len(kept))
 
     return one

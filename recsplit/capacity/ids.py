@@ -89,8 +89,8 @@ def counts(law: Skew, rows: int, count: int, rng: np.random.Generator) -> Iterat
     As `draw` has them, but for the order: multinomial, first over stretches of ranks, then within each. Raises InputError as `draw` does.
     """
     if isinstance(law, Trace):
-        found, times = np.unique(draw(law, rows, count, rng), return_counts=True)
-        yield found, times.astype(np.int64)
+        drawn_rows, times = np.unique(draw(law, rows, count, rng), return_counts=True)
+        yield drawn_rows, times.astype(np.int64)
         return
     if not 0 < rows <= MOST_ROWS:
         raise InputError(f"a table has {rows} rows: ids are drawn for 1 to {MOST_ROWS}")

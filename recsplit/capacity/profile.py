@@ -155,10 +155,18 @@ def read(path: Path) -> Profile:
 def from_json(text: str, *, origin: str = "profile.json") -> Profile:
     """Read a profile strictly. Raises InputError as `recsplit.plan.strict_json.read_json` does, and for a curve without points."""
     profile = read_json(Profile, text, schema=SCHEMA, origin=origin, again="measure it again: recsplit profile DIR")
-    curves = [profile.whole, *(found for part in profile.parts for found in (part.alone, part.contended, part.client) if found is not None)]
-    for found in curves:
+    curves = [
+        profile.whole,
+        *(
+            measured_curve
+            for part in profile.parts
+            for measured_curve in (part.alone, part.contended, part.client)
+            if measured_curve is not None
+        ),
+    ]
+    for measured_curve in curves:
         try:
-            curve(found.x, found.samples_ms)
+            curve(measured_curve.x, measured_curve.samples_ms)
         except ValueError as error:
             raise InputError(f"{origin}: a curve can't be used: {error}", hint="measure it again: recsplit profile DIR") from error
     if len(profile.cpu_ms) != len(profile.whole.x):

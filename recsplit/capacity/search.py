@@ -161,8 +161,8 @@ def interval(trials: Sequence[Trial], bound: Bound) -> tuple[float, float]:
     """Where 95 % of the crossings of resampled trials lie: (low, high) in queries per second."""
     kept = [trial for trial in trials if trial.kept_up]
     rng = np.random.default_rng(len(kept))
-    found = [crossing([kept[n] for n in rng.integers(0, len(kept), len(kept))], bound) for _ in range(RESAMPLES)]
-    low, high = np.percentile(found, [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
+    crossings = [crossing([kept[n] for n in rng.integers(0, len(kept), len(kept))], bound) for _ in range(RESAMPLES)]
+    low, high = np.percentile(crossings, [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 

@@ -23,27 +23,27 @@ def pools(profile: Profile, instances: Mapping[Role, int]) -> tuple[Pool, ...]:
 
     Sub-models batch up to max_batch_size and take the measured times of one alone on one core, scatter included: more threads share
     that work, they don't lessen it. The wire is the processor time
-    that Triton and the client spend on a query, by its rows; wake-ups are what is left of its latency, in which nobody computes.
+    that Triton and the client spend on a query, by its rows; wake-ups are what is left of its latency, in which nothing is computed.
     Raises InputError for fewer than one instance, and for the profile of a sharded model, whose shards run side by side.
     """
     if any(part.role == "shard" for part in profile.parts):
         raise InputError(f"{profile.model!r} is sharded, and the simulator has no pools for shards", hint="profile it built without shards")
-    found = _outside(profile)
+    stages = _outside(profile)
     for role in ("embedding", "dense"):
         part, count = profile.part(role), instances.get(role, profile.part(role).instances)
         if count < 1:
             raise InputError(f"{count} {role} instances serve nobody", hint="give one or more")
-        found.append(
+        stages.append(
             Pool(
                 role,
                 (measured(part.alone),) * count,
                 profile.max_batch_size,
                 profile.queue_delay_us / 1e3,
-                (found[-1].name,),
+                (stages[-1].name,),
                 cores=part.cores,
             )
         )
-    return tuple(found)
+    return tuple(stages)
 
 
 def cores(profile: Profile, count: float | None = None) -> Cores:

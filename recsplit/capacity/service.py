@@ -28,19 +28,19 @@ class Service:
     def table_ms(self, largest: int) -> NDArray[np.float64]:
         """Middle times of 0, 1, .. `largest` rows, float64 [largest + 1]."""
         x, y = np.asarray(self.rows, dtype=np.float64), np.asarray(self.middle_ms)
-        wanted = np.arange(largest + 1, dtype=np.float64)
+        row_counts = np.arange(largest + 1, dtype=np.float64)
         if len(x) == 1:
             return np.full(largest + 1, max(y[0], LEAST_MS))
-        right = np.clip(np.searchsorted(x, wanted), 1, len(x) - 1)
+        right = np.clip(np.searchsorted(x, row_counts), 1, len(x) - 1)
         slope = (y[right] - y[right - 1]) / (x[right] - x[right - 1])
-        found: NDArray[np.float64] = np.maximum(y[right - 1] + slope * (wanted - x[right - 1]), LEAST_MS)
-        return found
+        times_ms: NDArray[np.float64] = np.maximum(y[right - 1] + slope * (row_counts - x[right - 1]), LEAST_MS)
+        return times_ms
 
     def nearest(self, largest: int) -> NDArray[np.int64]:
         """Which point is nearest to 0, 1, .. `largest` rows, int64 [largest + 1]."""
         x = np.asarray(self.rows, dtype=np.float64)
-        found: NDArray[np.int64] = np.abs(np.arange(largest + 1)[:, None] - x[None, :]).argmin(axis=1)
-        return found
+        nearest_points: NDArray[np.int64] = np.abs(np.arange(largest + 1)[:, None] - x[None, :]).argmin(axis=1)
+        return nearest_points
 
 
 def affine(a_ms: float, b_ms: float) -> Service:

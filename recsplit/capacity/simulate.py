@@ -124,7 +124,7 @@ def simulate(
         np.array([pool.cores for pool in pools], dtype=np.float64),
         np.array([len(set(pool.after)) for pool in pools], dtype=np.int64),
         np.cumsum([0, *map(len, followers)], dtype=np.int64),
-        np.array([index for found in followers for index in found], dtype=np.int64),
+        np.array([index for pool_followers in followers for index in pool_followers], dtype=np.int64),
         np.searchsorted([pool for pool, _, _ in crew.servers], np.arange(len(pools) + 1)).astype(np.int64),
         np.array([laws.index(service) for _, service, _ in crew.servers], dtype=np.int64),
         np.array([events.IDLE if there else events.ABSENT for _, _, there in crew.servers], dtype=np.int8),
@@ -209,10 +209,10 @@ def _tables(laws: Sequence[Service], largest: int, memoryless: int) -> tuple[Flo
             counts[row] = memoryless
         elif law.ratios:
             nearest = law.nearest(largest)
-            lengths = np.array([len(found) for found in law.ratios])
+            lengths = np.array([len(point_ratios) for point_ratios in law.ratios])
             starts[row] = len(ratios) + np.concatenate([[0], np.cumsum(lengths)])[nearest]
             counts[row] = lengths[nearest]
-            ratios += [ratio for found in law.ratios for ratio in found]
+            ratios += [ratio for point_ratios in law.ratios for ratio in point_ratios]
     return time_ms, starts, counts, np.array(ratios or [1.0])
 
 

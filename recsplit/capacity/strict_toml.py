@@ -68,26 +68,26 @@ def read_table(
     possible = [field.name for field in _keys(kind)]
     if not isinstance(table, Mapping):
         raise InputError(f"{where} is {toml(table)}: expected a table", hint=f"it takes {names(possible)}")
-    given = {key: value for key, value in table.items() if key not in set(skip)}
-    for key in given:
+    entries = {key: value for key, value in table.items() if key not in set(skip)}
+    for key in entries:
         if key not in possible:
             raise InputError(f"{where}: unknown key {key!r}", hint=_takes(key, possible))
     missing = [
         field.name
         for field in _keys(kind)
-        if field.name not in given and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.name not in entries and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise InputError(f"{where}: {missing[0]!r} is missing", hint=_takes(missing[0], possible))
     types = typing.get_type_hints(kind)
     try:
         for field in _keys(kind):
-            if field.name in given:
-                _check(field.name, given[field.name], types[field.name], field.metadata.get("limits"))
+            if field.name in entries:
+                _check(field.name, entries[field.name], types[field.name], field.metadata.get("limits"))
         for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
             if field.metadata.get("contents") and contents is not None:
-                given[field.name] = contents(folder / given["path"])
-        return kind(**{key: float(value) if types[key] in (float, float | None) else value for key, value in given.items()})
+                entries[field.name] = contents(folder / entries["path"])
+        return kind(**{key: float(value) if types[key] in (float, float | None) else value for key, value in entries.items()})
     except InputError as error:
         raise InputError(f"{where}: {error}", hint=error.hint or f"it takes {names(possible)}") from error
 

@@ -106,14 +106,14 @@ def _tomllib() -> Any:
 
 
 def _plain(law: object) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    plain_fields: dict[str, Any] = {}
     for item in dataclasses.fields(law):  # type: ignore[arg-type]  # every law is a dataclass
         value = getattr(law, item.name)
         if isinstance(value, np.ndarray):
-            found |= {"count": len(value), "sum": int(value.sum())}
+            plain_fields |= {"count": len(value), "sum": int(value.sum())}
         elif value is not None:
-            found[item.name] = value
-    return found
+            plain_fields[item.name] = value
+    return plain_fields
 
 
 def _whole_numbers(path: Path, least: int) -> NDArray[np.int64]:
@@ -132,17 +132,17 @@ def _whole_numbers(path: Path, least: int) -> NDArray[np.int64]:
 
 
 def _sizes(path: Path) -> NDArray[np.int64]:
-    found = _whole_numbers(path, 1)
-    if found.max() > sizes.LIMIT:
-        raise InputError(f"{path}: a size is {found.max()}", hint=f"expected at most {sizes.LIMIT}")
-    return found
+    query_sizes = _whole_numbers(path, 1)
+    if query_sizes.max() > sizes.LIMIT:
+        raise InputError(f"{path}: a size is {query_sizes.max()}", hint=f"expected at most {sizes.LIMIT}")
+    return query_sizes
 
 
 def _counts(path: Path) -> NDArray[np.int64]:
-    found = _whole_numbers(path, 0)
-    if not found.any():
+    requests_per_s = _whole_numbers(path, 0)
+    if not requests_per_s.any():
         raise InputError(f"{path} holds zeros only", hint="expected requests per second, one second a line")
-    return found
+    return requests_per_s
 
 
 def _rows(path: Path) -> NDArray[np.int64]:
@@ -150,17 +150,17 @@ def _rows(path: Path) -> NDArray[np.int64]:
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            found = loaded
+            row_numbers = loaded
         else:
             with loaded:
-                found = _only(path, loaded)
+                row_numbers = _only(path, loaded)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} can't be read: {_reason(error)}", hint="expected a .npy, or a .npz of one array") from error
-    if found.dtype.kind not in "iu" or found.size == 0 or found.min() < 0:
+    if row_numbers.dtype.kind not in "iu" or row_numbers.size == 0 or row_numbers.min() < 0:
         raise InputError(
-            f"{path} is no access trace: {found.dtype}, shape {found.shape}", hint="expected row numbers: integers of 0 or more"
+            f"{path} is no access trace: {row_numbers.dtype}, shape {row_numbers.shape}", hint="expected row numbers: integers of 0 or more"
         )
-    return found.reshape(-1).astype(np.int64)
+    return row_numbers.reshape(-1).astype(np.int64)
 
 
 def _only(path: Path, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:

@@ -28,24 +28,24 @@ def prepare(signature: Signature, inputs: Mapping[str, ArrayLike]) -> dict[str, 
     where every value fits; any other dtype must match. Raises InputError that names the input, what was expected and
     what was found.
     """
-    found = {name: _array(name, value) for name, value in inputs.items()}
+    arrays = {name: _array(name, value) for name, value in inputs.items()}
     for bags in signature.bags:
-        if _is_own_form(bags, found):
-            _check_own_form(bags, found)
+        if _is_own_form(bags, arrays):
+            _check_own_form(bags, arrays)
     rows: dict[str, Array] = {}
     origins: dict[str, str] = {}  # what the user calls a tensor that goes out under another name
     for bags in signature.bags:
-        if _is_own_form(bags, found):
-            rows |= to_rows(bags, found, slots_multiple=SLOTS_MULTIPLE)
+        if _is_own_form(bags, arrays):
+            rows |= to_rows(bags, arrays, slots_multiple=SLOTS_MULTIPLE)
             origins |= {bags.values: bags.source_values, bags.lengths: bags.source_lengths or bags.source_offsets or bags.lengths}
             if bags.weights is not None and bags.source_weights is not None:
                 origins[bags.weights] = bags.source_weights
-    given = {name: array for name, array in found.items() if name not in origins.values()} | rows
-    _check_names(signature, given)
+    model_inputs = {name: array for name, array in arrays.items() if name not in origins.values()} | rows
+    _check_names(signature, model_inputs)
     tensors: dict[str, Array] = {}
     for tensor in signature.inputs:
-        if tensor.name in given:
-            tensors[tensor.name] = _fit(tensor, given[tensor.name], signature, origins.get(tensor.name, tensor.name))
+        if tensor.name in model_inputs:
+            tensors[tensor.name] = _fit(tensor, model_inputs[tensor.name], signature, origins.get(tensor.name, tensor.name))
     if signature.max_batch_size > 0:
         _check_batch(tensors)
     for bags in signature.bags:
@@ -95,36 +95,36 @@ def _own_names(bags: Bags) -> list[str]:
     return [name for name in names if name is not None]
 
 
-def _is_own_form(bags: Bags, found: Mapping[str, Array]) -> bool:
+def _is_own_form(bags: Bags, arrays: Mapping[str, Array]) -> bool:
     """Whether the query holds this group as the model has it: then the ids lie flat, else they lie in rows."""
-    return bags.source_values in found and found[bags.source_values].ndim == 1
+    return bags.source_values in arrays and arrays[bags.source_values].ndim == 1
 
 
-def _check_own_form(bags: Bags, found: Mapping[str, Array]) -> None:
+def _check_own_form(bags: Bags, arrays: Mapping[str, Array]) -> None:
     """Raise InputError unless to_rows can take this group."""
-    missing = [name for name in _own_names(bags) if name not in found]
+    missing = [name for name in _own_names(bags) if name not in arrays]
     if missing:
         raise InputError(
-            f"input {missing[0]!r} is missing: expected {_names(_own_names(bags))}, found {_names(found)}",
+            f"input {missing[0]!r} is missing: expected {_names(_own_names(bags))}, found {_names(arrays)}",
             hint=f"or give rows: {bags.values!r} [batch, slots] and {bags.lengths!r} [batch, {len(bags.features)}]",
         )
     for name in (bags.source_offsets, bags.source_lengths):
-        if name is not None and found[name].dtype.kind not in "iu":
-            raise InputError(f"input {name!r}: expected integers, found {_dtype(found[name])}", hint="give an integer array")
+        if name is not None and arrays[name].dtype.kind not in "iu":
+            raise InputError(f"input {name!r}: expected integers, found {_dtype(arrays[name])}", hint="give an integer array")
     weights = bags.source_weights
-    if weights is not None and found[weights].shape != found[bags.source_values].shape:
+    if weights is not None and arrays[weights].shape != arrays[bags.source_values].shape:
         raise InputError(
-            f"input {weights!r}: expected {_shape(found[bags.source_values].shape)}, as {bags.source_values!r} has it, "
-            f"found {_shape(found[weights].shape)}",
+            f"input {weights!r}: expected {_shape(arrays[bags.source_values].shape)}, as {bags.source_values!r} has it, "
+            f"found {_shape(arrays[weights].shape)}",
             hint="give one weight for each id",
         )
     if bags.source_offsets is not None:
-        _check_offsets(bags, found[bags.source_offsets])
+        _check_offsets(bags, arrays[bags.source_offsets])
     elif bags.source_lengths is not None:
-        size, features = found[bags.source_lengths].size, len(bags.features)
+        size, features = arrays[bags.source_lengths].size, len(bags.features)
         if size == 0 or size % features:
             raise InputError(
-                f"input {bags.source_lengths!r}: expected [{features} * batch], found {_shape(found[bags.source_lengths].shape)}",
+                f"input {bags.source_lengths!r}: expected [{features} * batch], found {_shape(arrays[bags.source_lengths].shape)}",
                 hint="give the length of each bag, all rows of one feature after the other",
             )
 
@@ -143,17 +143,17 @@ def _check_offsets(bags: Bags, offsets: Array) -> None:
         )
 
 
-def _check_names(signature: Signature, given: Mapping[str, Array]) -> None:
+def _check_names(signature: Signature, arrays: Mapping[str, Array]) -> None:
     """Raise InputError unless the names are the model's."""
     expected = [tensor.name for tensor in signature.inputs]
-    own = [f"{_names(_own_names(bags))} in place of {_names([bags.values, bags.lengths])}" for bags in signature.bags]
-    hint = f"model {signature.model!r} takes {_names(expected)}" + (f"; or {'; or '.join(own)}" if own else "")
-    for name in given:
+    alternatives = [f"{_names(_own_names(bags))} in place of {_names([bags.values, bags.lengths])}" for bags in signature.bags]
+    hint = f"model {signature.model!r} takes {_names(expected)}" + (f"; or {'; or '.join(alternatives)}" if alternatives else "")
+    for name in arrays:
         if name not in expected:
-            raise InputError(f"input {name!r} is unknown: expected {_names(expected)}, found {_names(given)}", hint=hint)
+            raise InputError(f"input {name!r} is unknown: expected {_names(expected)}, found {_names(arrays)}", hint=hint)
     for name in expected:
-        if name not in given and name not in signature.optional:
-            raise InputError(f"input {name!r} is missing: expected {_names(expected)}, found {_names(given)}", hint=hint)
+        if name not in arrays and name not in signature.optional:
+            raise InputError(f"input {name!r} is missing: expected {_names(expected)}, found {_names(arrays)}", hint=hint)
 
 
 def _fit(tensor: Tensor, array: Array, signature: Signature, name: str) -> Array:
@@ -169,21 +169,21 @@ def _fit(tensor: Tensor, array: Array, signature: Signature, name: str) -> Array
         raise InputError(expected, hint="the first dimension is the batch: one row is array[None]" if one else "check the shape")
     if 0 in array.shape[:1]:
         raise InputError(f"input {name!r}: expected at least one row, found {_shape(array.shape)}", hint="leave empty queries out")
-    wanted = np.dtype(triton_to_np_dtype(tensor.dtype))
-    if array.dtype == wanted:
+    dtype = np.dtype(triton_to_np_dtype(tensor.dtype))
+    if array.dtype == dtype:
         return array
     if tensor.dtype == "BYTES" and array.dtype.kind in "OSU":
         return array.astype(np.object_)
-    if array.dtype.kind in "iu" and wanted.kind in "iu":
-        limits = np.iinfo(wanted)
+    if array.dtype.kind in "iu" and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
         outside = array[(array < limits.min) | (array > limits.max)]
         if outside.size:
             raise InputError(
                 f"input {name!r}: expected {tensor.dtype} ({limits.min} to {limits.max}), found {outside[0]}",
                 hint="the model was built with --ids int32; check the ids" if tensor.dtype == "INT32" else "check the values",
             )
-        return array.astype(wanted)
-    raise InputError(expected, hint=f"convert it: array.astype(numpy.{wanted})")
+        return array.astype(dtype)
+    raise InputError(expected, hint=f"convert it: array.astype(numpy.{dtype})")
 
 
 def _check_batch(tensors: Mapping[str, Array]) -> None:

@@ -40,13 +40,13 @@ class UnknownId:
 class UnknownIds(InputError):
     """The query holds ids outside their tables; `found` has one entry for each row that the server named."""
 
-    def __init__(self, found: Sequence[UnknownId]) -> None:
-        more = f" (and {len(found) - 1} more rows with unknown ids)" if len(found) > 1 else ""
+    def __init__(self, unknown_ids: Sequence[UnknownId]) -> None:
+        more = f" (and {len(unknown_ids) - 1} more rows with unknown ids)" if len(unknown_ids) > 1 else ""
         super().__init__(
-            f"{found[0].description}, row {found[0].row} of the query{more}",
+            f"{unknown_ids[0].description}, row {unknown_ids[0].row} of the query{more}",
             hint="send ids that the tables have, or build with --unknown-ids zero or --unknown-ids row=N",
         )
-        self.found = tuple(found)
+        self.found = tuple(unknown_ids)
 
 
 def check(answer: dict[str, NDArray[Any]], lookups: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
@@ -57,11 +57,11 @@ def check(answer: dict[str, NDArray[Any]], lookups: Sequence[dict[str, Any]]) ->
     rows = np.flatnonzero(marks[:, 0] >= 0)
     if len(rows) == 0:
         return answer
-    found = []
+    unknown_ids = []
     for row in rows:
         position, unknown = (int(value) for value in marks[row])
-        found.append(UnknownId(int(row), position, unknown, describe(position, unknown, lookups)))
-    raise UnknownIds(found)
+        unknown_ids.append(UnknownId(int(row), position, unknown, describe(position, unknown, lookups)))
+    raise UnknownIds(unknown_ids)
 
 
 def describe(position: int, unknown: int, lookups: Sequence[dict[str, Any]]) -> str:

@@ -103,8 +103,8 @@ def _last_tenth(user: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Marks the last tenth of each user's rows, at least one; rows are in order of time."""
     marked = np.zeros(len(user), dtype=np.bool_)
     for one in np.unique(user):
-        own = np.flatnonzero(user == one)
-        marked[own[-max(1, len(own) // 10) :]] = True
+        user_rows = np.flatnonzero(user == one)
+        marked[user_rows[-max(1, len(user_rows) // 10) :]] = True
     return marked
 
 

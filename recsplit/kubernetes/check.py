@@ -57,14 +57,14 @@ def _all_problems(texts: Mapping[str, str]) -> Iterator[str]:
                 yield f"{path}: a Secret is never rendered"
 
 
-def problems(found: Sequence[Object], maps: Mapping[str, Sequence[str]], metrics: set[tuple[str, str]]) -> Iterator[str]:
+def problems(environment_objects: Sequence[Object], maps: Mapping[str, Sequence[str]], metrics: set[tuple[str, str]]) -> Iterator[str]:
     """What is wrong among the objects of one environment.
 
     `maps`: the ConfigMaps that kustomize makes, with the files in each; `metrics`: ("rules" or "externalRules", name) that the
     adapter offers.
     """
     seen: set[tuple[str, str]] = set()
-    for item in found:
+    for item in environment_objects:
         kind, name = item["kind"], item["metadata"]["name"]
         if (kind, name) in seen:
             yield f"{kind} {name} exists twice"
@@ -74,8 +74,8 @@ def problems(found: Sequence[Object], maps: Mapping[str, Sequence[str]], metrics
         for key, value in item["metadata"].get("labels", {}).items():
             if not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value):
                 yield f"{kind} {name}: {key}={value!r} is no label"
-    deployments = [item for item in found if item["kind"] == "Deployment"]
-    for item in found:
+    deployments = [item for item in environment_objects if item["kind"] == "Deployment"]
+    for item in environment_objects:
         where = f"{item['kind']} {item['metadata']['name']}"
         spec = item.get("spec", {})
         if item["kind"] == "Deployment":
@@ -118,9 +118,9 @@ def _ports(where: str, pods: Sequence[Object], names: Sequence[Any]) -> Iterator
 
 
 def _containers(deployment: Object) -> list[Any]:
-    found = deployment["spec"]["template"]["spec"]["containers"]
-    assert isinstance(found, list)
-    return found
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    assert isinstance(containers, list)
+    return containers
 
 
 def _deployment(where: str, item: Object, maps: Mapping[str, Sequence[str]], seen: set[tuple[str, str]]) -> Iterator[str]:
@@ -195,7 +195,7 @@ def _kustomizations(texts: Mapping[str, str], parsed: Mapping[str, Sequence[Obje
         if not path.endswith("kustomization.yaml"):
             continue
         folder = path.rsplit("/", 1)[0]
-        generated = [file for made in items[0].get("configMapGenerator", ()) for file in made["files"]]
+        generated = [file for config_map in items[0].get("configMapGenerator", ()) for file in config_map["files"]]
         for entry in (*items[0].get("resources", ()), *items[0].get("components", ()), *generated):
             target = _joined(folder, entry)
             file = target if target in texts else f"{target}/kustomization.yaml"

@@ -59,12 +59,12 @@ def groups(plan: Plan) -> tuple[Group, ...]:
         short,
         mixable,
     )
-    own = (
+    shard_groups = (
         Group(f"shard-{number}", (shard.model.name,), (), shard.model.kind == "gpu", shard, short, mixable)
         for number, shard in enumerate(plan.shards)
         if shard.place == "own"
     )
-    return (front, *own)
+    return (front, *shard_groups)
 
 
 def _short(build: str) -> str:

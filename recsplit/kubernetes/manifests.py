@@ -37,29 +37,29 @@ def render(
     `files`: of every model that a group loads from files; `backend`: the files of the backend `remote`. Raises InputError where
     the values are not for this plan's shards, or a group's configs don't fit into a ConfigMap.
     """
-    found = groups(plan)
-    expected = [group.shard.model.name for group in found if group.shard is not None]
-    given = [shard.model for shard in values.shards]
-    if given != expected:
+    all_groups = groups(plan)
+    expected = [group.shard.model.name for group in all_groups if group.shard is not None]
+    names = [shard.model for shard in values.shards]
+    if names != expected:
         raise InputError(
-            f"the values are for the shards {', '.join(given) or 'none'}, and the build has {', '.join(expected) or 'none'} on own servers",
+            f"the values are for the shards {', '.join(names) or 'none'}, and the build has {', '.join(expected) or 'none'} on own servers",
             hint="take over what you set, and delete values.yaml to have it written anew",
         )
     environment = _environment()
-    common: dict[str, Any] = {"plan": plan, "values": values, "groups": found, "metrics": _metrics()}
+    common: dict[str, Any] = {"plan": plan, "values": values, "groups": all_groups, "metrics": _metrics()}
     texts: dict[str, str] = {}
-    for group in found:
+    for group in all_groups:
         texts |= _plan_files(plan, group, files, configs.get(group.name, {}))
         context = common | _group(values, group, files, servers(values, group))
         kinds = ["deployment", "services", *(["autoscaler"] if context["scaled"] else []), "guards"]
         texts[f"base/{group.name}.yaml"] = "---\n".join(_one(environment, f"{kind}.yaml.j2", context) for kind in kinds)
     texts["base/account.yaml"] = _one(environment, "account.yaml.j2", common | {"labels": _labels(values, None)})
     texts["base/arrange.sh"] = _one(environment, "arrange.sh.j2", common)
-    if found[0].remote:
+    if all_groups[0].remote:
         texts |= {f"base/{REMOTE}/{name}": text for name, text in backend.items()}
     generated = {
         folder: sorted(PurePosixPath(path).name for path in texts if path.startswith(f"base/{folder}/"))
-        for folder in (*(group.name for group in found), REMOTE)
+        for folder in (*(group.name for group in all_groups), REMOTE)
     }
     texts["base/kustomization.yaml"] = _one(
         environment,
@@ -67,8 +67,8 @@ def render(
         common
         | {
             "generated": generated,
-            "objects": {group.name: object_name(values, group) for group in found},
-            "labels": {group.name: _labels(values, group) for group in found},
+            "objects": {group.name: object_name(values, group) for group in all_groups},
+            "labels": {group.name: _labels(values, group) for group in all_groups},
         },
     )
     for name, overlay in (("dev", values.dev), ("prod", values.prod)):
@@ -130,19 +130,19 @@ def _plan_files(plan: Plan, group: Group, files: Mapping[str, Sequence[ModelFile
 
 
 def _group(values: Values, group: Group, files: Mapping[str, Sequence[ModelFile]], servers: Servers) -> dict[str, Any]:
-    """What the templates of one group see."""
+    """The variables of one group's templates."""
     source = {"name": "source", "mountPath": "/source"}
     if values.delivery.kind == "volume" and values.delivery.path:
         source["subPath"] = values.delivery.path
     read_only = [source | {"readOnly": True}]
-    found = target(servers)
+    scaling_target = target(servers)
     size_bytes = sum(file.size_bytes for model in group.models for file in files[model])
     return {
         "group": group,
         "object": object_name(values, group),
         "servers": servers,
-        "scaled": found is not None,
-        "target": found,
+        "scaled": scaling_target is not None,
+        "target": scaling_target,
         "labels": _labels(values, group),
         "selector": _selector(values, group, group.name),
         "front_selector": _selector(values, group, FRONT),

@@ -71,39 +71,39 @@ class Summary:
     size_bytes: int
 
 
-def prepare(found: Found, output: Path, known: Known) -> Prepared:
+def prepare(build: Found, output: Path, known: Known) -> Prepared:
     """Read or make the values, and refuse what can't be rendered before the files are read.
 
     Raises InputError where the folder isn't ours, where its values.yaml can't be used, and where it exists and `known` says
     something that it should decide.
     """
     rendered_folder.refuse_foreign(output, FOLDER)
-    models = tuple(model for group in groups(found.plan) for model in group.models)
+    models = tuple(model for group in groups(build.plan) for model in group.models)
     path = output / VALUES
-    given = path.is_file()
-    if given and known != Known():
+    has_values = path.is_file()
+    if has_values and known != Known():
         raise InputError(
             f"{path} exists, and it decides",
             hint="leave out --profile, --partition, --rows and --p95-bound-ms, or delete it to have it written anew from them",
         )
-    if given:
+    if has_values:
         values = read_values(path)
     else:
-        sizes = {model: total_bytes(found.repository, [model]) for model in models}
+        sizes = {model: total_bytes(build.repository, [model]) for model in models}
         values = first_values(
-            found.plan, sizes, profile=known.profile, partition=known.partition, rows=known.rows, p95_bound_ms=known.p95_bound_ms
+            build.plan, sizes, profile=known.profile, partition=known.partition, rows=known.rows, p95_bound_ms=known.p95_bound_ms
         )
     sizes_from = (
         "measured by recsplit profile, plus a quarter"
         if known.profile is not None
         else ("reckoned from the files, plus ElasticRec's 0.3 GB a server; recsplit profile measures them")
     )
-    return Prepared(found, output, values, given, sizes_from, models, total_bytes(found.repository, models))
+    return Prepared(build, output, values, has_values, sizes_from, models, total_bytes(build.repository, models))
 
 
-def configs(found: Found, values: Values) -> manifests.Configs:
+def configs(build: Found, values: Values) -> manifests.Configs:
     """By group, the configs that differ from the repository's: remote models in the front, shards in their CSR form."""
-    plan, repository = found.plan, found.repository
+    plan, repository = build.plan, build.repository
     addresses = manifests.addresses(plan, values)
     texts: dict[str, dict[str, str]] = {FRONT: {}}
     for group in groups(plan):

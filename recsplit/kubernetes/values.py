@@ -153,9 +153,9 @@ def from_yaml(text: str, *, origin: str = "values.yaml") -> Values:
         raise InputError(f"{origin} is not YAML: {' '.join(str(error).split())}", hint=hint) from error
     except RecursionError as error:
         raise InputError(f"{origin} is nested too deeply", hint=hint) from error
-    found = data.get("schema") if isinstance(data, dict) else None
-    if found != SCHEMA:
-        raise InputError(f"{origin} has schema {found}, and this recsplit reads schema {SCHEMA}", hint=hint)
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise InputError(f"{origin} has schema {schema}, and this recsplit reads schema {SCHEMA}", hint=hint)
     values = read(Values, data, origin, hint)
     assert isinstance(values, Values)
     problems = tuple(_problems(values))

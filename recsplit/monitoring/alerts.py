@@ -71,13 +71,13 @@ def _slow(plan: Plan, bound_ms: float, window: str, short: str, times: float, se
 
 
 def _servers(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
-    own = f'{ENSEMBLE}="{plan.name}"'
+    matcher = f'{ENSEMBLE}="{plan.name}"'
     names = "|".join(name.replace(".", "[.]") for name in models(plan)[1:])
     backend = f'nv_inference_request_failure{{{watching.match},model=~"{names}",reason="BACKEND"}}'
     return (
         Alert(
             "RecsplitNoData",
-            f'absent({recorded("requests")}{{{own},model="{plan.name}"}})',
+            f'absent({recorded("requests")}{{{matcher},model="{plan.name}"}})',
             "1m",
             "page",
             f"Prometheus knows nothing of {plan.name}.",
@@ -86,7 +86,7 @@ def _servers(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
         ),
         Alert(
             "RecsplitServerAway",
-            f"{recorded(UP)}{{{own}}} == 0",
+            f"{recorded(UP)}{{{matcher}}} == 0",
             "30s",
             "page",
             "{{ $labels.instance }} can't be scraped.",
@@ -104,7 +104,7 @@ def _servers(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
         ),
         Alert(
             "RecsplitQueueStands",
-            f"{recorded('pending')}{{{own}}} > 0 and on (model) {recorded('executions')}{{{own}}} == 0",
+            f"{recorded('pending')}{{{matcher}}} > 0 and on (model) {recorded('executions')}{{{matcher}}} == 0",
             "1m",
             "page",
             "{{ $labels.model }}: {{ $value }} requests wait, and none is executed.",
@@ -113,7 +113,7 @@ def _servers(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
         ),
         Alert(
             "RecsplitQueueFull",
-            f"{recorded(UNATTRIBUTED)}{{{own}}} > 0",
+            f"{recorded(UNATTRIBUTED)}{{{matcher}}} > 0",
             "5m",
             "ticket",
             f"{plan.name}: {{{{ $value | humanize }}}} queries a second fail that no model tells of.",

@@ -31,10 +31,10 @@ class Panel:
 
 def panels(plan: Plan, watching: Watching) -> tuple[tuple[str, tuple[Panel, ...]], ...]:
     """The panels in rows of one title each."""
-    own = f'{ENSEMBLE}="{plan.name}"'
-    whole = f'{own},model="{plan.name}"'
+    matcher = f'{ENSEMBLE}="{plan.name}"'
+    whole = f'{matcher},model="{plan.name}"'
 
-    def of(what: str, select: str = own) -> str:
+    def of(what: str, select: str = matcher) -> str:
         return f"{recorded(what)}{{{select}}}"
 
     def controller(what: str) -> str:
@@ -59,7 +59,7 @@ def panels(plan: Plan, watching: Watching) -> tuple[tuple[str, tuple[Panel, ...]
         Panel("Rows an execution", ((f"{of('rows')} / ({of('executions')} > 0)", "{{model}}"),)),
         Panel(
             "Failures",
-            ((of("failures", f'{own},model!="{plan.name}"'), "{{model}}"), (of(UNATTRIBUTED), "of no model: queue full, ids refused")),
+            ((of("failures", f'{matcher},model!="{plan.name}"'), "{{model}}"), (of(UNATTRIBUTED), "of no model: queue full, ids refused")),
             "reqps",
         ),
         Panel(

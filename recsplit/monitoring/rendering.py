@@ -48,8 +48,8 @@ def _object(plan: Plan, *texts: str) -> str:
     """A PrometheusRule with the groups of these files. Its name is the ensemble's, as Kubernetes writes names."""
     groups = [group for text in texts for group in yaml.safe_load(text)["groups"]]
     name = re.sub("[^a-z0-9]+", "-", f"recsplit-{plan.name}".lower()).strip("-")
-    found = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": name}, "spec": {"groups": groups}}
-    text = str(yaml.safe_dump(found, sort_keys=False, width=10_000))
+    manifest = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": name}, "spec": {"groups": groups}}
+    text = str(yaml.safe_dump(manifest, sort_keys=False, width=10_000))
     return f"# Prometheus' ruleSelector may ask for labels: kustomize adds them.\n{text}"
 
 

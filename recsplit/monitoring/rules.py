@@ -92,21 +92,25 @@ def _sums(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
     remote = f"{_ON} {_server(plan, 'remote')}"
     failures = f'{recorded("failures")}{{{ENSEMBLE}="{plan.name}",'
 
-    def own(what: str, matcher: str = "") -> str:
-        """Summed over the servers that have the model, not over those that stand in for it."""
+    def sum_by_model(what: str, matcher: str = "") -> str:
+        """Summed over the servers that have the model, not over those whose `remote` model only forwards to it."""
         return f"sum by (model) ({_server(plan, what, matcher)} unless {remote})"
 
     return (
-        *(Rule(recorded(what), own(what), "") for what in ("requests", "rows", "executions", "failures")),
-        Rule(recorded("busy"), own("busy", steps), "Not the ensemble's, whose compute time is its steps'."),
-        Rule(recorded("waiting"), f"{own('queue_us', steps)} / 1e6", "Requests that wait, in the mean (Little)."),
-        Rule(recorded("pending"), own("pending", steps), "Requests that wait now."),
+        *(Rule(recorded(what), sum_by_model(what), "") for what in ("requests", "rows", "executions", "failures")),
+        Rule(recorded("busy"), sum_by_model("busy", steps), "Not the ensemble's, whose compute time is its steps'."),
+        Rule(recorded("waiting"), f"{sum_by_model('queue_us', steps)} / 1e6", "Requests that wait, in the mean (Little)."),
+        Rule(recorded("pending"), sum_by_model("pending", steps), "Requests that wait now."),
         Rule(
             recorded("offered"),
             f"sum by (model) (({_server(plan, 'requests')} + {_ON} {_server(plan, 'failures')}) and {remote})",
             "Sent to a shard by the fronts, answered or not.",
         ),
-        Rule(recorded("mean_ms"), f"{own('request_us')} / ({own('requests')} > 0) / 1000", "Of a request, its queue included."),
+        Rule(
+            recorded("mean_ms"),
+            f"{sum_by_model('request_us')} / ({sum_by_model('requests')} > 0) / 1000",
+            "Of a request, its queue included.",
+        ),
         *(Rule(recorded(what), f"max by (model) ({_server(plan, what)} unless {remote})", "The slowest server's.") for what in _QUANTILES),
         Rule(
             recorded(UNATTRIBUTED),

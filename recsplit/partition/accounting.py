@@ -80,13 +80,15 @@ def shards(
     Shards that stay in the front server are no containers and left out.
     """
     known = [None] * len(partition.shards) if utilities is None else list(utilities)
-    found = []
+    containers = []
     for number, (shard, utility) in enumerate(zip(partition.shards, known, strict=True)):
         if shard.place == "own":
             names = {segment.table for segment in shard.segments}
             tables = next(iter(names)) if len(names) == 1 else f"{len(names)} tables"
-            found.append(Container(f"shard {number}: {tables}", shard.replicas, shard.size_bytes + overhead_bytes, cores, utility=utility))
-    return tuple(found)
+            containers.append(
+                Container(f"shard {number}: {tables}", shard.replicas, shard.size_bytes + overhead_bytes, cores, utility=utility)
+            )
+    return tuple(containers)
 
 
 def account(containers: Sequence[Container], node: Node) -> Account:
@@ -119,13 +121,13 @@ def pack(containers: Sequence[Container], node: Node) -> Packing:
     needs: list[tuple[tuple[float, ...], int]] = []
     for kind in containers:
         need = (kind.cores, kind.size_bytes, float(kind.gpus))
-        if any(wanted > has * (1 + _SLACK) for wanted, has in zip(need, room, strict=True)):
+        if any(amount > has * (1 + _SLACK) for amount, has in zip(need, room, strict=True)):
             raise InputError(
                 f"container {kind.name!r} needs {need[0]:g} cores, {need[1] / 1e9:.3g} GB and {kind.gpus} GPUs, "
                 f"and a {node.name} has {room[0]:g}, {room[1] / 1e9:.3g} GB and {node.gpus}",
                 hint="take larger nodes, or cut the tables into more shards",
             )
-        needs.append((tuple(wanted / has if has else 0.0 for wanted, has in zip(need, room, strict=True)), kind.replicas))
+        needs.append((tuple(amount / has if has else 0.0 for amount, has in zip(need, room, strict=True)), kind.replicas))
     totals = [sum(shares[scarce] * count for shares, count in needs) for scarce in range(len(room))]
     servers: list[list[float]] = []  # what is free of each
     for shares, count in sorted(needs, key=lambda one: (max(one[0]), sum(one[0])), reverse=True):

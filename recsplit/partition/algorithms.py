@@ -123,17 +123,17 @@ def kept(settings: Settings, heats: Sequence[Heat]) -> Pieces:
 
 def joint(settings: Settings, heats: Sequence[Heat]) -> Pieces:
     """The cheapest of many: by table with shares of the minimum allocation, or by one order; with and without rows in front; grouped."""
-    found = [one(settings, heats), tables(settings, heats), one_order(settings, heats)]
+    proposals = [one(settings, heats), tables(settings, heats), one_order(settings, heats)]
     for share in SHARES:
         asked = replace(settings, min_bytes=round(settings.min_bytes * share))
-        found.append(whole(asked, heats))
+        proposals.append(whole(asked, heats))
         if settings.front is not None:
-            found.append(kept(asked, heats))
-            starts = _starts(heats, found[-1])
-            found.append(_with_front(starts, _layers(settings, heats, starts)))
-    found = list(dict.fromkeys(found))
-    found += [grouped(settings, heats, pieces) for pieces in found]
-    return min(found, key=lambda pieces: cost.total(settings, heats, pieces))
+            proposals.append(kept(asked, heats))
+            starts = _starts(heats, proposals[-1])
+            proposals.append(_with_front(starts, _layers(settings, heats, starts)))
+    proposals = list(dict.fromkeys(proposals))
+    proposals += [grouped(settings, heats, pieces) for pieces in proposals]
+    return min(proposals, key=lambda pieces: cost.total(settings, heats, pieces))
 
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -154,7 +154,9 @@ def _solved(settings: Settings, heats: Sequence[Heat]) -> list[Solved]:
 
 def _cut(heats: Sequence[Heat], solved: Sequence[Solved], starts: Sequence[int]) -> Pieces:
     """What lies behind each table's start, cut as the programme says."""
-    paths = [found.path(start) if start < len(heat.cuts) - 1 else () for heat, found, start in zip(heats, solved, starts, strict=True)]
+    paths = [
+        solution.path(start) if start < len(heat.cuts) - 1 else () for heat, solution, start in zip(heats, solved, starts, strict=True)
+    ]
     return tuple(Piece(((table, *ends),)) for table, path in enumerate(paths) for ends in itertools.pairwise(path))
 
 
@@ -179,7 +181,7 @@ def _settled(settings: Settings, calls: int, find: Callable[[Settings], Pieces])
         return find(settings)
     while True:
         pieces = find(replace(settings, bound=replace(settings.bound, calls=calls)))
-        found = sum(piece.place == "own" for piece in pieces)
-        if found <= calls:
+        shard_count = sum(piece.place == "own" for piece in pieces)
+        if shard_count <= calls:
             return pieces
-        calls = found
+        calls = shard_count

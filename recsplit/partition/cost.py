@@ -218,12 +218,12 @@ def answer_bytes(heat: Heat) -> float:
 def total(settings: Settings, heats: Sequence[Heat], pieces: Sequence[Piece]) -> float:
     """The objective: what the whole partition costs; with `front`, the front servers too. Infinite where the bound can't be kept."""
     settings = with_calls(settings, pieces)
-    own = float(of(settings, loads(heats, [piece for piece in pieces if piece.place == "own"])).sum())
+    shards_cost = float(of(settings, loads(heats, [piece for piece in pieces if piece.place == "own"])).sum())
     kept = [piece for piece in pieces if piece.place == "front"]
     if settings.front is None and not kept:
-        return own
+        return shards_cost
     inside = sum((load(heats, piece) for piece in kept), NOTHING)
-    return own + float(of_front(settings, inside))
+    return shards_cost + float(of_front(settings, inside))
 
 
 def with_calls(settings: Settings, pieces: Sequence[Piece]) -> Settings:

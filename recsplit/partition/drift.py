@@ -83,10 +83,11 @@ def update(
     settings: Settings,
     pay: Pay,
 ) -> Update:
-    """Move the boundaries that pay. `was`: the counts that the old partition's ranks follow, over `was_queries`; `now`: the new heat's.
+    """Move the boundaries whose move saves more than its copies cost.
 
+    `was`: the counts that the old partition's ranks follow, over `was_queries`; `now`: the new heat's.
     `vectors`: vectors of each table that a query gets. The ranks of the new partition follow `was`, `mended` or `now`, as `tables`
-    tells of each; its `access` is None, for the caller to fill in. Raises InputError for a partition one of whose
+    says of each; its `access` is None, for the caller to fill in. Raises InputError for a partition one of whose
     shards holds a table in several pieces.
     """
     for shard in old.shards:
@@ -135,8 +136,8 @@ def update(
         )
         for shard, load in zip(shards, loads, strict=True)
     )
-    made = Partition(old.model, None, settings.target_qps, old.algorithm, price, settings.unit, done)
-    return Update(made, kept_cost, price, carried, tuple(moves))
+    partition = Partition(old.model, None, settings.target_qps, old.algorithm, price, settings.unit, done)
+    return Update(partition, kept_cost, price, carried, tuple(moves))
 
 
 def mended(was: Counts, now: Counts, was_queries: int, queries: int) -> Counts:
@@ -148,9 +149,9 @@ def mended(was: Counts, now: Counts, was_queries: int, queries: int) -> Counts:
     ratio = was_queries / queries
     scaled = now * ratio
     moved = (scaled - was) ** 2 > _SIGMAS**2 * (scaled * ratio + was + 1)
-    found = was.astype(np.uint64)
-    found[moved] = np.rint(scaled[moved]).astype(np.uint64)
-    return found if int(found.max(initial=0)) > WIDEST else found.astype(np.uint32)
+    mended_counts = was.astype(np.uint64)
+    mended_counts[moved] = np.rint(scaled[moved]).astype(np.uint64)
+    return mended_counts if int(mended_counts.max(initial=0)) > WIDEST else mended_counts.astype(np.uint32)
 
 
 def _views(table: Table, old: Partition, keys: Mapping[Order, Counts], now: Counts, queries: int, vectors: float) -> list[_Seen]:
@@ -158,16 +159,16 @@ def _views(table: Table, old: Partition, keys: Mapping[Order, Counts], now: Coun
     bounds = np.array([segment.first for _, segment in _segments(old, table.name)] + [table.rows], dtype=np.int64)
     was_in = np.empty(table.rows, dtype=np.uint16)
     was_in[order(keys["old"])] = np.repeat(np.arange(len(bounds) - 1, dtype=np.uint16), np.diff(bounds))
-    found = []
+    views = []
     for name, key in keys.items():
         by_heat = order(key)
-        # Rows in an order that these counts made were chosen for them; in an older order the counts are what they are.
+        # An order made from these very counts puts rows first that were read by chance more often than they will be; an older one doesn't.
         hot, places = expected(now[by_heat]) if name == "new" else now[by_heat], was_in[by_heat]
         cuts = candidates(table.rows, POINTS, also=(*bounds.tolist(), int(np.count_nonzero(key))))
         held = np.stack([read_before((places == place).astype(np.uint32), cuts) for place in range(len(bounds) - 1)])
         heat = Heat(table.name, table.size_bytes // table.rows, 4 * table.dim, vectors, cuts, read_before(hot, cuts) / queries)
-        found.append(_Seen(heat, held, name))
-    return found
+        views.append(_Seen(heat, held, name))
+    return views
 
 
 def _best(
@@ -207,8 +208,8 @@ def copy_price(settings: Settings, pay: Pay) -> float:
 def _came(seen: _Seen, place: int) -> Numbers:
     """Rows between two cuts that the table's old shard of this place doesn't hold, [cuts, cuts]."""
     others = seen.heat.cuts - seen.held[place]
-    found: Numbers = others[None, :] - others[:, None]
-    return found
+    missing_rows: Numbers = others[None, :] - others[:, None]
+    return missing_rows
 
 
 def _between(heat: Heat, first: int, last: int) -> Load:
@@ -230,8 +231,8 @@ def _at(seen: _Seen, rank: int) -> int:
 
 def _segments(partition: Partition, table: str) -> list[tuple[int, Segment]]:
     """The shards that hold a table's rows, with their segment of it, by rank."""
-    found = [(number, one) for number, shard in enumerate(partition.shards) for one in shard.segments if one.table == table]
-    return sorted(found, key=lambda item: item[1].first)
+    segments = [(number, one) for number, shard in enumerate(partition.shards) for one in shard.segments if one.table == table]
+    return sorted(segments, key=lambda item: item[1].first)
 
 
 def _price(settings: Settings, shard: ShardLayout, load: Load) -> Numbers:

@@ -55,15 +55,15 @@ def _stacked(heats: Sequence[Heat], solved: Sequence[Solved]) -> _Tables:
     def rows(values: Callable[[Heat, Solved], Numbers], filling: float) -> Numbers:
         return np.stack(
             [
-                np.pad(values(heat, found).astype(np.float64), (0, widest - len(heat.cuts)), constant_values=filling)
-                for heat, found in zip(heats, solved, strict=True)
+                np.pad(values(heat, solution).astype(np.float64), (0, widest - len(heat.cuts)), constant_values=filling)
+                for heat, solution in zip(heats, solved, strict=True)
             ]
         )
 
     return _Tables(
         rows(lambda heat, _: heat.gathers, 0.0),
         rows(lambda heat, _: heat.cuts * float(heat.row_bytes), 0.0),
-        rows(lambda _, found: found.cost, math.inf),
+        rows(lambda _, solution: solution.cost, math.inf),
     )
 
 
@@ -75,32 +75,36 @@ def _fitting(settings: Settings, tables: _Tables, count: int) -> NDArray[np.int6
     budget_ms = 1000 * count / settings.target_qps - front.dense_ms
 
     def choose(byte_price: float, ms_price: float) -> NDArray[np.int64]:
-        found: NDArray[np.int64] = (byte_price * tables.sizes + ms_price * front.row_ms * tables.gathers + tables.rest).argmin(axis=1)
-        return found
+        cheapest_cuts: NDArray[np.int64] = (byte_price * tables.sizes + ms_price * front.row_ms * tables.gathers + tables.rest).argmin(
+            axis=1
+        )
+        return cheapest_cuts
 
-    def taken(values: Numbers, starts: NDArray[np.int64]) -> float:
+    def total_at(values: Numbers, starts: NDArray[np.int64]) -> float:
         return float(values[np.arange(len(starts)), starts].sum())
 
     def in_time(byte_price: float) -> NDArray[np.int64]:
-        return _cheapest(lambda price: choose(byte_price, price), lambda starts: front.row_ms * taken(tables.gathers, starts) <= budget_ms)
+        return _cheapest(
+            lambda price: choose(byte_price, price), lambda starts: front.row_ms * total_at(tables.gathers, starts) <= budget_ms
+        )
 
-    return _cheapest(lambda price: in_time(byte + price), lambda starts: taken(tables.sizes, starts) <= front.most_bytes)
+    return _cheapest(lambda price: in_time(byte + price), lambda starts: total_at(tables.sizes, starts) <= front.most_bytes)
 
 
 def _cheapest(choose: Callable[[float], NDArray[np.int64]], fits: Callable[[NDArray[np.int64]], bool]) -> NDArray[np.int64]:
-    """What is chosen at the lowest price at which it fits; nothing of any table where no price will do."""
+    """What is chosen at the lowest price at which it fits; nothing of any table where no price is high enough."""
     starts = choose(0.0)
     if fits(starts):
         return starts
     low, high = 0.0, 1e-9
-    while not fits(found := choose(high)):
+    while not fits(high_starts := choose(high)):
         if high > _DEAREST:
             return np.zeros_like(starts)
         low, high = high, high * 1000
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         if fits(between := choose(middle)):
-            high, found = middle, between
+            high, high_starts = middle, between
         else:
             low = middle
-    return found
+    return high_starts

@@ -16,37 +16,37 @@ def grouped(settings: Settings, heats: Sequence[Heat], pieces: tuple[Piece, ...]
 
     A shard holds one stretch of a table at most, so that only neighbouring shards of one table go together.
     """
-    own = [piece for piece in pieces if piece.place == "own"]
+    shards = [piece for piece in pieces if piece.place == "own"]
     rest = tuple(piece for piece in pieces if piece.place != "own")
-    now = cost.total(settings, heats, (*rest, *own))
-    while len(own) > 1:
-        found = _best_pair(settings, heats, own)
-        if found is None:
+    now = cost.total(settings, heats, (*rest, *shards))
+    while len(shards) > 1:
+        pair = _best_pair(settings, heats, shards)
+        if pair is None:
             break
-        one, other, union = found
-        fewer = [piece for number, piece in enumerate(own) if number not in (one, other)] + [Piece(union)]
+        one, other, union = pair
+        fewer = [piece for number, piece in enumerate(shards) if number not in (one, other)] + [Piece(union)]
         then = cost.total(settings, heats, (*rest, *fewer))
         if not then < now:
             break
-        own, now = fewer, then
-    return (*rest, *own)
+        shards, now = fewer, then
+    return (*rest, *shards)
 
 
-def _best_pair(settings: Settings, heats: Sequence[Heat], own: list[Piece]) -> tuple[int, int, tuple[Part, ...]] | None:
+def _best_pair(settings: Settings, heats: Sequence[Heat], shards: list[Piece]) -> tuple[int, int, tuple[Part, ...]] | None:
     """The pair of shards whose union costs least beyond what they cost apart; None where no two can be put together."""
-    asked = cost.loads(heats, own)
+    asked = cost.loads(heats, shards)
     gathers, answers, sizes = (np.asarray(values) for values in (asked.gathers, asked.answer_bytes, asked.size_bytes))
-    after = cost.with_calls(settings, own[:-1])
+    after = cost.with_calls(settings, shards[:-1])
     apart = cost.of(after, asked)
     both = Load(gathers[:, None] + gathers, answers[:, None] + answers, sizes[:, None] + sizes)
     with np.errstate(invalid="ignore"):
         change = cost.of(after, both) - apart[:, None] - apart
     change = np.where(np.triu(np.ones(change.shape, dtype=bool), 1) & np.isfinite(change), change, np.inf)
     for flat in np.argsort(change, axis=None, kind="stable"):
-        one, other = divmod(int(flat), len(own))
+        one, other = divmod(int(flat), len(shards))
         if not np.isfinite(change[one, other]):
             return None
-        union = _union(own[one].parts, own[other].parts)
+        union = _union(shards[one].parts, shards[other].parts)
         if union is not None:
             return one, other, union
     return None

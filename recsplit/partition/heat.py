@@ -56,8 +56,8 @@ def candidates(rows: int, points: int = POINTS, also: tuple[int, ...] = ()) -> N
     half = max(points // 2, 1)
     spaced = np.concatenate([np.geomspace(1, rows, half), np.linspace(0, rows, half + 1)])
     inside = [rank for rank in also if 0 < rank < rows]
-    found: NDArray[np.int64] = np.unique(np.concatenate([np.rint(spaced).astype(np.int64), np.array([0, rows, *inside], dtype=np.int64)]))
-    return found
+    ranks: NDArray[np.int64] = np.unique(np.concatenate([np.rint(spaced).astype(np.int64), np.array([0, rows, *inside], dtype=np.int64)]))
+    return ranks
 
 
 def from_counts(table: Table, counts: Counts, queries: int, vectors: float, *, points: int = POINTS) -> Heat:
@@ -85,19 +85,19 @@ def expected(counts: Counts) -> Counts | NDArray[np.float32]:
     times; from c = 0 on, as long as both N are at least 100 and the estimates rise. Others keep their count.
     """
     seen = np.bincount(counts[counts <= _SELDOM], minlength=_SELDOM + 1)
-    found: list[float] = []
+    estimates: list[float] = []
     for often in range(_SELDOM):
         if min(seen[often], seen[often + 1]) < _ENOUGH:
             break
         estimate = (often + 1) * seen[often + 1] / seen[often]
-        if found and estimate <= found[-1]:
+        if estimates and estimate <= estimates[-1]:
             break
-        found.append(estimate)
-    if not found or found[-1] >= len(found):
+        estimates.append(estimate)
+    if not estimates or estimates[-1] >= len(estimates):
         return counts
     will = counts.astype(np.float32)
-    seldom = counts < len(found)
-    will[seldom] = np.array(found, dtype=np.float32)[counts[seldom]]
+    seldom = counts < len(estimates)
+    will[seldom] = np.array(estimates, dtype=np.float32)[counts[seldom]]
     will *= float(counts.sum(dtype=np.uint64)) / float(will.sum(dtype=np.float64))
     return will
 
@@ -111,10 +111,10 @@ def read_before(counts: Counts | NDArray[np.float32], cuts: NDArray[np.int64]) -
 
 def vectors_per_row(plan: Plan) -> dict[str, int]:
     """Vectors of each table that one row of a query gets: one for each pooled lookup, one for each id where nothing is pooled."""
-    found = {table.name: 0 for table in plan.tables}
+    vectors = {table.name: 0 for table in plan.tables}
     for lookup in plan.lookups:
-        found[lookup.table] += 1 if lookup.pooling in _POOLED else lookup.width
-    return found
+        vectors[lookup.table] += 1 if lookup.pooling in _POOLED else lookup.width
+    return vectors
 
 
 def _heat(table: Table, vectors: float, cuts: NDArray[np.int64], gathers: NDArray[np.float64]) -> Heat:

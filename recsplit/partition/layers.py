@@ -29,7 +29,7 @@ def layers(settings: Settings, heats: Sequence[Heat], starts: Sequence[int]) -> 
     sizes = np.concatenate([np.diff(heat.cuts[start:]) * float(heat.row_bytes) for heat, start in behind])
     by_heat = np.lexsort((end, table, -gathers / sizes))
     ends = np.unique(np.rint(np.linspace(0, len(by_heat), min(POINTS, len(by_heat)) + 1)).astype(np.int64))
-    # Where each table has got to at each possible end of a layer: [ends, tables], an index of its cuts.
+    # The cut of each table that each possible end of a layer lies at: [ends, tables], an index of its cuts.
     passed = [np.searchsorted(np.flatnonzero(table[by_heat] == number), ends) for number in range(len(heats))]
     reached = np.array(starts)[None, :] + np.stack(passed, axis=1)
     answers = np.array([cost.answer_bytes(heat) for heat in heats])
@@ -38,8 +38,8 @@ def layers(settings: Settings, heats: Sequence[Heat], starts: Sequence[int]) -> 
     before = [np.concatenate([[0.0], np.cumsum(values[by_heat])])[ends] for values in (gathers, sizes)]
     between = [np.maximum(values[None, :] - values[:, None], 0.0) for values in before]
     path = solve(cost.of(settings, Load(between[0], answer_bytes, between[1])), settings.max_shards).path()
-    found = []
+    pieces = []
     for low, high in itertools.pairwise(path):
         spans = zip(reached[low].tolist(), reached[high].tolist(), strict=True)
-        found.append(Piece(tuple((number, first, last) for number, (first, last) in enumerate(spans) if first < last)))
-    return tuple(found)
+        pieces.append(Piece(tuple((number, first, last) for number, (first, last) in enumerate(spans) if first < last)))
+    return tuple(pieces)

@@ -23,10 +23,10 @@ class Solved:
 
     def path(self, start: int = 0) -> tuple[int, ...]:
         """The cuts of the best partition from cut `start` on: start, ..., n."""
-        found = [start]
+        cuts = [start]
         for left in range(int(self.shards[start]), 0, -1):
-            found.append(int(self.following[left, found[-1]]))
-        return tuple(found)
+            cuts.append(int(self.following[left, cuts[-1]]))
+        return tuple(cuts)
 
 
 def solve(costs: Numbers, max_shards: int) -> Solved:

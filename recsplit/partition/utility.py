@@ -36,8 +36,8 @@ def touched_counts(counts: Ranks, total: int, gathers: float) -> float:
 
 def counted(ranks: Ranks, bounds: Sequence[int]) -> tuple[float, ...]:
     """The share of ranks [bounds[k], bounds[k + 1]) that occurs in `ranks`, the reads of one table in a trace, for each k."""
-    found = np.unique(ranks)
-    inside = np.diff(np.searchsorted(found, bounds))
+    distinct_ranks = np.unique(ranks)
+    inside = np.diff(np.searchsorted(distinct_ranks, bounds))
     return tuple((inside / np.diff(bounds)).tolist())
 
 

@@ -8,8 +8,8 @@ import jinja2
 
 
 def environment(folders: Sequence[Path], filters: Mapping[str, Callable[..., Any]]) -> jinja2.Environment:
-    """Templates of these folders, the first that has one; blocks leave no lines behind."""
-    made = jinja2.Environment(
+    """Templates of these folders, the first that has one; lines that hold only a block's tag are left out."""
+    jinja_environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
         autoescape=False,
@@ -17,5 +17,5 @@ def environment(folders: Sequence[Path], filters: Mapping[str, Callable[..., Any
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= filters
-    return made
+    jinja_environment.filters |= filters
+    return jinja_environment

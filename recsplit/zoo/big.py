@@ -21,9 +21,9 @@ def module(tables: int, rows: int = ROWS) -> DLRM:
 
 def small(tables: int) -> DLRM:
     """The same module with 16 rows a table: its other weights are the big one's, and so is its graph."""
-    made = seeded(module(tables, 16))
-    assert isinstance(made, DLRM)
-    return made
+    small_model = seeded(module(tables, 16))
+    assert isinstance(small_model, DLRM)
+    return small_model
 
 
 def inputs(tables: int, rows: int, batch: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,5 +35,5 @@ def inputs(tables: int, rows: int, batch: int, seed: int) -> tuple[torch.Tensor,
 def dlrm(*, tables: int = 10, rows: int = ROWS, batch: int = 4, seed: int = 0) -> Model:
     """`tables` GB of tables; the weights come with --weights."""
     with torch.device("meta"):
-        made = module(tables, rows).eval()
-    return made, inputs(tables, rows, batch, seed)
+        big_model = module(tables, rows).eval()
+    return big_model, inputs(tables, rows, batch, seed)

@@ -106,8 +106,8 @@ class GRU(nn.Module):
             to_update, to_reset, to_want = self.states(state).chunk(3, dim=1)
             update = torch.sigmoid(gates[0][step] + to_update)
             reset = torch.sigmoid(gates[1][step] + to_reset)
-            wanted = torch.tanh(gates[2][step] + reset * to_want)
-            state = state + (update if attention is None else update * weights[step]) * (wanted - state)
+            candidate = torch.tanh(gates[2][step] + reset * to_want)
+            state = state + (update if attention is None else update * weights[step]) * (candidate - state)
             seen.append(state)
         return torch.cat(seen, dim=1).unflatten(1, (self.steps, -1))
 

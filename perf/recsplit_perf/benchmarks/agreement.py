@@ -51,17 +51,17 @@ COLUMNS = ("model", "rate", "share", "p50_live_ms", "p50_sim_ms", "p50_off", "p9
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
 def command(models: tuple[str, ...], rows: int, seconds: float, rounds: int, profile_seconds: float, output: Path | None) -> None:
     """Compare live latencies with simulated ones."""
-    origin, found = provenance(), []
+    origin, comparisons = provenance(), []
     for model in models or MODELS:
-        found += measured(model, rows, seconds, rounds, profile_seconds)
+        comparisons += measured(model, rows, seconds, rounds, profile_seconds)
         if output is not None:  # what there is, after each model
             output.write_text(
-                json.dumps({"benchmark": "agreement", **origin, "rows": rows, "seconds": seconds, "found": found}, indent=1) + "\n"
+                json.dumps({"benchmark": "agreement", **origin, "rows": rows, "seconds": seconds, "found": comparisons}, indent=1) + "\n"
             )
-    show_table(COLUMNS, [[line[column] for column in COLUMNS] for line in found], title="Live and simulated")
+    show_table(COLUMNS, [[line[column] for column in COLUMNS] for line in comparisons], title="Live and simulated")
     for name in ("p50", "p95"):
-        near = sum(abs(line[f"{name}_off"]) <= AGREEMENT for line in found)
-        click.echo(f"{name}: {near} of {len(found)} within {AGREEMENT:.0%}")
+        near = sum(abs(line[f"{name}_off"]) <= AGREEMENT for line in comparisons)
+        click.echo(f"{name}: {near} of {len(comparisons)} within {AGREEMENT:.0%}")
 
 
 def measured(model: str, rows: int, seconds: float, rounds: int, profile_seconds: float) -> list[dict[str, Any]]:
@@ -106,11 +106,11 @@ def compared(model: str, share: float, rate: float, runs: list[Run], profile: Pr
     law = arrivals.Poisson(rate)
     machine = served.cores(profile)
     split = profile.max_batch_size
-    told = drive.run(served.pools(profile, {}), workload.sizes, law, SIMULATED_QUERIES / rate, split_rows=split, cores=machine, seed=1)
+    simulated = drive.run(served.pools(profile, {}), workload.sizes, law, SIMULATED_QUERIES / rate, split_rows=split, cores=machine, seed=1)
     line: dict[str, Any] = {"model": model, "rate": round(rate, 2), "share": share}
     for percent in (50, 95):
         seen = statistics.median(percentile_ms(run.latency_ms - run.late_ms, percent) for run in runs)
-        said = float(np.percentile(told.latency_ms, percent))
+        said = float(np.percentile(simulated.latency_ms, percent))
         line |= {f"p{percent}_live_ms": round(seen, 3), f"p{percent}_sim_ms": round(said, 3), f"p{percent}_off": round(said / seen - 1, 3)}
     line["late_p95_ms"] = round(statistics.median(percentile_ms(run.late_ms, 95) for run in runs), 3)
     line["runs_p95_ms"] = [round(percentile_ms(run.latency_ms - run.late_ms, 95), 3) for run in runs]

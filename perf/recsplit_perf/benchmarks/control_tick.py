@@ -102,7 +102,7 @@ def command(models: int, ticks: int, output: Path | None) -> None:
     """Processor time of a tick and memory over many of them, for each policy."""
     collect_less()  # as `recsplit control` does: the many small objects of an answer set off collections of everything else
     origin = provenance()
-    found = [
+    measurements = [
         measure(policy, models, ticks if policy == "utilization" else max(20, ticks // 10))
         for policy in ("utilization", "latency", "elasticrec")
     ]
@@ -118,16 +118,16 @@ def command(models: int, ticks: int, output: Path | None) -> None:
             row["resident_mb"][0],
             row["resident_mb"][-1],
         )
-        for row in found
+        for row in measurements
     ]
     show_table(columns, rows, title=f"A tick with {models} sub-models")
     if output is not None:
-        output.write_text(json.dumps({"benchmark": "control_tick", **origin, "models": models, "policies": found}, indent=1) + "\n")
+        output.write_text(json.dumps({"benchmark": "control_tick", **origin, "models": models, "policies": measurements}, indent=1) + "\n")
 
 
 def measure(policy: str, models: int, ticks: int) -> dict[str, Any]:
     """A loop of so many ticks: processor time of each, and resident memory after each tenth of them."""
-    made = Made(models)
+    fake_models = Made(models)
     settings = Settings(policy=policy, bound_ms=100.0, cores=2.0 * models, downscale_delay_s=60.0)
     at_s = 1_000_000.0
 
@@ -141,13 +141,13 @@ def measure(policy: str, models: int, ticks: int) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
         progress(f"{policy}: {ticks} ticks", total=ticks) as advance,
-        Journal(Path(folder) / "journal.jsonl", settings, made.targets, most_bytes=JOURNAL_BYTES) as journal,
+        Journal(Path(folder) / "journal.jsonl", settings, fake_models.targets, most_bytes=JOURNAL_BYTES) as journal,
     ):
-        loop = Loop(settings, made.targets, made, made, journal, [Meters(settings, made.targets)], clock=clock)
+        loop = Loop(settings, fake_models.targets, fake_models, fake_models, journal, [Meters(settings, fake_models.targets)], clock=clock)
         for tick in range(ticks):
-            began_s, made_s = time.process_time(), made.made_s
+            began_s, made_s = time.process_time(), fake_models.made_s
             record = loop.tick()
-            cpu_s[tick] = time.process_time() - began_s - (made.made_s - made_s)
+            cpu_s[tick] = time.process_time() - began_s - (fake_models.made_s - made_s)
             assert record is not None, "a tick failed"
             actions += len(record.actions)
             if (tick + 1) % (ticks // 10) == 0:

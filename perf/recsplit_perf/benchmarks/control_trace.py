@@ -110,7 +110,7 @@ def rules(
         for one in rows:
             if one["rule"].startswith("controller"):
                 for other, column in zip((*KUBERNETES, "static"), COLUMNS[-3:], strict=True):
-                    one[column] = at_cost([found for found in rows if found["rule"] == other], one)
+                    one[column] = at_cost([run_row for run_row in rows if run_row["rule"] == other], one)
         keep(rows)
 
     for come, test in tests.items():
@@ -134,12 +134,12 @@ def row(rule: str, come: str, aim: float, played: Played) -> dict[str, Any]:
 
 def at_cost(others: Sequence[dict[str, Any]], one: dict[str, Any]) -> str | None:
     """The misses of another rule at the cost of a run, in each way that its instances come; None where its aims don't reach that cost."""
-    found = []
+    texts = []
     for come in dict.fromkeys(other["instances come"] for other in others):
         curve = sorted((other["mean instances"], other["misses"]) for other in others if other["instances come"] == come)
         misses = interpolated(curve, one["mean instances"])
-        found.append(f"{come} {'-' if misses is None else f'{misses:.0f}'}")
-    return ", ".join(found)
+        texts.append(f"{come} {'-' if misses is None else f'{misses:.0f}'}")
+    return ", ".join(texts)
 
 
 def interpolated(curve: Sequence[tuple[float, float]], cost: float) -> float | None:
@@ -182,11 +182,16 @@ def forecasters(rates: Any, first: int) -> list[dict[str, Any]]:
     for name in ("last_max", "ewm", "holt", "seasonal", f"lstm:{weights}"):
         with progress(f"Playing {name}"):
             said = pod.forecasts(named(name))
-            found = backtest.errors(said, pod.maxima()[first:])
+            forecast_errors = backtest.errors(said, pod.maxima()[first:])
             alone = pod.by_plan(said)
             played = {come: test.by_controller(name) for come, test in tests.items()}
-        shown: dict[str, Any] = {"forecaster": name.split(":")[0], "error": found.error, "short": found.short, "over": found.over}
-        shown |= {"periods > 10 % short": found.short_share, "alone: misses": alone.misses, "alone: instances": alone.mean_units}
+        shown: dict[str, Any] = {
+            "forecaster": name.split(":")[0],
+            "error": forecast_errors.error,
+            "short": forecast_errors.short,
+            "over": forecast_errors.over,
+        }
+        shown |= {"periods > 10 % short": forecast_errors.short_share, "alone: misses": alone.misses, "alone: instances": alone.mean_units}
         for come, run in played.items():
             equal = interpolated(curves[come], run.mean_units)
             shown |= {f"{come}: misses": run.misses, f"{come}: instances": run.mean_units, f"{come}: last_max at that cost": equal}

@@ -157,11 +157,11 @@ def why(row: Row) -> str:
     if not row.cut:
         wrong = row.file_error is not None and row.file_error > EQUAL
         return row.reason + (f" (the exported file itself differs from torch by {row.file_error:.1e})" if wrong else "")
-    found = [f"{row.tables} of {row.tables_expected} tables"] if row.tables != row.tables_expected else []
+    table_counts = [f"{row.tables} of {row.tables_expected} tables"] if row.tables != row.tables_expected else []
     left = [f"left: {', '.join(row.operators_left)}"] if row.operators_left else []
     wrong = row.error is None or row.error > EQUAL
     differs = [f"differs from torch by {row.error:.1e}" if row.error is not None else row.reason] if wrong else []
-    return "; ".join(found + left + differs)
+    return "; ".join(table_counts + left + differs)
 
 
 def totals(rows: Sequence[Row]) -> str:

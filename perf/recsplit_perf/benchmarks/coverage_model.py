@@ -145,17 +145,17 @@ def _file_error(path: Path, cases: Sequence[Case]) -> float | None:
 
 def _looping(paths: Sequence[Path]) -> list[str]:
     """Names of the operators in these models that loop, branch or hold sequences."""
-    found = set()
+    operators = set()
     for path in paths:
         model = onnx.load(path, load_external_data=False)
         graphs = [model.graph, *model.functions]
         while graphs:
             for node in graphs.pop().node:
                 if node.op_type in LOOPING or "Sequence" in node.op_type:
-                    found.add(node.op_type)
+                    operators.add(node.op_type)
                 for attribute in node.attribute:
                     graphs += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
-    return sorted(found)
+    return sorted(operators)
 
 
 def _reason(stderr: str) -> str:

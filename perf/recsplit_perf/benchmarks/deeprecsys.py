@@ -90,17 +90,19 @@ def batch_row(curve: str, sizes: Sizes, requests: int) -> dict[str, Any]:
     """The best batch for one curve and law of sizes, under true Poisson arrivals."""
     service, bound_ms = CURVES[curve]
     with progress(f"{curve}, {sizes.law} sizes", total=len(BATCHES) + 1) as advance:
-        found = batch_sizes(service, SERVERS, sizes, Poisson(1.0), Bound(bound_ms, 95), requests=requests, advance=advance)
+        comparison = batch_sizes(service, SERVERS, sizes, Poisson(1.0), Bound(bound_ms, 95), requests=requests, advance=advance)
     return {
         "curve": curve,
         "sizes": sizes.law,
         "bound_ms": bound_ms,
-        "best_batch": found.best.batch,
-        "rate": round(found.best.found.rate, 1),
-        "static_batch": found.static_batch,
-        "static_rate": round(found.static.found.rate, 1),
-        "gain": round(found.gain, 3),
-        "rates": {tried.batch: [round(rate, 1) for rate in (tried.found.rate, tried.found.low, tried.found.high)] for tried in found.tried},
+        "best_batch": comparison.best.batch,
+        "rate": round(comparison.best.found.rate, 1),
+        "static_batch": comparison.static_batch,
+        "static_rate": round(comparison.static.found.rate, 1),
+        "gain": round(comparison.gain, 3),
+        "rates": {
+            tried.batch: [round(rate, 1) for rate in (tried.found.rate, tried.found.low, tried.found.high)] for tried in comparison.tried
+        },
     }
 
 
@@ -115,10 +117,10 @@ def arrivals_row(case: Case, requests: int) -> dict[str, Any]:
     laws: dict[str, Arrivals] = {"gaps": PoissonGap(case.rate), "poisson": Poisson(case.rate)}
     with progress(case.name):
         for name, law in laws.items():
-            found = drive.run([case.pool], case.sizes, law, QUERIES / case.rate, split_rows=case.split_rows, seed=1)
-            row[f"{name}_p99_ms"] = round(float(np.percentile(found.latency_ms, 99)), 2)
-            row[f"{name}_met"] = round(float(100 * (found.latency_ms <= case.bound.bound_ms).mean()), 2)
-            row[f"{name}_busy"] = round(found.pools[case.pool.name].busy_share, 3)
+            simulated = drive.run([case.pool], case.sizes, law, QUERIES / case.rate, split_rows=case.split_rows, seed=1)
+            row[f"{name}_p99_ms"] = round(float(np.percentile(simulated.latency_ms, 99)), 2)
+            row[f"{name}_met"] = round(float(100 * (simulated.latency_ms <= case.bound.bound_ms).mean()), 2)
+            row[f"{name}_busy"] = round(simulated.pools[case.pool.name].busy_share, 3)
             measure = drive.measure([case.pool], case.sizes, law, case.bound, queries=requests, split_rows=case.split_rows, seed=2)
             row[f"{name}_throughput"] = round(search(measure, case.bound, first=case.rate, precision=0.03, max_trials=20).rate, 1)
     return row

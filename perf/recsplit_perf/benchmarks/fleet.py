@@ -176,10 +176,10 @@ def write_partition(folder: Path, plan: Plan, hot: Place) -> None:
         )
         for part, share in enumerate((LAW.hot_share, 1 - LAW.hot_share))
     )
-    made = layout.Partition(
+    partition = layout.Partition(
         plan.name, frequencies.digest(folder / "access.npz"), 100.0, "by hand: the law's own two levels", 0.0, "bytes", shards
     )
-    (folder / "partition.json").write_text(layout.to_json(made))
+    (folder / "partition.json").write_text(layout.to_json(partition))
 
 
 @dataclass(frozen=True)
@@ -205,11 +205,11 @@ def running(system: str, folder: Path) -> Iterator[Running]:
 def compare(repository: Path, servers: Running) -> float:
     """The largest relative difference to the source's recorded answers, over every server that clients ask. Raises RecsplitError
     where it is more than the build's tolerance."""
-    found = [item for server in servers.asked for item in published.verify(repository, grpc_url=server.grpc_url, repeats=1)]
-    bad = [item for item in found if not item.ok]
+    differences = [item for server in servers.asked for item in published.verify(repository, grpc_url=server.grpc_url, repeats=1)]
+    bad = [item for item in differences if not item.ok]
     if bad:
         raise RecsplitError(f"{bad[0].stage}: output {bad[0].output!r} differs by {bad[0].relative:.3g}", hint="recsplit verify DIR")
-    return max(item.relative for item in found if "served" in item.stage)
+    return max(item.relative for item in differences if "served" in item.stage)
 
 
 def measure(system: str, servers: Running, pool: Sequence[Ready], seconds: float, rate: float | None, allocated_bytes: int) -> Round:
@@ -271,9 +271,18 @@ def summary(rounds: Sequence[Round]) -> dict[str, Any]:
 def show(result: Mapping[str, Any]) -> None:
     """The result as a table."""
     rows: list[list[str | int | float | None]] = []
-    for system, found in result["systems"].items():
-        sizes = [size_text(found["memory"][key]) for key in ("pss_bytes", "apart_bytes", "allocated_bytes")]
-        rows.append([system, *sizes, result["utility"][system], found["queries_per_s"], found["open_p50_ms"], found["open_p95_ms"]])
+    for system, measurements in result["systems"].items():
+        sizes = [size_text(measurements["memory"][key]) for key in ("pss_bytes", "apart_bytes", "allocated_bytes")]
+        rows.append(
+            [
+                system,
+                *sizes,
+                result["utility"][system],
+                measurements["queries_per_s"],
+                measurements["open_p50_ms"],
+                measurements["open_p95_ms"],
+            ]
+        )
     settings, machine = result["settings"], result["machine"]
     columns = ["system", "PSS", "on machines apart", "rows allocated", "utility", "queries/s", "p50 ms", "p95 ms"]
     title = (

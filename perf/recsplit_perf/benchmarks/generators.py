@@ -84,7 +84,7 @@ def measure_pair(
     analyzer: Path, url: str, plan: Plan, batch: int, rate: float, distribution: Distribution, seconds: float, pair: int
 ) -> dict[str, Any]:
     """Both generators, one after the other; rates in requests per second."""
-    found: dict[str, Any] = {"pair": pair}
+    measurements: dict[str, Any] = {"pair": pair}
 
     def theirs() -> None:
         with tempfile.TemporaryDirectory(prefix="recsplit-benchmark-") as folder:
@@ -94,7 +94,7 @@ def measure_pair(
             seen = perf_analyzer.measure(
                 analyzer, url=url, model=plan.name, batch=batch, load=load, data=path, seconds=seconds, protocol="http"
             )
-        found.update(analyzer_per_s=seen.rows_per_s / batch, analyzer_p50_ms=seen.p50_ms, analyzer_p95_ms=seen.p95_ms)
+        measurements.update(analyzer_per_s=seen.rows_per_s / batch, analyzer_p50_ms=seen.p50_ms, analyzer_p95_ms=seen.p95_ms)
 
     def ours() -> None:
         process: arrivals.Arrivals = arrivals.Constant(rate) if distribution == "constant" else arrivals.Poisson(rate)
@@ -103,16 +103,16 @@ def measure_pair(
         pool = queries.pool(plan, workload, rng)
         before_s = time.process_time()
         run = live.measure(url, plan, workload, pool, rng, seconds=seconds)
-        found["ours_cpu_us"] = round(1e6 * (time.process_time() - before_s) / len(run.sent_s), 1)  # a request
-        found["late_p99_ms"] = percentile_ms(run.late_ms, 99)
+        measurements["ours_cpu_us"] = round(1e6 * (time.process_time() - before_s) / len(run.sent_s), 1)  # a request
+        measurements["late_p99_ms"] = percentile_ms(run.late_ms, 99)
         p50, p95 = (percentile_ms(run.latency_ms - run.late_ms, percent) for percent in (50, 95))
-        found.update(
+        measurements.update(
             ours_per_s=run.summary()["answered_per_s"], ours_p50_ms=p50, ours_p95_ms=p95, ours_p95_due_ms=percentile_ms(run.latency_ms, 95)
         )
 
     for one in (theirs, ours) if pair % 2 == 0 else (ours, theirs):
         one()
-    return found
+    return measurements
 
 
 if __name__ == "__main__":

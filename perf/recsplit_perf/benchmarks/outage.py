@@ -161,18 +161,18 @@ def events(fleet: Fleet, seconds: float) -> list[tuple[str, float]]:
 
 
 def prepare(fleet: Fleet, plan: Plan) -> dict[str, list[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]]]:
-    """Queries of both kinds with the fleet's answers while all is well."""
+    """Queries of both kinds, each with the answer of the fleet while all its servers run."""
     rng = np.random.default_rng(1)
 
     def hot(low: int, limit: int, shape: tuple[int, ...]) -> NDArray[Any]:
         return low + ids.at_rank(rng.integers(0, round(LAW.hot_rows * (limit - low)), shape), limit - low)
 
-    found: dict[str, list[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]]] = {}
+    queries_by_kind: dict[str, list[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]]] = {}
     with Client(fleet.fronts[0].grpc_url, plan.name) as client:
         for kind, draw in ((BOTH, samples.by_law(LAW, rng)), (HOT, hot)):
             inputs = [samples.rows(plan, ROWS, rng, draw=draw) for _ in range(20)]
-            found[kind] = [(query, client.infer(query)) for query in inputs]
-    return found
+            queries_by_kind[kind] = [(query, client.infer(query)) for query in inputs]
+    return queries_by_kind
 
 
 def phase(name: str, kind: str, asked: Sequence[Asked]) -> Phase:

@@ -53,20 +53,22 @@ def measure(rows: int, queries: int, alpha: float, qps: float, copy_hours: float
     heat *= queries * GATHERS / heat.sum()
     was = counted(heat, rng)
     old = algorithms.partition("rm1", [from_counts(table, was, queries, 1.0)], asked, "whole")
-    found = []
+    records = []
     with progress("Moving heat", total=len(MOVED) * (len(HOURS) + 1)) as advance:
         for share in MOVED:
             now = counted(moved(heat, share, rng), rng)
             fresh = algorithms.partition("rm1", [from_counts(table, now, queries, 1.0)], asked, "whole")
             advance(1)
             for hours in HOURS:
-                made = drift.update(old, [table], {TABLE: was}, {TABLE: now}, queries, queries, {TABLE: 1.0}, asked, Pay(hours, copy_hours))
-                (table_moved,) = made.tables
-                gigabytes = [size / 1e9 for size in (made.kept_cost, made.cost, fresh.cost, made.copied_bytes)]
-                figures = (share, made.carried_qps, hours, *gigabytes, table_moved.rows, table_moved.order)
-                found.append(dict(zip(COLUMNS, figures, strict=True)))
+                update = drift.update(
+                    old, [table], {TABLE: was}, {TABLE: now}, queries, queries, {TABLE: 1.0}, asked, Pay(hours, copy_hours)
+                )
+                (table_moved,) = update.tables
+                gigabytes = [size / 1e9 for size in (update.kept_cost, update.cost, fresh.cost, update.copied_bytes)]
+                figures = (share, update.carried_qps, hours, *gigabytes, table_moved.rows, table_moved.order)
+                records.append(dict(zip(COLUMNS, figures, strict=True)))
                 advance(1)
-    return found
+    return records
 
 
 def counted(heat: NDArray[np.float64], rng: np.random.Generator) -> Counts:
@@ -75,11 +77,11 @@ def counted(heat: NDArray[np.float64], rng: np.random.Generator) -> Counts:
 
 
 def moved(heat: NDArray[np.float64], share: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The same heat, dealt anew among a share of the rows."""
+    """The same heat, permuted among a random share of the rows."""
     chosen = np.flatnonzero(rng.random(len(heat)) < share)
-    found = heat.copy()
-    found[chosen] = heat[rng.permutation(chosen)]
-    return found
+    new_heat = heat.copy()
+    new_heat[chosen] = heat[rng.permutation(chosen)]
+    return new_heat
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def command(folder: Path, rows: int, accesses: int, alpha: float, qps: float, ou
 
 
 def measure(folder: Path, rows: int, accesses: int, alpha: float, qps: float) -> dict[str, Any]:
-    """Every step's time and memory, and the partition that came out."""
+    """Every step's time and memory, and the resulting partition."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scale_model.py").write_text(_FACTORY.format(rows=rows, dim=DIM, bag=BAG))
     trace_rows = math.ceil(accesses / BAG)
@@ -73,11 +73,11 @@ def measure(folder: Path, rows: int, accesses: int, alpha: float, qps: float) ->
         "partition": partition,
         "build --partition": [*build, "sharded", "--partition", "partition.json", "--access", "access.npz"],
     }
-    found = []
+    measurements = []
     for step, arguments in steps.items():
         with progress(f"recsplit {step}"):
             peak = watched.recsplit(arguments, folder)
-        found.append(
+        measurements.append(
             {
                 "step": step,
                 "seconds": peak.seconds,
@@ -91,7 +91,7 @@ def measure(folder: Path, rows: int, accesses: int, alpha: float, qps: float) ->
     for name in ("whole", "sharded"):
         shutil.rmtree(folder / name)
     (folder / "trace.npz").unlink()
-    return {"steps": found, "table_bytes": rows * DIM * 4, "file_bytes": sizes, "shards": shards}
+    return {"steps": measurements, "table_bytes": rows * DIM * 4, "file_bytes": sizes, "shards": shards}
 
 
 def write_trace(path: Path, rows: int, trace_rows: int, law: ids.Skew, advance: Any) -> None:

@@ -57,7 +57,7 @@ def command(seconds: float, rounds: int, output: Path | None) -> None:
 
 
 def measure(seconds: float, rounds: int) -> list[dict[str, Any]]:
-    """One row for each policy and number of clients, all rounds together; policies take turns within a round."""
+    """One row for each policy and number of clients, all rounds together; policies alternate within a round."""
     names = {policy: policy.replace(" ", "_") for policy in POLICIES}
     latencies: dict[tuple[str, int], list[np.ndarray[Any, np.dtype[np.float64]]]] = {}
     with tempfile.TemporaryDirectory(prefix="recsplit-benchmark-") as folder:
@@ -74,10 +74,10 @@ def measure(seconds: float, rounds: int) -> list[dict[str, Any]]:
             for _ in range(rounds):
                 for policy, name in names.items():
                     for clients in CONCURRENCY:
-                        found = closed_loop.run(server.grpc_url, name, [query], seconds=seconds, concurrency=clients)
-                        latencies.setdefault((policy, clients), []).append(found.latency_ms)
+                        samples = closed_loop.run(server.grpc_url, name, [query], seconds=seconds, concurrency=clients)
+                        latencies.setdefault((policy, clients), []).append(samples.latency_ms)
                         advance(1)
-    return [_row(policy, clients, np.concatenate(found)) for (policy, clients), found in latencies.items()]
+    return [_row(policy, clients, np.concatenate(samples)) for (policy, clients), samples in latencies.items()]
 
 
 def _row(policy: str, clients: int, latency_ms: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:

@@ -126,7 +126,10 @@ def command(changes: int, clients: int, output: Path | None) -> None:
         raise click.ClickException("\n".join(text for text in (str(error), error.detail, f"Hint: {error.hint}") if text)) from error
     phases = result["phases"]
     show_table(list(phases[0]), [list(phase.values()) for phase in phases])
-    show_table(["served as by", *result["saturated"]["triton"]], [[name, *found.values()] for name, found in result["saturated"].items()])
+    show_table(
+        ["served as by", *result["saturated"]["triton"]],
+        [[name, *measurements.values()] for name, measurements in result["saturated"].items()],
+    )
     if output is not None:
         with whole_file(output) as file:
             file.write((json.dumps({"benchmark": "resize", **origin, **result}, indent=1) + "\n").encode())
@@ -183,7 +186,7 @@ def resized(repository: Path, changes: int, clients: int) -> tuple[list[Seen], l
 
 
 def saturated(repository: Path, clients: int, *extra_args: str, watched_s: float = WATCHED_S) -> dict[str, Any]:
-    """From one heavy instance to three while clients wait in line: what the rate does, and the load call, for `watched_s`."""
+    """From one heavy instance to three while clients queue: the rate, and whether the load call ends within `watched_s`."""
     plan = find(repository).plan
     with serve(repository, extra_args=extra_args) as server, acting(server, repository, plan) as actuator:
         with asking(server, plan, clients) as asked:
@@ -192,7 +195,7 @@ def saturated(repository: Path, clients: int, *extra_args: str, watched_s: float
             actuator.begin(Action("scale", plan.dense.name, 3, 0.0, "the benchmark's"))
             asked.stop.wait(watched_s)
             hangs = not actuator.outcomes()
-            told = actuator.counts()[plan.dense.name]
+            count_meanwhile = actuator.counts()[plan.dense.name]
             other = ended(actuator, Action("scale", plan.embedding.name, 2, 0.0, "the benchmark's"), CHANGE_S)
             now = time.monotonic()
         stopped = time.monotonic()
@@ -204,7 +207,7 @@ def saturated(repository: Path, clients: int, *extra_args: str, watched_s: float
         "rate_after_3_s": round(asked.rate(begun + 3, begun + 5), 1),
         "rate_in_the_end": round(asked.rate(now - 3, now), 1),
         "load_hangs_after_s": watched_s if hangs else None,
-        "count_told_meanwhile": told,
+        "count_told_meanwhile": count_meanwhile,
         "other_model_s": None if other is None else round(other.seconds, 2),
         "ends_without_load_s": round(ends_s, 2) if late is not None and late.error is None else None,
         "count_in_the_end": counts[plan.dense.name],
@@ -241,19 +244,19 @@ def asking(server: Server, plan: Plan, clients: int) -> Iterator[Clients]:
 
 @contextmanager
 def watching(server: Server, plan: Plan) -> Iterator[Readiness]:
-    """Ask over and over whether server and ensemble are ready."""
-    found, stop = Readiness(), threading.Event()
+    """Ask again and again whether server and ensemble are ready."""
+    readiness, stop = Readiness(), threading.Event()
 
     def look() -> None:
         with InferenceServerClient(server.grpc_url) as client:
             while not stop.wait(_LOOK_S):
-                found.asked += 1
-                found.refused += not (client.is_server_ready() and client.is_model_ready(plan.name))
+                readiness.asked += 1
+                readiness.refused += not (client.is_server_ready() and client.is_model_ready(plan.name))
 
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        yield found
+        yield readiness
     finally:
         stop.set()
         thread.join()

@@ -73,15 +73,15 @@ def measured(folder: Path, rows: int, dim: int) -> list[dict[str, Any]]:
         "in shards by row": ["--partition", "by_row.json"],
         "in shards by heat": ["--partition", "by_heat.json", "--access", "access.npz"],
     }
-    found = []
+    measurements = []
     for kind, more in kinds.items():
         with progress(f"recsplit build, {kind}"):
             peak = watched.recsplit([*build, *more, "-o", "built"], folder)
         shutil.rmtree(folder / "built")
         figures = {"seconds": peak.seconds, "peak_anonymous_bytes": peak.anonymous_bytes, "peak_resident_bytes": peak.resident_bytes}
-        found.append({"step": kind, **figures})
+        measurements.append({"step": kind, **figures})
     shutil.rmtree(folder)
-    return found
+    return measurements
 
 
 def write_model(folder: Path, rows: int, dim: int) -> None:

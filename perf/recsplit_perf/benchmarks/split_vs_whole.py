@@ -98,7 +98,7 @@ def benchmark(batches: Sequence[int], *, seconds: float, rounds: int, threads: i
         answer_s = {(model, batch): time_one(server.grpc_url, model, plan, batch) for model in MODELS for batch in batches}
 
         def measure(model: str, batch: int, concurrency: int, source: Path | Literal["zero"]) -> Measurement:
-            # perf_analyzer gives up where a window sees no answer: leave room for a few in each.
+            # perf_analyzer fails where a window has no answer: each is made long enough for a few.
             least = 3 * perf_analyzer.WINDOWS * concurrency * answer_s.get((model, batch), 0)
             return perf_analyzer.measure(
                 analyzer, url=server.grpc_url, model=model, batch=batch, load=concurrency, data=source, seconds=max(seconds, least)
@@ -115,11 +115,11 @@ def benchmark(batches: Sequence[int], *, seconds: float, rounds: int, threads: i
                     advance(1)
                 hops.append(times[1] - times[0])
                 for batch, concurrency in cases:
-                    found = {}
+                    by_model = {}
                     for model in MODELS[turn % 3 :] + MODELS[: turn % 3]:
-                        found[model] = measure(model, batch, concurrency, inputs[batch])
+                        by_model[model] = measure(model, batch, concurrency, inputs[batch])
                         advance(1)
-                    raw[batch, concurrency].append(found)
+                    raw[batch, concurrency].append(by_model)
     return {
         "benchmark": "split_vs_whole",
         **origin,

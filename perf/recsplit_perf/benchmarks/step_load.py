@@ -101,8 +101,8 @@ def benchmark(steps: Sequence[Step]) -> tuple[dict[str, Any], Page]:
         ):
             repository = heavier(folder / "light", folder / case.replace(",", "").replace(" ", "-"), model, HEAVY_MS)
             with progress(f"{case}: {sum(step.seconds for step in steps)} s of load"):
-                found, line = run(case, plan, repository, model, steps, folder, acts=acts)
-            cases.append(found)
+                case_row, line = run(case, plan, repository, model, steps, folder, acts=acts)
+            cases.append(case_row)
             drawn.append(line)
     result = {
         "benchmark": "step_load",

@@ -78,10 +78,12 @@ def measured(model: Published, seconds: float) -> Row:
         with progress(f"Building {model.name}"):
             build_s = build(model.factory, repository)
         with progress(f"Verifying {model.name}, served"):
-            found = published.verify(repository, served=True)
-        wrong = [item for item in found if not item.ok]
+            differences = published.verify(repository, served=True)
+        wrong = [item for item in differences if not item.ok]
         if wrong:
-            raise RecsplitError(f"{model.name} differs in {len(wrong)} of {len(found)} comparisons", hint=f"recsplit verify {repository}")
+            raise RecsplitError(
+                f"{model.name} differs in {len(wrong)} of {len(differences)} comparisons", hint=f"recsplit verify {repository}"
+            )
         with progress(f"Profiling {model.name}"):
             profile = profiling.measure(find(repository, None), seconds=seconds, rounds=3)
     return Row(
@@ -93,8 +95,8 @@ def measured(model: Published, seconds: float) -> Row:
         lookups=model.lookups,
         mflop=model.mflop,
         build_s=build_s,
-        comparisons=len(found),
-        error=max(item.relative for item in found),
+        comparisons=len(differences),
+        error=max(item.relative for item in differences),
         whole=profile.whole.fit,
         embedding=profile.part("embedding").alone.fit,
         dense=profile.part("dense").alone.fit,

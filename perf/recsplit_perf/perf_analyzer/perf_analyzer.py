@@ -74,11 +74,11 @@ def find_or_install(progress: Callable[[str], AbstractContextManager[object]]) -
 
     Raises MissingExtra without nvidia-pytriton, RecsplitError where it can't be fetched or doesn't start.
     """
-    found = find()
-    if found is None:
+    executable = find()
+    if executable is None:
         with progress(f"Fetching perf_analyzer {VERSION} (14 MB, once)"):
-            found = install(cache_folder())
-    return found
+            executable = install(cache_folder())
+    return executable
 
 
 def install(folder: Path) -> Path:

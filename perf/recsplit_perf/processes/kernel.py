@@ -7,15 +7,15 @@ from pathlib import Path
 
 def members(session: int) -> dict[int, list[str]]:
     """Process ids in a session (a server's own is its process id), with their command lines."""
-    found = {}
+    command_lines = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 if os.getsid(int(entry.name)) == session:
-                    found[int(entry.name)] = (entry / "cmdline").read_text(errors="replace").split("\0")
+                    command_lines[int(entry.name)] = (entry / "cmdline").read_text(errors="replace").split("\0")
             except (ProcessLookupError, FileNotFoundError, PermissionError):
                 continue
-    return found
+    return command_lines
 
 
 def pss_bytes(pid: int) -> int:
@@ -27,17 +27,17 @@ def apart_bytes(pids: Iterable[int]) -> int:
     """Memory of these processes together as if no other shared their pages: anonymous pages by PSS, resident pages of a file once."""
     anonymous, files = 0, dict[str, int]()
     for pid in pids:
-        own: dict[str, int] = {}
+        file_bytes: dict[str, int] = {}
         file = ""
         for line in _lines(f"/proc/{pid}/smaps"):
             fields = line.split(maxsplit=5)
             if not fields[0].endswith(":"):  # "7f12-7f13 r--p 0000 00:00 17 /path": a mapping's first line
                 file = fields[5] if len(fields) > 5 and fields[5].startswith("/") else ""
             elif fields[0] == "Rss:" and file:
-                own[file] = own.get(file, 0) + int(fields[1]) * 1024
+                file_bytes[file] = file_bytes.get(file, 0) + int(fields[1]) * 1024
             elif fields[0] == "Pss:" and not file:
                 anonymous += int(fields[1]) * 1024
-        for name, size in own.items():
+        for name, size in file_bytes.items():
             files[name] = max(files.get(name, 0), size)
     return anonymous + sum(files.values())
 

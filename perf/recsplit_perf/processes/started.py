@@ -72,5 +72,5 @@ def _line(running: Started, arguments: Sequence[str], timeout_s: float) -> dict[
     if not line:
         running.process.wait()
         raise RecsplitError(f"recsplit {' '.join(arguments[:2])} failed", hint="its own words are above", detail=running.errors.read_text())
-    found: dict[str, Any] = json.loads(line)
-    return found
+    announcement: dict[str, Any] = json.loads(line)
+    return announcement

@@ -45,7 +45,7 @@ ASKING_MS = 1.0  # about what it takes to read the statistics after each executi
 
 
 def measure(
-    found: Found,
+    build: Found,
     *,
     seconds: float = 60.0,
     rounds: int = 5,
@@ -57,19 +57,19 @@ def measure(
     """Serve a build and measure it for about `seconds` (more where executions are long: each point gets FEWEST samples a round).
 
     Ids follow `law`, uniform by default. `started` is called before the first round, `advance` with 1 after every round and size.
-    After a KeyboardInterrupt the profile holds what was measured until then; it goes on to the caller where that is no curve yet.
+    After a KeyboardInterrupt the profile holds what was measured until then; it is raised again where that is no curve yet.
     Raises RecsplitError where the server can't be started or refuses.
     """
-    origin, plan = provenance(), found.plan
+    origin, plan = provenance(), build.plan
     rng = np.random.default_rng(seed)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recsplit-profile-")))
-        server = stack.enter_context(serve(found.repository, models=[plan.name]))
+        server = stack.enter_context(serve(build.repository, models=[plan.name]))
         wire = stack.enter_context(Wire(server.grpc_url))
         closed = stack.enter_context(Closed(server.http_url, AT_ONCE))
         load_s = _load_times(wire, plan)
         points = [asked(wire, plan, rows, law or ids.Uniform(), rng) for rows in sizes(plan.max_batch_size)]
-        runner = _Runner(wire, closed, plan, server.pid, seconds / rounds / len(points), stack, folder, found.repository)
+        runner = _Runner(wire, closed, plan, server.pid, seconds / rounds / len(points), stack, folder, build.repository)
         done = 0
         try:
             runner.begin(points, 10 * seconds + 600)
@@ -185,11 +185,11 @@ def _load_times(wire: Wire, plan: Plan) -> dict[str, float]:
 
 def _owners(session: int, plan: Plan) -> dict[str, list[int]]:
     """Process ids by sub-model; "" is the server itself. Triton gives a stub the instance's name, such as shop_dense_0_0."""
-    found: dict[str, list[int]] = {**{part.name: list[int]() for part in plan.submodels}, "": []}
+    pids_by_model: dict[str, list[int]] = {**{part.name: list[int]() for part in plan.submodels}, "": []}
     for pid, arguments in kernel.members(session).items():
         names = {argument.rsplit("_", 2)[0] for argument in arguments}
-        found[next((name for name in found if name in names), "")].append(pid)
-    return found
+        pids_by_model[next((name for name in pids_by_model if name in names), "")].append(pid)
+    return pids_by_model
 
 
 def _memory(session: int, plan: Plan) -> dict[str, int]:
@@ -197,8 +197,8 @@ def _memory(session: int, plan: Plan) -> dict[str, int]:
     return {name: sum(map(kernel.pss_bytes, pids)) for name, pids in _owners(session, plan).items()}
 
 
-def _curve(taken: dict[int, list[float]]) -> Curve:
-    return curve(sorted(taken), [taken[rows] for rows in sorted(taken)])
+def _curve(times_ms: dict[int, list[float]]) -> Curve:
+    return curve(sorted(times_ms), [times_ms[rows] for rows in sorted(times_ms)])
 
 
 def _profile(
@@ -238,7 +238,7 @@ def _profile(
         parts=parts,
         whole=whole,
         cpu_ms=tuple(statistics.median(runner.cpu[rows]) for rows in whole.x),
-        overhead_ms=max(whole.median_ms[0] - math.fsum(found.alone.median_ms[0] for found in parts), 0.0),
+        overhead_ms=max(whole.median_ms[0] - math.fsum(submodel.alone.median_ms[0] for submodel in parts), 0.0),
         request_bytes_per_row=len(last.whole[0]) / last.rows,
         response_bytes_per_row=last.response_bytes / last.rows,
         gathers_per_row=gathers,

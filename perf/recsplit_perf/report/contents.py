@@ -92,11 +92,11 @@ def _served(runs: Sequence[Run]) -> list[Fact]:
     best = largest_within(runs)
     if best is None:
         return [Fact("Largest rate measured in bound", "none", rule)]
-    found = best.summary()
+    summary = best.summary()
     return [
-        Fact("Largest rate measured in bound", f"{found['offered_per_s']:,.0f} queries/s", rule),
-        Fact("Throughput there", f"{found['rows_per_s']:,.0f} rows/s", f"{found['failed']:,} of {found['queries']:,} queries failed"),
-        Fact("Latency there", f"{found['p50_ms']:.3g} ms", f"p95 {found['p95_ms']:.3g} ms, p99 {found['p99_ms']:.3g} ms"),
+        Fact("Largest rate measured in bound", f"{summary['offered_per_s']:,.0f} queries/s", rule),
+        Fact("Throughput there", f"{summary['rows_per_s']:,.0f} rows/s", f"{summary['failed']:,} of {summary['queries']:,} queries failed"),
+        Fact("Latency there", f"{summary['p50_ms']:.3g} ms", f"p95 {summary['p95_ms']:.3g} ms, p99 {summary['p99_ms']:.3g} ms"),
     ]
 
 
@@ -131,25 +131,25 @@ def _load(runs: Sequence[Run], whole: Sequence[Run]) -> Section:
 
 
 def _row(name: str, run: Run) -> tuple[str, ...]:
-    found = run.summary()
+    summary = run.summary()
     return (
         name,
-        f"{found['offered_per_s']:,.1f}",
-        f"{found['answered_per_s']:,.1f}",
-        f"{found['rows_per_s']:,.0f}",
-        *("too many failed" if found[key] is None else f"{found[key]:.3g}" for key in ("p50_ms", "p95_ms", "p99_ms")),
-        f"{found['within_bound']:.1%}",
-        f"{found['failed']:,}",
+        f"{summary['offered_per_s']:,.1f}",
+        f"{summary['answered_per_s']:,.1f}",
+        f"{summary['rows_per_s']:,.0f}",
+        *("too many failed" if summary[key] is None else f"{summary[key]:.3g}" for key in ("p50_ms", "p95_ms", "p99_ms")),
+        f"{summary['within_bound']:.1%}",
+        f"{summary['failed']:,}",
         "kept up" if run.kept_up else "could not keep up",
     )
 
 
 def _workload(plan: Plan, runs: Sequence[Run], workload: Workload | None) -> Section:
-    told = runs[0].workload
+    traffic = runs[0].workload
     pictures = [figures.query_sizes(np.concatenate([run.query_rows for run in runs]))]
     if workload is not None:
         pictures.append(figures.skew(_skew(plan, workload)))
-    lead = f"{told['name']}: {told['sizes']['law']} sizes, {told['arrivals']['process']} arrivals, {told['ids']['law']} ids."
+    lead = f"{traffic['name']}: {traffic['sizes']['law']} sizes, {traffic['arrivals']['process']} arrivals, {traffic['ids']['law']} ids."
     return Section("Workload", lead, tuple(pictures))
 
 

@@ -31,11 +31,11 @@ def bars(plan: Plan) -> list[Bar]:
     reads = {table.name: 0.0 for table in plan.tables}
     for lookup in plan.lookups:
         reads[lookup.table] += lookup.width
-    found = sorted((Bar(table.name, table.size_bytes, reads[table.name]) for table in plan.tables), key=lambda bar: -bar.size_bytes)
-    if len(found) <= BARS:
-        return found
-    own, rest = found[: BARS - 1], found[BARS - 1 :]
-    return [*own, Bar(f"{len(rest)} more tables", sum(bar.size_bytes for bar in rest), sum(bar.reads for bar in rest))]
+    table_bars = sorted((Bar(table.name, table.size_bytes, reads[table.name]) for table in plan.tables), key=lambda bar: -bar.size_bytes)
+    if len(table_bars) <= BARS:
+        return table_bars
+    largest, rest = table_bars[: BARS - 1], table_bars[BARS - 1 :]
+    return [*largest, Bar(f"{len(rest)} more tables", sum(bar.size_bytes for bar in rest), sum(bar.reads for bar in rest))]
 
 
 def draw(plan: Plan) -> str:
@@ -90,17 +90,17 @@ def _model(part: Submodel, x: float, width: float, color: str) -> list[str]:
     ]
 
 
-def _tables(found: list[Bar], x: float, width: float) -> list[str]:
+def _tables(table_bars: list[Bar], x: float, width: float) -> list[str]:
     """One bar a table. Heights follow the bytes, with a least height that keeps the name readable."""
-    if not found:
+    if not table_bars:
         return []
-    room = HEIGHT - _TOP - _BOTTOM - 20 - _GAP * (len(found) - 1)
-    least = min(19.0, room / len(found))
-    total = sum(bar.size_bytes for bar in found) or 1
-    spare = room - least * len(found)
-    most = max(bar.reads for bar in found) or 1
+    room = HEIGHT - _TOP - _BOTTOM - 20 - _GAP * (len(table_bars) - 1)
+    least = min(19.0, room / len(table_bars))
+    total = sum(bar.size_bytes for bar in table_bars) or 1
+    spare = room - least * len(table_bars)
+    most = max(bar.reads for bar in table_bars) or 1
     parts, y = [], float(_TOP)
-    for bar in found:
+    for bar in table_bars:
         height = least + spare * bar.size_bytes / total
         share = bar.reads / most
         fill = "#" + "".join(f"{round(cold + (hot - cold) * share):02x}" for cold, hot in zip(_COLD, _HOT, strict=True))

@@ -231,22 +231,22 @@ def new_rows(title: str, x: str, labels: Sequence[str], heights: Sequence[float]
     """A figure of one axes a label, one below the other on one x axis, of so many inches each."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, sum(heights) + 0.6), layout="constrained")
-        found = figure.subplots(len(labels), 1, sharex=True, height_ratios=list(heights), squeeze=False)[:, 0].tolist()
-        for axes, label in zip(found, labels, strict=True):
+        panels = figure.subplots(len(labels), 1, sharex=True, height_ratios=list(heights), squeeze=False)[:, 0].tolist()
+        for axes, label in zip(panels, labels, strict=True):
             axes.set_ylabel(label)
-        found[0].set_title(title)
-        found[-1].set_xlabel(x)
-    return figure, found
+        panels[0].set_title(title)
+        panels[-1].set_xlabel(x)
+    return figure, panels
 
 
 def svg(figure: Figure) -> str:
-    """The figure as SVG text, in the font of the page it stands on."""
+    """The figure as SVG text, in the font of the page that holds it."""
     text = io.StringIO()
     with mpl.rc_context(_STYLE):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
-    return _FONT.sub(lambda found: f"font-size: {found[1]}" if found[1] else "", svg)
+    return _FONT.sub(lambda match: f"font-size: {match[1]}" if match[1] else "", svg)
 
 
 def _plain(value: float, _position: int) -> str:

@@ -60,8 +60,8 @@ def compare(plan: Plan, profile: Profile, partition: Partition, access: AccessPr
         float(dense.instances),
         utility=None if inside is None else utilities[inside],
     )
-    own = shards(partition, utilities, overhead_bytes=settings.min_bytes, cores=1.0)
-    return Compared(whole, (front, *own), account([whole], node), account([front, *own], node))
+    shard_containers = shards(partition, utilities, overhead_bytes=settings.min_bytes, cores=1.0)
+    return Compared(whole, (front, *shard_containers), account([whole], node), account([front, *shard_containers], node))
 
 
 def _read(plan: Plan, access: AccessProfile, partition: Partition) -> tuple[float, list[float]]:
@@ -74,8 +74,10 @@ def _read(plan: Plan, access: AccessProfile, partition: Partition) -> tuple[floa
         for number, shard in enumerate(partition.shards):
             for segment in (segment for segment in shard.segments if segment.table == table.name):
                 count = segment.last - segment.first
-                found = touched_counts(by_rank[segment.first : segment.last], max(total, 1), UTILITY_QUERIES * total / access.queries)
-                touched[number] += found * count
+                touched_share = touched_counts(
+                    by_rank[segment.first : segment.last], max(total, 1), UTILITY_QUERIES * total / access.queries
+                )
+                touched[number] += touched_share * count
                 rows[number] += count
     return sum(touched) / sum(rows), [part / count for part, count in zip(touched, rows, strict=True)]
 
@@ -87,8 +89,8 @@ def section(compared: Compared, partition: Partition, node: Node) -> Section:
         (kind.name, f"{kind.replicas}", size_text(kind.size_bytes), _share(kind.utility), size_text(kind.replicas * kind.size_bytes))
         for kind in kinds
     ]
-    for name, found in (("all whole", compared.whole_account), ("all shards and dense", compared.apart_account)):
-        rows.append((name, f"{found.replicas}", "", _share(found.utility), size_text(found.memory_bytes)))
+    for name, total in (("all whole", compared.whole_account), ("all shards and dense", compared.apart_account)):
+        rows.append((name, f"{total.replicas}", "", _share(total.utility), size_text(total.memory_bytes)))
     whole, apart = compared.whole_account, compared.apart_account
     lead = (
         f"At {partition.target_qps:,.4g} queries/s, cut by the algorithm {partition.algorithm!r}: {size_text(whole.memory_bytes)} "
@@ -112,5 +114,5 @@ def _share(utility: float | None) -> str:
     return "" if utility is None else f"{utility:.1%}"
 
 
-def _servers(found: Account) -> str:
-    return f"{found.packing.servers} server{'' if found.packing.servers == 1 else 's'}"
+def _servers(total: Account) -> str:
+    return f"{total.packing.servers} server{'' if total.packing.servers == 1 else 's'}"

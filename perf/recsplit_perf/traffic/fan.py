@@ -15,7 +15,7 @@ from recsplit_perf.traffic.queries import Ready
 
 def closed(urls: Sequence[str], pool: Sequence[Ready], seconds: float, *, connections: int) -> NDArray[np.float64]:
     """Latencies, ms, of queries one after the other on each of so many connections, shared out over the addresses."""
-    found: list[list[float]] = [[] for _ in range(connections)]
+    latencies_ms: list[list[float]] = [[] for _ in range(connections)]
     problems: list[RecsplitError] = []
     until = time.perf_counter() + seconds
 
@@ -24,7 +24,7 @@ def closed(urls: Sequence[str], pool: Sequence[Ready], seconds: float, *, connec
             with Closed(urls[number % len(urls)], 1) as connection:
                 turn = number
                 while time.perf_counter() < until:
-                    found[number].append(connection.latency_ms(pool[turn % len(pool)].parts[0]))
+                    latencies_ms[number].append(connection.latency_ms(pool[turn % len(pool)].parts[0]))
                     turn += connections
         except RecsplitError as error:
             problems.append(error)
@@ -36,16 +36,16 @@ def closed(urls: Sequence[str], pool: Sequence[Ready], seconds: float, *, connec
         thread.join()
     if problems:
         raise problems[0]
-    return np.concatenate([np.array(own) for own in found])
+    return np.concatenate([np.array(connection_ms) for connection_ms in latencies_ms])
 
 
 def opened(urls: Sequence[str], pool: Sequence[Ready], seconds: float, rate: float) -> NDArray[np.float64]:
     """Latencies, ms, of queries that come at random (a Poisson process), an equal share at each address; inf where one failed."""
     rng = np.random.default_rng(2)
-    found: list[NDArray[np.float64]] = []
+    latencies_ms: list[NDArray[np.float64]] = []
 
     def send(url: str, times_s: NDArray[np.float64], choice: NDArray[np.int64]) -> None:
-        found.append(open_loop.send(url, pool, times_s, choice, warmup_s=1.0, seconds=seconds).latency_ms)
+        latencies_ms.append(open_loop.send(url, pool, times_s, choice, warmup_s=1.0, seconds=seconds).latency_ms)
 
     threads = []
     for url in urls:
@@ -55,4 +55,4 @@ def opened(urls: Sequence[str], pool: Sequence[Ready], seconds: float, rate: flo
         thread.start()
     for thread in threads:
         thread.join()
-    return np.concatenate(found)
+    return np.concatenate(latencies_ms)

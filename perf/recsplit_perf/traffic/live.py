@@ -87,16 +87,16 @@ def trial(run: Run) -> Trial:
 
 def kept(folder: Path, plan: Plan, workload: Workload) -> list[Trial]:
     """The trials that an interrupted search left in `folder`. Raises InputError where they are another search's."""
-    found = [runs.read(path) for path in _files(folder)]
+    kept_runs = [runs.read(path) for path in _files(folder)]
     mine = at_rate(workload, 1.0).describe()
-    for run, path in zip(found, _files(folder), strict=True):
+    for run, path in zip(kept_runs, _files(folder), strict=True):
         theirs = {**run.workload, "arrivals": {**run.workload["arrivals"], "rate": 1.0}}
         if (run.model, run.version, theirs) != (plan.name, plan.version, mine):
             raise InputError(
                 f"{path} is of another search: {run.model}, version {run.version}, workload {run.workload['name']!r}",
                 hint="resume with the same model and workload, or give a new folder",
             )
-    return [trial(run) for run in found]
+    return [trial(run) for run in kept_runs]
 
 
 def trials_in(
@@ -117,9 +117,9 @@ def trials_in(
         if not run.answered.any():
             raise RecsplitError(f"no query was answered at {rate:g} queries/s: {next(iter(run.errors))}", hint="does the server still run?")
         runs.save(run, folder / f"trial-{number:03d}.npz")
-        found = trial(run)
-        told(found)
-        return found
+        new_trial = trial(run)
+        told(new_trial)
+        return new_trial
 
     return one
 

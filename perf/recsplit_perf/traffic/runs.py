@@ -108,12 +108,12 @@ def read(path: Path) -> Run:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
-            found = Run(**about, **{name: arrays[name] for name in ARRAYS})
+            run = Run(**about, **{name: arrays[name] for name in ARRAYS})
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}", hint=hint) from error
     except (ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
         raise InputError(f"{path} is not a run: {error}", hint=hint) from error
-    return found
+    return run
 
 
 def _plain(value_ms: float) -> float | None:

@@ -80,19 +80,19 @@ class Sample:
 @contextmanager
 def sampled(count: Callable[[], int], interval_s: float = 0.5) -> Iterator[list[Sample]]:
     """Count every `interval_s` meanwhile, from a thread of its own; the list grows."""
-    found: list[Sample] = []
+    samples: list[Sample] = []
     over = threading.Event()
 
     def work() -> None:
         while True:
-            found.append(Sample(time.time(), count()))
+            samples.append(Sample(time.time(), count()))
             if over.wait(interval_s):
                 return
 
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        yield found
+        yield samples
     finally:
         over.set()
         thread.join()

@@ -57,8 +57,8 @@ class Wire:
     def executions(self, model: str) -> tuple[int, int]:
         """How many batches an instance of `model` has run so far, and for how many ns that kept it busy: input, inference and output."""
         request = service_pb2.ModelStatisticsRequest(name=model).SerializeToString()
-        found = service_pb2.ModelStatisticsResponse.FromString(self._call(self._statistics, request))
-        batches = [batch for stats in found.model_stats for batch in stats.batch_stats]
+        response = service_pb2.ModelStatisticsResponse.FromString(self._call(self._statistics, request))
+        batches = [batch for stats in response.model_stats for batch in stats.batch_stats]
         busy_ns = sum(batch.compute_input.ns + batch.compute_infer.ns + batch.compute_output.ns for batch in batches)
         return sum(batch.compute_infer.count for batch in batches), busy_ns
 

@@ -32,10 +32,10 @@ class TritonPythonModel:
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
         """Fill inputs, outputs and dynamic batching from the model when the config has no inputs or no outputs."""
-        given = config.as_dict()
-        if not (given.get("input") and given.get("output")):
-            session = ort.InferenceSession(model_file(given, Path(pb_utils.get_model_dir())), providers=["CPUExecutionProvider"])
-            complete(given, session)
+        config_fields = config.as_dict()
+        if not (config_fields.get("input") and config_fields.get("output")):
+            session = ort.InferenceSession(model_file(config_fields, Path(pb_utils.get_model_dir())), providers=["CPUExecutionProvider"])
+            complete(config_fields, session)
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -108,9 +108,9 @@ class TritonPythonModel:
         return answers
 
     def _response(self, request: Any, answers: list[Any]) -> Any:
-        wanted = request.requested_output_names()
+        output_names = request.requested_output_names()
         return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, answer) for name, answer in zip(self.outputs, answers, strict=True) if name in wanted]
+            [pb_utils.Tensor(name, answer) for name, answer in zip(self.outputs, answers, strict=True) if name in output_names]
         )
 
 

@@ -117,9 +117,9 @@ def complete(config: dict[str, Any], session: ort.InferenceSession) -> None:
         )
     if batch > 1 and "sequence_batching" not in config:
         config.setdefault("dynamic_batching", {})
-    for key, found in nodes.items():
+    for key, node_args in nodes.items():
         if not config.get(key):
-            config[key] = [_describe(node, batch) for node in found]
+            config[key] = [_describe(node, batch) for node in node_args]
 
 
 def _describe(node: Any, batch: int) -> dict[str, Any]:

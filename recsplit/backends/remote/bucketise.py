@@ -17,10 +17,10 @@ def bucketise(places: NDArray[Any], offsets: NDArray[Any], first: int, last: int
     `places` [n]; `offsets` [bags + 1], rising from 0 to n: bag b is places[offsets[b]:offsets[b + 1]]. Both results are INT32, [m]
     and [bags + 1]; a bag with no place in the range is empty, and the order within a bag is kept.
     """
-    own = (places >= first) & (places < last)
+    inside = (places >= first) & (places < last)
     before = np.zeros(len(places) + 1, np.int32)
-    np.cumsum(own, out=before[1:])
-    rows = places[own].astype(np.int32, copy=False) - np.int32(first)
+    np.cumsum(inside, out=before[1:])
+    rows = places[inside].astype(np.int32, copy=False) - np.int32(first)
     return rows, before[offsets]
 
 

@@ -32,19 +32,19 @@ class GrpcLink:
         self.client = InferenceServerClient(address, channel_args=CHANNEL)
 
     async def infer(self, inputs: Sequence[InferInput], outputs: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
-        """The model's outputs. Raises RefusedError where the server blames the request, else whatever gRPC or Triton say."""
-        wanted = [InferRequestedOutput(name) for name in outputs]
+        """The model's outputs. Raises RefusedError where the server finds the request at fault, else what gRPC or Triton raise."""
+        requested_outputs = [InferRequestedOutput(name) for name in outputs]
         try:
-            answer = await self.client.infer(self.model, list(inputs), outputs=wanted)
+            answer = await self.client.infer(self.model, list(inputs), outputs=requested_outputs)
         except InferenceServerException as error:
             if "INVALID_ARGUMENT" in str(error.status()) and "unknown model" not in str(error.message()):
                 raise RefusedError(str(error.message())) from None
             raise
-        found = {name: answer.as_numpy(name) for name in outputs}
-        missing = [name for name, array in found.items() if array is None]
+        arrays = {name: answer.as_numpy(name) for name in outputs}
+        missing = [name for name, array in arrays.items() if array is None]
         if missing:
             raise RuntimeError(f"the answer lacks {', '.join(missing)}")
-        return found
+        return arrays
 
     async def ready(self) -> None:
         """Raises RuntimeError where the model is not loaded, and whatever gRPC says where nobody answers."""
@@ -57,10 +57,10 @@ class GrpcLink:
 
 
 def tensors(arrays: Arrays) -> list[InferInput]:
-    """Arrays as gRPC inputs: the bytes are copied, so that the arrays may go."""
-    made = []
+    """Arrays as gRPC inputs: the bytes are copied, so that the arrays may be freed."""
+    infer_inputs = []
     for name, array in arrays.items():
         item = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
         item.set_data_from_numpy(np.ascontiguousarray(array))
-        made.append(item)
-    return made
+        infer_inputs.append(item)
+    return infer_inputs

@@ -74,11 +74,11 @@ class TritonPythonModel:
         self.showing = self._run(self._show())
 
     def execute(self, requests: list[Any]) -> None:
-        """Send the batch on its way; its answers follow by themselves. Waits while too many are on their way already."""
+        """Send the batch to the shard; the answers are sent when they arrive. Waits while too many batches are under way."""
         senders = [request.get_response_sender() for request in requests]
         try:
             feeds: list[Arrays] = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
-            wanted = [set(request.requested_output_names()) for request in requests]
+            names_by_request = [set(request.requested_output_names()) for request in requests]
             question = self._bags(feeds) if self.remote.bags else self._as_they_are(feeds)
         except Exception as error:
             for sender in senders:
@@ -86,7 +86,7 @@ class TritonPythonModel:
             return
         with self.ended:  # without a bound, every request would be a batch of its own
             self.ended.wait_for(lambda: len(self.under_way) < self.remote.calls_at_once * max(len(self.replicas.known), 1))
-            self._track(self._answer(question, senders, wanted), self.under_way)
+            self._track(self._answer(question, senders, names_by_request), self.under_way)
 
     def finalize(self) -> None:
         """Wait for the answers that are under way, for they are sent from here, and close the channels."""
@@ -102,17 +102,17 @@ class TritonPythonModel:
         sizes = tuple(len(feed[self.remote.bags[0].places]) for feed in feeds)
         batch = sum(sizes)
         arrays: Arrays = {}
-        own = np.zeros(batch, np.int64)
+        row_counts = np.zeros(batch, np.int64)
         for bags in self.remote.bags:
             parts = [feed[bags.places] for feed in feeds]
             places = parts[0] if len(parts) == 1 else np.concatenate(parts)
             offsets = bag_offsets(batch, bags.widths)
             rows, ends = bucketise(places.reshape(-1), offsets, bags.first, bags.last)
             arrays[f"rows_{bags.number}"], arrays[f"offsets_{bags.number}"] = rows, ends
-            own += np.diff(ends[:: len(bags.widths)])
-        concerned = tuple(bool(part.any()) for part in np.split(own, np.cumsum(sizes)[:-1]))
+            row_counts += np.diff(ends[:: len(bags.widths)])
+        concerned = tuple(bool(part.any()) for part in np.split(row_counts, np.cumsum(sizes)[:-1]))
         outputs = [f"pooled_{bags.number}" for bags in self.remote.bags]
-        return Question(tensors(arrays), outputs, sizes, concerned, int(own.sum()))
+        return Question(tensors(arrays), outputs, sizes, concerned, int(row_counts.sum()))
 
     def _as_they_are(self, feeds: Sequence[Arrays]) -> Question:
         """The inputs of the whole batch, for a shard that has no CSR form."""
@@ -120,7 +120,7 @@ class TritonPythonModel:
         sizes = tuple(len(next(iter(feed.values()))) for feed in feeds)
         return Question(tensors(arrays), list(self.dtypes), sizes, (True,) * len(sizes), sum(sizes))
 
-    async def _answer(self, question: Question, senders: Sequence[Any], wanted: Sequence[set[str]]) -> None:
+    async def _answer(self, question: Question, senders: Sequence[Any], names_by_request: Sequence[set[str]]) -> None:
         """Ask the shard and send each request its answer, or the error: always one of the two."""
         failure: Any = None
         partials: Arrays = {}
@@ -141,12 +141,12 @@ class TritonPythonModel:
         if failure is not None:
             partials = {} if all(question.concerned) else self._zeros(sum(question.sizes))
         start, failed = 0, []
-        for sender, names, size, concerned in zip(senders, wanted, question.sizes, question.concerned, strict=True):
+        for sender, names, size, concerned in zip(senders, names_by_request, question.sizes, question.concerned, strict=True):
             if failure is not None and concerned:
                 failed.append(sender)
             else:
-                own = [pb_utils.Tensor(name, array[start : start + size]) for name, array in partials.items() if name in names]
-                _send(sender, pb_utils.InferenceResponse(own))
+                response_tensors = [pb_utils.Tensor(name, array[start : start + size]) for name, array in partials.items() if name in names]
+                _send(sender, pb_utils.InferenceResponse(response_tensors))
             start += size
         if failed:
             self._track(self._fail(failed, failure), self.failing)
@@ -164,21 +164,21 @@ class TritonPythonModel:
     def _partials(self, answer: Arrays, batch: int) -> Arrays:
         """The partial tensors. Raises ValueError where the answer has another shape than the question asked for."""
         if self.remote.bags:
-            found = {bags.output: self._shaped(bags, answer[f"pooled_{bags.number}"], batch) for bags in self.remote.bags}
+            partials = {bags.output: self._shaped(bags, answer[f"pooled_{bags.number}"], batch) for bags in self.remote.bags}
         else:
-            found = answer
-        for name, array in found.items():
+            partials = answer
+        for name, array in partials.items():
             if len(array) != batch:
                 raise ValueError(f"'{name}' has {len(array)} rows for a batch of {batch}")
-        return {name: np.ascontiguousarray(array, self.dtypes[name]) for name, array in found.items()}
+        return {name: np.ascontiguousarray(array, self.dtypes[name]) for name, array in partials.items()}
 
     def _zeros(self, batch: int) -> Arrays:
         """The partial tensors of a batch without a row in the shard."""
-        found = {}
+        partials = {}
         for bags in self.remote.bags:
             pooled = nothing(batch * len(bags.widths), bags.dim, self.dtypes[bags.output], bags.poolings)
-            found[bags.output] = self._shaped(bags, pooled, batch)
-        return found
+            partials[bags.output] = self._shaped(bags, pooled, batch)
+        return partials
 
     def _shaped(self, bags: Bags, pooled: np.ndarray[Any, Any], batch: int) -> np.ndarray[Any, Any]:
         flat: np.ndarray[Any, Any] = partial(pooled, batch, bags.widths, bags.poolings)

@@ -197,8 +197,8 @@ class Replicas(Generic[L]):
     def _nobody(self, asked: Sequence[Replica[L]]) -> str:
         if not self.known:
             return f"no replica found at {', '.join(self.addresses)}"
-        told = {replica.address: replica.problem for replica in (*asked, *self.known.values()) if replica.problem}
-        return "no replica answers: " + "; ".join(f"{address}: {problem}" for address, problem in told.items())
+        problems = {replica.address: replica.problem for replica in (*asked, *self.known.values()) if replica.problem}
+        return "no replica answers: " + "; ".join(f"{address}: {problem}" for address, problem in problems.items())
 
     async def _resolve_again(self) -> None:
         """Follow host names as their addresses change; numeric addresses don't."""
@@ -209,10 +209,10 @@ class Replicas(Generic[L]):
             await self._resolve()
 
     async def _resolve(self) -> None:
-        found: dict[str, None] = {}
+        resolved_addresses: dict[str, None] = {}
         for address in self.addresses:
             if _numeric(address):
-                found[address] = None
+                resolved_addresses[address] = None
                 continue
             host, _, port = address.rpartition(":")
             try:
@@ -220,12 +220,12 @@ class Replicas(Generic[L]):
             except OSError:
                 if not self.known:
                     self.notice(f"{address} can't be resolved yet")
-                return  # keep those known: a name server that is away is no reason to drop servers that answer
-            found.update(dict.fromkeys(f"{info[4][0]!s}:{port}" for info in infos))
-        for address in found:
+                return  # keep those known: a failed look-up is no reason to drop servers that answer
+            resolved_addresses.update(dict.fromkeys(f"{info[4][0]!s}:{port}" for info in infos))
+        for address in resolved_addresses:
             if address not in self.known:
                 self.known[address] = Replica(address, self.connect(address))
-        for address in [address for address in self.known if address not in found]:
+        for address in [address for address in self.known if address not in resolved_addresses]:
             self._background(self._leave(self.known.pop(address)))
 
     async def _leave(self, replica: Replica[L]) -> None:

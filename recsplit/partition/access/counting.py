@@ -42,11 +42,11 @@ class Counter:
         Raises InputError where an input is missing or has another shape than the clients', and where it doesn't hold whole numbers.
         """
         self.rows += len(next(iter(inputs.values())))
-        given = {name.removeprefix(ROWS) for name in inputs if name.startswith(ROWS)}
-        for table in given:
+        row_tables = {name.removeprefix(ROWS) for name in inputs if name.startswith(ROWS)}
+        for table in row_tables:
             self._count(table, _whole(inputs[ROWS + table], ROWS + table))
         for lookup in self.plan.lookups:
-            if lookup.table not in given:
+            if lookup.table not in row_tables:
                 ids = self._ids(lookup, inputs)
                 low, limit = max(0, -lookup.shift), lookup.limit
                 fine = ids >= low if limit is None else (ids >= low) & (ids < limit)
@@ -127,28 +127,28 @@ def drawable(plan: Plan, rows: int) -> bool:
     plain = not plan.bags and all(lookup.direct and lookup.limit is not None for lookup in plan.lookups)
     spans = sorted((first.inputs, first.columns or (0, first.width)) for first, *_ in readers)
     apart = all(one[0] != other[0] or one[1][1] <= other[1][0] for one, other in itertools.pairwise(spans))
-    made = sum(rows * first.width for first, *_ in readers)
-    return plain and apart and made > sum(tables[lookup.table] for lookup in plan.lookups)
+    id_count = sum(rows * first.width for first, *_ in readers)
+    return plain and apart and id_count > sum(tables[lookup.table] for lookup in plan.lookups)
 
 
 def _readers(plan: Plan) -> list[list[Lookup]]:
     """The lookups, those together that read the same ids."""
-    found: dict[tuple[tuple[str, ...], tuple[int, int] | None], list[Lookup]] = {}
+    lookups_by_ids: dict[tuple[tuple[str, ...], tuple[int, int] | None], list[Lookup]] = {}
     for lookup in plan.lookups:
-        found.setdefault((lookup.inputs, lookup.columns), []).append(lookup)
-    return list(found.values())
+        lookups_by_ids.setdefault((lookup.inputs, lookup.columns), []).append(lookup)
+    return list(lookups_by_ids.values())
 
 
 def needed(plan: Plan, present: set[str]) -> list[str]:
     """The arrays that a trace with the arrays `present` is read for. Raises InputError where one that must be there isn't."""
     bags = {one.values: one for one in plan.bags}
-    found: dict[str, None] = {}
+    array_names: dict[str, None] = {}
     tables = {table.name for table in plan.tables}
     for name in sorted(present):
         if name.startswith(ROWS):
             if name.removeprefix(ROWS) not in tables:
                 raise InputError(f"the trace has {name!r}, and there is no such table", hint=f"tables: {', '.join(sorted(tables))}")
-            found[name] = None
+            array_names[name] = None
     for lookup in plan.lookups:
         if ROWS + lookup.table in present:
             continue
@@ -160,8 +160,8 @@ def needed(plan: Plan, present: set[str]) -> list[str]:
         for name in (*lookup.inputs, *(bags[name].lengths for name in lookup.inputs if name in bags)):
             if name not in present:
                 raise InputError(f"the trace has no input {name!r}, which table {lookup.table!r} is read by", hint=_holds(present))
-            found[name] = None
-    return list(found)
+            array_names[name] = None
+    return list(array_names)
 
 
 def _holds(present: set[str]) -> str:

@@ -64,9 +64,9 @@ def order(counts: Counts) -> NDArray[np.int32]:
 
 def ranks(by_heat: NDArray[np.int32]) -> NDArray[np.int32]:
     """The inverse of `order`: ranks[row] = rank. int32 [rows]."""
-    found = np.empty(len(by_heat), dtype=np.int32)
-    found[by_heat] = np.arange(len(by_heat), dtype=np.int32)
-    return found
+    rank_by_row = np.empty(len(by_heat), dtype=np.int32)
+    rank_by_row[by_heat] = np.arange(len(by_heat), dtype=np.int32)
+    return rank_by_row
 
 
 def write(file: BinaryIO, about: About, tables: Iterable[tuple[str, Counts]]) -> None:
@@ -119,14 +119,14 @@ def merged(profiles: list[AccessProfile]) -> tuple[About, Iterator[tuple[str, Co
 
 def digest(path: Path) -> str:
     """The SHA-256 of a file, in hex. Raises InputError where it can't be read."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     try:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
-                found.update(block)
+                sha256.update(block)
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}", hint=AGAIN) from error
-    return found.hexdigest()
+    return sha256.hexdigest()
 
 
 def check(profile: AccessProfile, model: str, rows: Mapping[str, int], *, origin: str) -> None:
@@ -138,9 +138,9 @@ def check(profile: AccessProfile, model: str, rows: Mapping[str, int], *, origin
         other = sorted(set(profile.tables) ^ set(rows))
         raise InputError(f"{origin}: its tables are not those of {model!r}: {', '.join(other[:5])}", hint=again)
     for name, size in rows.items():
-        found = profile.tables.rows(name) if isinstance(profile.tables, _Stored) else len(profile.tables[name])
-        if found != size:
-            raise InputError(f"{origin}: table {name!r} has {found} rows, and in {model!r} it has {size}", hint=again)
+        profile_rows = profile.tables.rows(name) if isinstance(profile.tables, _Stored) else len(profile.tables[name])
+        if profile_rows != size:
+            raise InputError(f"{origin}: table {name!r} has {profile_rows} rows, and in {model!r} it has {size}", hint=again)
 
 
 class _Stored(Mapping[str, Counts]):
@@ -155,11 +155,11 @@ class _Stored(Mapping[str, Counts]):
             raise KeyError(name)
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(f"{_FOLDER}{name}.npy") as member:
-                found: Counts = npy.array(cast(BinaryIO, member))
+                counts: Counts = npy.array(cast(BinaryIO, member))
                 member.read()  # to the end, where the checksum is
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(f"{self._path}: the counts of {name!r} can't be read: {error}", hint=AGAIN) from error
-        return found
+        return counts
 
     def rows(self, name: str) -> int:
         """Rows of a table, by its header."""

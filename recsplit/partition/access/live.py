@@ -31,12 +31,12 @@ def is_live(path: Path) -> bool:
 
 
 def requests(path: Path, plan: Plan, advance: Callable[[int], None]) -> Iterator[dict[str, Array]]:
-    """The inputs of every request to the plan's embedding model, one request at a time; `advance` is told bytes of the file.
+    """The inputs of every request to the plan's embedding model, one request at a time; `advance` is called with how many bytes were read.
 
     A request that was still under way when the file ends is left out. Raises InputError where the file is no trace of tensors, or holds
     no such request.
     """
-    wanted = set(needed(plan, {tensor.name for tensor in plan.embedding.inputs}))
+    input_names = set(needed(plan, {tensor.name for tensor in plan.embedding.inputs}))
     open_requests: dict[int, dict[str, Array]] = {}
     complete = 0
     with path.open(encoding="utf-8") as file:
@@ -47,9 +47,9 @@ def requests(path: Path, plan: Plan, advance: Callable[[int], None]) -> Iterator
             elif number in open_requests and event.get("activity") == "TENSOR_QUEUE_INPUT":
                 name, array = _tensor(path, event.get("tensor"))
                 inputs = open_requests[number]
-                if name in wanted:
+                if name in input_names:
                     inputs[name] = array
-                if len(inputs) == len(wanted):
+                if len(inputs) == len(input_names):
                     complete += 1
                     yield open_requests.pop(number)
     if not complete:

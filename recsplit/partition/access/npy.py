@@ -18,8 +18,8 @@ def header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 def array(file: BinaryIO) -> NDArray[Any]:
     """A whole array; no pickles. Raises ValueError for anything else."""
-    found: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
-    return found
+    whole_array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
+    return whole_array
 
 
 def write(file: BinaryIO, data: NDArray[Any]) -> None:

@@ -84,10 +84,10 @@ def _header(path: Path, name: str, member: BinaryIO) -> tuple[tuple[int, ...], n
 
 
 def _rows(path: Path, shapes: dict[str, tuple[int, ...]]) -> int:
-    found = {name: shape[0] for name, shape in shapes.items()}
-    if len(set(found.values())) != 1:
-        raise InputError(f"{path}: its arrays differ in their rows: {found}", hint="every input has one row for each row asked for")
-    rows = next(iter(found.values()))
+    rows_by_array = {name: shape[0] for name, shape in shapes.items()}
+    if len(set(rows_by_array.values())) != 1:
+        raise InputError(f"{path}: its arrays differ in their rows: {rows_by_array}", hint="every input has one row for each row asked for")
+    rows = next(iter(rows_by_array.values()))
     if rows == 0:
         raise InputError(f"{path} holds no rows", hint=FORMATS)
     return rows

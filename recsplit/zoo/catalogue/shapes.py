@@ -120,13 +120,13 @@ def checked(scale: float, name: str = "rows_scale") -> float:
     return scale
 
 
-def scale_of(model: Published, wanted: float | None, environment: Mapping[str, str] = os.environ) -> float:
-    """The scale to make a model at: `wanted`, else what the environment sets, else the model's own.
+def scale_of(model: Published, rows_scale: float | None, environment: Mapping[str, str] = os.environ) -> float:
+    """The scale to make a model at: `rows_scale`, else what the environment sets, else the model's own.
 
     Raises InputError where it is not in (0, 1].
     """
-    if wanted is not None:
-        return checked(wanted)
+    if rows_scale is not None:
+        return checked(rows_scale)
     text = environment.get(ROWS_SCALE, "")
     if not text:
         return model.rows_scale

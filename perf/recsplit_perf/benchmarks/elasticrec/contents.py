@@ -17,11 +17,11 @@ RATIOS = {"memory": "memory allocated", "utility": "memory utility", "servers": 
 
 def facts(result: Result) -> tuple[Fact, ...]:
     """The three means of the abstract, from the published rates."""
-    found: dict[str, Step] = {step.ratio: step for step in reversed(result.steps)}
+    first_steps: dict[str, Step] = {step.ratio: step for step in reversed(result.steps)}
     return (
-        Fact("Memory, model-wise over shards", *_fact(found["memory"])),
-        Fact("Memory utility, shards over model-wise", *_fact(found["utility"])),
-        Fact("Servers, model-wise over shards", *_fact(found["servers"])),
+        Fact("Memory, model-wise over shards", *_fact(first_steps["memory"])),
+        Fact("Memory utility, shards over model-wise", *_fact(first_steps["utility"])),
+        Fact("Servers, model-wise over shards", *_fact(first_steps["servers"])),
     )
 
 
@@ -31,35 +31,35 @@ def _fact(step: Step) -> tuple[str, str]:
 
 def sections(result: Result) -> list[Section]:
     """All of them."""
-    found = [_bars(result), _replicas(result), _inputs(result), _speeds(result), _micro(result), _ramp(result)]
+    page_sections = [_bars(result), _replicas(result), _inputs(result), _speeds(result), _micro(result), _ramp(result)]
     if result.measured:
-        found.append(_measured(result.measured))
-    found.append(_gains(result.gains, paper_cases=True))
+        page_sections.append(_measured(result.measured))
+    page_sections.append(_gains(result.gains, paper_cases=True))
     if result.measured:
-        found.append(_gains(result.gains, paper_cases=False))
-    return found
+        page_sections.append(_gains(result.gains, paper_cases=False))
+    return page_sections
 
 
 def _bars(result: Result) -> Section:
     columns = ("model", "GB whole", "shards", "ratio", "utility whole", "shards", "ratio", "servers whole", "shards", "ratio")
     rows: list[tuple[str, ...]] = []
-    for case, found in zip(paper.CASES, result.answers, strict=True):
-        bars, whole, shards = case.bars, found.whole, found.shards
+    for case, answer in zip(paper.CASES, result.answers, strict=True):
+        bars, whole, shards = case.bars, answer.whole, answer.shards
         rows.append(
             (
                 case.name,
                 f"{whole.memory_bytes / 1e9:,.0f} ({bars.whole_gb:,.0f})",
                 f"{shards.memory_bytes / 1e9:,.0f} ({bars.shards_gb:,.0f})",
-                f"{found.memory_ratio:.2f} ({bars.whole_gb / bars.shards_gb:.2f})",
+                f"{answer.memory_ratio:.2f} ({bars.whole_gb / bars.shards_gb:.2f})",
                 f"{whole.utility or 0:.1%} ({bars.whole_utility:.0f} %)",
                 f"{shards.utility or 0:.0%} ({bars.utility_ratio * bars.whole_utility:.0f} %)",
-                f"{found.utility_ratio:.2f} ({bars.utility_ratio:.2f})",
+                f"{answer.utility_ratio:.2f} ({bars.utility_ratio:.2f})",
                 f"{whole.packing.servers} ({bars.whole_servers})",
                 f"{shards.packing.servers} ({bars.shards_servers})",
-                f"{found.servers_ratio:.2f} ({bars.whole_servers / bars.shards_servers:.2f})",
+                f"{answer.servers_ratio:.2f} ({bars.whole_servers / bars.shards_servers:.2f})",
             )
         )
-    means = [mean([getattr(found, f"{ratio}_ratio") for found in result.answers]) for ratio in RATIOS]
+    means = [mean([getattr(answer, f"{ratio}_ratio") for answer in result.answers]) for ratio in RATIOS]
     abstract = (paper.MEMORY_RATIO, paper.UTILITY_RATIO, paper.SERVERS_RATIO)
     cells = [(" ", " ", f"{here:.2f} ({there:g})") for here, there in zip(means, abstract, strict=True)]
     rows.append(("mean (abstract)", *(cell for group in cells for cell in group)))
@@ -74,17 +74,17 @@ def _bars(result: Result) -> Section:
 
 def _replicas(result: Result) -> Section:
     rows = []
-    for case, found in zip(paper.CASES, result.answers, strict=True):
+    for case, answer in zip(paper.CASES, result.answers, strict=True):
         bars = case.bars
-        here = ", ".join(f"{shard.replicas} ({share:.0%})" for shard, share in zip(found.one_table, found.utilities, strict=False))
+        here = ", ".join(f"{shard.replicas} ({share:.0%})" for shard, share in zip(answer.one_table, answer.utilities, strict=False))
         there = ", ".join(f"{count} ({share:g} %)" for count, share in zip(bars.shard_replicas, bars.shard_utility, strict=True))
-        cuts = ", ".join(f"{shard.segments[0].last / 1e6:.2f}M" for shard in found.one_table[:-1])
+        cuts = ", ".join(f"{shard.segments[0].last / 1e6:.2f}M" for shard in answer.one_table[:-1])
         rows.append(
             (
                 case.name,
-                f"{found.whole_replicas}",
+                f"{answer.whole_replicas}",
                 f"{case.copies} x {bars.whole_replicas}" if case.copies > 1 else f"{bars.whole_replicas}",
-                f"{found.dense_replicas}",
+                f"{answer.dense_replicas}",
                 here,
                 there,
                 cuts,
@@ -106,10 +106,12 @@ def _inputs(result: Result) -> Section:
 
 
 def _prevents(result: Result) -> str:
-    found = {(step.ratio, number): step for ratio in RATIOS for number, step in enumerate(s for s in result.steps if s.ratio == ratio)}
-    memory, plotted = found["memory", 0], found["memory", 1]
-    utility, zipf = found["utility", 0], found["utility", 2]
-    servers, one_core = found["servers", 0], found["servers", 1]
+    numbered_steps = {
+        (step.ratio, number): step for ratio in RATIOS for number, step in enumerate(s for s in result.steps if s.ratio == ratio)
+    }
+    memory, plotted = numbered_steps["memory", 0], numbered_steps["memory", 1]
+    utility, zipf = numbered_steps["utility", 0], numbered_steps["utility", 2]
+    servers, one_core = numbered_steps["servers", 0], numbered_steps["servers", 1]
     return (
         f"Memory: {memory.mean:.2f}x from the published rates, {plotted.mean:.2f}x with the containers that the paper plots for the "
         f"whole model: {memory.abstract:g}x hangs on how many these are, and figure 5's rates don't give the plotted numbers (RM2 "
@@ -188,9 +190,9 @@ def _ramp(result: Result) -> Section:
     return Section("Half an hour of load", lead, pictures.ramp(result.ramp), Table(columns, rows), note=note)
 
 
-def _measured(found: Sequence[Measured]) -> Section:
+def _measured(profiles: Sequence[Measured]) -> Section:
     rows = []
-    for one in found:
+    for one in profiles:
         for asked in one.answers:
             question = asked.question
             shards = ", ".join(str(shard.replicas) for shard in asked.one_table)
@@ -210,7 +212,7 @@ def _measured(found: Sequence[Measured]) -> Section:
                 )
             )
     columns = ("question", "queries/s", "a, ms", "b, µs", "a/b", "replicas", "GB whole", "GB shards", "memory", "utility", "servers")
-    one = found[0]
+    one = profiles[0]
     machine = one.provenance["machine"]
     load = machine["load_average"][0]
     lead = (
@@ -232,24 +234,24 @@ def _measured(found: Sequence[Measured]) -> Section:
         "were scaled to a hundredth for the profile: caches hold more of them than of 20 million rows. Other work on the machine "
         "makes both a and b larger; the load average tells."
     )
-    return Section("With recsplit's own profile", lead, pictures.measured(found), Table(columns, tuple(rows)), note=note)
+    return Section("With recsplit's own profile", lead, pictures.measured(profiles), Table(columns, tuple(rows)), note=note)
 
 
 def _ratios(one: Measured, cores: int) -> str:
-    return " and ".join(f"{found.memory_ratio:.2f}" for found in one.answers if found.question.whole_cores == cores)
+    return " and ".join(f"{answer.memory_ratio:.2f}" for answer in one.answers if answer.question.whole_cores == cores)
 
 
-def _gains(found: Sequence[Gain], *, paper_cases: bool) -> Section:
+def _gains(all_gains: Sequence[Gain], *, paper_cases: bool) -> Section:
     names = {case.name for case in paper.CASES}
-    kept = [gain for gain in found if (gain.question in names) == paper_cases]
+    kept = [gain for gain in all_gains if (gain.question in names) == paper_cases]
     relative = gains.relative(kept)
     asked = list(dict.fromkeys(gain.question for gain in kept))
     rows = []
     for objective in (gains.MEMORY, gains.PRICE, gains.BOUND):
         for algorithm in ALGORITHMS:
             values = [relative[question, objective, algorithm] for question in asked]
-            told = [gain for gain in kept if gain.objective == objective and gain.algorithm == algorithm]
-            calls = [gain.calls for gain in told if gain.calls is not None]
+            row_gains = [gain for gain in kept if gain.objective == objective and gain.algorithm == algorithm]
+            calls = [gain.calls for gain in row_gains if gain.calls is not None]
             rows.append(
                 (
                     objective,

@@ -34,14 +34,14 @@ class Gain:
 
 
 def gains(asked: Sequence[Question], advance: Callable[[int], None]) -> list[Gain]:
-    """Every algorithm at every question and objective; `advance` is told of each."""
-    found = []
+    """Every algorithm at every question and objective; `advance` is called with 1 after each."""
+    all_gains = []
     for one in asked:
-        for objective, wanted in objectives(one).items():
+        for objective, cost_settings in objectives(one).items():
             for algorithm in algorithms.ALGORITHMS:
-                found.append(_gain(one, objective, wanted, algorithm))
+                all_gains.append(_gain(one, objective, cost_settings, algorithm))
                 advance(1)
-    return found
+    return all_gains
 
 
 def count(asked: Sequence[Question]) -> int:
@@ -49,12 +49,12 @@ def count(asked: Sequence[Question]) -> int:
     return len(asked) * len(algorithms.ALGORITHMS) * 3
 
 
-def relative(found: Sequence[Gain]) -> dict[tuple[str, str, str], float]:
+def relative(all_gains: Sequence[Gain]) -> dict[tuple[str, str, str], float]:
     """Cost over the paper's algorithm's, by question, objective and algorithm; NaN where either finds no partition."""
-    base = {(gain.question, gain.objective): gain.cost for gain in found if gain.algorithm == "paper"}
+    base = {(gain.question, gain.objective): gain.cost for gain in all_gains if gain.algorithm == "paper"}
     return {
         (gain.question, gain.objective, gain.algorithm): (gain.cost or math.nan) / (base[gain.question, gain.objective] or math.nan)
-        for gain in found
+        for gain in all_gains
     }
 
 
@@ -70,22 +70,22 @@ def objectives(asked: Question) -> dict[str, cost.Settings]:
     }
 
 
-def _gain(asked: Question, objective: str, wanted: cost.Settings, algorithm: str) -> Gain:
+def _gain(asked: Question, objective: str, cost_settings: cost.Settings, algorithm: str) -> Gain:
     try:
-        partition = algorithms.partition(asked.name, heats(asked), wanted, algorithm)
+        partition = algorithms.partition(asked.name, heats(asked), cost_settings, algorithm)
     except InputError:
-        return Gain(asked.name, objective, algorithm, None, wanted.unit, None, None, None, None, None)
-    found = answer(asked, partition)
-    own = [shard for shard in partition.shards if shard.place == "own"]
+        return Gain(asked.name, objective, algorithm, None, cost_settings.unit, None, None, None, None, None)
+    partition_answer = answer(asked, partition)
+    shards_apart = [shard for shard in partition.shards if shard.place == "own"]
     return Gain(
         asked.name,
         objective,
         algorithm,
         partition.cost,
-        wanted.unit,
-        found.shards.memory_bytes / 1e9,
-        found.shards.replicas,
-        len(own),
+        cost_settings.unit,
+        partition_answer.shards.memory_bytes / 1e9,
+        partition_answer.shards.replicas,
+        len(shards_apart),
         sum(shard.size_bytes for shard in partition.shards if shard.place == "front") / 1e9,
-        found.shards.utility,
+        partition_answer.shards.utility,
     )

@@ -84,7 +84,7 @@ def fitting_cores() -> float:
 
 def speeds() -> list[Speed]:
     """For each case, the least speed at which the shards take no more memory than the paper's bar; None where none tried does."""
-    found = []
+    needed_speeds = []
     for case in paper.CASES:
         tables = case.model.table_count
         asked = dataclasses.replace(question(case), tables=1)  # they are alike
@@ -93,8 +93,8 @@ def speeds() -> list[Speed]:
         tried = (dataclasses.replace(asked, gather=faster(cost.PAPER_FIT, float(speed))) for speed in _SPEEDS)
         fitting = (changed for changed in tried if answer(changed).shards.memory_bytes <= bar_bytes)
         needed = next(fitting, None)
-        found.append(Speed(case.name, case.speed, None if needed is None else cost.PAPER_FIT.a_ms / needed.gather.a_ms))
-    return found
+        needed_speeds.append(Speed(case.name, case.speed, None if needed is None else cost.PAPER_FIT.a_ms / needed.gather.a_ms))
+    return needed_speeds
 
 
 def _answer(case: paper.Case, *, whole: int | None = None, zipf: bool = False, cores: float = 0.0, items: int = paper.ITEMS) -> Answer:

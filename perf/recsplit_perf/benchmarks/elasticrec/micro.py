@@ -39,7 +39,7 @@ def panels() -> list[Bar]:
 
 def _perceptrons() -> list[Bar]:
     """a: small, medium, large MLPs. Their rates aren't printed: the dense model's time is scaled by its multiply-adds."""
-    asked, found = question(RM1), []
+    asked, panel_bars = question(RM1), []
     for name, bars in paper.FIGURE_12A.items():
         model = CATALOGUE[name]
         dense_qps = RM1.dense_qps * RM1.model.mflop / model.mflop
@@ -50,41 +50,43 @@ def _perceptrons() -> list[Bar]:
             dense_bytes=4 * model.parameters,
             dense_size_bytes=4 * model.parameters + asked.overhead_bytes,
         )
-        found.append(_bar("a", f"{name} MLP", answer(changed), bars))
-    return found
+        panel_bars.append(_bar("a", f"{name} MLP", answer(changed), bars))
+    return panel_bars
 
 
 def _locality() -> list[Bar]:
     """b: the share of reads in the hottest tenth of the rows."""
-    found = []
+    panel_bars = []
     for hot_share, bars in paper.FIGURE_12B.items():
         asked = question(RM1, law=TwoLevel(hot_share))
-        found.append(_bar("b", f"P = {hot_share:.0%}", answer(asked), bars))
-    return found
+        panel_bars.append(_bar("b", f"P = {hot_share:.0%}", answer(asked), bars))
+    return panel_bars
 
 
 def _tables() -> list[Bar]:
     """c: the number of tables; the sparse layer's time grows with it."""
-    asked, found = question(RM1), []
+    asked, panel_bars = question(RM1), []
     for tables, bars in paper.FIGURE_12C.items():
         whole_qps = series_qps(RM1.dense_qps, RM1.sparse_qps * asked.tables / tables)
         changed = dataclasses.replace(asked, tables=tables, whole_qps=whole_qps)
-        found.append(_bar("c", f"{tables} tables", answer(changed), bars))
-    return found
+        panel_bars.append(_bar("c", f"{tables} tables", answer(changed), bars))
+    return panel_bars
 
 
 def _shards() -> list[Bar]:
     """d: exactly so many shards a table."""
     asked = question(RM1)
-    found = []
+    panel_bars = []
     for count, shards_gb in paper.FIGURE_12D.items():
         solved = solve(algorithms.costs(settings(asked), heats(asked)[0]), count)
         path = dataclasses.replace(solved, shards=np.full_like(solved.shards, count)).path()
         pieces = tuple(Piece(((table, *ends),)) for table in range(asked.tables) for ends in itertools.pairwise(path))
         partition = algorithms.as_partition(asked.name, heats(asked), settings(asked), pieces, "whole", None)
-        found.append(_bar("d", f"{count} shards", answer(asked, partition), (None, shards_gb)))
-    return found
+        panel_bars.append(_bar("d", f"{count} shards", answer(asked, partition), (None, shards_gb)))
+    return panel_bars
 
 
-def _bar(panel: str, setting: str, found: Answer, bars: tuple[float | None, float]) -> Bar:
-    return Bar(panel, setting, len(found.one_table), found.whole.memory_bytes / 1e9, found.shards.memory_bytes / 1e9, *bars)
+def _bar(panel: str, setting: str, case_answer: Answer, bars: tuple[float | None, float]) -> Bar:
+    return Bar(
+        panel, setting, len(case_answer.one_table), case_answer.whole.memory_bytes / 1e9, case_answer.shards.memory_bytes / 1e9, *bars
+    )

@@ -21,7 +21,7 @@ _PALE = (_WHOLE[0], _SHARDS[0])
 
 def bars(result: Result) -> tuple[str, ...]:
     """Figures 13 to 18: memory, utility and servers, CPU-only and CPU-GPU."""
-    found = []
+    pictures = []
     for kind in (paper.CPU, paper.GPU):
         pairs = [(case, answer) for case, answer in zip(paper.CASES, result.answers, strict=True) if case.kind == kind]
         groups = [case.model.name.upper() for case, _ in pairs]
@@ -47,8 +47,8 @@ def bars(result: Result) -> tuple[str, ...]:
             ("Memory utility", "% of rows read, mean of containers", utility),
             ("Servers", "servers", servers),
         ):
-            found.append(_four(f"{title}, {kind}", unit, groups, values))
-    return tuple(found)
+            pictures.append(_four(f"{title}, {kind}", unit, groups, values))
+    return tuple(pictures)
 
 
 def _four(title: str, unit: str, groups: Sequence[str], values: Sequence[Sequence[float]]) -> str:
@@ -74,11 +74,11 @@ def replicas(result: Result) -> str:
     return fleet.bars(title, "replicas", groups, series, notes=notes, colors=(TEAL, TEAL), pale=("paper",), wide=True)
 
 
-def micro(found: Sequence[Bar], titles: Mapping[str, str]) -> tuple[str, ...]:
+def micro(all_bars: Sequence[Bar], titles: Mapping[str, str]) -> tuple[str, ...]:
     """Figure 12, panel by panel."""
     pictures = []
     for panel, title in titles.items():
-        bars = [bar for bar in found if bar.panel == panel]
+        bars = [bar for bar in all_bars if bar.panel == panel]
         series: dict[str, list[float | None]] = {}
         if panel != "d":
             series[_WHOLE[0]] = [bar.paper_whole_gb for bar in bars]
@@ -104,10 +104,10 @@ def ramp(ways: Sequence[Way]) -> tuple[str, ...]:
     )
 
 
-def measured(found: Sequence[Measured]) -> tuple[str, ...]:
+def measured(profiles: Sequence[Measured]) -> tuple[str, ...]:
     """Ratios with the measured profile, one picture a profile."""
     pictures = []
-    for one in found:
+    for one in profiles:
         groups = [f"{answer.question.items:,} items,\nwhole: {answer.question.whole_cores:g} cores" for answer in one.answers]
         series: dict[str, list[float | None]] = {
             "memory": [answer.memory_ratio for answer in one.answers],

@@ -79,15 +79,15 @@ def load() -> arrivals.Trace:
     return arrivals.Trace("figure 19", np.round(rates).astype(np.int64))
 
 
-def plays(found: Answer) -> dict[str, list[Kind]]:
+def plays(answer: Answer) -> dict[str, list[Kind]]:
     """What is played: the paper's rules, then queries a second for all, then the paper's text to the letter."""
-    asked = found.question
+    asked = answer.question
     return {
         "model-wise": whole(asked),
-        "shards": sharded(asked, found),
+        "shards": sharded(asked, answer),
         "model-wise, on queries/s": whole(asked, signal="qps"),
-        "shards, on queries/s": sharded(asked, found, signal="qps"),
-        "shards, at all that one sustains": sharded(asked, found, signal="qps", headroom=1.0),
+        "shards, on queries/s": sharded(asked, answer, signal="qps"),
+        "shards, at all that one sustains": sharded(asked, answer, signal="qps", headroom=1.0),
     }
 
 
@@ -97,10 +97,10 @@ def whole(asked: Question, *, signal: Signal = "latency", headroom: float = HEAD
     return [_kind("whole", asked.whole_qps, size, _rule(signal, asked.whole_qps * headroom))]
 
 
-def sharded(asked: Question, found: Answer, *, signal: Signal = "latency", headroom: float = HEADROOM) -> list[Kind]:
+def sharded(asked: Question, answer: Answer, *, signal: Signal = "latency", headroom: float = HEADROOM) -> list[Kind]:
     """A table's shards side by side, then the dense model. Shards are scaled on queries a second, as in the paper."""
     kinds = []
-    for number, shard in enumerate(found.one_table, start=1):
+    for number, shard in enumerate(answer.one_table, start=1):
         qps = 1e3 / asked.gather.ms(shard.gathers_per_query)
         size = shard.size_bytes + asked.overhead_bytes
         kinds.append(_kind(f"shard {number}", qps, size, Rule("qps", qps * headroom), copies=asked.tables))
@@ -128,23 +128,23 @@ def run(name: str, kinds: Sequence[Kind], *, seed: int = 19, advance: Callable[[
     law = load()
     seconds = float(len(law.values))
     times = arrivals.draw(law, seconds, np.random.default_rng(seed))
-    found = follow([kind.scaled for kind in kinds], times, np.ones(len(times), dtype=np.int64), seconds=seconds, advance=advance)
-    return _way(name, kinds, times, found)
+    timeline = follow([kind.scaled for kind in kinds], times, np.ones(len(times), dtype=np.int64), seconds=seconds, advance=advance)
+    return _way(name, kinds, times, timeline)
 
 
-def _way(name: str, kinds: Sequence[Kind], arrivals_s: Floats, found: Followed) -> Way:
-    edges = np.append(found.time_s, np.inf)
+def _way(name: str, kinds: Sequence[Kind], arrivals_s: Floats, timeline: Followed) -> Way:
+    edges = np.append(timeline.time_s, np.inf)
     slot = np.searchsorted(edges, arrivals_s, side="right") - 1
-    latency = found.simulated.latency_ms
-    memory = np.sum([kind.copies * kind.size_bytes * found.replicas[kind.scaled.pool.name] for kind in kinds], axis=0)
-    parts = [latency[slot == index] for index in range(len(found.time_s))]
+    latency = timeline.simulated.latency_ms
+    memory = np.sum([kind.copies * kind.size_bytes * timeline.replicas[kind.scaled.pool.name] for kind in kinds], axis=0)
+    parts = [latency[slot == index] for index in range(len(timeline.time_s))]
     return Way(
         name,
-        found.time_s,
+        timeline.time_s,
         memory / 1e9,
         np.array([float((part > paper.BOUND_MS).mean()) if len(part) else 0.0 for part in parts]),
         np.array([float(np.percentile(part, 95)) if len(part) else 0.0 for part in parts]),
-        {kind.scaled.pool.name: found.replicas[kind.scaled.pool.name].tolist() for kind in kinds},
+        {kind.scaled.pool.name: timeline.replicas[kind.scaled.pool.name].tolist() for kind in kinds},
         {kind.scaled.pool.name: kind.scaled.start_s for kind in kinds},
         float((latency > paper.BOUND_MS).mean()),
     )

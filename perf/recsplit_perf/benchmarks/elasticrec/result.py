@@ -40,11 +40,11 @@ class Result:
 
 
 def reckon(profiles: list[Profile], provenance: Mapping[str, Any], stage: Callable[[str, int], Any]) -> Result:
-    """Everything, stage by stage; `stage(text, total)` is a context that yields a function which is told of progress."""
-    found = tuple(_measured(profile) for profile in profiles)
+    """Everything, stage by stage; `stage(text, total)` is a context that yields a function, called with the steps done."""
+    measurements = tuple(_measured(profile) for profile in profiles)
     # RM2 has three times RM1's tables, all alike, and takes minutes for the same answer.
     asked = [question(case) for case in paper.CASES if case.model is not paper.RM2]
-    asked += [one.question for each in found for one in each.answers if one.question.whole_cores > 1]
+    asked += [one.question for each in measurements for one in each.answers if one.question.whole_cores > 1]
     with stage("Cutting the paper's models", len(paper.CASES)) as advance:
         answers = []
         for case in paper.CASES:
@@ -58,7 +58,7 @@ def reckon(profiles: list[Profile], provenance: Mapping[str, Any], stage: Callab
             ways.append(ramp.run(name, kinds, advance=advance))
     with stage("Comparing algorithms", gains.count(asked)) as advance:
         gained = gains.gains(asked, advance)
-    return Result(provenance, tuple(answers), tuple(steps), tuple(speeds), tuple(bars), tuple(ways), found, tuple(gained))
+    return Result(provenance, tuple(answers), tuple(steps), tuple(speeds), tuple(bars), tuple(ways), measurements, tuple(gained))
 
 
 def _measured(profile: Profile) -> Measured:
@@ -77,8 +77,8 @@ def plain(result: Result) -> dict[str, Any]:
         "benchmark": "elasticrec",
         **result.provenance,
         "cases": [
-            {**_plain(found), "paper": {**dataclasses.asdict(case.bars), "utility_ratio": case.bars.utility_ratio}}
-            for case, found in zip(paper.CASES, result.answers, strict=True)
+            {**_plain(case_answer), "paper": {**dataclasses.asdict(case.bars), "utility_ratio": case.bars.utility_ratio}}
+            for case, case_answer in zip(paper.CASES, result.answers, strict=True)
         ],
         "inputs": [{**dataclasses.asdict(step), "mean": step.mean} for step in result.steps],
         "speeds": [dataclasses.asdict(speed) for speed in result.speeds],
@@ -99,27 +99,27 @@ def plain(result: Result) -> dict[str, Any]:
         ],
         "measured": [
             {**{key: value for key, value in vars(one).items() if key not in ("answers", "embedding")}, "embedding": vars(one.embedding)}
-            | {"answers": [_plain(found) for found in one.answers]}
+            | {"answers": [_plain(case_answer) for case_answer in one.answers]}
             for one in result.measured
         ],
         "algorithms": [dataclasses.asdict(gain) for gain in result.gains],
     }
 
 
-def _plain(found: Answer) -> dict[str, Any]:
-    asked = found.question
+def _plain(case_answer: Answer) -> dict[str, Any]:
+    asked = case_answer.question
     return {
         "question": asked.name,
         "target_qps": asked.target_qps,
         "gather_ms": {"a": asked.gather.a_ms, "b": asked.gather.b_ms},
-        "whole": {"replicas": found.whole_replicas, **dataclasses.asdict(found.whole)},
-        "shards": {"dense_replicas": found.dense_replicas, **dataclasses.asdict(found.shards)},
+        "whole": {"replicas": case_answer.whole_replicas, **dataclasses.asdict(case_answer.whole)},
+        "shards": {"dense_replicas": case_answer.dense_replicas, **dataclasses.asdict(case_answer.shards)},
         "one_table": [
             {"rows": shard.segments[0].last - shard.segments[0].first, "gathers": shard.gathers_per_query, "replicas": shard.replicas}
             | {"utility": share}
-            for shard, share in zip(found.one_table, found.utilities, strict=False)
+            for shard, share in zip(case_answer.one_table, case_answer.utilities, strict=False)
         ],
-        "memory_ratio": found.memory_ratio,
-        "utility_ratio": found.utility_ratio,
-        "servers_ratio": found.servers_ratio,
+        "memory_ratio": case_answer.memory_ratio,
+        "utility_ratio": case_answer.utility_ratio,
+        "servers_ratio": case_answer.servers_ratio,
     }
