@@ -3,10 +3,10 @@
 import contextlib
 import dataclasses
 import logging
-import os
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -17,11 +17,9 @@ from recsplit.commands.output import example, json_option, show_json
 from recsplit.errors import InputError, RecsplitError
 
 if TYPE_CHECKING:
-    from recsplit_controller.actuate.protocol import Actuator
-    from recsplit_controller.lease.leading import Renewed
     from recsplit_controller.observe.protocol import Observer
     from recsplit_controller.shell.loop import Loop
-    from recsplit_controller.targets.targets import Asked
+    from recsplit_controller.shell.systems import System
     from recsplit_controller.values.settings import Settings
 
 POLICY_HELP = "utilization: how busy; latency: a percentile within --bound-ms; elasticrec: throughput of lookups, latency of the rest."
@@ -103,102 +101,58 @@ def command(
         raise InputError(
             "--fleet goes without --kubernetes and --control-key", hint="recsplit control DIR --fleet FOLDER --metrics-url URL"
         )
+    if kubernetes and repository is not None:
+        raise InputError("--kubernetes needs no DIR", hint="Deployments are named in --settings FILE.toml")
+    options = partial(_with, policy=policy, bound_ms=bound_ms)
     with contextlib.ExitStack() as stack:
+        from recsplit_controller.shell import systems
+
         if kubernetes:
-            from recsplit.commands.control_kubernetes import deployments
-
-            found = deployments(stack, repository, settings_file, namespace, lease, dry_run=dry_run)
-            ensemble, asked, actuator, held = found.ensemble, _overruled(found.asked, policy, bound_ms), found.actuator, found.lease
+            opened = systems.deployments(settings_file, options=options, namespace=namespace, lease=lease, dry_run=dry_run)
         elif fleet is not None:
-            from recsplit.commands.control_fleet import shards
-
             assert repository is not None
-            ensemble, asked, actuator = shards(stack, repository, model, settings_file, fleet, dry_run=dry_run)
-            asked, held = _overruled(asked, policy, bound_ms), None
+            opened = systems.fleet(repository, fleet, model=model, settings_file=settings_file, options=options, dry_run=dry_run)
         else:
             assert repository is not None
-            ensemble, asked = _of_repository(repository, model, settings_file, policy, bound_ms)
-            asked = _with_budget(asked, grpc_url)
-            actuator, held = _actuator(stack, repository, asked, grpc_url, control_key, dry_run=dry_run), None
-        observer = _observer(prometheus_url, metrics_urls, ensemble, [target.model for target in asked.targets], asked.settings.window_s)
+            opened = systems.server(
+                repository,
+                model=model,
+                settings_file=settings_file,
+                options=options,
+                grpc_url=grpc_url,
+                key=control_key,
+                dry_run=dry_run,
+            )
+        system = stack.enter_context(opened)
+        observer = _observer(prometheus_url, metrics_urls, system)
         stack.callback(observer.close)
         looks = 2 if metrics_urls else 1
-        _run(stack, asked, observer, actuator, journal, (host, port), held, once=once, looks=looks, as_json=as_json)
+        _run(stack, system, observer, journal, (host, port), once=once, looks=looks, as_json=as_json)
 
 
-def _of_repository(
-    repository: Path, model: str | None, file: Path | None, policy: str | None, bound_ms: float | None
-) -> "tuple[str, Asked]":
-    """The ensemble, and what is asked for of its sub-models. Raises InputError as `_overruled` does."""
-    from recsplit.repository.find import find
-    from recsplit_controller.targets.targets import Asked, of_plan, read_settings
-    from recsplit_controller.values.settings import Settings
-
-    plan = find(repository, model).plan
-    targets = of_plan(plan)
-    return plan.name, _overruled(Asked(Settings(), targets) if file is None else read_settings(file, targets), policy, bound_ms)
+def _with(settings: "Settings", *, policy: str | None, bound_ms: float | None) -> "Settings":
+    """The settings with the options that were given."""
+    options = {"policy": policy, "bound_ms": bound_ms}
+    return dataclasses.replace(settings, **{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
 
 
-def _with_budget(asked: "Asked", grpc_url: str) -> "Asked":
-    """With a budget where none was given and the server is on this machine: as many instances as keep its cores busy, when each of
-    them is busy for `busy_share` of the time. Without one, models that compute would be given more instances than could ever help."""
-    settings, host = asked.settings, grpc_url.rpartition(":")[0]
-    if settings.cores is not None or host not in ("127.0.0.1", "localhost", "[::1]"):
-        return asked
-    cores = len(os.sched_getaffinity(0)) / settings.busy_share
-    return dataclasses.replace(asked, settings=dataclasses.replace(settings, cores=cores))
-
-
-def _overruled(asked: "Asked", policy: str | None, bound_ms: float | None) -> "Asked":
-    """What is asked for, with the options before the file. Raises InputError where it isn't enough for the policy."""
-    from recsplit_controller.core.policies import policy_of
-    from recsplit_controller.forecast import named
-
-    settings = _with(asked.settings, policy, bound_ms)
-    policy_of(settings)
-    named(settings.forecaster)
-    return dataclasses.replace(asked, settings=settings)
-
-
-def _with(settings: "Settings", policy: str | None, bound_ms: float | None) -> "Settings":
-    given = {"policy": policy, "bound_ms": bound_ms}
-    return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-
-
-def _observer(prometheus_url: str | None, metrics_urls: tuple[str, ...], ensemble: str, models: list[str], window_s: float) -> "Observer":
+def _observer(prometheus_url: str | None, metrics_urls: tuple[str, ...], system: "System") -> "Observer":
+    models = [target.model for target in system.asked.targets]
     if prometheus_url is not None:
         from recsplit_controller.observe.prometheus import PrometheusObserver
 
-        return PrometheusObserver(prometheus_url, ensemble, models)
+        return PrometheusObserver(prometheus_url, system.ensemble, models)
     from recsplit_controller.observe.scrape import ScrapeObserver
 
-    return ScrapeObserver(metrics_urls, ensemble, models, window_s=window_s)
-
-
-def _actuator(
-    stack: contextlib.ExitStack, repository: Path, asked: "Asked", grpc_url: str, key: Path | None, *, dry_run: bool
-) -> "Actuator":
-    """The actuator, and the lease of the server that it acts on, both until `stack` ends."""
-    from recsplit.serving.control_key import read_key
-    from recsplit_controller.actuate.dry import DryActuator
-    from recsplit_controller.actuate.triton import TritonActuator
-    from recsplit_controller.lease.one_machine import FileLease
-
-    if not dry_run:
-        stack.enter_context(FileLease(grpc_url, f"recsplit control {repository}"))
-    acting = TritonActuator(grpc_url, repository, asked.targets, key=None if key is None else read_key(key))
-    stack.callback(acting.close)
-    return DryActuator(acting, lambda _text: None) if dry_run else acting
+    return ScrapeObserver(metrics_urls, system.ensemble, models, window_s=system.asked.settings.window_s)
 
 
 def _run(
     stack: contextlib.ExitStack,
-    asked: "Asked",
+    system: "System",
     observer: "Observer",
-    actuator: "Actuator",
     journal: Path | None,
     listen: tuple[str, int],
-    lease: "Renewed | None",
     *,
     once: bool,
     looks: int,
@@ -206,23 +160,24 @@ def _run(
 ) -> None:
     """Run the loop, and show what it does."""
     from recsplit.commands.control_shown import Changes, Last, Lines, show_begin, show_tick
-    from recsplit_controller.lease.leading import Leading
     from recsplit_controller.shell.health import Health, HealthServer
     from recsplit_controller.shell.journal import Journal
+    from recsplit_controller.shell.leading import Leading
     from recsplit_controller.shell.logs import start_logs, stop_logs
     from recsplit_controller.shell.loop import Loop
     from recsplit_controller.shell.metrics import Meters
 
-    settings, last = asked.settings, Last()
-    meters = Meters(settings, asked.targets)
-    kept = None if journal is None else stack.enter_context(Journal(journal, settings, asked.targets))
+    settings, targets, last = system.asked.settings, system.asked.targets, Last()
+    meters = Meters(settings, targets)
+    ticks = None if journal is None else stack.enter_context(Journal(journal, settings, targets, forecaster=system.forecaster.digest))
     stack.callback(stop_logs, start_logs(level=logging.WARNING if once else logging.INFO))
     stop = _stopping(stack)
-    loop = Loop(settings, asked.targets, observer, actuator, kept, [meters, last if once else Lines() if as_json else Changes()])
-    if lease is None:
+    shows = [meters, last if once else Lines() if as_json else Changes()]
+    loop = Loop(settings, system.forecaster, targets, observer, system.actuator, ticks, shows)
+    if system.lease is None:
         meters.lead(True)
     else:
-        loop.may = Leading(lease, meters)
+        loop.may = Leading(system.lease, meters)
     if once:
         loop.run(stop, ticks=looks)
         _finish(loop, stop)
@@ -233,7 +188,7 @@ def _run(
     server = HealthServer(meters, Health(meters, settings.interval_s), host=listen[0], port=listen[1])
     stack.callback(server.close)
     if not as_json:
-        show_begin(asked.targets, settings, {"own metrics and health": server.url} | ({} if journal is None else {"journal": str(journal)}))
+        show_begin(targets, settings, {"own metrics and health": server.url} | ({} if journal is None else {"journal": str(journal)}))
     loop.run(stop)
 
 
@@ -272,11 +227,11 @@ def _replay(path: Path, file: Path | None, policy: str | None, bound_ms: float |
 
     session = latest(path)
     other = (file, policy, bound_ms) != (None, None, None)
-    settings = _with(session.settings if file is None else read_settings(file, session.targets).settings, policy, bound_ms)
-    found = replay(session, settings if other else None)
-    show_json(found) if as_json else show_replay(session, found, other=other)
-    if not other and (found.differences or found.actions):
+    settings = _with(session.settings if file is None else read_settings(file, session.targets).settings, policy=policy, bound_ms=bound_ms)
+    replayed = replay(session, settings if other else None)
+    show_json(replayed) if as_json else show_replay(session, replayed, other=other)
+    if not other and (replayed.differences or replayed.actions):
         raise RecsplitError(
-            f"{len(found.differences)} decisions and the actions of {found.actions} ticks are others than they were",
+            f"{len(replayed.differences)} decisions and the actions of {replayed.actions} ticks are others than they were",
             hint="the journal was written by another version of recsplit, or was changed",
         )

@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from recsplit_controller.core.memory import Rates
-from recsplit_controller.forecast import named
+from recsplit_controller.forecast.forecaster import Forecaster
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 
@@ -32,7 +32,7 @@ class Flow:
     expected: float = 1.0
 
 
-def flow(settings: Settings, target: Target, before: Rates, observation: Observation) -> tuple[Rates, Flow]:
+def flow(settings: Settings, forecaster: Forecaster, target: Target, before: Rates, observation: Observation) -> tuple[Rates, Flow]:
     """The flow of the target's model, and its rates with this observation's."""
     series, at_s = observation.of(target.model), observation.at_s
     instances = (observation.counts.get(target.name) or 1) * target.instances
@@ -53,7 +53,7 @@ def flow(settings: Settings, target: Target, before: Rates, observation: Observa
     now = max(now, series.offered or 0.0)
     after = dataclasses.replace(before, queue=queue)
     if series.requests is not None or series.offered is not None:
-        after = _remember(settings, after, steady, at_s)
+        after = _remember(settings, forecaster, after, steady, at_s)
     expected = 1.0 if after.expected is None or steady <= 0 else min(MOST_GROWTH, max(1.0, after.expected / steady))
     return after, Flow(now, steady, (series.pending or 0.0) > usual, expected)
 
@@ -80,13 +80,12 @@ def _whole(observation: Observation, ended: float) -> float:
     return ended if not whole else min(ended, whole)
 
 
-def _remember(settings: Settings, rates: Rates, rate: float, at_s: float) -> Rates:
+def _remember(settings: Settings, forecaster: Forecaster, rates: Rates, rate: float, at_s: float) -> Rates:
     """With the rate among the present period's; where a new one begins, with the forecast for it."""
     period = int(at_s // settings.period_s)
     if rates.period is None or period <= rates.period:
         period = period if rates.period is None else rates.period
         return dataclasses.replace(rates, period=period, largest=max(rate, rates.largest or 0.0))
-    forecaster = named(settings.forecaster)
     # Periods of which nothing is known count as the one before: a season keeps its length.
     ended = [rates.largest or 0.0] * min(period - rates.period, forecaster.periods)
     maxima = (*rates.maxima, *ended)[-forecaster.periods :]

@@ -6,6 +6,7 @@ Time is the observation's, so that a replay decides as the loop did.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from recsplit_controller.core.budget import budgeted
 from recsplit_controller.core.memory import Held, Memory, Wishing
@@ -51,45 +52,93 @@ def saturated(series: Series, instances: int | None) -> bool:
     return instances is not None and series.busy is not None and series.busy >= SATURATED * instances and queue >= instances
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What becomes of a wish in one tick: the count that is wanted from now on, a note why it isn't the wish, and delays that run."""
+
+    wanted: int
+    note: str = ""
+    more: Wishing | None = None
+    less: Wishing | None = None
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A target with fresh data. `present` was wanted until now, `observed` runs, `units` are wished for within the bounds."""
+
+    settings: Settings
+    target: Target
+    before: Held
+    at_s: float
+    present: int
+    observed: int
+    units: float
+    saturated: bool
+    busy: float
+
+    @property
+    def aimed(self) -> int:
+        """The wish in whole units."""
+        return _whole(self.units)
+
+
 def _judge(settings: Settings, target: Target, before: Held, observation: Observation, wish: Wish | None) -> tuple[Held, Decision]:
+    """A target with fresh data, by cases.
+
+    1. What it needs, or what runs, isn't known: as it was.
+    2. Its count is out of its bounds: brought within them.
+    3. More is wished for, by more than the tolerance: a step up.
+    4. Less is wished for, by more than the tolerance: a step down.
+    5. Else as it is, with a note where the maximum is why.
+    """
     observed = observation.counts.get(target.name)
     present = before.wanted if before.wanted is not None else observed
-    if wish is None or not math.isfinite(wish.units):
+    if wish is None or not math.isfinite(wish.units):  # case 1
         return _hold(target, before, observation, wish, "held: what it needs isn't known")
     if observed is None or present is None:
         return _hold(target, before, observation, wish, f"{wish.reason}; held: what runs can't be told")
-    series, at_s = observation.of(target.model), observation.at_s
-    full = saturated(series, observed * target.instances)
-    units = min(max(wish.units, target.minimum), target.maximum)
+    series, units = observation.of(target.model), min(max(wish.units, target.minimum), target.maximum)
+    full, busy = saturated(series, observed * target.instances), (series.busy or 0.0) / target.instances
+    case = _Case(settings, target, before, observation.at_s, present, observed, units, full, busy)
     bounded = min(max(present, target.minimum), target.maximum)
-    aimed = math.ceil(units - 1e-6)
-    more: Wishing | None = None
-    less: Wishing | None = None
-    wanted, note = bounded, ""
-    if bounded != present:
-        note = f"brought within its bounds, {target.minimum} to {target.maximum}"
-    elif aimed > present and units > present * (1 + settings.tolerance):
-        more = _since(before.more if settings.upscale_delay_s else None, at_s, units, min)
-        limit = max(math.ceil(observed * settings.step_up - 1e-6), observed + 1)
-        wanted = max(present, min(math.ceil(more.units - 1e-6), limit))
-        if at_s - more.since_s < settings.upscale_delay_s:
-            wanted, note = present, f"more after {settings.upscale_delay_s:g} s"
-        elif wanted > present:
-            note = f"no more than {limit} in this step" if wanted < aimed else ""
-            more = None  # a step is done: a load that still rises isn't held to what was wished before it
-        elif wanted < aimed:
-            note = f"no more than {limit} in this step"
-    elif aimed < present and units < present * (1 - settings.tolerance):
-        less = _since(before.less, at_s, units, max)
-        wanted, note = _fewer(settings, less, present, observed, (series.busy or 0.0) / target.instances, at_s)
-        if full:
-            wanted, note, less = present, "nothing is taken from what is saturated", None
-        elif wanted < present:
-            less = None  # the next step waits as long again
-    elif wish.units > target.maximum and present == target.maximum:
-        note = f"its maximum is {target.maximum}"
-    reason = f"{wish.reason}; {note}" if note else wish.reason
-    return Held(present, more, less), Decision(target.name, at_s, observed, wish.units, wanted, reason, full)
+    if bounded != present:  # case 2
+        step = _Step(bounded, f"brought within its bounds, {target.minimum} to {target.maximum}")
+    elif case.aimed > present and units > present * (1 + settings.tolerance):  # case 3
+        step = _step_up(case)
+    elif case.aimed < present and units < present * (1 - settings.tolerance):  # case 4
+        step = _step_down(case)
+    else:  # case 5
+        step = _Step(present, f"its maximum is {target.maximum}" if wish.units > target.maximum and present == target.maximum else "")
+    reason = f"{wish.reason}; {step.note}" if step.note else wish.reason
+    decision = Decision(target.name, case.at_s, observed, wish.units, step.wanted, reason, full)
+    return Held(present, step.more, step.less), decision
+
+
+def _step_up(case: _Case) -> _Step:
+    """More, once that was wished for long enough, and no more at once than the settings allow."""
+    settings, present = case.settings, case.present
+    more = _since(case.before.more if settings.upscale_delay_s else None, case.at_s, case.units, min)
+    if case.at_s - more.since_s < settings.upscale_delay_s:
+        return _Step(present, f"more after {settings.upscale_delay_s:g} s", more=more)
+    limit = max(_whole(case.observed * settings.step_up), case.observed + 1)
+    wanted = max(present, min(_whole(more.units), limit))
+    note = f"no more than {limit} in this step" if wanted < case.aimed else ""
+    # A step that is done ends the delay: a load that still rises isn't held to what was wished before it.
+    return _Step(wanted, note, more=more if wanted == present else None)
+
+
+def _step_down(case: _Case) -> _Step:
+    """Fewer, once that was wished for long enough, and nothing of what is saturated."""
+    if case.saturated:
+        return _Step(case.present, "nothing is taken from what is saturated")
+    less = _since(case.before.less, case.at_s, case.units, max)
+    wanted, note = _fewer(case.settings, less, case.present, case.observed, case.busy, case.at_s)
+    return _Step(wanted, note, less=less if wanted == case.present else None)  # the next step waits as long again
+
+
+def _whole(units: float) -> int:
+    """The next whole number, rounding errors left out."""
+    return math.ceil(units - 1e-6)
 
 
 def _fewer(settings: Settings, less: Wishing, present: int, observed: int, busy: float, at_s: float) -> tuple[int, str]:
@@ -99,11 +148,11 @@ def _fewer(settings: Settings, less: Wishing, present: int, observed: int, busy:
     if observed > present:
         return present, "the step before isn't done"
     step = present - max(1, math.floor(present * settings.step_down))
-    carried = math.ceil(busy / BUSIEST - 1e-6)
-    wanted = min(present, max(math.ceil(less.units - 1e-6), step, carried))
-    if wanted == carried > math.ceil(less.units - 1e-6):
+    wished, carried = _whole(less.units), _whole(busy / BUSIEST)
+    wanted = min(present, max(wished, step, carried))
+    if wanted == carried > wished:
         return wanted, f"{busy:.1f} are busy"
-    return wanted, f"no fewer than {step} in this step" if wanted == step > math.ceil(less.units - 1e-6) else ""
+    return wanted, f"no fewer than {step} in this step" if wanted == step > wished else ""
 
 
 def _since(before: Wishing | None, at_s: float, units: float, least: Callable[[float, float], float]) -> Wishing:

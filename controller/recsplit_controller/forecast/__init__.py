@@ -3,7 +3,6 @@
 `FORECASTERS` holds those that need nothing but a history; `named` gives them by name, and an LSTM from the file of its weights.
 """
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,9 +18,8 @@ FORECASTERS: Mapping[str, Forecaster] = {rule.name: rule for rule in (last_max()
 LSTM = "lstm:"
 
 
-@functools.cache
 def named(name: str) -> Forecaster:
-    """The forecaster of that name; "lstm:FILE" reads the weights that `recsplit forecast --train` wrote, once.
+    """The forecaster of that name; "lstm:FILE" reads the weights that `recsplit forecast --train` wrote: once, when a controller starts.
 
     Raises InputError where there is none of that name, or the file is no such weights.
     """

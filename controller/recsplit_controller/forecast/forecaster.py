@@ -14,13 +14,15 @@ class Forecaster:
     """`rule` takes histories float64 [n, periods], oldest first, and gives float64 [n]: the next period's largest rate of each.
 
     `periods` is the most history that it makes use of; with less it does what it can. `places`, where it looks at few of them: which of so
-    many, oldest first, the rule is given instead of all. All rates in requests a second.
+    many, oldest first, the rule is given instead of all. `digest`: SHA-256 of the file of weights, "" where there is none. All rates in
+    requests a second.
     """
 
     name: str
     periods: int
     rule: Callable[[Floats], Floats]
     places: Callable[[int], list[int]] | None = None
+    digest: str = ""
 
     def __call__(self, history: Sequence[float] | Floats) -> float:
         """The next period's largest rate, 0 or more, from one history [periods >= 1], oldest first. Raises ValueError without any."""

@@ -4,6 +4,8 @@ A history is divided by its largest value, so that weights learnt on one trace m
 of gates (input, forget, cell, output) are torch.nn.LSTM's; one layer, then one linear unit.
 """
 
+import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,18 +23,20 @@ AGAIN = "train them: recsplit forecast TRACE --train FILE"
 def read(path: Path) -> Forecaster:
     """The forecaster whose weights lie in a safetensors file. Raises InputError where it can't be read, or holds something else."""
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        weights = load_file(path)
+        data = path.read_bytes()
+        weights = load(data)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is no file of weights: {error}", hint=AGAIN) from error
-    found = {name: array.shape for name, array in weights.items()}
-    hidden = found.get("head.weight", (1, 0))[-1]
-    wanted = dict(zip(NAMES, ((4 * hidden, 1), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,), (1, hidden), (1,)), strict=True))
-    if found != wanted or not hidden or not all(np.isfinite(array).all() for array in weights.values()):
-        raise InputError(f"{path} doesn't hold the weights of a forecaster: {sorted(found)}", hint=AGAIN)
-    return forecaster({name: array.astype(np.float64) for name, array in weights.items()})
+    shapes = {name: array.shape for name, array in weights.items()}
+    hidden = shapes.get("head.weight", (1, 0))[-1]
+    expected = dict(zip(NAMES, ((4 * hidden, 1), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,), (1, hidden), (1,)), strict=True))
+    if shapes != expected or not hidden or not all(np.isfinite(array).all() for array in weights.values()):
+        raise InputError(f"{path} doesn't hold the weights of a forecaster: {sorted(shapes)}", hint=AGAIN)
+    trained = forecaster({name: array.astype(np.float64) for name, array in weights.items()})
+    return dataclasses.replace(trained, digest=hashlib.sha256(data).hexdigest())
 
 
 def forecaster(weights: Mapping[str, Floats]) -> Forecaster:

@@ -19,17 +19,18 @@ from recsplit_controller.core.reconcile import State
 from recsplit_controller.values.record import Record
 from recsplit_controller.values.settings import Settings, Target
 
-SCHEMA = 1
+SCHEMA = 2
 _AGAIN = "a journal is read by the version of recsplit that wrote it"
 _GIVE = "give the file that `recsplit control --journal` wrote"
 
 
 @dataclass(frozen=True)
 class Header:
-    """How a session began."""
+    """How a session began. `forecaster`: the digest of its weights, "" where it has none."""
 
     schema: int
     settings: Settings
+    forecaster: str
     targets: tuple[Target, ...]
     memory: Memory
     state: State
@@ -37,9 +38,10 @@ class Header:
 
 @dataclass(frozen=True)
 class Session:
-    """What one controller saw, decided and did, from its start on."""
+    """What one controller saw, decided and did, from its start on. `forecaster`: the digest of its weights, "" where it has none."""
 
     settings: Settings
+    forecaster: str
     targets: tuple[Target, ...]
     memory: Memory
     state: State
@@ -52,8 +54,11 @@ class Journal:
     Every line is in the file when `write` returns. Raises InputError where `path` can't be written.
     """
 
-    def __init__(self, path: Path, settings: Settings, targets: Sequence[Target], *, most_bytes: int = 256 << 20) -> None:
+    def __init__(
+        self, path: Path, settings: Settings, targets: Sequence[Target], *, forecaster: str = "", most_bytes: int = 256 << 20
+    ) -> None:
         self._path, self._settings, self._targets, self._most_bytes = path, settings, tuple(targets), most_bytes
+        self._forecaster = forecaster
         self._headed = False
         try:
             self._file = path.open("r+b" if path.exists() else "x+b", buffering=0)
@@ -72,7 +77,7 @@ class Journal:
         if self._size >= self._most_bytes:
             self._turn()
         if not self._headed:
-            self._append(Header(SCHEMA, self._settings, self._targets, memory, state))
+            self._append(Header(SCHEMA, self._settings, self._forecaster, self._targets, memory, state))
             self._headed = True
         try:
             self._append(record)
@@ -118,7 +123,7 @@ def to_line(value: Header | Record) -> str:
 
 def sessions(path: Path) -> tuple[Session, ...]:
     """All sessions of a journal, oldest first. Raises InputError where it can't be read or isn't a journal of this schema."""
-    found: list[tuple[Header, list[Record]]] = []
+    headed: list[tuple[Header, list[Record]]] = []
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -127,14 +132,17 @@ def sessions(path: Path) -> tuple[Session, ...]:
                 where = f"{path}, line {number}"
                 value = _json(line, where)
                 if "schema" in value:
-                    found.append((_header(value, where), []))
-                elif not found:
+                    headed.append((_header(value, where), []))
+                elif not headed:
                     raise InputError(f"{where}: a journal begins with its settings", hint=_GIVE)
                 else:
-                    found[-1][1].append(read(Record, value, where, _AGAIN))
+                    headed[-1][1].append(read(Record, value, where, _AGAIN))
     except OSError as error:
         raise InputError(f"the journal {path} can't be read: {error.strerror}", hint=_GIVE) from error
-    return tuple(Session(header.settings, header.targets, header.memory, header.state, tuple(records)) for header, records in found)
+    return tuple(
+        Session(header.settings, header.forecaster, header.targets, header.memory, header.state, tuple(records))
+        for header, records in headed
+    )
 
 
 def latest(path: Path) -> Session:
@@ -169,9 +177,9 @@ def _whole(descriptor: int) -> int:
     place = end
     while place > 0:
         start = max(0, place - 65536)
-        found = os.pread(descriptor, place - start, start).rfind(b"\n")
-        if found >= 0:
-            place = start + found + 1
+        newline = os.pread(descriptor, place - start, start).rfind(b"\n")
+        if newline >= 0:
+            place = start + newline + 1
             break
         place = start
     if place != end:

@@ -11,6 +11,7 @@ from recsplit_controller.actuate.protocol import Actuator
 from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State, reconcile
+from recsplit_controller.forecast.forecaster import Forecaster
 from recsplit_controller.observe.protocol import Observer
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.values.decision import Action, Outcome
@@ -43,6 +44,7 @@ class Loop:
     """
 
     settings: Settings
+    forecaster: Forecaster
     targets: Sequence[Target]
     observer: Observer
     actuator: Actuator
@@ -84,7 +86,7 @@ class Loop:
             at_s = self.clock()
             observation = known(dataclasses.replace(self.observer.observe(at_s), counts=dict(self.actuator.counts())))
             part = "decide"
-            memory, decisions = decide(self.settings, self.targets, self.memory, observation)
+            memory, decisions = decide(self.settings, self.forecaster, self.targets, self.memory, observation)
             part = "act"
             self._ended += self.actuator.outcomes()
             outcomes, ill = tuple(self._ended), dict(self.actuator.ill())

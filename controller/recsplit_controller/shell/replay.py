@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from recsplit.errors import InputError
 from recsplit_controller.core.decide import decide
 from recsplit_controller.core.reconcile import reconcile
+from recsplit_controller.forecast import named
 from recsplit_controller.shell.journal import Session
 from recsplit_controller.values.decision import Action, Decision
 from recsplit_controller.values.settings import Settings
@@ -36,15 +38,24 @@ class Replay:
 def replay(session: Session, settings: Settings | None = None) -> Replay:
     """Decide the session's ticks again, with other settings where they are given.
 
+    Raises InputError where the forecaster's weights are no longer those of then, and the settings are.
+
     Each tick is decided on what was observed then, counts included, which followed from what was decided then. With other settings it
     is therefore what they would have done in each of those situations, not how it would have gone on.
     """
     asked = session.settings if settings is None else settings
+    forecaster = named(asked.forecaster)
+    if settings is None and forecaster.digest != session.forecaster:
+        raise InputError(
+            f"the weights of {asked.forecaster} are not those that the journal was written with: SHA-256 {forecaster.digest[:12]}..., "
+            f"not {session.forecaster[:12]}...",
+            hint="give the settings too, to see what the present weights would have decided: --policy, --bound-ms or --settings",
+        )
     memory, state = session.memory, session.state
     differences: list[Difference] = []
     decided = others = 0
     for record in session.records:
-        memory, decisions = decide(asked, session.targets, memory, record.observation)
+        memory, decisions = decide(asked, forecaster, session.targets, memory, record.observation)
         state, actions = reconcile(state, decisions, record.outcomes, record.ill, record.observation.at_s)
         decided += len(decisions)
         others += not _same_actions(actions, record.actions)

@@ -97,8 +97,9 @@ class Test:
     def by_controller(self, name: str, advance: Callable[[int], None] | None = None) -> Played:
         """The trace under the controller with the forecaster of that name, which knows what came before."""
         settings = dataclasses.replace(self.settings, forecaster=name)
-        memory = primed(named(name), self.target, self.maxima()[: self.first])
-        return self.play(controlled(settings, self.target, memory), advance)
+        forecaster = named(name)
+        memory = primed(forecaster, self.target, self.maxima()[: self.first])
+        return self.play(controlled(settings, forecaster, self.target, memory), advance)
 
     def score(self, name: str, advance: Callable[[int], None] | None = None) -> Score:
         """All of it for the forecaster of that name. Raises InputError as `forecast.named` does."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State, reconcile
+from recsplit_controller.forecast.forecaster import Forecaster
 from recsplit_controller.simulated.group import Group, Plant
 from recsplit_controller.values.settings import Settings, Target
 
@@ -51,14 +52,14 @@ class Played:
         return self.misses / max(1, self.queries)
 
 
-def controlled(settings: Settings, target: Target, memory: Memory = Memory()) -> Rule:  # noqa: B008  (frozen)
+def controlled(settings: Settings, forecaster: Forecaster, target: Target, memory: Memory = Memory()) -> Rule:  # noqa: B008  (frozen)
     """The controller, as its loop would act: observe, decide, reconcile, act. `memory`: what it knows when it begins."""
     state = State()
 
     def rule(plant: Plant, at_s: float) -> None:
         nonlocal memory, state
         observation = dataclasses.replace(plant.observe(at_s), counts=plant.counts())
-        memory, decisions = decide(settings, (target,), memory, observation)
+        memory, decisions = decide(settings, forecaster, (target,), memory, observation)
         state, actions = reconcile(state, decisions, plant.outcomes(), plant.ill(), at_s)
         for action in actions:
             plant.begin(action)

@@ -46,9 +46,10 @@ class Target:
 class Settings:
     """Of policy and guard. Seconds, milliseconds and shares as the names say.
 
-    `policy` is a name in policies.POLICIES, `forecaster` one that forecast.named knows. `bound_ms`: what `percentile` percent of the
-    queries must stay within; `bound_share` of it is aimed at (ElasticRec: 0.65). `busy_share`: of a target's instances to be busy
-    in the mean. `qps_share`: of `max_qps` to be used. `cores`: shared by all targets of unit instance; None: no budget.
+    `policy` is a name in policies.POLICIES, `forecaster` one that forecast.named knows, which is read at the start. `bound_ms`: what
+    `percentile` percent of the queries must stay within; `bound_share` of it is aimed at (ElasticRec: 0.65). `busy_share`: of a target's
+    instances to be busy in the mean. `qps_share`: of `max_qps` to be used. `cores`: shared by all targets of unit instance; None: no
+    budget.
 
     The guard's: `tolerance`: a wish within this share of the present count changes nothing. `step_up`: at most that many times the
     present count at once (and one more always); `step_down`: at most that share of it given up at once (and one always).

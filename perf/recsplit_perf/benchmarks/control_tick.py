@@ -18,6 +18,7 @@ import numpy as np
 
 from recsplit.cli import collect_less
 from recsplit.commands.output import progress, show_table
+from recsplit_controller.forecast import named
 from recsplit_controller.observe.recorded import DATA_S, PREFIX, observation
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.shell.loop import Loop
@@ -143,7 +144,9 @@ def measure(policy: str, models: int, ticks: int) -> dict[str, Any]:
         progress(f"{policy}: {ticks} ticks", total=ticks) as advance,
         Journal(Path(folder) / "journal.jsonl", settings, fake_models.targets, most_bytes=JOURNAL_BYTES) as journal,
     ):
-        loop = Loop(settings, fake_models.targets, fake_models, fake_models, journal, [Meters(settings, fake_models.targets)], clock=clock)
+        shows = [Meters(settings, fake_models.targets)]
+        forecaster = named(settings.forecaster)
+        loop = Loop(settings, forecaster, fake_models.targets, fake_models, fake_models, journal, shows, clock=clock)
         for tick in range(ticks):
             began_s, made_s = time.process_time(), fake_models.made_s
             record = loop.tick()

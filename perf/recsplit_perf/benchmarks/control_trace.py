@@ -117,7 +117,8 @@ def rules(
         for policy, forecaster, aim in ways:
             settings = Settings(policy=policy, forecaster=forecaster, bound_ms=BOUND_MS, busy_share=aim, bound_share=aim)
             memory = backtest.primed(named(forecaster), TARGET, test.maxima()[:first])
-            played(f"controller, {policy}, {forecaster}", come, aim, partial(test.play, controlled(settings, TARGET, memory)))
+            rule = controlled(settings, named(forecaster), TARGET, memory)
+            played(f"controller, {policy}, {forecaster}", come, aim, partial(test.play, rule))
         for name, signal in KUBERNETES.items():
             for aim in OTHER_AIMS:
                 played(name, come, aim, partial(test.play, kubernetes(aim, signal), interval_s=SYNC_S))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from recsplit_controller.core.flow import Flow, flow
 from recsplit_controller.core.memory import Rates
+from recsplit_controller.forecast import named
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 
@@ -31,7 +32,7 @@ def queue(rates: list[float], capacity: float, window: int = 5) -> list[Observat
 def flows(seen: list[Observation]) -> list[Flow]:
     rates, tick_flows = Rates(), []
     for observation in seen:
-        rates, one = flow(SETTINGS, DENSE, rates, observation)
+        rates, one = flow(SETTINGS, named(SETTINGS.forecaster), DENSE, rates, observation)
         tick_flows.append(one)
     return tick_flows
 

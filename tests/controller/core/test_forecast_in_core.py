@@ -5,6 +5,7 @@ import pytest
 from recsplit.errors import InputError
 from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
+from recsplit_controller.forecast import named
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 
@@ -19,7 +20,7 @@ def seen(at_s: float, rate: float) -> Observation:
 def remember(settings: Settings, rates: list[tuple[float, float]]) -> Memory:
     memory = Memory()
     for at_s, rate in rates:
-        memory, _ = decide(settings, (TARGET,), memory, seen(at_s, rate))
+        memory, _ = decide(settings, named(settings.forecaster), (TARGET,), memory, seen(at_s, rate))
     return memory
 
 
@@ -39,11 +40,11 @@ def test_what_is_expected_is_provided_for_and_no_less_than_what_comes() -> None:
     wishes = []
     memory = Memory()
     for at_s, rate in [(0, 100), (60, 50), (120, 80)]:
-        memory, (decision,) = decide(settings, (TARGET,), memory, seen(at_s, rate))
+        memory, (decision,) = decide(settings, named(settings.forecaster), (TARGET,), memory, seen(at_s, rate))
         wishes.append(decision.wish)
     assert wishes == [pytest.approx(rate * 0.04 / 0.5) for rate in (100, 100, 80)]
 
 
-def test_a_forecaster_that_is_none_is_told_at_the_first_tick() -> None:
+def test_a_forecaster_that_is_none_is_told_before_anything_is_decided() -> None:
     with pytest.raises(InputError, match="oracle"):
-        decide(Settings(forecaster="oracle"), (TARGET,), Memory(), seen(0, 1))
+        named("oracle")

@@ -13,6 +13,7 @@ from recsplit_controller.core.decide import decide
 from recsplit_controller.core.guard import guard
 from recsplit_controller.core.memory import Held, Memory
 from recsplit_controller.core.policies import POLICIES
+from recsplit_controller.forecast import named
 from recsplit_controller.values.decision import Decision, Wish
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target
@@ -74,8 +75,8 @@ def test_whatever_is_seen_nothing_outside_the_bounds_is_wanted_but_what_runs(
         models = {"shop": shop, "shop_embedding": embedding, "shop_dense": dense}
         observation = Observation(5.0 * tick, 5.0 * tick - age_s, "shop", models, {"embedding": counts[0], "dense": counts[1]})
         before = memory
-        memory, decisions = decide(asked, targets, memory, observation)
-        assert decide(asked, targets, before, observation) == (memory, decisions)
+        memory, decisions = decide(asked, named(asked.forecaster), targets, memory, observation)
+        assert decide(asked, named(asked.forecaster), targets, before, observation) == (memory, decisions)
         for target, decision, count in zip(targets, decisions, counts, strict=True):
             held = before.held.get(target.name, Held()).wanted
             assert decision.wanted in (held, count) or target.minimum <= (decision.wanted or 0) <= target.maximum

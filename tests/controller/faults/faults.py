@@ -16,6 +16,7 @@ from recsplit.capacity.arrivals import Poisson, draw
 from recsplit.plan.plan import Plan
 from recsplit.proof import samples
 from recsplit_controller.actuate.protocol import Actuator
+from recsplit_controller.forecast import named
 from recsplit_controller.observe.protocol import Observer
 from recsplit_controller.shell.loop import Loop
 from recsplit_controller.values.record import Record
@@ -97,7 +98,7 @@ class Kept:
 def controlled(observer: Observer, actuator: Actuator, targets: Sequence[Target] = TARGETS) -> Iterator[Kept]:
     """A controller's loop in a thread, until the end of the block."""
     kept, stop = Kept(), threading.Event()
-    loop = Loop(QUICK, targets, observer, actuator, None, (kept,))
+    loop = Loop(QUICK, named(QUICK.forecaster), targets, observer, actuator, None, (kept,))
     thread = threading.Thread(target=loop.run, args=(stop,))
     thread.start()
     try:

@@ -12,6 +12,7 @@ from recsplit.errors import InputError
 from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State, reconcile
+from recsplit_controller.forecast import named
 from recsplit_controller.shell.journal import Header, Journal, latest, sessions, to_line
 from recsplit_controller.shell.replay import replay
 from recsplit_controller.values.decision import Action, Outcome
@@ -35,7 +36,7 @@ def ticks(given_loads: list[tuple[float | None, float, int | None, bool]], memor
         models = {"shop": Series(requests=rate, mean_ms=queue + 50, p95_ms=60 + queue), "shop_embedding": one, "shop_dense": one}
         seen = Observation(at_s, at_s - 1, "shop", models, {"shop_embedding": count, "shop_dense": 2}, ("a problem",) if fails else ())
         before = memory, state
-        memory, decisions = decide(SETTINGS, TARGETS, memory, seen)
+        memory, decisions = decide(SETTINGS, named(SETTINGS.forecaster), TARGETS, memory, seen)
         outcomes = tuple(Outcome(action, "no" if fails else None, 0.5) for action in under_way)
         state, actions = reconcile(state, decisions, outcomes, {"shop_dense": "dead"} if fails else {}, at_s)
         under_way = list(actions)
@@ -116,7 +117,7 @@ def test_a_journal_that_grows_too_large_is_turned_over_and_each_file_can_be_repl
 
 def test_a_journal_that_is_none_is_the_users_mistake(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    header = to_line(Header(1, SETTINGS, TARGETS, Memory(), State()))
+    header = to_line(Header(2, SETTINGS, "", TARGETS, Memory(), State()))
     odd = json.loads(header) | {"targets": [{"name": "x"}]}
     for text, message in (
         ("hello\n", "not JSON"),

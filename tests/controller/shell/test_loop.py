@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from recsplit_controller.forecast import named
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.shell.loop import Loop
 from recsplit_controller.shell.metrics import Meters
@@ -50,7 +51,10 @@ class Faulty(Made):
 def loop(faulty_plant: Faulty, journal: Journal | None = None) -> tuple[Loop, Meters]:
     meters = Meters(SETTINGS, faulty_plant.targets)
     times = iter(range(1_000_000, 2_000_000, 5))
-    return Loop(SETTINGS, faulty_plant.targets, faulty_plant, faulty_plant, journal, [meters], clock=lambda: float(next(times))), meters
+    forecaster = named(SETTINGS.forecaster)
+    return Loop(
+        SETTINGS, forecaster, faulty_plant.targets, faulty_plant, faulty_plant, journal, [meters], clock=lambda: float(next(times))
+    ), meters
 
 
 def failures(meters: Meters, reason: str) -> float | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
+from recsplit_controller.forecast import named
 from recsplit_controller.values.decision import Decision
 from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target
@@ -40,7 +41,7 @@ class Plant:
             flow = done
         models["shop"] = Series(requests=flow, mean_ms=mean_ms, p50_ms=mean_ms, p95_ms=mean_ms, p99_ms=mean_ms)
         seen = Observation(self.at_s, self.at_s - 1, "shop", models, dict(self.counts))
-        self.memory, decisions = decide(self.settings, self.targets, self.memory, seen)
+        self.memory, decisions = decide(self.settings, named(self.settings.forecaster), self.targets, self.memory, seen)
         self.counts = {decision.target: decision.wanted or 1 for decision in decisions}
         return decisions
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recsplit_controller.forecast import named
 from recsplit_controller.simulated import fifo
 from recsplit_controller.simulated.group import Group, Plant
 from recsplit_controller.simulated.play import controlled, fixed, play
@@ -86,7 +87,7 @@ STEP = np.concatenate([np.full(300, 50.0), np.full(600, 200.0), np.full(900, 50.
 @pytest.mark.parametrize("policy", ["utilization", "latency"])
 def test_a_load_of_four_times_and_back_is_followed(policy: str) -> None:
     settings = Settings(policy=policy, bound_ms=BOUND_MS)
-    played = play(STEP, Group(), TARGET, controlled(settings, TARGET), bound_ms=BOUND_MS, units=4)
+    played = play(STEP, Group(), TARGET, controlled(settings, named(settings.forecaster), TARGET), bound_ms=BOUND_MS, units=4)
     tick = settings.interval_s
     assert played.queries == STEP.sum()
     assert played.units[int(330 / tick) : int(900 / tick)].min() * 0.85 > 200 * 0.04  # within half a minute, and no flapping below
@@ -96,7 +97,7 @@ def test_a_load_of_four_times_and_back_is_followed(policy: str) -> None:
 
 def test_a_rise_that_goes_on_is_followed_step_by_step() -> None:
     rising = np.linspace(50, 350, 120)
-    rule = controlled(Settings(), TARGET)
+    rule = controlled(Settings(), named("seasonal"), TARGET)
     played = play(np.concatenate([np.full(60, 50.0), rising, np.full(60, 350.0)]), Group(), TARGET, rule, bound_ms=BOUND_MS, units=4)
     assert played.units[-1] >= 350 * 0.04 / 0.85
     assert played.miss_share < 0.1

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from recsplit_controller.lease.leading import Leading
+from recsplit_controller.forecast import named
 from recsplit_controller.shell.journal import Journal, sessions
+from recsplit_controller.shell.leading import Leading
 from recsplit_controller.shell.loop import Loop
 from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Outcome
@@ -68,7 +69,8 @@ def test_it_begins_anew_when_it_has_the_lease_again(tmp_path: Path) -> None:
     settings, still = Settings(interval_s=0.001), Still()
     meters = Meters(settings, TARGETS)
     with Journal(tmp_path / "journal", settings, TARGETS) as journal:
-        loop = Loop(settings, TARGETS, still, still, journal, [meters], may=Leading(Told(None, None, "b holds it", None), meters))
+        leading = Leading(Told(None, None, "b holds it", None), meters)
+        loop = Loop(settings, named(settings.forecaster), TARGETS, still, still, journal, [meters], may=leading)
         loop.run(threading.Event(), ticks=4)
     first, second = sessions(tmp_path / "journal")
     assert (len(first.records), len(second.records)) == (2, 1)

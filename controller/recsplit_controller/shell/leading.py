@@ -1,18 +1,11 @@
 """Whether this controller may act now: it asks its lease before every tick, and shows and logs what changes."""
 
 import logging
-from typing import Protocol
 
+from recsplit_controller.lease.protocol import Renewed
 from recsplit_controller.shell.metrics import Meters
 
 _LOG = logging.getLogger(__name__)
-
-
-class Renewed(Protocol):
-    """A lease that runs out unless it is held again every tick."""
-
-    def hold(self) -> str | None:
-        """None: it is held. Else why not, in words."""
 
 
 class Leading:

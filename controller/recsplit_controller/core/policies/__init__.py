@@ -1,0 +1,26 @@
+"""Policies: from what is known to how many units each target should have. Pure functions, one a module, and the table of them.
+
+A new policy is a module here with one function of a Context, and a line in POLICIES; the command line offers what the table holds.
+"""
+
+from collections.abc import Mapping
+
+from recsplit.errors import InputError
+from recsplit_controller.core.policies.elasticrec import elasticrec
+from recsplit_controller.core.policies.latency import latency
+from recsplit_controller.core.policies.utilization import utilization
+from recsplit_controller.core.policies.wishes import Policy, aim_ms
+from recsplit_controller.values.settings import Settings
+
+__all__ = ["POLICIES", "Policy", "policy_of"]
+
+POLICIES: Mapping[str, Policy] = {"utilization": utilization, "latency": latency, "elasticrec": elasticrec}
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The policy that the settings name. Raises InputError where there is none of that name, or where it lacks a setting."""
+    if settings.policy not in POLICIES:
+        raise InputError(f"there is no policy {settings.policy!r}", hint=f"choose one of {', '.join(POLICIES)}")
+    if settings.policy != "utilization":
+        aim_ms(settings)
+    return POLICIES[settings.policy]
