@@ -11,11 +11,13 @@ from recsplit.building.load_and_cut import load_and_cut
 from recsplit.building.planning import make_plan
 from recsplit.building.settings import BuildSettings
 from recsplit.configs.render import render
+from recsplit.disk.files import size_text
 from recsplit.plan.files import MODEL_FILE, PLAN_FILE, REFERENCES_FILE
 from recsplit.plan.plan import Plan, to_json
 from recsplit.proof import stages
 from recsplit.proof.cases import record
-from recsplit.proof.stages import Difference
+from recsplit.proof.stages import Difference, differences_html
+from recsplit.rendering.notebook import html_table
 from recsplit.repository.staging import staging
 from recsplit.write import shard_files, submodels, tensorrt
 
@@ -23,14 +25,30 @@ from recsplit.write import shard_files, submodels, tensorrt
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Built:
-    """A published build: its plan, the repository, and what the proof found."""
+    """A published build: its plan, the repository, and what the proof found. Where a path is asked for, it stands for its repository."""
 
     plan: Plan
     repository: Path
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
+
+    def __fspath__(self) -> str:
+        return str(self.repository)
+
+    def __repr__(self) -> str:
+        plan, worst = self.plan, max((difference.relative for difference in self.differences), default=0.0)
+        return (
+            f"<Built {plan.name} version {plan.version} in {self.repository}: {len(plan.tables)} tables, {len(plan.lookups)} lookups, "
+            f"{len(self.differences)} comparisons hold, largest relative difference {worst:.1e}>"
+        )
+
+    def _repr_html_(self) -> str:
+        plan = self.plan
+        tables = [(table.name, f"{table.rows:,}", table.dim, table.dtype, size_text(table.size_bytes)) for table in plan.tables]
+        title = f"{plan.name} version {plan.version} in {self.repository}"
+        return html_table(title, ("table", "rows", "dim", "dtype", "size"), tables) + differences_html(self.differences)
 
 
 def build(settings: BuildSettings, progress: Progress) -> Built:

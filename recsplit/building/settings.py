@@ -1,5 +1,7 @@
 """What the user sets of a build, checked when it is made."""
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,3 +78,13 @@ class BuildSettings:
     def origin(self) -> str:
         """What the source is called in texts."""
         return origin_of(self.source)
+
+
+def default_name(source: ModelSource) -> str:
+    """A model's name from its source: shop.models:ranker -> ranker, exported/dlrm.onnx -> dlrm, a module of class TwoTower -> two_tower."""
+    origin = origin_of(source)
+    if isinstance(source, str | os.PathLike) or ":" in origin:
+        stem = origin.rpartition(":")[2] if ":" in origin else Path(origin).stem
+    else:
+        stem = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", origin).lower()
+    return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in stem) or "model"

@@ -52,7 +52,7 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
     SOURCE is x.onnx, x.pt2 (torch.export.save) or package.module:factory, a callable that returns (module, example inputs).
     """
     from recsplit.building.build import build
-    from recsplit.building.settings import BuildSettings
+    from recsplit.building.settings import BuildSettings, default_name
 
     form = None if bags == "auto" else bags
     build_settings = BuildSettings(source=source, name=name or default_name(source), int32_ids=ids == "int32", bag_form=form, **settings)  # type: ignore[arg-type]
@@ -70,12 +70,6 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
     for note in built.notes:
         click.echo(note)
     click.echo(_summary(plan, built.repository))
-
-
-def default_name(source: str) -> str:
-    """A model's name from its source: shop.models:ranker -> ranker, exported/dlrm.onnx -> dlrm."""
-    stem = source.rpartition(":")[2] if ":" in source else Path(source).stem
-    return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in stem) or "model"
 
 
 def show_differences(differences: list[dict[str, Any]]) -> None:

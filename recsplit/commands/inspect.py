@@ -16,17 +16,13 @@ def command(source: str, weights: Path | None, as_json: bool) -> None:
 
     SOURCE is x.onnx, x.pt2 (torch.export.save) or package.module:factory.
     """
-    from recsplit.building.load_and_cut import candidates
+    from recsplit.building.api import inspect
+    from recsplit.building.inspection import COLUMNS
 
     with progress(f"loading {source}"):
-        found = candidates(source, weights=weights)
-    rows = [
-        (item.table, item.rows, item.dim, item.kind, item.node.name or "", "yes" if item.is_lookup else "no", item.reason) for item in found
-    ]
+        inspection = inspect(source, weights=weights)
     if as_json:
-        keys = ("table", "rows", "dim", "operator", "node", "cut", "reason")
-        show_json([dict(zip(keys, row, strict=True)) for row in rows])
+        show_json([dict(zip(COLUMNS, row, strict=True)) for row in inspection.rows()])
         return
-    show_table(("table", "rows", "dim", "operator", "node", "cut", "why not"), rows)
-    cut = [item for item in found if item.is_lookup]
-    click.echo(f"\n{len(cut)} of {len(found)} candidates are lookups, on {len({item.table for item in cut})} tables")
+    show_table((*COLUMNS[:-1], "why not"), inspection.rows())
+    click.echo(f"\n{inspection}")

@@ -4,6 +4,7 @@ Cutting, lowering and writing do not belong here. torch is imported only when th
 """
 
 import importlib.util
+import inspect
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -65,8 +66,9 @@ def origin_of(source: ModelSource) -> str:
     """What a source is called in texts: as it was given, or after its type or the factory's name."""
     if isinstance(source, str | os.PathLike):
         return str(source)
-    name = getattr(source, "__qualname__", None)
-    return f"{getattr(source, '__module__', '')}:{name}" if name is not None else type(source).__name__
+    if inspect.isroutine(source) or inspect.isclass(source):
+        return f"{source.__module__}:{source.__qualname__}"
+    return type(source).__name__
 
 
 def _load_named(source: str, weights: pathlib.Path | None) -> Loaded:

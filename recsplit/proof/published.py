@@ -1,13 +1,15 @@
 """Verifying a published repository again: finds the build, runs its recorded cases through every stage asked for."""
 
 import contextlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from recsplit.client import Client
-from recsplit.load import load
+from recsplit.load import ModelSource, load
 from recsplit.plan.files import REFERENCES_FILE
 from recsplit.plan.plan import Plan
 from recsplit.proof import cases as reference
@@ -17,38 +19,66 @@ from recsplit.repository.find import find
 from recsplit.serving import serve
 
 
+@dataclass(frozen=True, repr=False)
+class Proof:
+    """What every comparison found; iterating gives the comparisons."""
+
+    differences: tuple[stages.Difference, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all hold."""
+        return all(difference.ok for difference in self.differences)
+
+    def __iter__(self) -> Iterator[stages.Difference]:
+        return iter(self.differences)
+
+    def __len__(self) -> int:
+        return len(self.differences)
+
+    def __repr__(self) -> str:
+        bad = [difference for difference in self.differences if not difference.ok]
+        worst = max((difference.relative for difference in self.differences), default=0.0)
+        text = f"{len(bad)} of {len(self)} comparisons do not hold" if bad else f"{len(self)} comparisons hold"
+        return f"<Proof: {text}, largest relative difference {worst:.1e}>"
+
+    def _repr_html_(self) -> str:
+        return stages.differences_html(self.differences)
+
+
 def verify(
-    repository: Path,
+    repository: str | os.PathLike[str],
     *,
     model: str | None = None,
-    source: str | None = None,
-    weights: Path | None = None,
+    source: ModelSource | None = None,
+    weights: str | os.PathLike[str] | None = None,
     served: bool = False,
     grpc_url: str | None = None,
     http_url: str | None = None,
     repeats: int = 3,
-) -> list[stages.Difference]:
+) -> Proof:
     """Differences at every stage: recorded or fresh source, whole graph, parts, and the server if asked for.
 
     Args:
-        repository: the model repository; `model` names the ensemble where it holds several.
+        repository: the model repository, or what `recsplit.build` returned; `model` names the ensemble where it holds several.
         source: run this source again (with `weights`) and compare it with the recorded outputs.
         served: start a local Triton for the time of the comparison.
         grpc_url, http_url: a running server to ask instead.
         repeats: runs of each case from each thread.
     """
-    build = find(repository, model)
+    folder = Path(repository)
+    build = find(folder, model)
     cases = reference.recorded(build.folder / REFERENCES_FILE)
     differences = []
     if source is not None:
-        loaded = load(source, weights=weights)
+        loaded = load(source, weights=None if weights is None else Path(weights))
         dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
         again = reference.by_source(build.plan, loaded.run, dtypes)
         differences += stages.check("source - recorded", cases, again, limit=build.plan.tolerance)
-    differences += stages.parts(repository, build.plan, cases, repeats=repeats)
+    differences += stages.parts(folder, build.plan, cases, repeats=repeats)
     with contextlib.ExitStack() as stack:
         if served:
-            server = stack.enter_context(serve(repository, models=(build.plan.name,)))
+            server = stack.enter_context(serve(folder, models=(build.plan.name,)))
             grpc_url, http_url = server.grpc_url, server.http_url
         runs: dict[str, Run] = {}
         if grpc_url is not None:
@@ -56,7 +86,7 @@ def verify(
         if http_url is not None:
             runs["HTTP"] = _asking(stack.enter_context(Client(http_url, build.plan.name, protocol="http")), build.plan)
         differences += stages.served(build.plan, cases, runs, repeats=repeats)
-    return differences
+    return Proof(tuple(differences))
 
 
 def _asking(client: Client, plan: Plan) -> Run:

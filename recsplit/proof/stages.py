@@ -21,6 +21,7 @@ from recsplit.plan.plan import Plan
 from recsplit.proof.cases import Case, single_rows
 from recsplit.proof.compare import differ, median_magnitude
 from recsplit.proof.parts import Run, joined, session
+from recsplit.rendering.notebook import html_table
 
 SINGLE_ROWS = "batch - single rows"
 
@@ -123,3 +124,13 @@ def demand(differences: Iterable[Difference]) -> None:
         raise RecsplitError(
             "the parts do not answer as the source does", hint="nothing was published; see --tolerance", detail="\n".join(lines)
         )
+
+
+def differences_html(differences: Iterable[Difference]) -> str:
+    """The comparisons of a proof as a table for a notebook."""
+    columns = ("stage", "output", "largest relative", "limit", "in case", "holds")
+    rows = [
+        (item.stage, item.output, f"{item.relative:.1e}", f"{item.limit:.0e}", item.case, "yes" if item.ok else "NO")
+        for item in differences
+    ]
+    return html_table("proof", columns, rows)

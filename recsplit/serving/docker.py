@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsplit.plan.files import CONFIG_FILE
+from recsplit.serving.command_line import CHANGEABLE
 from recsplit.serving.repository import auto_complete_needed, models_to_load
-from recsplit.serving.server import CHANGEABLE
 
 #: The release that the pip wheel holds as well (Triton 2.51.0); the user's registry goes before it.
 IMAGE = "tritonserver:24.10-py3"

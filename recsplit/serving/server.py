@@ -1,10 +1,9 @@
 """One tritonserver process: started, waited for, watched, and ended without a trace."""
 
-import re
+import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -13,16 +12,12 @@ from pathlib import Path
 from types import TracebackType
 
 from recsplit.errors import RecsplitError
+from recsplit.rendering.notebook import html_table
+from recsplit.serving import command_line, guard, logs, ports, triton
 from recsplit.serving import control_key as keys
-from recsplit.serving import guard, logs, ports, triton
 from recsplit.serving.endpoint import Endpoint
-from recsplit.serving.repository import auto_complete_needed, models_to_load
+from recsplit.serving.repository import models_to_load
 
-#: What bash takes as it is: Triton starts the Python stub through an unquoted bash command line.
-PLAIN_PATH = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
-#: Else a change of an instance count waits in the models' queue behind all requests: for as long as a backlog lasts, which may be for good
-#: where the change is too small to end it, and no other change of the model can begin (docs/decisions/0012-changes-pass-a-backlog.md).
-CHANGEABLE = "--rate-limit=execution_count"
 #: With nothing loaded any more, Triton has only to hand the last answers to the network.
 FLUSH_S = 0.5
 #: Where models are left (they were loading still, or did not let go in time), their stubs get this long to end.
@@ -83,6 +78,16 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.stop()
 
+    def _repr_html_(self) -> str:
+        rows = [
+            ("models", ", ".join(self.models)),
+            ("HTTP", self.http_url),
+            ("gRPC", self.grpc_url),
+            ("metrics", self.metrics_url),
+            ("log", self.log),
+        ]
+        return html_table("a Triton server on this machine", ("", ""), rows)
+
     def await_ready(self, timeout_s: float) -> None:
         """Return when every model is loaded. Raises RecsplitError, with the server ended, where it ends by itself or takes longer."""
         try:
@@ -120,7 +125,7 @@ class Server:
 
 
 def serve(
-    repository: Path,
+    repository: str | os.PathLike[str],
     *,
     models: Sequence[str] = (),
     http_port: int | None = None,
@@ -161,7 +166,7 @@ def serve(
 
 
 def start(
-    repository: Path,
+    repository: str | os.PathLike[str],
     *,
     models: Sequence[str] = (),
     http_port: int | None = None,
@@ -175,19 +180,20 @@ def start(
 ) -> Server:
     """Start Triton as `serve` does, and return while it loads: `Server.await_ready` is the caller's, and so is ending it."""
     found = triton.find()
+    repository = Path(repository)
     names = models_to_load(repository, models)
     address = ports.address(host)
     chosen = ports.choose(address, {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port})
     environment = triton.environment(found)
     triton.check_stub(found, environment)
     target = logs.Log.open(log)
-    folder = _private_folder()
+    folder = command_line.private_folder()
     try:
-        arguments = _arguments(
+        arguments = command_line.arguments(
             found, repository, names, chosen, address, folder, exit_timeout_s, (*keys.arguments(control_key), *extra_args)
         )
         headers = {} if control_key is None else {keys.NAME: control_key}
-        endpoint = Endpoint(_url(address, chosen["HTTP"]), folder.name, headers)
+        endpoint = Endpoint(command_line.url(address, chosen["HTTP"]), folder.name, headers)
         running = _start(arguments, environment, folder, exit_timeout_s, target, endpoint)
     except BaseException as error:
         guard.sweep(folder)
@@ -196,8 +202,8 @@ def start(
         raise
     return Server(
         http_url=endpoint.url,
-        grpc_url=_url(address, chosen["gRPC"]),
-        metrics_url=f"http://{_url(address, chosen['metrics'])}/metrics",
+        grpc_url=command_line.url(address, chosen["gRPC"]),
+        metrics_url=f"http://{command_line.url(address, chosen['metrics'])}/metrics",
         log=target.path,
         pid=running.process.pid,
         models=names,
@@ -225,53 +231,6 @@ def _start(
     return Running(process, watching, folder, exit_timeout_s, log, endpoint)
 
 
-def _arguments(
-    found: triton.Triton,
-    repository: Path,
-    models: Sequence[str],
-    chosen: dict[str, int],
-    address: str,
-    folder: Path,
-    exit_timeout_s: int,
-    extra_args: Sequence[str],
-) -> list[str]:
-    """tritonserver's command line."""
-    backends = triton.prepare_backends(found, folder)
-    path = repository.resolve()
-    if not PLAIN_PATH.fullmatch(str(path)):
-        link = folder / "repository"
-        link.symlink_to(path)
-        path = link
-    return [
-        str(found.binary),
-        f"--model-repository={path}",
-        f"--backend-directory={backends}",
-        "--model-control-mode=explicit",
-        *(f"--load-model={model}" for model in models),
-        # Auto-complete starts a stub for every model and waits a second for it; a config that has it all needs none.
-        *([] if auto_complete_needed(repository) else ["--disable-auto-complete-config"]),
-        f"--http-address={address}",
-        f"--http-port={chosen['HTTP']}",
-        f"--grpc-address={address}",
-        f"--grpc-port={chosen['gRPC']}",
-        f"--metrics-address={address}",
-        f"--metrics-port={chosen['metrics']}",
-        "--metrics-config=summary_latencies=true",
-        CHANGEABLE,
-        # Two servers on one machine, or one that was killed before, must not meet in /dev/shm.
-        f"--backend-config=python,shm-region-prefix-name={folder.name}_",
-        f"--exit-timeout-secs={exit_timeout_s}",
-        f"--id={folder.name}",
-        *extra_args,
-    ]
-
-
-def _private_folder() -> Path:
-    """A new temporary folder whose path bash takes as it is."""
-    base = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="recsplit-serve-", dir=base if PLAIN_PATH.fullmatch(base) else "/tmp"))
-
-
 def _await_ready(server: Server, timeout_s: float) -> None:
     """Raises RecsplitError when the server ends before it is ready, or is not ready in time."""
     running = server.running
@@ -286,11 +245,6 @@ def _await_ready(server: Server, timeout_s: float) -> None:
             raise running.log.failure(f"Triton was not ready after {timeout_s:g} s", hint="a large model may need a longer time") from None
         reason = running.log.reason() or f"Triton ended before it was ready ({_ending(code)})"
         raise running.log.failure(reason, hint="if recsplit built it, `recsplit verify DIR` tries the files without a server")
-
-
-def _url(address: str, port: int) -> str:
-    """Where a client on this machine reaches the server."""
-    return f"{'127.0.0.1' if address == '0.0.0.0' else address}:{port}"
 
 
 def _ending(code: int) -> str:

@@ -9,11 +9,10 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-import recsplit
 from recsplit.errors import InputError, MissingExtra
 
 #: Python-based backends that recsplit brings: Triton finds backends/<name>/model.py by the name in config.pbtxt.
-BACKENDS = Path(recsplit.__file__).parent / "backends"
+BACKENDS = Path(__file__).parents[1] / "backends"
 
 
 @dataclass(frozen=True)

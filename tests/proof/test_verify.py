@@ -3,7 +3,7 @@
 import itertools
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def repository(pristine: tuple[Built, Path], tmp_path: Path) -> Path:
     return shutil.copytree(pristine[0].repository, tmp_path / "copy")
 
 
-def failures(differences: list[Difference]) -> set[tuple[str, str]]:
+def failures(differences: Iterable[Difference]) -> set[tuple[str, str]]:
     return {(item.stage, item.output) for item in differences if not item.ok}
 
 

@@ -1,0 +1,43 @@
+"""What a model holds: every candidate for a lookup, and why it is one or not."""
+
+from dataclasses import dataclass
+
+from recsplit.graph.find.candidates import Candidate
+from recsplit.rendering.notebook import html_table
+
+#: What is told of a candidate; `reason` is empty for a lookup.
+COLUMNS = ("table", "rows", "dim", "operator", "node", "cut", "reason")
+
+
+@dataclass(frozen=True, repr=False)
+class Inspection:
+    """The candidates of a model, in the order of its graph."""
+
+    origin: str
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def lookups(self) -> tuple[Candidate, ...]:
+        """Those that would be cut out."""
+        return tuple(candidate for candidate in self.candidates if candidate.is_lookup)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables that lookups read."""
+        return tuple(dict.fromkeys(candidate.table for candidate in self.lookups))
+
+    def rows(self) -> list[tuple[str, int, int, str, str, str, str]]:
+        """One row a candidate, by COLUMNS."""
+        return [
+            (item.table, item.rows, item.dim, item.kind, item.node.name or "", "yes" if item.is_lookup else "no", item.reason)
+            for item in self.candidates
+        ]
+
+    def __str__(self) -> str:
+        return f"{len(self.lookups)} of {len(self.candidates)} candidates are lookups, on {len(self.tables)} tables"
+
+    def __repr__(self) -> str:
+        return f"<Inspection of {self.origin}: {self}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(f"{self.origin}: {self}", COLUMNS, self.rows())

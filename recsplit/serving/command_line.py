@@ -1,0 +1,67 @@
+"""tritonserver's command line, and the private folder that its own things lie in."""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from recsplit.serving import triton
+from recsplit.serving.repository import auto_complete_needed
+
+#: What bash takes as it is: Triton starts the Python stub through an unquoted bash command line.
+PLAIN_PATH = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+#: Else a change of an instance count waits in the models' queue behind all requests: for as long as a backlog lasts, which may be for good
+#: where the change is too small to end it, and no other change of the model can begin (docs/decisions/0012-changes-pass-a-backlog.md).
+CHANGEABLE = "--rate-limit=execution_count"
+
+
+def arguments(
+    found: triton.Triton,
+    repository: Path,
+    models: Sequence[str],
+    chosen: dict[str, int],
+    address: str,
+    folder: Path,
+    exit_timeout_s: int,
+    extra_args: Sequence[str],
+) -> list[str]:
+    """tritonserver's command line."""
+    backends = triton.prepare_backends(found, folder)
+    path = repository.resolve()
+    if not PLAIN_PATH.fullmatch(str(path)):
+        link = folder / "repository"
+        link.symlink_to(path)
+        path = link
+    return [
+        str(found.binary),
+        f"--model-repository={path}",
+        f"--backend-directory={backends}",
+        "--model-control-mode=explicit",
+        *(f"--load-model={model}" for model in models),
+        # Auto-complete starts a stub for every model and waits a second for it; a config that has it all needs none.
+        *([] if auto_complete_needed(repository) else ["--disable-auto-complete-config"]),
+        f"--http-address={address}",
+        f"--http-port={chosen['HTTP']}",
+        f"--grpc-address={address}",
+        f"--grpc-port={chosen['gRPC']}",
+        f"--metrics-address={address}",
+        f"--metrics-port={chosen['metrics']}",
+        "--metrics-config=summary_latencies=true",
+        CHANGEABLE,
+        # Two servers on one machine, or one that was killed before, must not meet in /dev/shm.
+        f"--backend-config=python,shm-region-prefix-name={folder.name}_",
+        f"--exit-timeout-secs={exit_timeout_s}",
+        f"--id={folder.name}",
+        *extra_args,
+    ]
+
+
+def private_folder() -> Path:
+    """A new temporary folder whose path bash takes as it is."""
+    base = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="recsplit-serve-", dir=base if PLAIN_PATH.fullmatch(base) else "/tmp"))
+
+
+def url(address: str, port: int) -> str:
+    """Where a client on this machine reaches the server."""
+    return f"{'127.0.0.1' if address == '0.0.0.0' else address}:{port}"
