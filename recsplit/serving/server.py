@@ -174,17 +174,17 @@ def start(
     extra_args: Sequence[str] = (),
 ) -> Server:
     """Start Triton as `serve` does, and return while it loads: `Server.await_ready` is the caller's, and so is ending it."""
-    found = triton.find()
+    installation = triton.find()
     names = models_to_load(repository, models)
     address = ports.address(host)
     chosen = ports.choose(address, {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port})
-    environment = triton.environment(found)
-    triton.check_stub(found, environment)
+    environment = triton.environment(installation)
+    triton.check_stub(installation, environment)
     target = logs.Log.open(log)
     folder = _private_folder()
     try:
         arguments = _arguments(
-            found, repository, names, chosen, address, folder, exit_timeout_s, (*keys.arguments(control_key), *extra_args)
+            installation, repository, names, chosen, address, folder, exit_timeout_s, (*keys.arguments(control_key), *extra_args)
         )
         headers = {} if control_key is None else {keys.NAME: control_key}
         endpoint = Endpoint(_url(address, chosen["HTTP"]), folder.name, headers)
@@ -226,7 +226,7 @@ def _start(
 
 
 def _arguments(
-    found: triton.Triton,
+    installation: triton.Triton,
     repository: Path,
     models: Sequence[str],
     chosen: dict[str, int],
@@ -236,14 +236,14 @@ def _arguments(
     extra_args: Sequence[str],
 ) -> list[str]:
     """tritonserver's command line."""
-    backends = triton.prepare_backends(found, folder)
+    backends = triton.prepare_backends(installation, folder)
     path = repository.resolve()
     if not PLAIN_PATH.fullmatch(str(path)):
         link = folder / "repository"
         link.symlink_to(path)
         path = link
     return [
-        str(found.binary),
+        str(installation.binary),
         f"--model-repository={path}",
         f"--backend-directory={backends}",
         "--model-control-mode=explicit",
