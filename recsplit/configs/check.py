@@ -33,8 +33,8 @@ def parse(text: str, *, origin: str) -> Any:
 
 def parameter(config: Any, key: str) -> str | None:
     """A config's parameter, None where it has none. (Indexing the protobuf map would create it.)"""
-    found = config.parameters.get(key)
-    return None if found is None else str(found.string_value)
+    config_parameter = config.parameters.get(key)
+    return None if config_parameter is None else str(config_parameter.string_value)
 
 
 def check(plan: Plan, texts: Mapping[str, str], *, templates: Path | None = None) -> None:
@@ -106,7 +106,7 @@ def _ensemble(plan: Plan, parts: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}: an ensemble's {field} can't have a reshape"
 
     shapes = _declared(config.input, reshaped=False)
-    made, used = Counter(list(shapes)), set[str]()
+    times_produced, used = Counter(list(shapes)), set[str]()
     steps = [step for step in config.ensemble_scheduling.step if step.model_name in parts and step.model_name != plan.name]
     for step in config.ensemble_scheduling.step:
         if step not in steps:
@@ -114,7 +114,7 @@ def _ensemble(plan: Plan, parts: Mapping[str, Any]) -> Iterator[str]:
     produced = [(tensor, step, name) for step in steps for name, tensor in step.output_map.items()]
     for tensor, step, name in produced:
         outputs = _declared(parts[step.model_name].output, reshaped=False)
-        made[tensor] += 1
+        times_produced[tensor] += 1
         if name in outputs:
             shapes.setdefault(tensor, outputs[name])
         else:
@@ -134,11 +134,11 @@ def _ensemble(plan: Plan, parts: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where}: {tensor!r} is {_show(shapes[tensor])}, and step {step.model_name!r} takes {_show(shape)} as {name!r}"
     for name, shape in _declared(config.output, reshaped=False).items():
         used.add(name)
-        if name not in made or name in _declared(config.input, reshaped=False):
+        if name not in times_produced or name in _declared(config.input, reshaped=False):
             yield f"{where}: no step produces the output {name!r}"
         elif name in shapes and not _same(shapes[name], shape):
             yield f"{where}: the output {name!r} is declared {_show(shape)}, and its step gives {_show(shapes[name])}"
-    for tensor, times in made.items():
+    for tensor, times in times_produced.items():
         if times > 1:
             yield f"{where}: {tensor!r} is produced {times} times"  # case 4
         if tensor not in used:
@@ -150,9 +150,9 @@ def _ensemble(plan: Plan, parts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _circle(where: str, steps: list[Any], ready: set[str]) -> Iterator[str]:
-    made = {tensor for step in steps for tensor in step.output_map.values()}
+    step_outputs = {tensor for step in steps for tensor in step.output_map.values()}
     waiting = list(steps)
-    while able := [step for step in waiting if set(step.input_map.values()) & made <= ready]:
+    while able := [step for step in waiting if set(step.input_map.values()) & step_outputs <= ready]:
         ready |= {tensor for step in able for tensor in step.output_map.values()}
         waiting = [step for step in waiting if step not in able]
     if waiting:

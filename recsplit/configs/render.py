@@ -40,8 +40,8 @@ def render(plan: Plan, *, templates: Path | None = None) -> dict[str, str]:
     texts: dict[str, str] = {}
     texts[f"{plan.name}/{CONFIG_FILE}"] = _render_one(environment, "ensemble.pbtxt.j2", context)
     for model in plan.submodels:
-        own = {"model": model, "warmup_batch_sizes": warmup_batch_sizes(plan, model)}
-        texts[f"{model.name}/{CONFIG_FILE}"] = _render_one(environment, f"{model.role}.pbtxt.j2", {**context, **own})
+        model_context = {"model": model, "warmup_batch_sizes": warmup_batch_sizes(plan, model)}
+        texts[f"{model.name}/{CONFIG_FILE}"] = _render_one(environment, f"{model.role}.pbtxt.j2", {**context, **model_context})
     check(plan, texts, templates=templates)
     return texts
 

@@ -44,12 +44,12 @@ def _repeated(model: ir.Model) -> str | None:
 
 
 def _unsorted(model: ir.Model) -> str | None:
-    made: set[ir.Value] = set()
+    earlier_outputs: set[ir.Value] = set()
     for node in model.graph:
         for value in node.inputs:
-            if value is not None and value.producer() is not None and value not in made:
+            if value is not None and value.producer() is not None and value not in earlier_outputs:
                 return f"{node.op_type} {node.name!r} reads {value.name!r} before it is made"
-        made.update(node.outputs)
+        earlier_outputs.update(node.outputs)
     return None
 
 

@@ -75,8 +75,8 @@ def _answer_zeros(graph: ir.Graph, node: ir.Node, names: Names) -> None:
     shape = ir.node("Shape", [ids])
     whole = ir.node("Concat", [shape.outputs[0], dim], {"axis": 0})
     zeros = ir.node("Expand", [zero, whole.outputs[0]])
-    for made, label in ((shape, "shape"), (whole, "whole"), (zeros, "zeros")):
-        made.name = made.outputs[0].name = names.fresh(f"{name}_{label}")
+    for new_node, label in ((shape, "shape"), (whole, "whole"), (zeros, "zeros")):
+        new_node.name = new_node.outputs[0].name = names.fresh(f"{name}_{label}")
     graph.insert_before(node, [shape, whole, zeros])
     ir.convenience.replace_all_uses_with(node.outputs[0], zeros.outputs[0], replace_graph_outputs=True)
     graph.remove(node, safe=True)

@@ -43,7 +43,7 @@ class Flow:
         order = {node: index for index, node in enumerate(graph)}
         for node in order:
             inputs = [value for value in node.inputs if value is not None]
-            blocker = next((found for value in inputs if (found := self._blockers.get(value)) is not None), None)
+            blocker = next((upstream_blocker for value in inputs if (upstream_blocker := self._blockers.get(value)) is not None), None)
             if blocker is None and (node.domain not in ("", "ai.onnx") or node.op_type not in PORTABLE or is_lookup_shaped(node)):
                 blocker = node
             sources: frozenset[ir.Value] = frozenset()

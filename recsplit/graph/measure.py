@@ -39,14 +39,14 @@ def feeds(model: ir.Model, batch: int, length: int, rng: np.random.Generator, *,
     By default of 0 and 1, which are ids of any table with two rows; else from low to high, as far as the dtype counts
     without gaps.
     """
-    made: dict[str, Array] = {}
+    arrays_by_name: dict[str, Array] = {}
     for value in model.graph.inputs:
         assert value.name and value.shape is not None and value.dtype is not None
         sizes = [batch] + [size if isinstance(size, int) else length for size in value.shape[1:]] if len(value.shape) else []
         dtype = value.dtype.numpy()
         least, most = _whole(dtype)
-        made[value.name] = rng.integers(max(low, least), min(high, most), size=sizes, endpoint=True).astype(dtype)
-    return made
+        arrays_by_name[value.name] = rng.integers(max(low, least), min(high, most), size=sizes, endpoint=True).astype(dtype)
+    return arrays_by_name
 
 
 def _whole(dtype: np.dtype[np.generic]) -> tuple[int, int]:
@@ -98,15 +98,18 @@ class Measured:
 
     def all(self, values: Sequence[ir.Value]) -> Sequence[ir.Value]:
         """Measure several at once; returns them."""
-        wanted = [value for value in dict.fromkeys(values) if value not in self._known]
-        if wanted:
-            found = shapes(self._model, wanted, lengths=self._lengths)
+        unmeasured_values = [value for value in dict.fromkeys(values) if value not in self._known]
+        if unmeasured_values:
+            measured_dims = shapes(self._model, unmeasured_values, lengths=self._lengths)
             inputs = feeds(self._model, *_PROBES[0], np.random.default_rng(0))
-            once = runner(self._model, wanted)(
+            once = runner(self._model, unmeasured_values)(
                 {name: np.zeros_like(data) if name in self._lengths else data for name, data in inputs.items()}
             )
             self._known.update(
-                {value: (dims, ir.DataType.from_numpy(data.dtype)) for value, dims, data in zip(wanted, found, once, strict=True)}
+                {
+                    value: (dims, ir.DataType.from_numpy(data.dtype))
+                    for value, dims, data in zip(unmeasured_values, measured_dims, once, strict=True)
+                }
             )
         return values
 

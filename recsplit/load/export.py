@@ -124,9 +124,11 @@ def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], 
             f"the model changes {written[0].removeprefix(prefix)!r} while it runs",
             hint="a served model writes to no weight, buffer or input: update a copy, and call .eval() before torch.export.export",
         )
-    taken = [spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument)]
-    given = [spec.arg for spec in signature.output_specs if isinstance(spec.arg, TensorArgument)]
-    for kind, names, arguments in (("input", inputs, taken), ("output", outputs, given)):
+    input_arguments = [
+        spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument)
+    ]
+    output_arguments = [spec.arg for spec in signature.output_specs if isinstance(spec.arg, TensorArgument)]
+    for kind, names, arguments in (("input", inputs, input_arguments), ("output", outputs, output_arguments)):
         for name, argument in zip(names, arguments, strict=True):
             shape = values[argument.name].shape
             if len(shape) == 0:

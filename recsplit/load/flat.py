@@ -94,16 +94,16 @@ class Flat(torch.nn.Module):
             return tensors[leaf.index] if isinstance(leaf, Slot) else leaf
 
         bound = inspect.BoundArguments(self._bound.signature, rebuild(self._tree, fill))
-        found = [(path, leaf) for path, leaf in leaves(self.module(*bound.args, **bound.kwargs)) if leaf is not None]
-        self._output_paths = [path for path, _ in found]
-        for name, (_, leaf) in zip(self.output_names, found, strict=True):
+        output_leaves = [(path, leaf) for path, leaf in leaves(self.module(*bound.args, **bound.kwargs)) if leaf is not None]
+        self._output_paths = [path for path, _ in output_leaves]
+        for name, (_, leaf) in zip(self.output_names, output_leaves, strict=True):
             if not isinstance(leaf, torch.Tensor):
                 raise InputError(
                     f"output {name!r} is a {type(leaf).__name__}, not a tensor",
                     hint="return tensors, in tuples, dicts or named tuples; a KeyedTensor has .to_dict()",
                 )
             _check(f"output {name!r}", leaf)
-        return tuple(leaf for _, leaf in found)
+        return tuple(leaf for _, leaf in output_leaves)
 
 
 def _check(what: str, tensor: torch.Tensor) -> None:

@@ -52,21 +52,21 @@ def collections_as_nodes(module: torch.nn.Module) -> Iterator[None]:
     kind = _torchrec("modules.embedding_modules", "EmbeddingBagCollection")
     patched: list[torch.nn.Module] = []
     if kind is not None:
-        for name, found in module.named_modules():
-            if type(found) is kind:
-                patched.append(found)
-            elif type(found).__module__.startswith("torchrec.") and type(found).__name__.endswith("Collection"):
+        for name, submodule in module.named_modules():
+            if type(submodule) is kind:
+                patched.append(submodule)
+            elif type(submodule).__module__.startswith("torchrec.") and type(submodule).__name__.endswith("Collection"):
                 raise InputError(
-                    f"{name or 'the module'} is a {type(found).__module__}.{type(found).__name__}, which recsplit does not split",
+                    f"{name or 'the module'} is a {type(submodule).__module__}.{type(submodule).__name__}, which recsplit does not split",
                     hint="use torchrec.EmbeddingBagCollection, unsharded and unquantized, or nn.Embedding",
                 )
-    for found in patched:
-        found.forward = functools.partial(_trace, found)
+    for submodule in patched:
+        submodule.forward = functools.partial(_trace, submodule)
     try:
         yield
     finally:
-        for found in patched:
-            del found.forward
+        for submodule in patched:
+            del submodule.forward
 
 
 def _trace(collection: Any, features: Any) -> Any:

@@ -65,15 +65,17 @@ def assign(module: torch.nn.Module, weights: Weights) -> None:
     Raises InputError that lists names which are missing, unexpected, or of another shape or dtype, and those that
     would stay on the meta device.
     """
-    own = module.state_dict(keep_vars=True)
+    module_tensors = module.state_dict(keep_vars=True)
     aliases: dict[int, list[str]] = {}
-    for name, tensor in own.items():
+    for name, tensor in module_tensors.items():
         aliases.setdefault(id(tensor), []).append(name)
-    given = {name: next((alias for alias in aliases[id(tensor)] if alias in weights.tensors), None) for name, tensor in own.items()}
-    problems = [f"{name} is missing in the file" for name, found in given.items() if found is None]
-    problems += [f"{name} is in the file and not in the module" for name in weights.tensors if name not in own]
-    for name in own.keys() & weights.tensors.keys():
-        inside, outside = own[name], weights.tensors[name]
+    sources_by_name = {
+        name: next((alias for alias in aliases[id(tensor)] if alias in weights.tensors), None) for name, tensor in module_tensors.items()
+    }
+    problems = [f"{name} is missing in the file" for name, name_in_file in sources_by_name.items() if name_in_file is None]
+    problems += [f"{name} is in the file and not in the module" for name in weights.tensors if name not in module_tensors]
+    for name in module_tensors.keys() & weights.tensors.keys():
+        inside, outside = module_tensors[name], weights.tensors[name]
         if inside.shape != outside.shape:
             problems.append(f"{name} is {list(outside.shape)} in the file and {list(inside.shape)} in the module")
         elif inside.dtype != outside.dtype:
@@ -87,15 +89,15 @@ def assign(module: torch.nn.Module, weights: Weights) -> None:
             hint="names, shapes and dtypes are those of module.state_dict()",
             detail="\n".join([*problems[:SHOWN], *more]),
         )
-    made: dict[str, torch.Tensor] = {}
-    for name, source in given.items():
+    parameters_by_source: dict[str, torch.Tensor] = {}
+    for name, source in sources_by_name.items():
         assert source is not None
         parent, _, last = name.rpartition(".")
         owner = module.get_submodule(parent)
         tensor = weights.tensors[source]
         if last in owner._parameters:
-            made[source] = made.get(source, torch.nn.Parameter(tensor, requires_grad=False))
-            owner._parameters[last] = made[source]  # type: ignore[assignment]
+            parameters_by_source[source] = parameters_by_source.get(source, torch.nn.Parameter(tensor, requires_grad=False))
+            owner._parameters[last] = parameters_by_source[source]  # type: ignore[assignment]
         else:
             owner._buffers[last] = tensor
 

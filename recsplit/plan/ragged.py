@@ -78,10 +78,10 @@ def source_inputs(groups: Sequence[Bags], rows: Mapping[str, Array]) -> dict[str
     source = {name: data for name, data in rows.items() if name not in ragged}
     stacked: dict[str, dict[int, Array]] = {}
     for bags in groups:
-        own = from_rows(bags, rows)
+        group_inputs = from_rows(bags, rows)
         if bags.source_row is not None and bags.source_offsets is not None:
-            stacked.setdefault(bags.source_offsets, {})[bags.source_row] = own.pop(bags.source_offsets)
-        source.update(own)
+            stacked.setdefault(bags.source_offsets, {})[bags.source_row] = group_inputs.pop(bags.source_offsets)
+        source.update(group_inputs)
     source.update({name: np.stack([offsets[row] for row in sorted(offsets)]) for name, offsets in stacked.items()})
     return source
 

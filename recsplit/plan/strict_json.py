@@ -28,10 +28,10 @@ def read_json(kind: type[Record], text: str, *, schema: int, origin: str, again:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{origin} is not JSON: {error}", hint=again) from error
-    found = data.get("schema") if isinstance(data, dict) else None
-    if found != schema:
+    text_schema = data.get("schema") if isinstance(data, dict) else None
+    if text_schema != schema:
         raise InputError(
-            f"{origin} has schema {found}, and this recsplit reads schema {schema}", hint=f"{again} with this version of recsplit"
+            f"{origin} has schema {text_schema}, and this recsplit reads schema {schema}", hint=f"{again} with this version of recsplit"
         )
     record = read(kind, data, origin, again)
     assert isinstance(record, kind)
@@ -50,8 +50,8 @@ def read(kind: Any, value: Any, where: str, again: str) -> Any:
     if dataclasses.is_dataclass(kind):
         hints = _hints(typing.cast(type, kind))
         if not isinstance(value, dict) or set(value) != set(hints):
-            found = sorted(value) if isinstance(value, dict) else value
-            raise InputError(f"{where}: expected the keys {sorted(hints)}, found {found}", hint=again)
+            keys_or_value = sorted(value) if isinstance(value, dict) else value
+            raise InputError(f"{where}: expected the keys {sorted(hints)}, found {keys_or_value}", hint=again)
         return kind(**{key: read(hint, value[key], f"{where}: {key}", again) for key, hint in hints.items()})  # type: ignore[operator]
     if origin is Literal and value in arguments:
         return value

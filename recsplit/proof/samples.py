@@ -43,11 +43,11 @@ def rows(
 ) -> dict[str, Array]:
     """Random valid inputs of the ensemble, `batch` rows: ids from `draw`, else uniform over their tables; the rest as in `references`."""
     draw = draw or rng.integers
-    made = _bags(plan, batch, rng, references or {}, lambda shape: rng.integers(0, 2 * _BAG + 1, shape), draw)
+    arrays_by_name = _bags(plan, batch, rng, references or {}, lambda shape: rng.integers(0, 2 * _BAG + 1, shape), draw)
     for tensor in plan.inputs:
-        if tensor.name not in made:
-            made[tensor.name] = _tensor(plan, tensor, batch, rng, references or {}, draw)
-    return {tensor.name: made[tensor.name] for tensor in plan.inputs}
+        if tensor.name not in arrays_by_name:
+            arrays_by_name[tensor.name] = _tensor(plan, tensor, batch, rng, references or {}, draw)
+    return {tensor.name: arrays_by_name[tensor.name] for tensor in plan.inputs}
 
 
 def by_law(law: Skew, rng: np.random.Generator) -> Draw:
@@ -166,19 +166,19 @@ def _bags(
 ) -> dict[str, Array]:
     """All ragged inputs: lengths as in `references`, else as drawn, the same where two groups share them; ids that fit."""
     tensors = {tensor.name: tensor for tensor in plan.inputs}
-    made: dict[str, Array] = {}
+    ragged_inputs: dict[str, Array] = {}
     for bags in plan.bags:
         reference = references.get(bags.lengths)
-        if bags.lengths not in made and reference is not None and len(reference):
-            made[bags.lengths] = reference[rng.integers(0, len(reference), batch)].astype(np.int64)
-        elif bags.lengths not in made:
-            made[bags.lengths] = np.asarray(draw_lengths((batch, len(bags.features)))).astype(np.int64)
-        slots = max(int(made[bags.lengths].astype(np.int64).sum(axis=1).max(initial=0)), 1)
+        if bags.lengths not in ragged_inputs and reference is not None and len(reference):
+            ragged_inputs[bags.lengths] = reference[rng.integers(0, len(reference), batch)].astype(np.int64)
+        elif bags.lengths not in ragged_inputs:
+            ragged_inputs[bags.lengths] = np.asarray(draw_lengths((batch, len(bags.features)))).astype(np.int64)
+        slots = max(int(ragged_inputs[bags.lengths].astype(np.int64).sum(axis=1).max(initial=0)), 1)
         empty = np.zeros((batch, slots), dtype=NUMPY[tensors[bags.values].dtype])
-        made[bags.values] = _bag_ids(plan, bags, made[bags.lengths], empty, draw)
+        ragged_inputs[bags.values] = _bag_ids(plan, bags, ragged_inputs[bags.lengths], empty, draw)
         if bags.weights is not None:
-            made[bags.weights] = rng.random((batch, slots)).astype(NUMPY[tensors[bags.weights].dtype])
-    return made
+            ragged_inputs[bags.weights] = rng.random((batch, slots)).astype(NUMPY[tensors[bags.weights].dtype])
+    return ragged_inputs
 
 
 def _bag_ids(plan: Plan, bags: Bags, lengths: Array, values: Array, draw: Draw) -> Array:

@@ -72,9 +72,9 @@ def refuse_mixture(repository: Path, ensemble: str) -> None:
 
 
 def _mixed(repository: Path, ensemble: str, builds: Mapping[str, str | None], more: str = "") -> RecsplitError:
-    found = ", ".join(f"{name}: {build or 'absent'}" for name, build in builds.items())
+    build_listing = ", ".join(f"{name}: {build or 'absent'}" for name, build in builds.items())
     return RecsplitError(
-        f"the parts of {ensemble!r} in {repository} come from different builds ({found}{more})",
+        f"the parts of {ensemble!r} in {repository} come from different builds ({build_listing}{more})",
         hint="a build was interrupted while it moved its parts in, or is doing so now: build again",
     )
 

@@ -79,8 +79,8 @@ class Stage:
     def _gone(self, models: Sequence[str]) -> list[str]:
         """Shards of an earlier build that this one doesn't have: a server would load them for nothing."""
         shard = re.compile(re.escape(self.name) + "_embedding_[0-9]+")
-        found = [path for path in self.repository.iterdir() if shard.fullmatch(path.name) and path.name not in models]
-        return sorted(path.name for path in found if build_of(path) is not None and plan_file(path) is None)
+        shard_folders = [path for path in self.repository.iterdir() if shard.fullmatch(path.name) and path.name not in models]
+        return sorted(path.name for path in shard_folders if build_of(path) is not None and plan_file(path) is None)
 
     def _take_away(self, model: str) -> None:
         (self.repository / model).rename(self._aside / model)

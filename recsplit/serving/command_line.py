@@ -16,7 +16,7 @@ CHANGEABLE = "--rate-limit=execution_count"
 
 
 def arguments(
-    found: triton.Triton,
+    installation: triton.Triton,
     repository: Path,
     models: Sequence[str],
     chosen: dict[str, int],
@@ -26,14 +26,14 @@ def arguments(
     extra_args: Sequence[str],
 ) -> list[str]:
     """tritonserver's command line."""
-    backends = triton.prepare_backends(found, folder)
+    backends = triton.prepare_backends(installation, folder)
     path = repository.resolve()
     if not PLAIN_PATH.fullmatch(str(path)):
         link = folder / "repository"
         link.symlink_to(path)
         path = link
     return [
-        str(found.binary),
+        str(installation.binary),
         f"--model-repository={path}",
         f"--backend-directory={backends}",
         "--model-control-mode=explicit",

@@ -56,8 +56,8 @@ def hide(pid: int, key: str) -> None:
         first, last = (int(field) for field in (process / "stat").read_text().rpartition(")")[2].split()[45:47])
         with (process / "mem").open("r+b", buffering=0) as memory:
             memory.seek(first)
-            for found in re.finditer(re.escape(key.encode()), memory.read(last - first)):
-                memory.seek(first + found.start())
+            for occurrence in re.finditer(re.escape(key.encode()), memory.read(last - first)):
+                memory.seek(first + occurrence.start())
                 memory.write(b"*" * len(key))
 
 

@@ -20,11 +20,11 @@ def address(host: str) -> str:
         raise _cannot_listen(host, error) from error
 
 
-def choose(address: str, wanted: dict[str, int | None]) -> dict[str, int]:
-    """A port for every name in `wanted`; None picks a free one. Raises InputError where a chosen port can't be had."""
+def choose(address: str, port_requests: dict[str, int | None]) -> dict[str, int]:
+    """A port for every name in `port_requests`; None picks a free one. Raises InputError where a chosen port can't be had."""
     ports: dict[str, int] = {}
     with contextlib.ExitStack() as held:  # all stay bound until all are chosen, so that no port is picked twice
-        for name, port in sorted(wanted.items(), key=lambda item: item[1] is None):
+        for name, port in sorted(port_requests.items(), key=lambda item: item[1] is None):
             if port is None:
                 ports[name] = next(free for free in random.sample(FREE, len(FREE)) if _bind(held, address, free) is None)
                 continue

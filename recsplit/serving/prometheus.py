@@ -73,12 +73,12 @@ class Prometheus:
 
 def find() -> Path:
     """The binary on PATH. Raises InputError where there is none."""
-    found = shutil.which(BINARY)
-    if found is None:
+    binary = shutil.which(BINARY)
+    if binary is None:
         raise InputError(
             "there is no prometheus on PATH", hint="Debian and Ubuntu: apt install prometheus; or unpack a release of prometheus.io"
         )
-    return Path(found)
+    return Path(binary)
 
 
 def start(binary: Path, texts: Mapping[str, str], *, ready_timeout_s: float = 30) -> Prometheus:

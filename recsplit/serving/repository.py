@@ -22,16 +22,16 @@ def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
         raise InputError(
             f"{repository} is one model, not a model repository", hint=f"serve the folder around it: {repository.resolve().parent}"
         )
-    found = sorted(path.parent.name for path in repository.glob(f"*/{CONFIG_FILE}"))
-    if not found:
+    model_names = sorted(path.parent.name for path in repository.glob(f"*/{CONFIG_FILE}"))
+    if not model_names:
         raise InputError(f"{repository} holds no models", hint="a model repository has <model>/config.pbtxt; recsplit build writes one")
     for model in models:
-        if model not in found:
-            raise InputError(f"{repository} has no model {model!r}", hint=f"it has {', '.join(found)}")
+        if model not in model_names:
+            raise InputError(f"{repository} has no model {model!r}", hint=f"it has {', '.join(model_names)}")
     built = sorted({path.parent.parent.name for path in repository.glob(f"*/[0-9]*/{PLAN_FILE}")})
     for model in models or built:
         refuse_mixture(repository, model)
-    return tuple(models) or tuple(built) or tuple(found)
+    return tuple(models) or tuple(built) or tuple(model_names)
 
 
 def auto_complete_needed(repository: Path) -> bool:

@@ -179,18 +179,18 @@ def start(
     extra_args: Sequence[str] = (),
 ) -> Server:
     """Start Triton as `serve` does, and return while it loads: `Server.await_ready` is the caller's, and so is ending it."""
-    found = triton.find()
+    installation = triton.find()
     repository = Path(repository)
     names = models_to_load(repository, models)
     address = ports.address(host)
     chosen = ports.choose(address, {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port})
-    environment = triton.environment(found)
-    triton.check_stub(found, environment)
+    environment = triton.environment(installation)
+    triton.check_stub(installation, environment)
     target = logs.Log.open(log)
     folder = command_line.private_folder()
     try:
         arguments = command_line.arguments(
-            found, repository, names, chosen, address, folder, exit_timeout_s, (*keys.arguments(control_key), *extra_args)
+            installation, repository, names, chosen, address, folder, exit_timeout_s, (*keys.arguments(control_key), *extra_args)
         )
         headers = {} if control_key is None else {keys.NAME: control_key}
         endpoint = Endpoint(command_line.url(address, chosen["HTTP"]), folder.name, headers)

@@ -38,21 +38,23 @@ def find() -> Triton:
     root = Path(spec.origin).parent / "tritonserver"
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
     stubs = root / "python_backend_stubs"
-    found = Triton(
+    installation = Triton(
         binary=root / "bin/tritonserver",
         backends=root / "backends",
         stub=stubs / minor / "triton_python_backend_stub",
         libraries=root.parent.parent / "nvidia_pytriton.libs",
     )
-    if not found.binary.is_file():
-        raise InputError(f"nvidia-pytriton has no server at {found.binary}", hint="pip install --force-reinstall nvidia-pytriton==0.7.0")
-    if not found.stub.is_file():
+    if not installation.binary.is_file():
+        raise InputError(
+            f"nvidia-pytriton has no server at {installation.binary}", hint="pip install --force-reinstall nvidia-pytriton==0.7.0"
+        )
+    if not installation.stub.is_file():
         known = ", ".join(sorted((path.name for path in stubs.iterdir()), key=lambda name: int(name.split(".")[1])))
         raise InputError(
             f"nvidia-pytriton has no Python backend for Python {minor}",
             hint=f"run recsplit with one of Python {known}, or use recsplit serve --docker",
         )
-    return found
+    return installation
 
 
 def environment(triton: Triton) -> dict[str, str]:

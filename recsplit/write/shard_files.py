@@ -34,10 +34,10 @@ def write(
     """
     maps = _write_maps(sharded, order, embedding)
     entries = [[_entry(table, maps) for table in part.tables] for part in sharded.shards]
-    total, done = sum(entry.size_bytes for own in entries for entry in own), 0
-    for part, own, folder in zip(sharded.shards, entries, shards, strict=True):
-        written = write_external(own, folder / TABLES_FILE, progress=partial(_further, progress, done, total))
-        done += sum(entry.size_bytes for entry in own)
+    total, done = sum(entry.size_bytes for shard_entries in entries for entry in shard_entries), 0
+    for part, shard_entries, folder in zip(sharded.shards, entries, shards, strict=True):
+        written = write_external(shard_entries, folder / TABLES_FILE, progress=partial(_further, progress, done, total))
+        done += sum(entry.size_bytes for entry in shard_entries)
         tensors = {tensor.name or "": tensor for tensor in written}
         submodels.save(part.model, folder / MODEL_FILE, tensors)
         bags = [
@@ -57,7 +57,7 @@ def _further(progress: Callable[[int, int], None], before: int, total: int, done
 def _write_maps(sharded: Sharded, order: Order | None, folder: Path) -> dict[str, NDArray[np.int32]]:
     """The embedding model with its maps; returns these as they lie in the file, by the fused table's name."""
     entries = [
-        Entry(name, tuple(_later(made, size) for made, size in layout.maps(order)))
+        Entry(name, tuple(_later(make_part, size) for make_part, size in layout.maps(order)))
         for name, layout in sharded.maps.items()
     ]  # fmt: skip
     tensors = {tensor.name or "": tensor for tensor in write_external(entries, folder / PLACES_FILE)} if entries else {}
@@ -65,8 +65,8 @@ def _write_maps(sharded: Sharded, order: Order | None, folder: Path) -> dict[str
     return {layout.fused.value.name or "": tensors[name].numpy() for name, layout in sharded.maps.items()}
 
 
-def _later(made: Callable[[], NDArray[np.int32]], size: int) -> ir.TensorProtocol:
-    return ir.LazyTensor(lambda: ir.tensor(made()), ir.DataType.INT32, ir.Shape([size]))
+def _later(make_part: Callable[[], NDArray[np.int32]], size: int) -> ir.TensorProtocol:
+    return ir.LazyTensor(lambda: ir.tensor(make_part()), ir.DataType.INT32, ir.Shape([size]))
 
 
 def _entry(table: ShardTable, maps: Mapping[str, NDArray[np.int32]]) -> Entry:
@@ -89,5 +89,5 @@ def _rows(layout: Layout, item: Stretch, places: NDArray[np.int32] | None) -> ra
         return range(item.first, item.last)
     assert places is not None
     start = layout.map_start(item.table)
-    own = places[start : start + layout.sizes()[item.table]]
-    return lambda: rows_at(own, item.place, item.place + item.last - item.first)
+    table_places = places[start : start + layout.sizes()[item.table]]
+    return lambda: rows_at(table_places, item.place, item.place + item.last - item.first)

@@ -27,13 +27,13 @@ class Interface:
     outputs: tuple[Tensor, ...]
 
 
-def write(made: Cut, embedding: Path, dense: Path, *, progress: Callable[[int, int], None]) -> None:
+def write(cut: Cut, embedding: Path, dense: Path, *, progress: Callable[[int, int], None]) -> None:
     """Write model files into the two version folders. Raises RecsplitError where the disk is full."""
-    entries = [Entry(item.value.name or "", tuple(data_of(table) for table in item.sources), zero_rows=1) for item in made.fused]
+    entries = [Entry(item.value.name or "", tuple(data_of(table) for table in item.sources), zero_rows=1) for item in cut.fused]
     tensors = {tensor.name: tensor for tensor in write_external(entries, embedding / TABLES_FILE, progress=progress)}
-    save(made.embedding, embedding / MODEL_FILE, tensors)
-    save(made.whole, embedding / WHOLE_FILE, tensors)
-    write_dense(made.dense, dense)
+    save(cut.embedding, embedding / MODEL_FILE, tensors)
+    save(cut.whole, embedding / WHOLE_FILE, tensors)
+    write_dense(cut.dense, dense)
 
 
 def write_dense(model: ir.Model, folder: Path) -> None:
@@ -55,15 +55,15 @@ def interface(model: ir.Model) -> Interface:
     return Interface(tuple(_tensor(value) for value in model.graph.inputs), tuple(_tensor(value) for value in model.graph.outputs))
 
 
-def tables(made: Cut) -> tuple[Table, ...]:
+def tables(cut: Cut) -> tuple[Table, ...]:
     """The tables on the embedding side, in the order in which they lie in the file."""
-    found = []
-    for fused in made.fused:
+    embedding_tables = []
+    for fused in cut.fused:
         for value in fused.sources:
             data = data_of(value)
             rows, dim = (int(size) for size in data.shape.numpy())
-            found.append(Table(table_name(value), rows, dim, TRITON[data.dtype.name], int(data.nbytes)))
-    return tuple(found)
+            embedding_tables.append(Table(table_name(value), rows, dim, TRITON[data.dtype.name], int(data.nbytes)))
+    return tuple(embedding_tables)
 
 
 def left_in(model: ir.Model, operators: frozenset[str]) -> Sequence[str]:

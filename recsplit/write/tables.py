@@ -253,11 +253,11 @@ def _write_all(file: int, data: memoryview, target: int) -> None:
 def _bypass_cache(file: int, *, direct: bool) -> bool:
     """Let writes to `file` go past the page cache, or through it again. False where that changed nothing or isn't offered."""
     flags = fcntl.fcntl(file, fcntl.F_GETFL)
-    wanted = flags | os.O_DIRECT if direct else flags & ~os.O_DIRECT
-    if wanted == flags:
+    new_flags = flags | os.O_DIRECT if direct else flags & ~os.O_DIRECT
+    if new_flags == flags:
         return False
     try:
-        fcntl.fcntl(file, fcntl.F_SETFL, wanted)
+        fcntl.fcntl(file, fcntl.F_SETFL, new_flags)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise

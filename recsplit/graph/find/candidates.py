@@ -36,8 +36,8 @@ def find(model: ir.Model, *, loops: Mapping[str, str] | None = None) -> tuple[Ca
         loops: for each Loop left in the graph, why it wasn't read as a bag.
     """
     flow = Flow(model.graph)
-    found = (_judge(node, flow, loops or {}) for node in model.graph)
-    return tuple(candidate for candidate in found if candidate is not None)
+    judgements = (_judge(node, flow, loops or {}) for node in model.graph)
+    return tuple(candidate for candidate in judgements if candidate is not None)
 
 
 def table_name(value: ir.Value) -> str:
@@ -115,8 +115,8 @@ def _why_not(node: ir.Node, flow: Flow) -> str:
         return f"its {what} depend on floating-point layers ({maker} comes before them), so it stays in the dense model"
     if not flow.sources(ids):
         shaped = not ids.is_initializer() and ids.producer() is not None
-        told = "tell positions only (made from shapes, not from data)" if shaped else "are a constant of the model"
-        return f"its ids {told}, so it stays in the dense model"
+        reason = "tell positions only (made from shapes, not from data)" if shaped else "are a constant of the model"
+        return f"its ids {reason}, so it stays in the dense model"
     return ""
 
 

@@ -22,18 +22,18 @@ class Column:
 def proved(model: ir.Model, values: Sequence[ir.Value], widths: Sequence[int | None]) -> list[tuple[Column, ...] | None]:
     """`trace` of each value, where it holds: the value is computed for large ids, and compared with what was traced.
 
-    Casts that lose something (to BOOL, to UINT8), reshapes that regroup columns, and whatever else an exporter thinks
-    of are then no columns; such ids are computed by the model's own operators.
+    Casts that lose something (to BOOL, to UINT8), reshapes that regroup columns, and any other form
+    that an exporter writes are then no columns; such ids are computed by the model's own operators.
     """
-    found = [trace(value) if width is not None else None for value, width in zip(values, widths, strict=True)]
-    asked = [index for index, columns in enumerate(found) if columns is not None and len(columns) == widths[index]]
+    traces = [trace(value) if width is not None else None for value, width in zip(values, widths, strict=True)]
+    asked = [index for index, columns in enumerate(traces) if columns is not None and len(columns) == widths[index]]
     if not asked:
-        return [None] * len(found)
+        return [None] * len(traces)
     run = measure.runner(model, [values[index] for index in asked])
     inputs = measure.feeds(model, 3, 5, np.random.default_rng(0), low=-(2**30), high=2**30)
     got = dict(zip(asked, run(inputs), strict=True))
-    holds = {index for index, ids in got.items() if np.array_equal(ids.reshape(3, -1), _read(found[index] or (), inputs))}
-    return [tuple(columns or ()) if index in holds else None for index, columns in enumerate(found)]
+    holds = {index for index, ids in got.items() if np.array_equal(ids.reshape(3, -1), _read(traces[index] or (), inputs))}
+    return [tuple(columns or ()) if index in holds else None for index, columns in enumerate(traces)]
 
 
 def _read(columns: Sequence[Column], inputs: dict[str, Array]) -> Array:

@@ -46,53 +46,55 @@ def group(model: ir.Model, nodes: Sequence[ir.Node]) -> tuple[list[RaggedGroup],
     groups: dict[ir.Value, RaggedGroup] = {}
     refused: dict[ir.Node, str] = {}
     for node in nodes:
-        found = _recognise(model, flow, node)
-        if isinstance(found, str):
-            refused[node] = found
+        group_or_reason = _recognise(model, flow, node)
+        if isinstance(group_or_reason, str):
+            refused[node] = group_or_reason
             continue
-        known = groups.get(found.values)
+        known = groups.get(group_or_reason.values)
         if known is None:
-            groups[found.values] = found
+            groups[group_or_reason.values] = group_or_reason
         elif (known.offsets, known.bags.source_row, len(known.bags.features)) == (
-            found.offsets,
-            found.bags.source_row,
-            len(found.bags.features),
+            group_or_reason.offsets,
+            group_or_reason.bags.source_row,
+            len(group_or_reason.bags.features),
         ):
-            weights = known.weights or found.weights
-            if known.weights is not None and found.weights not in (None, known.weights):
-                refused[node] = f"two lookups read {found.values.name!r} with different per-sample weights"
+            weights = known.weights or group_or_reason.weights
+            if known.weights is not None and group_or_reason.weights not in (None, known.weights):
+                refused[node] = f"two lookups read {group_or_reason.values.name!r} with different per-sample weights"
                 continue
-            bags = known.bags if known.weights is not None else found.bags
+            bags = known.bags if known.weights is not None else group_or_reason.bags
             bags = dataclasses.replace(bags, features=known.bags.features)
-            nodes_so_far, shifts = (*known.nodes, node), (*known.shifts, *found.shifts)
-            groups[found.values] = RaggedGroup(nodes_so_far, shifts, bags, found.values, found.offsets, weights)
+            nodes_so_far, shifts = (*known.nodes, node), (*known.shifts, *group_or_reason.shifts)
+            groups[group_or_reason.values] = RaggedGroup(
+                nodes_so_far, shifts, bags, group_or_reason.values, group_or_reason.offsets, weights
+            )
         else:
-            refused[node] = f"input {found.values.name!r} is read with two different sets of bags"
+            refused[node] = f"input {group_or_reason.values.name!r} is read with two different sets of bags"
     return list(groups.values()), refused
 
 
-def as_rows(emit: Emit, found: RaggedGroup, *, int32_ids: bool) -> tuple[ir.Value, ir.Value, ir.Value | None]:
+def as_rows(emit: Emit, ragged_group: RaggedGroup, *, int32_ids: bool) -> tuple[ir.Value, ir.Value, ir.Value | None]:
     """Put the group's inputs in rows into the graph; returns (values, lengths, weights) in the dtypes of the old ones.
 
-    Groups whose bags come from the same offsets share `lengths`. What the rest of the model knew by the old inputs'
-    shapes (the batch size) it knows by the new ones'.
+    Groups whose bags come from the same offsets share `lengths`. Where the rest of the model
+    computed the batch size from the old inputs' shapes, it computes it from the new ones'.
     """
     graph = emit.graph
-    lengths = next((value for value in graph.inputs if value.name == found.bags.lengths and value is not found.offsets), None)
-    narrow = int32_ids and found.values.dtype == ir.DataType.INT64
-    values = ir.val(found.bags.values, dtype=ir.DataType.INT32 if narrow else found.values.dtype, shape=["batch", "slots"])
-    made = [values]
+    lengths = next((value for value in graph.inputs if value.name == ragged_group.bags.lengths and value is not ragged_group.offsets), None)
+    narrow = int32_ids and ragged_group.values.dtype == ir.DataType.INT64
+    values = ir.val(ragged_group.bags.values, dtype=ir.DataType.INT32 if narrow else ragged_group.values.dtype, shape=["batch", "slots"])
+    new_inputs = [values]
     if lengths is None:
-        lengths = ir.val(found.bags.lengths, dtype=ir.DataType.INT64, shape=["batch", len(found.bags.features)])
-        made.append(lengths)
+        lengths = ir.val(ragged_group.bags.lengths, dtype=ir.DataType.INT64, shape=["batch", len(ragged_group.bags.features)])
+        new_inputs.append(lengths)
     weights = None
-    if found.weights is not None:
-        weights = ir.val(f"{found.bags.weights}", dtype=found.weights.dtype, shape=["batch", "slots"])
-        made.append(weights)
-    position = list(graph.inputs).index(found.values)
-    for place, value in enumerate(made, position):
+    if ragged_group.weights is not None:
+        weights = ir.val(f"{ragged_group.bags.weights}", dtype=ragged_group.weights.dtype, shape=["batch", "slots"])
+        new_inputs.append(weights)
+    position = list(graph.inputs).index(ragged_group.values)
+    for place, value in enumerate(new_inputs, position):
         graph.inputs.insert(place, value)
-    _shape_of_offsets(emit, found, lengths)
+    _shape_of_offsets(emit, ragged_group, lengths)
     if narrow:
         values = emit.cast(values, ir.DataType.INT64)
         values.dtype = ir.DataType.INT64
@@ -101,7 +103,9 @@ def as_rows(emit: Emit, found: RaggedGroup, *, int32_ids: bool) -> tuple[ir.Valu
 
 def drop_old_inputs(model: ir.Model, groups: Sequence[RaggedGroup]) -> str:
     """Remove the ragged inputs that nothing reads any more; the reason if something still does, else empty."""
-    for old in dict.fromkeys(value for found in groups for value in (found.values, found.offsets, found.weights) if value is not None):
+    for old in dict.fromkeys(
+        value for ragged_group in groups for value in (ragged_group.values, ragged_group.offsets, ragged_group.weights) if value is not None
+    ):
         readers = [node.op_type for node in old.consumers()]
         if readers or old.is_graph_output():
             return f"input {old.name!r} is ragged and also read by {', '.join(readers) or 'an output'} outside the lookups"
@@ -172,10 +176,10 @@ def _lengths_name(name: str, row: int | None, by_length: bool, others: Container
     """`lengths` for an input called `offsets`; one name per row of stacked offsets; none that the model has for something else."""
     if by_length:
         return name
-    made = name.replace("offsets", "lengths").replace("offset", "length")
-    made = f"{name}_lengths" if made == name else made
-    made = made if row is None else f"{made}_{row}"
-    return f"{name}_{made}" if made in others else made
+    lengths_name = name.replace("offsets", "lengths").replace("offset", "length")
+    lengths_name = f"{name}_lengths" if lengths_name == name else lengths_name
+    lengths_name = lengths_name if row is None else f"{lengths_name}_{row}"
+    return f"{name}_{lengths_name}" if lengths_name in others else lengths_name
 
 
 def _one_input(flow: Flow, value: ir.Value) -> ir.Value | None:
@@ -209,9 +213,9 @@ def _try_offsets(
     lengths = _LENGTHS[np.arange(count) % len(_LENGTHS)]
     starts = np.cumsum(lengths, axis=1) - lengths
     ends = np.concatenate([np.zeros((count, 1), dtype=np.int64), np.cumsum(lengths, axis=1)], axis=1)
-    for given, last, by_length in ((starts, False, False), (ends, True, False), (lengths, False, True)):
+    for trial_input, last, by_length in ((starts, False, False), (ends, True, False), (lengths, False, True)):
         for row in range(count):
-            feed = given if rank == 2 else given[row]
+            feed = trial_input if rank == 2 else trial_input[row]
             got = _value(model, bounds, {offsets: feed, values: np.zeros(int(lengths[row].sum()))})
             if got is not None and np.array_equal(got.reshape(-1), (ends if closed else starts)[row]):
                 return (row if rank == 2 else None), last, by_length
@@ -235,12 +239,12 @@ def _value(model: ir.Model, value: ir.Value, feeds: dict[ir.Value, Array]) -> Ar
         return None
 
 
-def _shape_of_offsets(emit: Emit, found: RaggedGroup, lengths: ir.Value) -> None:
-    """Shape(offsets) is how a model learns its batch size: derive it from `lengths` instead."""
-    for node in [node for node in found.offsets.consumers() if node.op_type in ("Shape", "Size")]:
+def _shape_of_offsets(emit: Emit, ragged_group: RaggedGroup, lengths: ir.Value) -> None:
+    """A model may compute its batch size from Shape(offsets): compute it from `lengths` instead."""
+    for node in [node for node in ragged_group.offsets.consumers() if node.op_type in ("Shape", "Size")]:
         batch = emit.op("Slice", emit.op("Shape", lengths), emit.const([0]), emit.const([1]))
-        count = emit.op("Mul", batch, emit.const([len(found.bags.features)])) if len(found.bags.features) > 1 else batch
-        if found.bags.include_last_offset:
+        count = emit.op("Mul", batch, emit.const([len(ragged_group.bags.features)])) if len(ragged_group.bags.features) > 1 else batch
+        if ragged_group.bags.include_last_offset:
             count = emit.op("Add", count, emit.const([1]))
         if node.op_type == "Size":
             count = emit.op("Squeeze", count, emit.const([0]))

@@ -114,8 +114,8 @@ def _layout(pooled: Pooled, turns: Turns, reader: Reader) -> _Layout:
     numbers, index, span = Numbers({}), turns.index, pooled.span
     flat, weights = pooled.rows.ids, pooled.rows.weights
     place, offsets, last = span.start.element(), None, True
-    for told in (place, span.end.element()):
-        if told is not None and (array := constant(told[0])) is not None:
+    for element in (place, span.end.element()):
+        if element is not None and (array := constant(element[0])) is not None:
             raise Baked(f"its offsets are constants, {_shown(array.reshape(-1).tolist())}")
     if place is not None and place[1] == index and span.end.element() == (place[0], index + ONE):
         _check_turns(place[0], turns.times, numbers)

@@ -22,8 +22,8 @@ def settle_branches(model: ir.Model) -> None:
         answers = [_answer(model, condition, batch, length) for batch, length in ((1, 5), (3, 5), (4, 7))]
         if any(answer is None for answer in answers) or len({bool(answer.reshape(-1)[0]) for answer in answers if answer is not None}) != 1:
             continue
-        taken = bool(answers[0].reshape(-1)[0]) if answers[0] is not None else False
-        _inline(model.graph, node, node.attributes["then_branch" if taken else "else_branch"].as_graph())
+        condition_holds = bool(answers[0].reshape(-1)[0]) if answers[0] is not None else False
+        _inline(model.graph, node, node.attributes["then_branch" if condition_holds else "else_branch"].as_graph())
 
 
 def _answer(model: ir.Model, condition: ir.Value, batch: int, length: int) -> Array | None:

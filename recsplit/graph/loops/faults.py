@@ -54,10 +54,10 @@ def faults(model: ir.Model) -> tuple[Fault, ...]:
         for axis in range(len(value.shape))
         for unknown in numbers.length(value, axis).unknowns()
     }
-    found: dict[ir.Node, Fault | None] = {loop: _baked_bag(loop) for loop in loops}
+    faults_by_node: dict[ir.Node, Fault | None] = {loop: _baked_bag(loop) for loop in loops}
     for node in suspects:
-        found[node] = _baked_split(node, numbers, varying) if node.op_type == "Split" else _lost_sum(node) or _race(node)
-    return tuple(fault for node in model.graph.all_nodes() if (fault := found.get(node)) is not None)
+        faults_by_node[node] = _baked_split(node, numbers, varying) if node.op_type == "Split" else _lost_sum(node) or _race(node)
+    return tuple(fault for node in model.graph.all_nodes() if (fault := faults_by_node.get(node)) is not None)
 
 
 def _baked_bag(loop: ir.Node) -> Fault | None:

@@ -78,9 +78,9 @@ class Number:
 
     def unknowns(self) -> frozenset[Unknown]:
         """Every unknown in it, those inside of positions included."""
-        found = {unknown for monomial, _ in self.terms for unknown, _ in monomial}
-        inner = (part.unknowns() for unknown in found for part in unknown if isinstance(part, Number))
-        return frozenset(found).union(*inner)
+        direct_unknowns = {unknown for monomial, _ in self.terms for unknown, _ in monomial}
+        inner = (part.unknowns() for unknown in direct_unknowns for part in unknown if isinstance(part, Number))
+        return frozenset(direct_unknowns).union(*inner)
 
     def mentions(self, other: "Number") -> bool:
         """Whether an unknown of `other` is in it."""

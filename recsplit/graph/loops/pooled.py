@@ -29,8 +29,8 @@ def read_pooled(value: ir.Value, reader: Reader) -> Pooled:
     if node is None:
         raise NotABag("it collects a value that isn't made in its body")
     if is_float_cast(node):
-        found = read_pooled(source(node), reader)
-        return dataclasses.replace(found, rows=cast(found.rows, node))
+        pooled = read_pooled(source(node), reader)
+        return dataclasses.replace(pooled, rows=cast(pooled.rows, node))
     if node.op_type in ("Squeeze", "Unsqueeze") and ints_of(node, "axes", 1) == [0]:
         return dataclasses.replace(read_pooled(source(node), reader), flat=node.op_type == "Squeeze")
     if node.op_type == "If":
@@ -68,8 +68,8 @@ def _choice(node: ir.Node, value: ir.Value, reader: Reader) -> Pooled:
 
 def _unless_empty(condition: ir.Value, yes: ir.Value, no: ir.Value, reader: Reader) -> Pooled:
     """Zeros where a bag is empty."""
-    found = read_pooled(no if is_filled(yes, 0) else yes, reader)
-    size = found.span.end - found.span.start if found.rows.kept is None else reader.numbers.count(found.rows.kept)
+    pooled = read_pooled(no if is_filled(yes, 0) else yes, reader)
+    size = pooled.span.end - pooled.span.start if pooled.rows.kept is None else reader.numbers.count(pooled.rows.kept)
     if is_filled(yes, 0):
         says_so = equal(condition, reader.numbers) in (size, -size)
     else:
@@ -77,7 +77,7 @@ def _unless_empty(condition: ir.Value, yes: ir.Value, no: ir.Value, reader: Read
         says_so = order is not None and order[1] - order[0] == size
     if not says_so:
         raise NotABag("it makes zeros of bags that aren't empty")
-    return found
+    return pooled
 
 
 def _divided(node: ir.Node, reader: Reader) -> Pooled:

@@ -133,8 +133,8 @@ class Reader:
         if loop is not None and loop.op_type == "Loop":
             return _kept(self.rows(table), loop, ids, self.numbers)
         if (conversion := made_by(table, "Cast")) is not None:  # onnxruntime puts one before a half table
-            found = self._of_table(plain(source(conversion)), ids)
-            return cast(found, conversion)
+            table_rows = self._of_table(plain(source(conversion)), ids)
+            return cast(table_rows, conversion)
         return self._of_table(table, ids)
 
     def _of_table(self, table: ir.Value, ids: ir.Value) -> Rows:

@@ -131,8 +131,8 @@ def truth(value: ir.Value | None) -> bool | None:
     if array is not None and array.size == 1:
         return bool(array.reshape(-1)[0])
     node = made_by(value, "Cast", "Not")
-    found = None if node is None else truth(node.inputs[0])
-    return found if node is None or found is None or node.op_type == "Cast" else not found
+    operand_truth = None if node is None else truth(node.inputs[0])
+    return operand_truth if node is None or operand_truth is None or node.op_type == "Cast" else not operand_truth
 
 
 def less(value: ir.Value | None, numbers: Numbers) -> tuple[Number, Number] | None:

@@ -63,8 +63,8 @@ class Numbers:
             return self.known[value]
         key = (value, position)
         if key not in self._elements:
-            found = self._element(value, position)
-            self._elements[key] = Number.unknown("at", value, position) if found is None else found
+            number = self._element(value, position)
+            self._elements[key] = Number.unknown("at", value, position) if number is None else number
         return self._elements[key]
 
     def _element(self, value: ir.Value, position: Number) -> Number | None:
@@ -110,9 +110,9 @@ class Numbers:
         """The size of a dimension."""
         rank = self.rank(value)
         axis = axis + rank if axis < 0 and rank is not None else axis
-        found = None if value is None else self._made_length(value, axis, rank)
-        if found is not None:
-            return found
+        derived_length = None if value is None else self._made_length(value, axis, rank)
+        if derived_length is not None:
+            return derived_length
         shape = None if value is None else value.shape
         if shape is not None and 0 <= axis < len(shape):
             dim = shape[axis]

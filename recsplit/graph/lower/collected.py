@@ -75,9 +75,9 @@ class Lowering:
             start = stop
 
     def _add(self, lookup: Lookup) -> None:
-        taken = {known.name for known in self.lookups}
-        names = (lookup.table, *(f"{lookup.table}_{number}" for number in range(2, len(taken) + 3)))
-        self.lookups.append(dataclasses.replace(lookup, name=next(name for name in names if name not in taken)))
+        used_names = {known.name for known in self.lookups}
+        names = (lookup.table, *(f"{lookup.table}_{number}" for number in range(2, len(used_names) + 3)))
+        self.lookups.append(dataclasses.replace(lookup, name=next(name for name in names if name not in used_names)))
 
 
 def _follows(one: Column, other: Column) -> bool:
@@ -97,9 +97,9 @@ def mark_rows(lowering: Lowering) -> ir.Value:
     bad = emit.concat([bad for bad, _ in lowering.marks], axis=1)
     ids = emit.concat([ids for _, ids in lowering.marks], axis=1)
     where = emit.op("ArgMax", emit.cast(bad, ir.DataType.INT32), axis=1, keepdims=1)
-    found = emit.op("GatherElements", bad, where, axis=1)
-    position = emit.op("Where", found, where, emit.const(-1))
-    value = emit.op("Where", found, emit.op("GatherElements", ids, where, axis=1), emit.const(0))
+    has_unknown = emit.op("GatherElements", bad, where, axis=1)
+    position = emit.op("Where", has_unknown, where, emit.const(-1))
+    value = emit.op("Where", has_unknown, emit.op("GatherElements", ids, where, axis=1), emit.const(0))
     marked = emit.op("Concat", position, value, axis=1)
     marked.name = UNKNOWN_IDS
     marked.dtype, marked.shape = ir.DataType.INT64, ir.Shape(["batch", 2])

@@ -11,20 +11,22 @@ from recsplit.graph.lower.collected import Crossing, Lowering
 def pack(lowering: Lowering) -> list[ir.Value]:
     """Few tensors cross: vectors of one dtype and dim as one [batch, n, dim]; the dense side takes them apart again."""
     emit = lowering.emit
-    own = emit.made - lowering.dense_nodes  # nodes on the embedding side, which keep reading what they read
+    embedding_nodes = emit.made - lowering.dense_nodes  # nodes on the embedding side, which keep reading what they read
     groups: dict[tuple[ir.DataType, int], list[Crossing]] = {}
     for part in lowering.crossings:
         dtype = part.outs[0][0].dtype or part.value.dtype or ir.DataType.FLOAT
         groups.setdefault((dtype, part.dim), []).append(part)
     boundary: list[ir.Value] = []
     for (dtype, dim), parts in groups.items():
-        uses = {out: [(use.node, use.idx) for use in out.uses() if use.node not in own] for part in parts for out, _, _ in part.outs}
+        uses = {
+            out: [(use.node, use.idx) for use in out.uses() if use.node not in embedding_nodes] for part in parts for out, _, _ in part.outs
+        }
         packed = emit.concat([part.value for part in parts], axis=1)
         name = f"embeddings_{dim}" if dtype == ir.DataType.FLOAT else f"embeddings_{dtype.name.lower()}_{dim}"
         packed.name, packed.dtype = emit.names.fresh(name), dtype
         outs = [item for part in parts for item in part.outs]
-        taken = emit.split(packed, [count for _, count, _ in outs], axis=1)
-        for (out, count, dims), piece in zip(outs, taken, strict=True):
+        pieces = emit.split(packed, [count for _, count, _ in outs], axis=1)
+        for (out, count, dims), piece in zip(outs, pieces, strict=True):
             restored = _restore(emit, piece, count, dims, dim)
             if restored is packed and out.is_graph_output():
                 restored = emit.op("Identity", packed)  # crosses under its own name, leaves under the output's

@@ -58,27 +58,27 @@ def choose_form(lengths: Array | None) -> BagForm:
     return "cumulative" if float(lengths.max()) / float(lengths.mean()) > SKEW else "padded"
 
 
-def lower_bags(lowering: Lowering, found: RaggedGroup, form: BagForm, *, int32_ids: bool) -> None:
+def lower_bags(lowering: Lowering, ragged_group: RaggedGroup, form: BagForm, *, int32_ids: bool) -> None:
     """Lower all lookups of one ragged group and replace its graph inputs by rows."""
     emit = lowering.emit
-    values, given, weights = as_rows(emit, found, int32_ids=int32_ids)
-    lengths, wrong = _checked(lowering, values, given)
+    values, input_lengths, weights = as_rows(emit, ragged_group, int32_ids=int32_ids)
+    lengths, wrong = _checked(lowering, values, input_lengths)
     starts = emit.op("CumSum", lengths, emit.const(1), exclusive=1, name="starts")
     longest = emit.op("Max", emit.reduce("ReduceMax", emit.reshape(lengths, [-1]), 0), emit.const(1), name="longest")
     slot = emit.op("Range", emit.const(0), longest, emit.const(1))
     present = emit.op("Less", emit.reshape(slot, [1, 1, -1]), emit.unsqueeze(lengths, 2), name="present")  # [batch, features, longest]
     place = emit.op("Add", emit.unsqueeze(starts, 2), emit.reshape(slot, [1, 1, -1]))
     place = emit.op("Where", present, place, emit.const(0))
-    for node, shift in zip(found.nodes, found.shifts, strict=True):
+    for node, shift in zip(ragged_group.nodes, ragged_group.shifts, strict=True):
         jagged = node.op_type == "JaggedBags"
-        ids = elementwise(emit, _present(node.inputs[0 if jagged else 1]), found.values, values)
+        ids = elementwise(emit, _present(node.inputs[0 if jagged else 1]), ragged_group.values, values)
         ids = ids if ids.dtype == ir.DataType.INT64 else emit.cast(ids, ir.DataType.INT64)
         slots = _Slots(_spread(emit, ids, place), present, wrong)
         scale = None
         factor = node.inputs[2 if jagged else 3] if len(node.inputs) > (2 if jagged else 3) else None
-        if factor is not None and found.weights is not None and weights is not None:
-            scale = _spread(emit, elementwise(emit, factor, found.weights, weights), place)
-        _read(lowering, node, found, slots, scale, form, shift)
+        if factor is not None and ragged_group.weights is not None and weights is not None:
+            scale = _spread(emit, elementwise(emit, factor, ragged_group.weights, weights), place)
+        _read(lowering, node, ragged_group, slots, scale, form, shift)
 
 
 def _checked(lowering: Lowering, values: ir.Value, lengths: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -98,7 +98,7 @@ def _checked(lowering: Lowering, values: ir.Value, lengths: ir.Value) -> tuple[i
 
 
 def _read(
-    lowering: Lowering, node: ir.Node, found: RaggedGroup, slots: _Slots, scale: ir.Value | None, form: BagForm, shift: int | None
+    lowering: Lowering, node: ir.Node, ragged_group: RaggedGroup, slots: _Slots, scale: ir.Value | None, form: BagForm, shift: int | None
 ) -> None:
     """One lookup node: check the ids, then pool, dim by dim and pooling by pooling."""
     emit, bags, present = lowering.emit, slots.ids, slots.present
@@ -110,8 +110,8 @@ def _read(
     client_id = emit.op("Sub", first_id, emit.const(shift)) if shift else first_id
     lowering.mark(emit.op("Or", first_bad, slots.wrong), emit.op("Where", slots.wrong, emit.const(WRONG_LENGTHS), client_id))
     for feature in features:
-        columns = None if shift is None else [Column(found.values, feature.index, shift)]  # a bag's column is its feature
-        lowering.describe(feature.table, feature.mode, columns, (found.bags.values,), 1)
+        columns = None if shift is None else [Column(ragged_group.values, feature.index, shift)]  # a bag's column is its feature
+        lowering.describe(feature.table, feature.mode, columns, (ragged_group.bags.values,), 1)
     fallbacks = [fallback(lowering.fused[feature.table], feature.table, lowering.unknown) for feature in features]
     bases = [lowering.fused[feature.table].bases[feature.table] for feature in features]
     zeros = [lowering.fused[feature.table].zero_row for feature in features]
@@ -122,7 +122,7 @@ def _read(
         pads = [feature.padding_idx if feature.padding_idx >= 0 else -1 for feature in features]
         counted = emit.op("And", present, emit.op("Not", emit.op("Equal", bags, emit.const(np.reshape(pads, (1, -1, 1))))))
     row = emit.op("Where", counted, row, emit.const(np.reshape(zeros, (1, -1, 1))), name="rows")
-    made: dict[int, ir.Value] = {}
+    pieces_by_feature: dict[int, ir.Value] = {}
     groups: dict[tuple[ir.Value, Pooling], list[_Feature]] = {}
     for feature in features:
         groups.setdefault((lowering.fused[feature.table].value, feature.mode), []).append(feature)
@@ -139,8 +139,8 @@ def _read(
         for piece in pieces:
             piece.dtype = vector_dtype(members[0].table)
         lowering.crossings.append(Crossing(pooled, dim, tuple((piece, 1, (dim,)) for piece in pieces)))
-        made.update({feature.index: piece for feature, piece in zip(members, pieces, strict=True)})
-    joined = emit.concat([made[feature.index] for feature in features], axis=1)
+        pieces_by_feature.update({feature.index: piece for feature, piece in zip(members, pieces, strict=True)})
+    joined = emit.concat([pieces_by_feature[feature.index] for feature in features], axis=1)
     joined.type = node.outputs[0].type
     producer = joined.producer()
     assert producer is not None

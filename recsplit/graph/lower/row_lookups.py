@@ -105,8 +105,8 @@ def _read_group(lowering: Lowering, members: Sequence[RowLookup], row: ir.Value,
         elif plain[first.node]:
             stacked = emit.reshape(section, [-1, len(run) * bags, width // bags, dim])
             pooled = pool(emit, stacked, first.pooling, axis=2, dtype=vector_dtype(first.table), mask=None, weights=None)
-            told = Plain(vectors, (width // bags,) * (len(run) * bags), (plain_pooling(first.pooling),) * (len(run) * bags))
-            lowering.crossings.append(Crossing(pooled, dim, tuple((lookup.out, bags, (dim,)) for lookup in run), told))
+            plain_section = Plain(vectors, (width // bags,) * (len(run) * bags), (plain_pooling(first.pooling),) * (len(run) * bags))
+            lowering.crossings.append(Crossing(pooled, dim, tuple((lookup.out, bags, (dim,)) for lookup in run), plain_section))
         elif first.pooling == "graph":
             _take_over(emit, first.node.outputs[0], _as_before(lowering, first, section, dim))
             _cross(lowering, first, first.out)

@@ -35,18 +35,18 @@ def restack(emit: Emit) -> None:
 def _shorten(emit: Emit, node: ir.Node) -> None:
     inputs = [value for value in node.inputs if value is not None]
     pieces = [_piece(emit, value, int_of(node, "axis", 0)) for value in inputs]
-    found: list[ir.Value] = []
+    new_inputs: list[ir.Value] = []
     start = 0
     while start < len(inputs):
         stop = start + 1
         while stop < len(inputs) and _follows(pieces[stop - 1], pieces[stop]):
             stop += 1
         first = pieces[start]
-        found += inputs[start:stop] if first is None or stop - start < _LEAST else [_run(emit, first, stop - start)]
+        new_inputs += inputs[start:stop] if first is None or stop - start < _LEAST else [_run(emit, first, stop - start)]
         start = stop
-    if len(found) == len(inputs):
+    if len(new_inputs) == len(inputs):
         return
-    joined = emit.op("Identity", found[0]) if len(found) == 1 else emit.op("Concat", *found, axis=1)
+    joined = emit.op("Identity", new_inputs[0]) if len(new_inputs) == 1 else emit.op("Concat", *new_inputs, axis=1)
     old = node.outputs[0]
     joined.type, joined.shape = old.type, old.shape
     emit.names.hand_over(old, joined, "pieces")

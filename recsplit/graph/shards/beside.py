@@ -18,17 +18,17 @@ class Side:
     dims: tuple[measure.Dim, ...]
 
 
-def free(name: str, taken: set[str]) -> str:
-    """`name`, or where that is taken the next that isn't; taken from now on."""
-    found = next(item for item in (name, *(f"{name}_{number}" for number in range(2, len(taken) + 3))) if item not in taken)
-    taken.add(found)
-    return found
+def free(name: str, used_names: set[str]) -> str:
+    """`name`, or where `used_names` has it the first numbered one that is free; added to `used_names`."""
+    free_name = next(item for item in (name, *(f"{name}_{number}" for number in range(2, len(used_names) + 3))) if item not in used_names)
+    used_names.add(free_name)
+    return free_name
 
 
-def sides(followed: Followed, measured: measure.Measured, taken: set[str]) -> tuple[list[Side], dict[str, list[int]]]:
-    """What the shards need besides places, down to what has a batch dimension; and shapes that they know but for the batch, by name."""
+def sides(followed: Followed, measured: measure.Measured, used_names: set[str]) -> tuple[list[Side], dict[str, list[int]]]:
+    """What the shards need besides places, down to what has a batch dimension; and shapes of which only the batch varies, by name."""
     stack = [value for node in followed.nodes for value in node.inputs if value is not None and value not in followed.derived]
-    found: dict[ir.Value, None] = {}
+    side_values: dict[ir.Value, None] = {}
     known: dict[str, list[int]] = {}
     seen: set[ir.Value] = set()
     while stack:
@@ -38,17 +38,17 @@ def sides(followed: Followed, measured: measure.Measured, taken: set[str]) -> tu
         for value in measured.all(level):
             node = value.producer()
             if node is None or measured.dims(value)[:1] == ("batch",):
-                found[value] = None
+                side_values[value] = None
             elif node.op_type == "Shape" and not node.attributes and (sizes := _fixed(measured, node.inputs[0])) is not None:
                 known[value.name or ""] = sizes
             else:
                 stack += [item for item in node.inputs if item is not None]
-    made: list[Side] = []
-    for value in found:
+    shard_sides: list[Side] = []
+    for value in side_values:
         # A client's input goes from the client to the shard, under its own name.
-        name = value.name or "" if value.is_graph_input() else free(f"pooling_{len(made)}", taken)
-        made.append(Side(value.name or "", name, measured.dtype(value), measured.dims(value)))
-    return made, known
+        name = value.name or "" if value.is_graph_input() else free(f"pooling_{len(shard_sides)}", used_names)
+        shard_sides.append(Side(value.name or "", name, measured.dtype(value), measured.dims(value)))
+    return shard_sides, known
 
 
 def _fixed(measured: measure.Measured, value: ir.Value | None) -> list[int] | None:

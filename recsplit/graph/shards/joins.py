@@ -42,22 +42,22 @@ def follow(graph: ir.Graph, gathers: Sequence[ir.Node], boundary: Sequence[ir.Va
         if node not in gathers and any(value in derived for value in node.inputs):
             nodes.append(node)
             derived.update(node.outputs)
-    sections = {gather: found for gather in gathers if (found := _sections(gather)) is not None}
+    sections = {gather: split for gather in gathers if (split := _sections(gather)) is not None}
     before = _before(nodes, derived, set(sections.values()))
     after: set[ir.Value] = set()
     packs = {value.producer() for value in boundary}
     for node in nodes:
-        own = [value for value in node.inputs if value is not None and value in derived]
+        derived_inputs = [value for value in node.inputs if value is not None and value in derived]
         if node in sections.values():
             continue
-        if node.op_type == linear.MAXIMUM or any(value in after for value in own):
+        if node.op_type == linear.MAXIMUM or any(value in after for value in derived_inputs):
             after.update(node.outputs)
         if node in packs and node.op_type == "Concat" and int_of(node, "axis", 0) == 1:
             after.difference_update(node.outputs)  # told part by part
             mixed = True
         else:
             mixed = False
-        kinds = {value in before or value in after for value in own}
+        kinds = {value in before or value in after for value in derived_inputs}
         maximum = True in kinds
         lost = [value for value in node.outputs if maximum and value not in before and value not in after]
         wrong = linear.problem(node, derived, maximum=maximum and not mixed)
@@ -96,11 +96,11 @@ def _sections(gather: ir.Node) -> ir.Node | None:
 
 def _before(nodes: Sequence[ir.Node], derived: set[ir.Value], sections: set[ir.Node]) -> set[ir.Value]:
     """The vectors that go into a maximum later."""
-    found: set[ir.Value] = set()
+    maximum_sources: set[ir.Value] = set()
     for node in reversed(nodes):
-        if node not in sections and (node.op_type == linear.MAXIMUM or any(value in found for value in node.outputs)):
-            found.update(value for value in node.inputs if value is not None and value in derived)
-    return found
+        if node not in sections and (node.op_type == linear.MAXIMUM or any(value in maximum_sources for value in node.outputs)):
+            maximum_sources.update(value for value in node.inputs if value is not None and value in derived)
+    return maximum_sources
 
 
 def _of_gather(gather: ir.Node, section: ir.Node | None, before: set[ir.Value]) -> Maxima:
@@ -118,8 +118,8 @@ def _of_boundary(value: ir.Value, maxima: set[ir.Value], counts: Mapping[ir.Valu
     return value in maxima
 
 
-def _short(found: tuple[bool, ...]) -> Maxima:
-    return found[0] if len(set(found)) == 1 else found
+def _short(maxima: tuple[bool, ...]) -> Maxima:
+    return maxima[0] if len(set(maxima)) == 1 else maxima
 
 
 def join(dense: ir.Model, partials: Sequence[Sequence[Partial]], kinds: Mapping[str, Maxima]) -> None:
@@ -131,19 +131,19 @@ def join(dense: ir.Model, partials: Sequence[Sequence[Partial]], kinds: Mapping[
     for value in [value for value in dense.graph.inputs if value.name in kinds]:
         name = value.name or ""
         outputs = [partial.output for shard in partials for partial in shard if partial.boundary == name]
-        made = [ir.val(output, type=value.type, shape=value.shape) for output in outputs]
+        partial_inputs = [ir.val(output, type=value.type, shape=value.shape) for output in outputs]
         position = list(dense.graph.inputs).index(value)
         dense.graph.inputs.remove(value)
-        for place, partial in enumerate(made, position):
+        for place, partial in enumerate(partial_inputs, position):
             dense.graph.inputs.insert(place, partial)
         kind = kinds[name]
-        joined = made[0]
-        if len(made) > 1:
-            joined = emit.op("Max" if kind is True else "Sum", *made, name="joined")
+        joined = partial_inputs[0]
+        if len(partial_inputs) > 1:
+            joined = emit.op("Max" if kind is True else "Sum", *partial_inputs, name="joined")
             if not isinstance(kind, bool):
                 rank = len(value.shape) if value.shape is not None else 3
                 chosen = emit.const(np.reshape(kind, (1, -1, *[1] * (rank - 2))), np.bool_, name="maxima")
-                joined = emit.op("Where", chosen, emit.op("Max", *made), joined)
+                joined = emit.op("Where", chosen, emit.op("Max", *partial_inputs), joined)
             joined.type, joined.shape = value.type, value.shape
         ir.convenience.replace_all_uses_with(value, joined, replace_graph_outputs=True)
     passes.TopologicalSortPass()(dense)

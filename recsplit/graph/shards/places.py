@@ -73,8 +73,8 @@ class Layout:
 
     def bounds(self, shard: int) -> tuple[int, int]:
         """The places [first, last) of a shard; (0, 0) where it has none."""
-        own = [item for item in self.stretches if item.shard == shard]
-        return (own[0].place, own[-1].place + own[-1].last - own[-1].first) if own else (0, 0)
+        stretches = [item for item in self.stretches if item.shard == shard]
+        return (stretches[0].place, stretches[-1].place + stretches[-1].last - stretches[-1].first) if stretches else (0, 0)
 
     def map_size(self) -> int:
         """Elements of the map."""
@@ -83,13 +83,13 @@ class Layout:
 
     def map_of(self, table: int, order: Order | None) -> Map:
         """The places of a mapped table's rows, INT32 [rows]."""
-        found = np.empty(self.sizes()[table], dtype=np.int32)
+        places = np.empty(self.sizes()[table], dtype=np.int32)
         rows = order(self.names()[table]) if order is not None and table in self.by_heat else None
         for item in self.stretches:
             if item.table == table:
                 which = slice(item.first, item.last) if rows is None else rows[item.first : item.last]
-                found[which] = np.arange(item.place, item.place + item.last - item.first, dtype=np.int32)
-        return found
+                places[which] = np.arange(item.place, item.place + item.last - item.first, dtype=np.int32)
+        return places
 
     def map_start(self, table: int) -> int:
         """Where a mapped table's rows begin in the map."""
@@ -133,13 +133,13 @@ def lay_out(fused: FusedTable, shards: Sequence[Sequence[Segment]], *, by_heat: 
 
 def rows_at(places: NDArray[np.int32], first: int, last: int) -> NDArray[np.int32]:
     """The rows of a table whose places are [first, last), in the order of their places: the inverse of `map_of`, in one pass."""
-    found = np.empty(last - first, dtype=np.int32)
+    rows = np.empty(last - first, dtype=np.int32)
     block = 1 << 20  # so that no more than some MB are made beside the answer
     for start in range(0, len(places), block):
         part = places[start : start + block]
         inside = np.flatnonzero((part >= first) & (part < last))
-        found[part[inside] - first] = inside + start
-    return found
+        rows[part[inside] - first] = inside + start
+    return rows
 
 
 def to_places(emit: Emit, layout: Layout, row: ir.Value, table: ir.Value | None) -> ir.Value:
@@ -156,9 +156,9 @@ def to_places(emit: Emit, layout: Layout, row: ir.Value, table: ir.Value | None)
     wide = row if row.dtype == ir.DataType.INT64 else emit.cast(row, ir.DataType.INT64)
     wide.dtype = ir.DataType.INT64
     moved = emit.op("Add", wide, _by_piece(emit, wide, pieces, size))
-    found = emit.op("Gather", table, emit.op("Min", moved, emit.const(size - 1)), axis=0)
+    mapped_places = emit.op("Gather", table, emit.op("Min", moved, emit.const(size - 1)), axis=0)
     direct = emit.cast(emit.op("Sub", moved, emit.const(size)), ir.DataType.INT32)
-    return emit.op("Where", emit.op("Less", moved, emit.const(size)), found, direct)
+    return emit.op("Where", emit.op("Less", moved, emit.const(size)), mapped_places, direct)
 
 
 def _by_piece(emit: Emit, row: ir.Value, pieces: Sequence[Piece], beyond: int) -> ir.Value:
@@ -197,20 +197,22 @@ def _joined(segments: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 def _pieces(
     fused: FusedTable, sizes: Sequence[int], stretches: Sequence[Stretch], mapped: frozenset[int]
 ) -> tuple[tuple[Piece, ...], tuple[int, ...], bool]:
-    found: list[Piece] = []
+    pieces: list[Piece] = []
     base = size = 0
     for table, rows in enumerate(sizes):
         if table in mapped:
-            found.append(Piece(base, True, size - base))
+            pieces.append(Piece(base, True, size - base))
             size += rows
         else:
-            own = sorted((item for item in stretches if item.table == table), key=lambda item: item.first)
-            found.extend(Piece(base + item.first, False, item.place - base - item.first) for item in own)
+            table_stretches = sorted((item for item in stretches if item.table == table), key=lambda item: item.first)
+            pieces.extend(Piece(base + item.first, False, item.place - base - item.first) for item in table_stretches)
         base += rows
-    zero_mapped = found[-1].mapped
+    zero_mapped = pieces[-1].mapped
     if not zero_mapped:
-        found.append(Piece(fused.zero_row, False, 0))
-    kept = [piece for last, piece in zip([None, *found], found, strict=False) if last is None or (last.mapped, last.shift) != _move(piece)]
+        pieces.append(Piece(fused.zero_row, False, 0))
+    kept = [
+        piece for last, piece in zip([None, *pieces], pieces, strict=False) if last is None or (last.mapped, last.shift) != _move(piece)
+    ]
     return tuple(kept), tuple(sorted(mapped)), zero_mapped
 
 

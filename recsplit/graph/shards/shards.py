@@ -90,41 +90,41 @@ class _Read:
     maxima: Maxima
 
 
-def shard(made: Cut, shards: Sequence[Sequence[Segment]], *, by_heat: bool) -> Sharded:
-    """Cut the embedding model at its tables; the dense model of `made` is used up.
+def shard(cut: Cut, shards: Sequence[Sequence[Segment]], *, by_heat: bool) -> Sharded:
+    """Cut the embedding model at its tables; the dense model of `cut` is changed in place.
 
     `shards`: the segments of each, which cover every row once. `by_heat`: ranks follow an order that is given when the files are
     written; else a rank is a row's number. Raises InputError where partial results can't be joined.
     """
-    graph, layouts = made.embedding.graph, {item.value.name or "": lay_out(item, shards, by_heat=by_heat) for item in made.fused}
+    graph, layouts = cut.embedding.graph, {item.value.name or "": lay_out(item, shards, by_heat=by_heat) for item in cut.fused}
     gathers = [node for node in graph if node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[0].name in layouts]
     readers = sum(len(value.consumers()) for name, value in graph.initializers.items() if name in layouts)
     if readers != len(gathers):
         raise RecsplitError("a table is read by another operator than Gather", hint="this is a fault of recsplit; please report it")
-    boundary = [value for value in graph.outputs if value.name in made.boundary]
-    measured = measure.Measured(made.embedding, [item.lengths for item in made.bags])
+    boundary = [value for value in graph.outputs if value.name in cut.boundary]
+    measured = measure.Measured(cut.embedding, [item.lengths for item in cut.bags])
     packed = joined_parts(boundary)
     followed = follow(graph, gathers, boundary, {value: int(measured.dims(value)[1]) for value in measured.all(packed)})
-    taken = {value.name or "" for part in (made.whole, made.dense) for value in (*part.graph.inputs, *part.graph.outputs)}
-    taken |= {value.name or "" for value in boundary}
+    used_names = {value.name or "" for part in (cut.whole, cut.dense) for value in (*part.graph.inputs, *part.graph.outputs)}
+    used_names |= {value.name or "" for value in boundary}
     reads = []
     for number, gather in enumerate(gathers):
         row, table = gather.inputs[1], gather.inputs[0]
         assert row is not None and table is not None
         row.dtype = measured.dtype(row)
-        places = free(f"places_{number}", taken)
+        places = free(f"places_{number}", used_names)
         reads.append(_Read(gather.name or "", places, layouts[table.name or ""], measured.dims(row), followed.gathers[gather]))
-    sides, known = beside.sides(followed, measured, taken)
-    embedding, maps = _embedding(made.embedding, reads, sides)
-    parts = [_shard(made.embedding, number, reads, (sides, known), boundary, taken) for number in range(len(shards))]
-    join(made.dense, [part.partials for part in parts], {value.name or "": kind for value, kind in followed.boundary.items()})
-    return Sharded(embedding, tuple(parts), made.dense, maps, _readings(made, gathers, reads))
+    sides, known = beside.sides(followed, measured, used_names)
+    embedding, maps = _embedding(cut.embedding, reads, sides)
+    parts = [_shard(cut.embedding, number, reads, (sides, known), boundary, used_names) for number in range(len(shards))]
+    join(cut.dense, [part.partials for part in parts], {value.name or "": kind for value, kind in followed.boundary.items()})
+    return Sharded(embedding, tuple(parts), cut.dense, maps, _readings(cut, gathers, reads))
 
 
 def _values(model: ir.Model) -> dict[str, ir.Value]:
     """All values of a model by name."""
-    found = {value.name or "": value for node in model.graph for value in node.outputs}
-    return found | {value.name or "": value for value in (*model.graph.inputs, *model.graph.initializers.values())}
+    outputs_by_name = {value.name or "": value for node in model.graph for value in node.outputs}
+    return outputs_by_name | {value.name or "": value for value in (*model.graph.inputs, *model.graph.initializers.values())}
 
 
 def _copy(model: ir.Model, role: str) -> ir.Model:
@@ -145,18 +145,22 @@ def _embedding(model: ir.Model, reads: Sequence[_Read], sides: Sequence[Side]) -
             tensor = ir.ExternalTensor(PLACES_FILE, 0, layout.map_size() * 4, ir.DataType.INT32, shape=shape, name=name)
             maps[id(layout)] = ir.val(name, dtype=ir.DataType.INT32, shape=[layout.map_size()], const_value=tensor)
             model.graph.register_initializer(maps[id(layout)])
-    made = []
+    crossing_values = []
     for read in reads:
         row = nodes[read.gather].inputs[1]
         assert row is not None
-        made.append(_named(to_places(emit, read.layout, row, maps.get(id(read.layout))), read.places, ir.DataType.INT32, read.dims))
+        crossing_values.append(
+            _named(to_places(emit, read.layout, row, maps.get(id(read.layout))), read.places, ir.DataType.INT32, read.dims)
+        )
     for side in sides:
         value = values[side.value]
         if not value.is_graph_input():
-            made.append(_named(value, side.name, side.dtype, side.dims))
+            crossing_values.append(_named(value, side.name, side.dtype, side.dims))
     marks = [value for value in model.graph.outputs if value.name == UNKNOWN_IDS]
     by_id = {id(read.layout): read.layout for read in reads}
-    return part(model, model.graph.inputs, [*made, *marks], "embedding"), {value.name or "": by_id[key] for key, value in maps.items()}
+    return part(model, model.graph.inputs, [*crossing_values, *marks], "embedding"), {
+        value.name or "": by_id[key] for key, value in maps.items()
+    }
 
 
 def _named(value: ir.Value, name: str, dtype: ir.DataType, dims: Sequence[measure.Dim]) -> ir.Value:
@@ -172,17 +176,17 @@ def _shard(
     model: ir.Model,
     number: int,
     reads: Sequence[_Read],
-    given: tuple[Sequence[Side], Mapping[str, list[int]]],
+    sides_and_sizes: tuple[Sequence[Side], Mapping[str, list[int]]],
     boundary: Sequence[ir.Value],
-    taken: set[str],
+    used_names: set[str],
 ) -> ShardPart:
     """One shard."""
-    sides, known = given
+    sides, known = sides_and_sizes
     model = _copy(model, "shard")
     emit = Emit(model, "recsplit/shard")
     nodes, values = {node.name: node for node in model.graph}, _values(model)
     tables = _tables(number, reads)
-    inputs, own = [], {}
+    inputs, tables_by_places = [], {}
     touched: set[ir.Value] = set()
     for read in reads:
         places = ir.val(read.places, dtype=ir.DataType.INT32, shape=_shape(read.dims))
@@ -192,7 +196,7 @@ def _shard(
         table = tables[read.layout.fused.value.name or ""]
         gather.replace_input_with(1, _local(emit, places, table, read))
         if table.last > table.first:
-            own[read.places] = table
+            tables_by_places[read.places] = table
             touched.add(gather.outputs[0])
     for name, table in tables.items():
         _reserve(values[name], table)
@@ -207,7 +211,7 @@ def _shard(
     for tensor in boundary:
         value = values[tensor.name or ""]
         if value in touched:
-            value.name = free(f"{tensor.name}_{number}", taken)
+            value.name = free(f"{tensor.name}_{number}", used_names)
             partials.append(Partial(tensor.name or "", value.name))
             outputs.append(value)
     for side in sides:
@@ -215,21 +219,21 @@ def _shard(
         if not value.is_graph_input():
             value = _named(value, side.name, side.dtype, side.dims)
         inputs.append(value)
-    made = part(model, [*inputs, *(value for value in model.graph.inputs if value not in inputs)], outputs, "shard")
-    left = {value.name for value in made.graph.inputs}
-    held = tuple(table for name, table in tables.items() if name in made.graph.initializers)
-    return ShardPart(made, tuple(partials), held, {name: table for name, table in own.items() if name in left})
+    shard_model = part(model, [*inputs, *(value for value in model.graph.inputs if value not in inputs)], outputs, "shard")
+    left = {value.name for value in shard_model.graph.inputs}
+    held = tuple(table for name, table in tables.items() if name in shard_model.graph.initializers)
+    return ShardPart(shard_model, tuple(partials), held, {name: table for name, table in tables_by_places.items() if name in left})
 
 
 def _tables(number: int, reads: Sequence[_Read]) -> dict[str, ShardTable]:
     """What shard `number` holds of each fused table."""
-    found = {}
+    tables_by_name = {}
     for read in reads:
         name = read.layout.fused.value.name or ""
         same = [item for item in reads if item.layout is read.layout]
         first, last = read.layout.bounds(number)
-        found[name] = ShardTable(name, read.layout, first, last, lowest=any(item.maxima is not False for item in same))
-    return found
+        tables_by_name[name] = ShardTable(name, read.layout, first, last, lowest=any(item.maxima is not False for item in same))
+    return tables_by_name
 
 
 def _reserve(value: ir.Value, table: ShardTable) -> None:
@@ -254,19 +258,19 @@ def _local(emit: Emit, places: ir.Value, table: ShardTable, read: _Read) -> ir.V
         foreign = const(table.lowest_row)
     else:
         foreign = const([table.lowest_row if maximum else table.zero_row for maximum in read.maxima])
-    if read.maxima is not False:  # the row of zeros is nobody's, and takes part in a maximum
+    if read.maxima is not False:  # the row of zeros is in no shard's range, and takes part in a maximum
         zeros = emit.op("Equal", places, const(read.layout.fused.zero_row))
         foreign = emit.op("Where", zeros, const(table.zero_row), foreign)
-    own = emit.op("And", emit.op("GreaterOrEqual", places, const(table.first)), emit.op("Less", places, const(table.last)))
+    in_shard = emit.op("And", emit.op("GreaterOrEqual", places, const(table.first)), emit.op("Less", places, const(table.last)))
     moved = emit.op("Sub", places, const(table.first)) if table.first else places
-    return emit.op("Where", own, moved, foreign, name="rows")
+    return emit.op("Where", in_shard, moved, foreign, name="rows")
 
 
-def _readings(made: Cut, gathers: Sequence[ir.Node], reads: Sequence[_Read]) -> tuple[Reading, ...]:
+def _readings(cut: Cut, gathers: Sequence[ir.Node], reads: Sequence[_Read]) -> tuple[Reading, ...]:
     """How positions become vectors, where that is plain for every Gather and every boundary tensor; else ()."""
     by_vectors = {gather.outputs[0].name: read for gather, read in zip(gathers, reads, strict=True)}
-    found = []
-    for packed in made.packed:
+    readings = []
+    for packed in cut.packed:
         sources = {vectors for vectors, _, _ in packed.parts or ()}
         if len(sources) != 1:
             return ()
@@ -275,5 +279,5 @@ def _readings(made: Cut, gathers: Sequence[ir.Node], reads: Sequence[_Read]) -> 
         if read.dims[1:] != (sum(widths),):
             return ()
         poolings = tuple(pooling for _, _, poolings in packed.parts or () for pooling in poolings)
-        found.append(Reading(read.places, packed.output, widths, poolings))
-    return tuple(found) if len(found) == len(reads) else ()
+        readings.append(Reading(read.places, packed.output, widths, poolings))
+    return tuple(readings) if len(readings) == len(reads) else ()

@@ -54,13 +54,13 @@ class Requests:
     done: dict[str, PartState] = field(default_factory=dict)
 
     def new(self) -> dict[str, Asked]:
-        """What was asked for and not dealt with yet, by part. A file that is none is nobody's request; its writer sees no answer."""
+        """What was asked for and not dealt with yet, by part. A file that can't be read as such is ignored, without an answer."""
         try:
             text = (self.folder / WANTED).read_text(encoding="utf-8")
-            wanted = read_json(Wanted, text, schema=SCHEMA, origin=WANTED, again="ask again")
+            requests = read_json(Wanted, text, schema=SCHEMA, origin=WANTED, again="ask again")
         except (OSError, UnicodeDecodeError, InputError):
             return {}
-        return {part: asked for part, asked in wanted.parts.items() if part in self.done and asked.number > self.done[part].number}
+        return {part: asked for part, asked in requests.parts.items() if part in self.done and asked.number > self.done[part].number}
 
     def tell(self, part: str, state: PartState) -> None:
         """How things stand with a part; written where that is news."""

@@ -181,25 +181,25 @@ def serve_fleet(
     Raises InputError where the repository, or what is asked of it, can't be served as a fleet, and what `serve` raises for any of its
     servers. Nothing is left running then, nor after KeyboardInterrupt.
     """
-    found = find(repository, model)
-    plan = found.plan
+    build = find(repository, model)
+    plan = build.plan
     chosen = parts(plan, replicas or {})
     room = _room_for(chosen, most or {})
     if logs is not None:
         _make_folder(logs)
     folder = Path(tempfile.mkdtemp(prefix="recsplit-fleet-"))
-    wanted = {
+    port_requests = {
         f"{part.name} {number} {kind}": None for part in chosen for number in range(room[part.name]) for kind in ("HTTP", "gRPC", "metrics")
     }
     members: list[Member] = []
     try:
-        free = ports.choose("127.0.0.1", dict(wanted))
+        free = ports.choose("127.0.0.1", dict(port_requests))
         for part in chosen:
             for number in range(room[part.name]):
-                own = {kind: free[f"{part.name} {number} {kind}"] for kind in ("HTTP", "gRPC", "metrics")}
+                member_ports = {kind: free[f"{part.name} {number} {kind}"] for kind in ("HTTP", "gRPC", "metrics")}
                 place = folder / (FRONT if part.name == FRONT else f"shard_{part.name}")
                 log = None if logs is None else logs / f"{place.name}_{number}.log"
-                members.append(Member(part.name, number, place, own, log))
+                members.append(Member(part.name, number, place, member_ports, log))
         addresses = {part.name: [f"127.0.0.1:{item.ports['gRPC']}" for item in members if item.part == part.name] for part in chosen}
         for part in chosen:
             if part.name != FRONT:

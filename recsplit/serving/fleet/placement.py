@@ -40,24 +40,25 @@ def parts(plan: Plan, asked: Mapping[str, int], *, room: int | None = None) -> t
             f"model {plan.name!r} is not partitioned, so there is no fleet to run",
             hint="recsplit partition makes a partition, and recsplit build --partition FILE a model of shards",
         )
-    own = {str(number): shard for number, shard in enumerate(plan.shards) if shard.place == "own"}
-    if not own:
+    own_shards = {str(number): shard for number, shard in enumerate(plan.shards) if shard.place == "own"}
+    if not own_shards:
         raise InputError("every shard is placed in the front server, so there is no fleet to run", hint="recsplit serve without --fleet")
     for name, count in asked.items():
-        if name not in (FRONT, *own):
+        if name not in (FRONT, *own_shards):
             inside = name.isdecimal() and int(name) < len(plan.shards)
             problem = f"shard {name} is placed in the front server" if inside else f"the fleet has no part {name!r}"
-            raise InputError(problem, hint=f"its parts are {', '.join((FRONT, *own))}")
+            raise InputError(problem, hint=f"its parts are {', '.join((FRONT, *own_shards))}")
         if count < 1:
             raise InputError(f"{count} servers of {name!r} can't serve", hint="at least one of each part")
-    wanted = {**{name: max(shard.replicas, 1) for name, shard in own.items()}, FRONT: 1}
+    replicas_by_part = {**{name: max(shard.replicas, 1) for name, shard in own_shards.items()}, FRONT: 1}
     counts = {
         **_fitting(
-            {name: count for name, count in wanted.items() if name not in asked}, (_room() if room is None else room) - sum(asked.values())
+            {name: count for name, count in replicas_by_part.items() if name not in asked},
+            (_room() if room is None else room) - sum(asked.values()),
         ),
         **asked,
     }
-    return tuple(Part(name, wanted[name], counts[name]) for name in wanted)
+    return tuple(Part(name, replicas_by_part[name], counts[name]) for name in replicas_by_part)
 
 
 def _room() -> int:
@@ -67,9 +68,9 @@ def _room() -> int:
     return int(min(_A_CORE * len(os.sched_getaffinity(0)), memory // _SERVER_BYTES))
 
 
-def _fitting(wanted: Mapping[str, int], room: int) -> dict[str, int]:
+def _fitting(replicas_by_part: Mapping[str, int], room: int) -> dict[str, int]:
     """As many of each as fit into `room` together, the largest given up first, and never less than one."""
-    counts = dict(wanted)
+    counts = dict(replicas_by_part)
     while sum(counts.values()) > max(room, len(counts)):
         largest = max(counts, key=lambda name: counts[name])
         counts[largest] -= 1
