@@ -22,7 +22,7 @@ Ints = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
-class Rule:
+class ScalingRule:
     """When a pool gets more servers or fewer.
 
     `signal` "qps": queries that arrive in a second, per server, against `target`. "latency": the queries' `percentile` in ms against
@@ -45,7 +45,7 @@ class Scaled:
     """A pool whose servers are alike, what scales it, and how long a new server takes until it serves, from when it is asked for."""
 
     pool: Pool
-    rule: Rule
+    rule: ScalingRule
     start_s: float
 
 
@@ -59,7 +59,7 @@ class Followed:
     replicas: Mapping[str, NDArray[np.int64]]
 
 
-def wanted(replicas: int, ready: int, metric: float, rule: Rule) -> int:
+def replicas_asked(replicas: int, ready: int, metric: float, rule: ScalingRule) -> int:
     """What the rule asks for before limits: `metric` is queries a second of the whole pool, or a latency in ms."""
     counted = replicas if rule.signal == "qps" else ready
     ratio = metric / rule.target / (replicas if rule.signal == "qps" else 1)
@@ -68,7 +68,7 @@ def wanted(replicas: int, ready: int, metric: float, rule: Rule) -> int:
     return math.ceil(ratio * counted - 1e-9)
 
 
-def step(replicas: int, recommended: Sequence[int], rule: Rule) -> int:
+def step(replicas: int, recommended: Sequence[int], rule: ScalingRule) -> int:
     """Servers after this sync. `recommended`: what was wanted at each sync of the last `settle_s`, this one last."""
     up = min(recommended[-1], replicas + max(4, replicas))
     chosen = up if up >= replicas else min(replicas, max(recommended))
@@ -102,7 +102,7 @@ def follow(
             else:
                 metric = _percentile(latency, now, rule)
             starting = sum(s.change for s in steps if s.pool == name and s.change > 0 and s.time_s + s.start_s > now)
-            asked = current if math.isnan(metric) else wanted(current, max(current - starting, 1), metric, rule)
+            asked = current if math.isnan(metric) else replicas_asked(current, max(current - starting, 1), metric, rule)
             history = recommended[name]
             history.append(asked)
             after = step(current, history[-(int(rule.settle_s / sync_s) + 1) :], rule)
@@ -125,7 +125,7 @@ def _latencies(
     return arrivals_s[:count] + latency_ms / 1e3, latency_ms
 
 
-def _percentile(latency: tuple[Floats, Floats] | None, now: float, rule: Rule) -> float:
+def _percentile(latency: tuple[Floats, Floats] | None, now: float, rule: ScalingRule) -> float:
     """The percentile over the queries that ended within the window; NaN where none did."""
     if latency is None:
         return math.nan

@@ -14,11 +14,11 @@ import numpy as np
 from recsplit.capacity import drive
 from recsplit.capacity import sizes as size_laws
 from recsplit.capacity.arrivals import Arrivals
-from recsplit.capacity.search import Found, search
+from recsplit.capacity.search import Throughput, search
 from recsplit.capacity.service import Service
 from recsplit.capacity.simulate import Pool, split
 from recsplit.capacity.sizes import Sizes
-from recsplit.capacity.workload import Bound
+from recsplit.capacity.workload import LatencyBound
 
 BATCHES = tuple(2**n for n in range(11))
 #: DeepRecSys's static baseline cuts its largest query evenly over all cores.
@@ -36,7 +36,7 @@ class Tried:
     """One batch and its latency-bounded throughput, queries per second."""
 
     batch: int
-    found: Found
+    throughput: Throughput
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class BatchSizes:
     @property
     def best(self) -> Tried:
         """The batch with the largest throughput; of equals the smallest."""
-        return max(self.tried, key=lambda tried: tried.found.rate)
+        return max(self.tried, key=lambda tried: tried.throughput.rate)
 
     @property
     def static(self) -> Tried:
@@ -59,7 +59,7 @@ class BatchSizes:
     @property
     def gain(self) -> float:
         """The best batch's throughput over the static one's; infinite where that one meets the bound at no rate."""
-        return self.best.found.rate / self.static.found.rate if self.static.found.rate > 0 else math.inf
+        return self.best.throughput.rate / self.static.throughput.rate if self.static.throughput.rate > 0 else math.inf
 
 
 def batch_sizes(
@@ -67,7 +67,7 @@ def batch_sizes(
     servers: int,
     sizes: Sizes,
     arrivals: Arrivals,
-    bound: Bound,
+    bound: LatencyBound,
     *,
     batches: Sequence[int] = BATCHES,
     requests: int = 200_000,

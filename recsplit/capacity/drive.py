@@ -10,7 +10,7 @@ from recsplit.capacity.arrivals import Arrivals
 from recsplit.capacity.search import Measure, Trial, percentile_ms
 from recsplit.capacity.simulate import Cores, Pool, Simulated, simulate, split
 from recsplit.capacity.sizes import Sizes
-from recsplit.capacity.workload import Bound
+from recsplit.capacity.workload import LatencyBound
 from recsplit.errors import InputError
 
 #: The first queries find every server idle; so many of a hundred are left out.
@@ -42,7 +42,7 @@ def measure(
     pools: Sequence[Pool],
     sizes: Sizes,
     arrivals: Arrivals,
-    bound: Bound,
+    bound: LatencyBound,
     *,
     queries: int = 100_000,
     split_rows: int | None = None,

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recsplit.capacity.workload import Bound
+from recsplit.capacity.workload import LatencyBound
 from recsplit.errors import InputError
 
 #: A trial this many times below the bound needs no second one. One above it always does: what disturbs a measurement adds to it.
@@ -37,13 +37,13 @@ class Trial:
     queries: int
     kept_up: bool = True
 
-    def meets(self, bound: Bound) -> bool:
+    def meets(self, bound: LatencyBound) -> bool:
         """Whether this trial kept under the bound."""
         return self.kept_up and self.percentile_ms <= bound.bound_ms
 
 
 @dataclass(frozen=True)
-class Found:
+class Throughput:
     """The latency-bounded throughput in queries per second, its 95 % interval [low, high], and every trial in order.
 
     By `verdict`: "found"; "bound unreachable" (rate 0: even the smallest rate exceeds it); "bound never exceeded" (rate is
@@ -84,7 +84,7 @@ def after(trials: Sequence[Trial], measure: Measure) -> Measure:
 
 def search(
     measure: Measure,
-    bound: Bound,
+    bound: LatencyBound,
     *,
     first: float,
     least: float = 0.5,
@@ -92,7 +92,7 @@ def search(
     precision: float = 0.05,
     repeats: int = 3,
     max_trials: int = 60,
-) -> Found:
+) -> Throughput:
     """The largest rate, between `least` and `most` queries per second, whose percentile keeps under the bound.
 
     1. From `first` on, double or halve until the bound lies between two rates.
@@ -118,27 +118,27 @@ def search(
 
     low, high = _bracket(meets, first, least, most, lambda: len(trials) >= max_trials)
     if (high is None and low < most) or (low == 0 and high is not None and high > least):
-        return Found(low, low, math.inf if high is None else high, "too few trials", tuple(trials))
+        return Throughput(low, low, math.inf if high is None else high, "too few trials", tuple(trials))
     if high is None:
-        return Found(low, low, math.inf, "bound never exceeded", tuple(trials))
+        return Throughput(low, low, math.inf, "bound never exceeded", tuple(trials))
     if low == 0:
         slow = not any(trial.kept_up for trial in trials if trial.rate == high)
-        return Found(0.0, 0.0, high, "generator too slow" if slow else "bound unreachable", tuple(trials))
+        return Throughput(0.0, 0.0, high, "generator too slow" if slow else "bound unreachable", tuple(trials))
     while high / low > 1 + precision and len(trials) < max_trials:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if meets(middle) else (low, middle)
     if not any(trial.kept_up for trial in trials if trial.rate == high):
-        return Found(low, low, math.inf, "generator too slow", tuple(trials))
+        return Throughput(low, low, math.inf, "generator too slow", tuple(trials))
     rate, ends = crossing(trials, bound), interval(trials, bound)
     while len(trials) < max_trials and (ends[0] < rate / (1 + precision) or ends[1] > rate * (1 + precision)):
         for again in dict.fromkeys((ends[0], rate, min(ends[1], most))):
             if len(trials) < max_trials:
                 trials.append(measure(again))
         rate, ends = crossing(trials, bound), interval(trials, bound)
-    return Found(rate, min(ends[0], rate), max(ends[1], rate), "found", tuple(trials))
+    return Throughput(rate, min(ends[0], rate), max(ends[1], rate), "found", tuple(trials))
 
 
-def crossing(trials: Sequence[Trial], bound: Bound) -> float:
+def crossing(trials: Sequence[Trial], bound: LatencyBound) -> float:
     """The rate at which a rising curve through the trials meets the bound; their smallest or largest rate where it lies outside.
 
     The curve is the isotonic regression of the percentile's logarithm on the rate, linear between rates. Trials whose
@@ -157,7 +157,7 @@ def crossing(trials: Sequence[Trial], bound: Bound) -> float:
     return float(np.exp(np.log(rates[left]) + part * np.log(rates[right] / rates[left])))
 
 
-def interval(trials: Sequence[Trial], bound: Bound) -> tuple[float, float]:
+def interval(trials: Sequence[Trial], bound: LatencyBound) -> tuple[float, float]:
     """Where 95 % of the crossings of resampled trials lie: (low, high) in queries per second."""
     kept = [trial for trial in trials if trial.kept_up]
     rng = np.random.default_rng(len(kept))
@@ -187,11 +187,11 @@ def _bracket(
     return 0.0, high
 
 
-def _clear(trial: Trial, bound: Bound) -> bool:
+def _clear(trial: Trial, bound: LatencyBound) -> bool:
     return trial.kept_up and trial.percentile_ms < bound.bound_ms / CLEAR
 
 
-def _by_rate(trials: Sequence[Trial], bound: Bound) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _by_rate(trials: Sequence[Trial], bound: LatencyBound) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Rates in order, the median log of percentile over bound at each (within a factor 10: an overload is one, no more), counts."""
     rates, place = np.unique([trial.rate for trial in trials], return_inverse=True)
     over = np.log(np.clip([trial.percentile_ms / bound.bound_ms for trial in trials], 0.1, 10))

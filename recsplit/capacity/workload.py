@@ -41,7 +41,7 @@ from recsplit.errors import InputError, MissingExtra
 
 
 @dataclass(frozen=True)
-class Bound(Checked):
+class LatencyBound(Checked):
     """The latency that `percentile` percent of the queries must stay under."""
 
     bound_ms: float = field(metadata=within(0, above=True))
@@ -53,7 +53,7 @@ class Workload(Checked):
     """What is asked of a served model: how large queries are, when they come, which rows they read, how soon they must be answered."""
 
     name: str
-    latency: Bound
+    latency: LatencyBound
     sizes: Sizes
     arrivals: Arrivals
     ids: Skew = field(default_factory=Uniform)
@@ -93,7 +93,7 @@ def read(path: Path) -> Workload:
             reader = _READERS.get(kind)
             values[key] = strict_toml.read_table(kind, values[key], where=where, skip=[discriminator], contents=reader, folder=path.parent)
     if "latency" in values:
-        values["latency"] = strict_toml.read_table(Bound, values["latency"], where=f"{path}: [latency]", folder=path.parent)
+        values["latency"] = strict_toml.read_table(LatencyBound, values["latency"], where=f"{path}: [latency]", folder=path.parent)
     return strict_toml.read_table(Workload, values, where=str(path), folder=path.parent)
 
 

@@ -45,7 +45,7 @@ class AsyncClient:
         else:
             places = asyncio.Semaphore(CONCURRENT_SUBQUERIES)
 
-            async def ask_in_turn(part: query.Part) -> dict[str, Array]:
+            async def ask_in_turn(part: query.Subquery) -> dict[str, Array]:
                 async with places:
                     return await self._ask(connection, part)
 
@@ -77,11 +77,11 @@ class AsyncClient:
             self._signature = model
         return self._connection, self._signature
 
-    async def _ask(self, connection: AsyncConnection, part: query.Part) -> dict[str, Array]:
+    async def _ask(self, connection: AsyncConnection, part: query.Subquery) -> dict[str, Array]:
         try:
             return await self._call(connection.infer(self.model, part.tensors), self.model)
         except ServerError as error:
-            raise unknown.from_message(str(error), part.first_row) or error from error
+            raise unknown.from_message(str(error), part.first_row, self._lookups) or error from error
 
     async def _call(self, answer: Awaitable[dict[str, Any]], model: str) -> dict[str, Any]:
         try:

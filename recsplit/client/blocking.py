@@ -80,11 +80,11 @@ class Client:
             self._signature = model
         return self._signature
 
-    def _ask(self, part: query.Part) -> dict[str, Array]:
+    def _ask(self, part: query.Subquery) -> dict[str, Array]:
         try:
             return self._call(self._connection.infer, self.model, part.tensors)
         except ServerError as error:
-            raise unknown.from_message(str(error), part.first_row) or error from error
+            raise unknown.from_message(str(error), part.first_row, self._lookups) or error from error
 
     def _call(self, function: Callable[..., dict[str, Any]], model: str, *arguments: Any) -> dict[str, Any]:
         try:

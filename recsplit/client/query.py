@@ -58,21 +58,21 @@ def prepare(signature: Signature, inputs: Mapping[str, ArrayLike]) -> dict[str, 
 
 
 @dataclass(frozen=True)
-class Part:
+class Subquery:
     """A sub-query: some rows of a query, and the number of the first of them."""
 
     first_row: int
     tensors: dict[str, Array]
 
 
-def split(tensors: Mapping[str, Array], max_batch_size: int) -> list[Part]:
+def split(tensors: Mapping[str, Array], max_batch_size: int) -> list[Subquery]:
     """The query as parts of at most `max_batch_size` rows, as even as can be: views, no copies. 0: the query is one part."""
     if max_batch_size == 0:
-        return [Part(0, dict(tensors))]
+        return [Subquery(0, dict(tensors))]
     batch = len(next(iter(tensors.values())))
     parts = -(-batch // max_batch_size)
     bounds = [batch * part // parts for part in range(parts + 1)]
-    return [Part(start, {name: array[start:stop] for name, array in tensors.items()}) for start, stop in itertools.pairwise(bounds)]
+    return [Subquery(start, {name: array[start:stop] for name, array in tensors.items()}) for start, stop in itertools.pairwise(bounds)]
 
 
 def join(answers: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

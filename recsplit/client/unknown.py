@@ -4,7 +4,7 @@ Two ways lead here. A repository on NVIDIA's onnxruntime backend answers, and ma
 `unknown_ids`; on recsplit's own backend the request fails, and its message names the first such id.
 """
 
-import re
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,25 +20,22 @@ OnUnknown = Literal["error", "mark"]
 # As in recsplit/backends/onnxruntime/ort_lookups.py: what NaN is as an id, and what stands for wrong lengths.
 NO_ID = -(2**63)
 
-# What recsplit/backends/onnxruntime/ort_lookups.py writes; Triton puts the names of the models that failed in front.
-_MESSAGE = re.compile(
-    r"(?P<what>input '[^']*'[^:]*: (?:id|row) (?P<id>-?\d+)\b.* is outside table '[^']*' \(-?\d+\.\.-?\d+\))"
-    r", row (?P<row>\d+) of the request"
-)
+# What recsplit/backends/onnxruntime/ort_lookups.py ends a refusal with; Triton puts the names of the models that failed in front.
+TAIL = "unknown_id"
 
 
 @dataclass(frozen=True)
 class UnknownId:
-    """One id outside its table: the first of its row. `position` counts the lookups' columns (None: the server didn't say)."""
+    """One id outside its table: the first of its row. `position` counts the lookups' columns."""
 
     row: int
-    position: int | None
+    position: int
     id: int
     description: str
 
 
 class UnknownIds(InputError):
-    """The query holds ids outside their tables; `found` has one entry for each row that the server named."""
+    """The query holds ids outside their tables; `unknown_ids` has one entry for each row that the server named."""
 
     def __init__(self, unknown_ids: Sequence[UnknownId]) -> None:
         more = f" (and {len(unknown_ids) - 1} more rows with unknown ids)" if len(unknown_ids) > 1 else ""
@@ -46,7 +43,7 @@ class UnknownIds(InputError):
             f"{unknown_ids[0].description}, row {unknown_ids[0].row} of the query{more}",
             hint="send ids that the tables have, or build with --unknown-ids zero or --unknown-ids row=N",
         )
-        self.found = tuple(unknown_ids)
+        self.unknown_ids = tuple(unknown_ids)
 
 
 def check(answer: dict[str, NDArray[Any]], lookups: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
@@ -81,9 +78,14 @@ def describe(position: int, unknown: int, lookups: Sequence[dict[str, Any]]) -> 
     return f"id {unknown} at position {position} is outside its table"
 
 
-def from_message(message: str, first_row: int) -> UnknownIds | None:
+def from_message(message: str, first_row: int, lookups: Sequence[dict[str, Any]]) -> UnknownIds | None:
     """The error that a server's message stands for; None if it is about something else. `first_row`: of the sub-query."""
-    match = _MESSAGE.search(message)
-    if match is None:
+    start = message.rfind(f'{{"{TAIL}"')
+    if start < 0:
         return None
-    return UnknownIds([UnknownId(first_row + int(match["row"]), None, int(match["id"]), match["what"])])
+    try:
+        tail, _ = json.JSONDecoder().raw_decode(message, start)
+        row, position, unknown = (int(tail[TAIL][key]) for key in ("row", "position", "id"))
+    except (ValueError, KeyError, TypeError):  # another server's words
+        return None
+    return UnknownIds([UnknownId(first_row + row, position, unknown, describe(position, unknown, lookups))])

@@ -7,10 +7,10 @@ import click
 
 from recsplit.commands.output import Cell, show_table
 from recsplit_controller.shell.journal import Session, to_line
-from recsplit_controller.shell.loop import Part
+from recsplit_controller.shell.loop import Phase
 from recsplit_controller.shell.replay import Replay
 from recsplit_controller.values.decision import Decision
-from recsplit_controller.values.record import Record
+from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
 
 _COLUMNS = ("target", "runs", "wish", "wanted", "why")
@@ -19,11 +19,11 @@ _COLUMNS = ("target", "runs", "wish", "wanted", "why")
 class Lines:
     """Every tick as the journal's line of JSON, on stdout."""
 
-    def show(self, record: Record) -> None:
+    def show(self, record: Tick) -> None:
         """The line, at once."""
         click.echo(to_line(record), nl=False)
 
-    def fail(self, reason: Part) -> None:
+    def fail(self, reason: Phase) -> None:
         """Failures go to the log."""
 
 
@@ -33,7 +33,7 @@ class Changes:
     def __init__(self) -> None:
         self._held: Mapping[str, str] = {}
 
-    def show(self, record: Record) -> None:
+    def show(self, record: Tick) -> None:
         """What this tick changed, in lines."""
         at = time.strftime("%H:%M:%S", time.localtime(record.observation.at_s))
         for outcome in record.outcomes:
@@ -49,7 +49,7 @@ class Changes:
             click.echo(f"{at}  {target}: seen again")
         self._held = held
 
-    def fail(self, reason: Part) -> None:
+    def fail(self, reason: Phase) -> None:
         """Failures go to the log."""
 
 
@@ -57,13 +57,13 @@ class Last:
     """Keeps the last tick, for `--once`."""
 
     def __init__(self) -> None:
-        self.record: Record | None = None
+        self.record: Tick | None = None
 
-    def show(self, record: Record) -> None:
+    def show(self, record: Tick) -> None:
         """Keep it."""
         self.record = record
 
-    def fail(self, reason: Part) -> None:
+    def fail(self, reason: Phase) -> None:
         """Failures go to the log."""
 
 
@@ -81,7 +81,7 @@ def show_begin(targets: Sequence[Target], settings: Settings, where: Mapping[str
         click.echo(f"{name}: {address}")
 
 
-def show_tick(record: Record) -> None:
+def show_tick(record: Tick) -> None:
     """One tick as a table, and what could not be seen; on stdout."""
     show_table(_COLUMNS, [_row(decision) for decision in record.decisions])
     for problem in record.observation.problems:

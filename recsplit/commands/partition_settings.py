@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recsplit.errors import InputError
-from recsplit.partition.cost import Settings
+from recsplit.partition.cost import CostSettings
 from recsplit.plan.plan import Plan
 
 
@@ -25,15 +25,15 @@ def settings_of(
     price: str | None,
     bound_ms: float | None,
     percentile: float,
-) -> Settings:
+) -> CostSettings:
     """The settings that the options tell; what is given by hand goes before what the profile says. Raises InputError."""
     from recsplit.capacity import profile as profiles
     from recsplit.capacity.profile import Fit
     from recsplit.partition import measured
-    from recsplit.partition.cost import Bound, Front, Prices
+    from recsplit.partition.cost import CallBound, Front, Prices
 
     if profile is None:
-        settings = Settings(qps)
+        settings = CostSettings(qps)
     else:
         known = profiles.read(profile)
         if known.model != plan.name:
@@ -64,7 +64,7 @@ def settings_of(
     if price is not None:
         settings = dataclasses.replace(settings, prices=Prices(*_prices(price)))
     if bound_ms is not None:
-        settings = dataclasses.replace(settings, bound=Bound(bound_ms, percentile))
+        settings = dataclasses.replace(settings, bound=CallBound(bound_ms, percentile))
     return settings
 
 

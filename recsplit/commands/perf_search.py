@@ -87,13 +87,13 @@ def command(
         bound = wanted.latency
         with progress(f"Searching the rate at which p{bound.percentile:g} is {bound.bound_ms:g} ms"):
 
-            def told(trial: searching.Trial) -> None:
+            def on_trial(trial: searching.Trial) -> None:
                 click.echo(
                     f"  {trial.rate:8.1f} queries/s: {trial.percentile_ms:.2f} ms{'' if trial.kept_up else ', generator too slow'}",
                     err=True,
                 )
 
-            measure = live.trials_in(folder, url, plan, wanted, pool, seconds=seconds, told=told)
+            measure = live.trials_in(folder, url, plan, wanted, pool, seconds=seconds, on_trial=on_trial)
             found = searching.search(
                 searching.after(known, measure),
                 bound,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from recsplit.capacity.profile import Profile
     from recsplit.capacity.workload import Workload
     from recsplit.plan.plan import Plan
-    from recsplit.repository.find import Found
+    from recsplit.repository.find import Build
     from recsplit_perf.report import Section
     from recsplit_perf.report.figures import Point
     from recsplit_perf.traffic.runs import Run
@@ -157,7 +157,7 @@ def _shards(plan: "Plan", profile: "Profile", given: "Request", origin: "Mapping
         return shards.section(shards.compare(plan, profile, given.partition, given.profile, node), given.partition, node)
 
 
-def _profile(built: "Found", wanted: "Workload", folder: Path) -> "Profile":
+def _profile(built: "Build", wanted: "Workload", folder: Path) -> "Profile":
     """Measure a profile with the workload's id law, and keep it."""
     from recsplit.capacity.profile import to_json
     from recsplit.disk.files import whole_file

@@ -9,7 +9,7 @@ import numpy as np
 from recsplit.errors import InputError
 from recsplit_controller.shell import journal
 from recsplit_controller.values.decision import Action, Outcome
-from recsplit_controller.values.record import Record
+from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings
 from recsplit_perf.report import Section
 from recsplit_perf.report.control import Change, Line, Timeline
@@ -32,7 +32,7 @@ def section(path: Path) -> Section:
     return drawn("The controller", lead, [line])
 
 
-def timeline(title: str, settings: Settings, records: Sequence[Record], *, began_s: float | None = None) -> Timeline:
+def timeline(title: str, settings: Settings, records: Sequence[Tick], *, began_s: float | None = None) -> Timeline:
     """The journal's records over seconds since `began_s`, in Unix time (default: the first tick). Rate and latency are the servers' own
     of the ensemble; the percentile is of Triton's last minute. Raises InputError where there is no record."""
     if not records:
@@ -40,7 +40,7 @@ def timeline(title: str, settings: Settings, records: Sequence[Record], *, began
     start_s = records[0].observation.at_s if began_s is None else began_s
     at_s = np.array([record.observation.at_s - start_s for record in records])
 
-    def line(value: Callable[[Record], float | None]) -> Line:
+    def line(value: Callable[[Tick], float | None]) -> Line:
         return Line(at_s, np.array([np.nan if (found := value(record)) is None else found for record in records], dtype=np.float64))
 
     ensemble = records[0].observation.ensemble
@@ -62,7 +62,7 @@ def timeline(title: str, settings: Settings, records: Sequence[Record], *, began
     )
 
 
-def changes(records: Sequence[Record], start_s: float) -> list[Change]:
+def changes(records: Sequence[Tick], start_s: float) -> list[Change]:
     """Every action in the order in which they were begun, each with what became of it."""
     ended = {outcome.action: outcome for record in records for outcome in record.outcomes}
     return [
@@ -86,7 +86,7 @@ def _ended(action: Action, outcome: Outcome | None) -> str:
     return f"{what}{outcome.seconds:.1f} s" if outcome.error is None else f"failed: {outcome.error}"
 
 
-def _counts(target: str, line: Callable[[Callable[[Record], float | None]], Line]) -> dict[str, Line]:
+def _counts(target: str, line: Callable[[Callable[[Tick], float | None]], Line]) -> dict[str, Line]:
     return {
         "wanted": line(lambda record: next((decision.wanted for decision in record.decisions if decision.target == target), None)),
         "requested": line(lambda record: record.progress[target].requested if target in record.progress else None),

@@ -18,7 +18,7 @@ class Emit:
     def __init__(self, model: ir.Model, prefix: str = "recsplit") -> None:
         self.graph = model.graph
         self.opset = model.graph.opset_imports.get("", 13)
-        self.made: set[ir.Node] = set()
+        self.new_nodes: set[ir.Node] = set()
         self._prefix = prefix
         self.names = Names(model.graph)
         self._count = 0
@@ -35,7 +35,7 @@ class Emit:
         for index, value in enumerate(node.outputs):
             value.name = label if outputs == 1 else f"{label}_{index}"
         self.graph.append(node)
-        self.made.add(node)
+        self.new_nodes.add(node)
         return node.outputs
 
     def const(self, data: ArrayLike, dtype: DTypeLike = np.int64, *, name: str = "const") -> ir.Value:

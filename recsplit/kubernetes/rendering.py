@@ -16,11 +16,11 @@ from recsplit.kubernetes.values import Values, read_values
 from recsplit.partition.layout import Partition
 from recsplit.plan.files import CONFIG_FILE
 from recsplit.rendering import rendered_folder
-from recsplit.repository.find import Found
+from recsplit.repository.find import Build
 from recsplit.serving.fleet.placement import has_bags
 
 VALUES = "values.yaml"
-FOLDER = rendered_folder.Kind(
+FOLDER = rendered_folder.FolderKind(
     ".recsplit.json", VALUES, f"put the change into {VALUES}, or into an overlay of your own (a new folder in overlays/)"
 )
 _BACKEND = Path(__file__).parent.parent / "backends" / manifests.REMOTE
@@ -38,12 +38,12 @@ class Known:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A build, where its manifests go, and their values: those that the folder has (`given`), or first ones."""
+    """A build, where its manifests go, and their values: those that the folder has (`has_values`), or first ones."""
 
-    found: Found
+    build: Build
     output: Path
     values: Values
-    given: bool
+    has_values: bool
     sizes_from: str
     models: tuple[str, ...]
     size_bytes: int
@@ -71,7 +71,7 @@ class Summary:
     size_bytes: int
 
 
-def prepare(build: Found, output: Path, known: Known) -> Prepared:
+def prepare(build: Build, output: Path, known: Known) -> Prepared:
     """Read or make the values, and refuse what can't be rendered before the files are read.
 
     Raises InputError where the folder isn't ours, where its values.yaml can't be used, and where it exists and `known` says
@@ -101,7 +101,7 @@ def prepare(build: Found, output: Path, known: Known) -> Prepared:
     return Prepared(build, output, values, has_values, sizes_from, models, total_bytes(build.repository, models))
 
 
-def configs(build: Found, values: Values) -> manifests.Configs:
+def configs(build: Build, values: Values) -> manifests.Configs:
     """By group, the configs that differ from the repository's: remote models in the front, shards in their CSR form."""
     plan, repository = build.plan, build.repository
     addresses = manifests.addresses(plan, values)
@@ -124,11 +124,11 @@ def _backend() -> dict[str, str]:
 
 def render(prepared: Prepared, *, advance: Callable[[int], None] = lambda _: None) -> Rendered:
     """Checksum the files, render, check, write. `advance` takes bytes that were read. Raises as the stages do."""
-    plan, values = prepared.found.plan, prepared.values
-    files = model_files(prepared.found.repository, prepared.models, advance=advance)
-    texts = manifests.render(plan, values, files, configs(prepared.found, values), _backend())
+    plan, values = prepared.build.plan, prepared.values
+    files = model_files(prepared.build.repository, prepared.models, advance=advance)
+    texts = manifests.render(plan, values, files, configs(prepared.build, values), _backend())
     check(texts)
-    if not prepared.given:
+    if not prepared.has_values:
         texts[VALUES] = manifests.values_text(plan, values, sizes_from=prepared.sizes_from)
     rendered_folder.write(prepared.output, texts, FOLDER)
     summaries, warnings = [], []

@@ -60,7 +60,7 @@ class Flat(torch.nn.Module):
     @property
     def output_names(self) -> list[str]:
         """Names of the last call's outputs."""
-        return readable(self._output_paths, root="output", taken=self.names)
+        return readable(self._output_paths, root="output", used_names=self.names)
 
     def _take(self, path: Path, leaf: Any) -> Any:
         """Put a tensor, or the tensors of a KeyedJaggedTensor, into the flat inputs and a slot in its place."""

@@ -51,8 +51,8 @@ def rebuild(tree: Any, replace: Callable[[Path, Any], Any], path: Path = ()) -> 
     return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
 
 
-def readable(paths: Sequence[Path], *, root: str, taken: Sequence[str] = ()) -> list[str]:
-    """One name per path, of the letters that ONNX and Triton take; all different, and none in `taken`.
+def readable(paths: Sequence[Path], *, root: str, used_names: Sequence[str] = ()) -> list[str]:
+    """One name per path, of the letters that ONNX and Triton take; all different, and none in `used_names`.
 
     1. A path's parts joined by underscores: ("ids",) -> ids, ("ids", 0) -> ids_0, ("batch", "user") -> batch_user.
     2. Keys alone where one container holds all that is nested: ("batch", "user"), ("batch", "item") -> user, item.
@@ -67,7 +67,7 @@ def readable(paths: Sequence[Path], *, root: str, taken: Sequence[str] = ()) -> 
         parts = path if path and isinstance(path[0], str) else (root, *path)
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", "_".join(map(str, parts)))
         unique, n = name, 2
-        while unique in names or unique in taken:
+        while unique in names or unique in used_names:
             unique, n = f"{name}_{n}", n + 1
         names.append(unique)
     return names

@@ -111,7 +111,7 @@ class Caller(torch.nn.Module):
         tree = pytree.tree_unflatten(list(range(len(specs))), program.call_spec.out_spec)
         paths = {index: path for path, index in leaves(tree)}
         self._kept = kept
-        return readable([paths[n] for n in kept], root="output", taken=self.names)
+        return readable([paths[n] for n in kept], root="output", used_names=self.names)
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The program's tensors, flat; constants among its outputs are left out."""

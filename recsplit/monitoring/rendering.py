@@ -20,7 +20,7 @@ _TEMPLATES = Path(__file__).parent.parent / "templates"
 CONFIG, RULES, ALERTS, DASHBOARD, TARGETS = "prometheus.yml", "rules.yml", "alerts.yml", "dashboard.json", "targets.json"
 #: The rules and alerts once more, as prometheus-operator takes them.
 OPERATOR = "prometheusrule.yaml"
-FOLDER = rendered_folder.Kind(".recsplit-monitoring.json", TARGETS, "put rules and panels of your own into files of your own")
+FOLDER = rendered_folder.FolderKind(".recsplit-monitoring.json", TARGETS, "put rules and panels of your own into files of your own")
 
 
 def render(plan: Plan, watching: Watching) -> dict[str, str]:

@@ -24,7 +24,7 @@ _QUANTILES = {"p50_ms": "0.5", "p95_ms": "0.95", "p99_ms": "0.99"}
 
 
 @dataclass(frozen=True)
-class Rule:
+class RecordingRule:
     """One recorded series; `why` is a comment for people."""
 
     record: str
@@ -37,12 +37,12 @@ def models(plan: Plan) -> tuple[str, ...]:
     return (plan.name, *(part.name for part in plan.submodels))
 
 
-def recording_rules(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
+def recording_rules(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
     """The rules in the order in which they are evaluated: those of each server, and sums over them."""
     return (*_by_server(plan, watching), *_sums(plan, watching), *_slow(plan, watching))
 
 
-def _by_server(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
+def _by_server(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
     names = "|".join(name.replace(".", "[.]") for name in models(plan))
     select = f'{watching.match},model=~"{names}"'
     alive = f"and on (job, instance) up{{{watching.match}}} == 1"
@@ -62,22 +62,22 @@ def _by_server(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
     compute = " + ".join(rate(f"nv_inference_compute_{part}_duration_us") for part in ("input", "infer", "output"))
     seen = f"min by (instance, model) (timestamp(nv_inference_request_success{{{select}}}))"
     return (
-        *(Rule(_SERVER + what, rate(counter), "") for what, counter in counters.items()),
-        Rule(_SERVER + "compute_us", compute, "As Triton counts it: once for each request of a batch."),
-        Rule(
+        *(RecordingRule(_SERVER + what, rate(counter), "") for what, counter in counters.items()),
+        RecordingRule(_SERVER + "compute_us", compute, "As Triton counts it: once for each request of a batch."),
+        RecordingRule(
             _SERVER + "busy",
             f"{compute_us} / 1e6 * {executions} / ({requests} > 0) or 0 * ({requests} == 0)",
             "Instances that execute: compute time, divided by the requests of a batch; 0 where none came.",
         ),
-        Rule(
+        RecordingRule(
             _SERVER + "remote",
             f"count by (instance, model) (recsplit_remote_rows{{{select}}})",
             "Only stand-ins for other servers' models have this series.",
         ),
-        Rule(_SERVER + "pending", f"sum by (instance, model) (nv_inference_pending_request_count{{{select}}})", ""),
-        Rule(_SERVER + DATA_S, seen, "When the page was read, in Unix seconds."),
+        RecordingRule(_SERVER + "pending", f"sum by (instance, model) (nv_inference_pending_request_count{{{select}}})", ""),
+        RecordingRule(_SERVER + DATA_S, seen, "When the page was read, in Unix seconds."),
         *(
-            Rule(
+            RecordingRule(
                 _SERVER + what,
                 f'max by (instance, model) (nv_inference_request_summary_us{{{select},quantile="{quantile}"}} >= 0) / 1000',
                 "NaN compares with nothing, and is dropped.",
@@ -87,7 +87,7 @@ def _by_server(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
     )
 
 
-def _sums(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
+def _sums(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
     steps = f'model!="{plan.name}"'
     remote = f"{_ON} {_server(plan, 'remote')}"
     failures = f'{recorded("failures")}{{{ENSEMBLE}="{plan.name}",'
@@ -97,37 +97,40 @@ def _sums(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
         return f"sum by (model) ({_server(plan, what, matcher)} unless {remote})"
 
     return (
-        *(Rule(recorded(what), sum_by_model(what), "") for what in ("requests", "rows", "executions", "failures")),
-        Rule(recorded("busy"), sum_by_model("busy", steps), "Not the ensemble's, whose compute time is its steps'."),
-        Rule(recorded("waiting"), f"{sum_by_model('queue_us', steps)} / 1e6", "Requests that wait, in the mean (Little)."),
-        Rule(recorded("pending"), sum_by_model("pending", steps), "Requests that wait now."),
-        Rule(
+        *(RecordingRule(recorded(what), sum_by_model(what), "") for what in ("requests", "rows", "executions", "failures")),
+        RecordingRule(recorded("busy"), sum_by_model("busy", steps), "Not the ensemble's, whose compute time is its steps'."),
+        RecordingRule(recorded("waiting"), f"{sum_by_model('queue_us', steps)} / 1e6", "Requests that wait, in the mean (Little)."),
+        RecordingRule(recorded("pending"), sum_by_model("pending", steps), "Requests that wait now."),
+        RecordingRule(
             recorded("offered"),
             f"sum by (model) (({_server(plan, 'requests')} + {_ON} {_server(plan, 'failures')}) and {remote})",
             "Sent to a shard by the fronts, answered or not.",
         ),
-        Rule(
+        RecordingRule(
             recorded("mean_ms"),
             f"{sum_by_model('request_us')} / ({sum_by_model('requests')} > 0) / 1000",
             "Of a request, its queue included.",
         ),
-        *(Rule(recorded(what), f"max by (model) ({_server(plan, what)} unless {remote})", "The slowest server's.") for what in _QUANTILES),
-        Rule(
+        *(
+            RecordingRule(recorded(what), f"max by (model) ({_server(plan, what)} unless {remote})", "The slowest server's.")
+            for what in _QUANTILES
+        ),
+        RecordingRule(
             recorded(UNATTRIBUTED),
             f'clamp_min({failures}model="{plan.name}"}} - on () group_left () 2 * (sum({failures}{steps}}})), 0) / 2',
             "Failed queries that no step counts: a full queue, a refused id. The ensemble counts each twice.",
         ),
-        Rule(recorded(DATA_S), f"min by (model) ({_server(plan, DATA_S)})", "When the oldest page that counts was read."),
-        Rule(recorded(UP), f"max by (instance, part) (up{{{watching.match}}})", "Whether a server's page was to be had."),
+        RecordingRule(recorded(DATA_S), f"min by (model) ({_server(plan, DATA_S)})", "When the oldest page that counts was read."),
+        RecordingRule(recorded(UP), f"max by (instance, part) (up{{{watching.match}}})", "Whether a server's page was to be had."),
     )
 
 
-def _slow(plan: Plan, watching: Watching) -> tuple[Rule, ...]:
+def _slow(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
     """Whether the bound is kept, for alerts that look back for hours."""
     if watching.bound_ms is None:
         return ()
     expr = f'{recorded("p95_ms")}{{{ENSEMBLE}="{plan.name}",model="{plan.name}"}} > bool {watching.bound_ms:g}'
-    return (Rule(recorded(SLOW), expr, f"1 while the p95 is over {watching.bound_ms:g} ms, 0 while it isn't."),)
+    return (RecordingRule(recorded(SLOW), expr, f"1 while the p95 is over {watching.bound_ms:g} ms, 0 while it isn't."),)
 
 
 def _server(plan: Plan, what: str, matcher: str = "") -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from recsplit.errors import InputError
 from recsplit.partition import cost
-from recsplit.partition.cost import Load, Numbers, Piece, Settings
+from recsplit.partition.cost import CostSettings, Numbers, Piece, ShardLoad
 from recsplit.partition.front import best_front
 from recsplit.partition.grouping import grouped
 from recsplit.partition.heat import Heat
@@ -28,11 +28,13 @@ SHARES = (1.0, 0.5, 0.2, 0.05, 0.0)
 class Algorithm:
     """`find` tells the shards; `text` says how, in a line."""
 
-    find: Callable[[Settings, Sequence[Heat]], Pieces]
+    find: Callable[[CostSettings, Sequence[Heat]], Pieces]
     text: str
 
 
-def partition(model: str, heats: Sequence[Heat], settings: Settings, algorithm: str = "joint", *, access: str | None = None) -> Partition:
+def partition(
+    model: str, heats: Sequence[Heat], settings: CostSettings, algorithm: str = "joint", *, access: str | None = None
+) -> Partition:
     """The partition that an algorithm finds, with its cost by the one objective (cost.total); `access`: the digest of the access profile.
 
     Raises InputError for an unknown algorithm, without tables, where the bound can't be kept, and where rows shall be kept in a front
@@ -45,7 +47,9 @@ def partition(model: str, heats: Sequence[Heat], settings: Settings, algorithm: 
     return as_partition(model, heats, settings, ALGORITHMS[algorithm].find(settings, heats), algorithm, access)
 
 
-def as_partition(model: str, heats: Sequence[Heat], settings: Settings, pieces: Pieces, algorithm: str, access: str | None) -> Partition:
+def as_partition(
+    model: str, heats: Sequence[Heat], settings: CostSettings, pieces: Pieces, algorithm: str, access: str | None
+) -> Partition:
     """The shards as a partition: what is kept in the front server first, then by table and rank. Raises InputError as `partition` does."""
     price = cost.total(settings, heats, pieces)
     if not math.isfinite(price):
@@ -73,47 +77,47 @@ def as_partition(model: str, heats: Sequence[Heat], settings: Settings, pieces: 
     return Partition(model, access, settings.target_qps, algorithm, price, settings.unit, tuple(shards))
 
 
-def costs(settings: Settings, heat: Heat) -> Numbers:
+def costs(settings: CostSettings, heat: Heat) -> Numbers:
     """The cost of every shard of a table, [n + 1, n + 1]: rows between cuts i and j > i."""
     gathers = heat.gathers[None, :] - heat.gathers[:, None]
     sizes: Numbers = np.maximum(heat.cuts[None, :] - heat.cuts[:, None], 0) * float(heat.row_bytes)
-    return cost.of(settings, Load(np.maximum(gathers, 0.0), cost.answer_bytes(heat), sizes))
+    return cost.of(settings, ShardLoad(np.maximum(gathers, 0.0), cost.answer_bytes(heat), sizes))
 
 
-def one(_settings: Settings, heats: Sequence[Heat]) -> Pieces:
+def one(_settings: CostSettings, heats: Sequence[Heat]) -> Pieces:
     """Everything in one shard."""
     return (Piece(tuple((table, 0, len(heat.cuts) - 1) for table, heat in enumerate(heats))),)
 
 
-def tables(_settings: Settings, heats: Sequence[Heat]) -> Pieces:
+def tables(_settings: CostSettings, heats: Sequence[Heat]) -> Pieces:
     """Every table a shard."""
     return tuple(Piece(((table, 0, len(heat.cuts) - 1),)) for table, heat in enumerate(heats))
 
 
-def whole(settings: Settings, heats: Sequence[Heat]) -> Pieces:
+def whole(settings: CostSettings, heats: Sequence[Heat]) -> Pieces:
     """Every table by the dynamic programme."""
     return _settled(settings, len(heats), lambda asked: _cut(heats, _solved(asked, heats), [0] * len(heats)))
 
 
-def paper(settings: Settings, heats: Sequence[Heat]) -> Pieces:
+def paper(settings: CostSettings, heats: Sequence[Heat]) -> Pieces:
     """Every table by the dynamic programme with fractions of replicas, and bytes for a cost."""
     return whole(replace(settings, whole_replicas=False, prices=None), heats)
 
 
-def merged(settings: Settings, heats: Sequence[Heat]) -> Pieces:
+def merged(settings: CostSettings, heats: Sequence[Heat]) -> Pieces:
     """Every table by the dynamic programme; then shards put together as long as that saves."""
     return grouped(settings, heats, whole(settings, heats))
 
 
-def one_order(settings: Settings, heats: Sequence[Heat]) -> Pieces:
+def one_order(settings: CostSettings, heats: Sequence[Heat]) -> Pieces:
     """All tables' rows in one order of heat, cut as a single table."""
     return _layers(settings, heats, [0] * len(heats))
 
 
-def kept(settings: Settings, heats: Sequence[Heat]) -> Pieces:
+def kept(settings: CostSettings, heats: Sequence[Heat]) -> Pieces:
     """The hottest rows in the front server, the rest of every table by the dynamic programme."""
 
-    def find(asked: Settings) -> Pieces:
+    def find(asked: CostSettings) -> Pieces:
         solved = _solved(asked, heats)
         starts = best_front(asked, heats, solved)
         return _with_front(starts, _cut(heats, solved, starts))
@@ -121,7 +125,7 @@ def kept(settings: Settings, heats: Sequence[Heat]) -> Pieces:
     return _settled(settings, len(heats), find)
 
 
-def joint(settings: Settings, heats: Sequence[Heat]) -> Pieces:
+def joint(settings: CostSettings, heats: Sequence[Heat]) -> Pieces:
     """The cheapest of many: by table with shares of the minimum allocation, or by one order; with and without rows in front; grouped."""
     proposals = [one(settings, heats), tables(settings, heats), one_order(settings, heats)]
     for share in SHARES:
@@ -148,7 +152,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 
-def _solved(settings: Settings, heats: Sequence[Heat]) -> list[Solved]:
+def _solved(settings: CostSettings, heats: Sequence[Heat]) -> list[Solved]:
     return [solve(costs(settings, heat), settings.max_shards) for heat in heats]
 
 
@@ -160,7 +164,7 @@ def _cut(heats: Sequence[Heat], solved: Sequence[Solved], starts: Sequence[int])
     return tuple(Piece(((table, *ends),)) for table, path in enumerate(paths) for ends in itertools.pairwise(path))
 
 
-def _layers(settings: Settings, heats: Sequence[Heat], starts: Sequence[int]) -> Pieces:
+def _layers(settings: CostSettings, heats: Sequence[Heat], starts: Sequence[int]) -> Pieces:
     return _settled(settings, 1, lambda asked: layers(asked, heats, starts))
 
 
@@ -175,7 +179,7 @@ def _starts(heats: Sequence[Heat], pieces: Pieces) -> list[int]:
     return [ends.get(table, 0) for table in range(len(heats))]
 
 
-def _settled(settings: Settings, calls: int, find: Callable[[Settings], Pieces]) -> Pieces:
+def _settled(settings: CostSettings, calls: int, find: Callable[[CostSettings], Pieces]) -> Pieces:
     """What `find` finds where the bound's calls are at least as many as the shards that come out: begun with few, and raised."""
     if settings.bound is None:
         return find(settings)

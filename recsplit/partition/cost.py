@@ -45,7 +45,7 @@ class Prices:
 
 
 @dataclass(frozen=True)
-class Bound:
+class CallBound:
     """`percentile` percent of the queries must have the answers of all their shards within `bound_ms`.
 
     `calls` is how many shards a query calls. Each call's latency must then be within the bound but for (1 - percentile) / calls of
@@ -69,7 +69,7 @@ class Front:
 
 
 @dataclass(frozen=True)
-class Settings:
+class CostSettings:
     """What a partition is for, and what things cost. `fit`: milliseconds of one replica for a call, by the rows it reads.
 
     `min_bytes`: what a server takes besides its rows. `whole_replicas`: round replicas up, as Kubernetes must; else the paper's fractions.
@@ -82,7 +82,7 @@ class Settings:
     whole_replicas: bool = True
     max_shards: int = 8
     prices: Prices | None = None
-    bound: Bound | None = None
+    bound: CallBound | None = None
     front: Front | None = None
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
-class Load:
+class ShardLoad:
     """What one query asks of shards, and what these hold; numbers, or arrays of one shape for many shards at once.
 
     `gathers`: rows read. `answer_bytes`: of the vectors, with an offset for each, that go over the network. `size_bytes`: the rows'.
@@ -124,15 +124,15 @@ class Load:
     answer_bytes: Number
     size_bytes: Number
 
-    def __add__(self, other: "Load") -> "Load":
+    def __add__(self, other: "ShardLoad") -> "ShardLoad":
         """Both in one shard."""
-        return Load(self.gathers + other.gathers, self.answer_bytes + other.answer_bytes, self.size_bytes + other.size_bytes)
+        return ShardLoad(self.gathers + other.gathers, self.answer_bytes + other.answer_bytes, self.size_bytes + other.size_bytes)
 
 
-NOTHING = Load(0.0, 0.0, 0.0)
+NOTHING = ShardLoad(0.0, 0.0, 0.0)
 
 
-def most_qps(settings: Settings, gathers: Number) -> Numbers:
+def most_qps(settings: CostSettings, gathers: Number) -> Numbers:
     """Queries a second that one replica may get, each reading so many rows: 1 / (a + b x), less where the bound asks for it; 0: it can't.
 
     Under a bound a replica is taken for a queue with Poisson arrivals and one service time s. Its waiting time exceeds w with a
@@ -149,14 +149,14 @@ def most_qps(settings: Settings, gathers: Number) -> Numbers:
     return np.where((spare_ms > 0) & (rate > _LEAST_QPS), rate, 0.0)
 
 
-def replicas(settings: Settings, gathers: Number) -> Numbers:
+def replicas(settings: CostSettings, gathers: Number) -> Numbers:
     """Replicas of shards that a query reads so many rows from: whole, and one at least, or fractions; infinite where no number will do."""
     qps = most_qps(settings, gathers)
     needed = np.divide(settings.target_qps, qps, out=np.full(qps.shape, np.inf), where=qps > 0)
     return _servers(settings, needed)
 
 
-def of(settings: Settings, load: Load) -> Numbers:
+def of(settings: CostSettings, load: ShardLoad) -> Numbers:
     """The cost of shards on servers of their own."""
     count = replicas(settings, load.gathers)
     allocated = load.size_bytes + settings.min_bytes
@@ -168,31 +168,31 @@ def of(settings: Settings, load: Load) -> Numbers:
     return np.where(np.isfinite(count), price, np.inf)
 
 
-def front_replicas(settings: Settings, gathers: Number = 0.0) -> Numbers:
+def front_replicas(settings: CostSettings, gathers: Number = 0.0) -> Numbers:
     """Front servers, each query reading so many rows in them. Raises InputError without `front`."""
     front = _front(settings)
     needed = settings.target_qps * (front.dense_ms + front.row_ms * gathers) / 1000
     return _servers(settings, np.asarray(needed, dtype=np.float64))
 
 
-def of_front(settings: Settings, load: Load = NOTHING) -> Numbers:
+def of_front(settings: CostSettings, load: ShardLoad = NOTHING) -> Numbers:
     """The cost of the front servers with these rows in each. Raises InputError without `front`."""
     return np.asarray(held(settings, front_replicas(settings, load.gathers), _front(settings).size_bytes + load.size_bytes))
 
 
-def held(settings: Settings, count: Number, size_bytes: Number) -> Number:
+def held(settings: CostSettings, count: Number, size_bytes: Number) -> Number:
     """The cost of so many servers of that size, without what they send."""
     if settings.prices is None:
         return count * size_bytes
     return count * (size_bytes / 1e9 * settings.prices.gb_hour + settings.prices.cores * settings.prices.core_hour)
 
 
-def load(heats: Sequence[Heat], piece: Piece) -> Load:
+def load(heats: Sequence[Heat], piece: Piece) -> ShardLoad:
     """What one query asks of a shard."""
     total = NOTHING
     for table, first, last in piece.parts:
         heat = heats[table]
-        total += Load(
+        total += ShardLoad(
             heat.gathers[last] - heat.gathers[first],
             answer_bytes(heat),
             float((heat.cuts[last] - heat.cuts[first]) * heat.row_bytes),
@@ -200,10 +200,10 @@ def load(heats: Sequence[Heat], piece: Piece) -> Load:
     return total
 
 
-def loads(heats: Sequence[Heat], pieces: Sequence[Piece]) -> Load:
+def loads(heats: Sequence[Heat], pieces: Sequence[Piece]) -> ShardLoad:
     """What one query asks of each of many shards, [pieces]."""
     alone = [load(heats, piece) for piece in pieces]
-    return Load(
+    return ShardLoad(
         np.array([one.gathers for one in alone], dtype=np.float64),
         np.array([one.answer_bytes for one in alone], dtype=np.float64),
         np.array([one.size_bytes for one in alone], dtype=np.float64),
@@ -215,7 +215,7 @@ def answer_bytes(heat: Heat) -> float:
     return heat.vectors * (heat.vector_bytes + _ID_BYTES)
 
 
-def total(settings: Settings, heats: Sequence[Heat], pieces: Sequence[Piece]) -> float:
+def total(settings: CostSettings, heats: Sequence[Heat], pieces: Sequence[Piece]) -> float:
     """The objective: what the whole partition costs; with `front`, the front servers too. Infinite where the bound can't be kept."""
     settings = with_calls(settings, pieces)
     shards_cost = float(of(settings, loads(heats, [piece for piece in pieces if piece.place == "own"])).sum())
@@ -226,7 +226,7 @@ def total(settings: Settings, heats: Sequence[Heat], pieces: Sequence[Piece]) ->
     return shards_cost + float(of_front(settings, inside))
 
 
-def with_calls(settings: Settings, pieces: Sequence[Piece]) -> Settings:
+def with_calls(settings: CostSettings, pieces: Sequence[Piece]) -> CostSettings:
     """The same settings, the bound's calls those of this partition."""
     if settings.bound is None:
         return settings
@@ -234,12 +234,12 @@ def with_calls(settings: Settings, pieces: Sequence[Piece]) -> Settings:
     return replace(settings, bound=replace(settings.bound, calls=calls))
 
 
-def _servers(settings: Settings, needed: Numbers) -> Numbers:
+def _servers(settings: CostSettings, needed: Numbers) -> Numbers:
     """Whole servers, and one at least, where the settings say so."""
     return np.maximum(np.ceil(needed - 1e-9), 1.0) if settings.whole_replicas else needed
 
 
-def _front(settings: Settings) -> Front:
+def _front(settings: CostSettings) -> Front:
     if settings.front is None:
         raise InputError("nothing is known of the front server", hint="--profile FILE, or --dense-ms and --dense-mb")
     return settings.front

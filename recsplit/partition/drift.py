@@ -15,7 +15,7 @@ import numpy as np
 from recsplit.errors import InputError
 from recsplit.partition import cost
 from recsplit.partition.access.frequencies import WIDEST, Counts, order
-from recsplit.partition.cost import NOTHING, Load, Numbers, Settings
+from recsplit.partition.cost import NOTHING, CostSettings, Numbers, ShardLoad
 from recsplit.partition.heat import POINTS, Heat, candidates, expected, read_before
 from recsplit.partition.layout import Partition, ShardLayout
 from recsplit.plan.plan import Segment, Table
@@ -80,7 +80,7 @@ def update(
     was_queries: int,
     queries: int,
     vectors: Mapping[str, float],
-    settings: Settings,
+    settings: CostSettings,
     pay: Pay,
 ) -> Update:
     """Move the boundaries whose move saves more than its copies cost.
@@ -172,13 +172,13 @@ def _views(table: Table, old: Partition, keys: Mapping[Order, Counts], now: Coun
 
 
 def _best(
-    settings: Settings, pay: Pay, old: Partition, seen: _Seen, holding: Sequence[tuple[int, Segment]], base: Mapping[int, Load]
+    settings: CostSettings, pay: Pay, old: Partition, seen: _Seen, holding: Sequence[tuple[int, Segment]], base: Mapping[int, ShardLoad]
 ) -> tuple[float, list[int]]:
     """The cheapest boundaries of a table among its shards, what other tables ask of these being given; cost times hours, with copies."""
     heat, ends = seen.heat, len(seen.heat.cuts)
     inside = np.triu(np.ones((ends, ends), dtype=bool), 1)
     copy = copy_price(settings, pay)
-    between = Load(
+    between = ShardLoad(
         np.maximum(heat.gathers[None, :] - heat.gathers[:, None], 0.0),
         cost.answer_bytes(heat),
         np.maximum(heat.cuts[None, :] - heat.cuts[:, None], 0) * float(heat.row_bytes),
@@ -199,7 +199,7 @@ def _best(
     return float(best[-1]), path[::-1]
 
 
-def copy_price(settings: Settings, pay: Pay) -> float:
+def copy_price(settings: CostSettings, pay: Pay) -> float:
     """What a copied byte costs, in the cost's unit times hours: held for `copy_hours`, and sent."""
     held = float(cost.held(replace(settings, prices=replace(settings.prices, core_hour=0.0)) if settings.prices else settings, 1.0, 1.0))
     return pay.copy_hours * held + (settings.prices.gb_sent / 1e9 if settings.prices else 0.0)
@@ -212,13 +212,13 @@ def _came(seen: _Seen, place: int) -> Numbers:
     return missing_rows
 
 
-def _between(heat: Heat, first: int, last: int) -> Load:
+def _between(heat: Heat, first: int, last: int) -> ShardLoad:
     size = float((heat.cuts[last] - heat.cuts[first]) * heat.row_bytes)
-    return Load(float(heat.gathers[last] - heat.gathers[first]), cost.answer_bytes(heat), size)
+    return ShardLoad(float(heat.gathers[last] - heat.gathers[first]), cost.answer_bytes(heat), size)
 
 
-def _minus(one: Load, other: Load) -> Load:
-    return Load(
+def _minus(one: ShardLoad, other: ShardLoad) -> ShardLoad:
+    return ShardLoad(
         np.maximum(one.gathers - other.gathers, 0.0),
         one.answer_bytes - other.answer_bytes,
         np.maximum(one.size_bytes - other.size_bytes, 0.0),
@@ -235,15 +235,15 @@ def _segments(partition: Partition, table: str) -> list[tuple[int, Segment]]:
     return sorted(segments, key=lambda item: item[1].first)
 
 
-def _price(settings: Settings, shard: ShardLayout, load: Load) -> Numbers:
+def _price(settings: CostSettings, shard: ShardLayout, load: ShardLoad) -> Numbers:
     return cost.of_front(settings, load) if shard.place == "front" else cost.of(settings, load)
 
 
-def _count(settings: Settings, shard: ShardLayout, load: Load) -> Numbers:
+def _count(settings: CostSettings, shard: ShardLayout, load: ShardLoad) -> Numbers:
     return cost.front_replicas(settings, load.gathers) if shard.place == "front" else cost.replicas(settings, load.gathers)
 
 
-def _carried(settings: Settings, shard: ShardLayout, load: Load) -> float:
+def _carried(settings: CostSettings, shard: ShardLayout, load: ShardLoad) -> float:
     if shard.place == "front":
         return (
             settings.target_qps
@@ -253,7 +253,7 @@ def _carried(settings: Settings, shard: ShardLayout, load: Load) -> float:
     return shard.replicas * float(cost.most_qps(settings, load.gathers))
 
 
-def _total(settings: Settings, partition: Partition, loads: Sequence[Load]) -> float:
+def _total(settings: CostSettings, partition: Partition, loads: Sequence[ShardLoad]) -> float:
     """The objective, cost.total, for shards whose loads are known."""
     price = sum(float(_price(settings, shard, load)) for shard, load in zip(partition.shards, loads, strict=True))
     if settings.front is not None and all(shard.place == "own" for shard in partition.shards):
@@ -261,7 +261,7 @@ def _total(settings: Settings, partition: Partition, loads: Sequence[Load]) -> f
     return price
 
 
-def _with_calls(settings: Settings, partition: Partition) -> Settings:
+def _with_calls(settings: CostSettings, partition: Partition) -> CostSettings:
     if settings.bound is None:
         return settings
     calls = max(sum(shard.place == "own" for shard in partition.shards), 1)

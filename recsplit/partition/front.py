@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.partition import cost
-from recsplit.partition.cost import Load, Numbers, Settings
+from recsplit.partition.cost import CostSettings, Numbers, ShardLoad
 from recsplit.partition.heat import Heat
 from recsplit.partition.programme import Solved
 
@@ -27,7 +27,7 @@ class _Tables:
     rest: Numbers
 
 
-def best_front(settings: Settings, heats: Sequence[Heat], solved: Sequence[Solved]) -> list[int]:
+def best_front(settings: CostSettings, heats: Sequence[Heat], solved: Sequence[Solved]) -> list[int]:
     """For each table the cut up to which its rows are kept in front, by index; all tables share the front servers' time and room.
 
     So many front servers have so much time a query, what the dense model leaves of it. For each number of them the rows in front are chosen
@@ -40,7 +40,7 @@ def best_front(settings: Settings, heats: Sequence[Heat], solved: Sequence[Solve
     while since <= _PATIENCE:
         starts = _fitting(settings, tables, count)
         at = (np.arange(len(heats)), starts)
-        inside = Load(float(tables.gathers[at].sum()), 0.0, float(tables.sizes[at].sum()))
+        inside = ShardLoad(float(tables.gathers[at].sum()), 0.0, float(tables.sizes[at].sum()))
         price = float(cost.of_front(settings, inside)) + float(tables.rest[at].sum())
         since = 0 if price < best else since + 1
         if price < best:
@@ -67,7 +67,7 @@ def _stacked(heats: Sequence[Heat], solved: Sequence[Solved]) -> _Tables:
     )
 
 
-def _fitting(settings: Settings, tables: _Tables, count: int) -> NDArray[np.int64]:
+def _fitting(settings: CostSettings, tables: _Tables, count: int) -> NDArray[np.int64]:
     """The cheapest cuts for which `count` front servers have the time and the room."""
     front = settings.front
     assert front is not None

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from recsplit.partition import cost
-from recsplit.partition.cost import Load, Piece, Settings
+from recsplit.partition.cost import CostSettings, Piece, ShardLoad
 from recsplit.partition.heat import Heat
 
-Part = tuple[int, int, int]
+Rows = tuple[int, int, int]
 
 
-def grouped(settings: Settings, heats: Sequence[Heat], pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+def grouped(settings: CostSettings, heats: Sequence[Heat], pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
     """Put the two shards together whose union saves most, again and again, until none saves. What is kept in front stays as it is.
 
     A shard holds one stretch of a table at most, so that only neighbouring shards of one table go together.
@@ -32,13 +32,13 @@ def grouped(settings: Settings, heats: Sequence[Heat], pieces: tuple[Piece, ...]
     return (*rest, *shards)
 
 
-def _best_pair(settings: Settings, heats: Sequence[Heat], shards: list[Piece]) -> tuple[int, int, tuple[Part, ...]] | None:
+def _best_pair(settings: CostSettings, heats: Sequence[Heat], shards: list[Piece]) -> tuple[int, int, tuple[Rows, ...]] | None:
     """The pair of shards whose union costs least beyond what they cost apart; None where no two can be put together."""
     asked = cost.loads(heats, shards)
     gathers, answers, sizes = (np.asarray(values) for values in (asked.gathers, asked.answer_bytes, asked.size_bytes))
     after = cost.with_calls(settings, shards[:-1])
     apart = cost.of(after, asked)
-    both = Load(gathers[:, None] + gathers, answers[:, None] + answers, sizes[:, None] + sizes)
+    both = ShardLoad(gathers[:, None] + gathers, answers[:, None] + answers, sizes[:, None] + sizes)
     with np.errstate(invalid="ignore"):
         change = cost.of(after, both) - apart[:, None] - apart
     change = np.where(np.triu(np.ones(change.shape, dtype=bool), 1) & np.isfinite(change), change, np.inf)
@@ -52,9 +52,9 @@ def _best_pair(settings: Settings, heats: Sequence[Heat], shards: list[Piece]) -
     return None
 
 
-def _union(one: tuple[Part, ...], other: tuple[Part, ...]) -> tuple[Part, ...] | None:
+def _union(one: tuple[Rows, ...], other: tuple[Rows, ...]) -> tuple[Rows, ...] | None:
     """Both parts lists as one, neighbours joined; None where a table would be there twice."""
-    joined: dict[int, Part] = {}
+    joined: dict[int, Rows] = {}
     for table, first, last in sorted((*one, *other)):
         if table in joined:
             if joined[table][2] != first:

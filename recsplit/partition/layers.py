@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from recsplit.partition import cost
-from recsplit.partition.cost import Load, Piece, Settings
+from recsplit.partition.cost import CostSettings, Piece, ShardLoad
 from recsplit.partition.heat import POINTS, Heat
 from recsplit.partition.programme import solve
 
 
-def layers(settings: Settings, heats: Sequence[Heat], starts: Sequence[int]) -> tuple[Piece, ...]:
+def layers(settings: CostSettings, heats: Sequence[Heat], starts: Sequence[int]) -> tuple[Piece, ...]:
     """The cheapest layers of what lies behind each table's start (an index of its cuts).
 
     The stretches between neighbouring cuts of all tables are put in the order of reads a byte; within a table that is the order of
@@ -37,7 +37,7 @@ def layers(settings: Settings, heats: Sequence[Heat], starts: Sequence[int]) -> 
     answer_bytes = moved @ answers if moved is not None else 0.0
     before = [np.concatenate([[0.0], np.cumsum(values[by_heat])])[ends] for values in (gathers, sizes)]
     between = [np.maximum(values[None, :] - values[:, None], 0.0) for values in before]
-    path = solve(cost.of(settings, Load(between[0], answer_bytes, between[1])), settings.max_shards).path()
+    path = solve(cost.of(settings, ShardLoad(between[0], answer_bytes, between[1])), settings.max_shards).path()
     pieces = []
     for low, high in itertools.pairwise(path):
         spans = zip(reached[low].tolist(), reached[high].tolist(), strict=True)

@@ -18,18 +18,18 @@ from recsplit.errors import InputError
 
 
 @dataclass(frozen=True)
-class Kind:
+class FolderKind:
     """What a folder is of. `written`: its file of digests, by path; another kind's folder has another one, and is foreign.
 
-    `own`: a file that is the user's from its first writing on, or None. `advice`: where an edit of a rendered file belongs instead.
+    `user_file`: a file that is the user's from its first writing on, or None. `advice`: where an edit of a rendered file belongs instead.
     """
 
     written: str
-    own: str | None
+    user_file: str | None
     advice: str
 
 
-def refuse_foreign(folder: Path, kind: Kind) -> None:
+def refuse_foreign(folder: Path, kind: FolderKind) -> None:
     """Raise InputError where `folder` can't be written, holds other things than recsplit's of this kind, or one of them was edited."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, and what is rendered is a folder", hint="choose another folder")
@@ -41,7 +41,7 @@ def refuse_foreign(folder: Path, kind: Kind) -> None:
         return
     digests = _written(folder, kind)
     if digests is None:
-        if others := sorted(path.name for path in folder.iterdir() if path.name != kind.own):
+        if others := sorted(path.name for path in folder.iterdir() if path.name != kind.user_file):
             raise InputError(f"{folder} holds {others[0]!r}, which recsplit didn't write", hint="choose a new folder")
         return
     for path, digest in digests.items():
@@ -53,7 +53,7 @@ def refuse_foreign(folder: Path, kind: Kind) -> None:
             )
 
 
-def write(folder: Path, texts: Mapping[str, str], kind: Kind) -> None:
+def write(folder: Path, texts: Mapping[str, str], kind: FolderKind) -> None:
     """Put texts into `folder` by path: all of them or none, in place of what recsplit wrote before; other files stay.
 
     Raises InputError as `refuse_foreign` does, and where a text would overwrite a file of others; RecsplitError on a full disk.
@@ -62,7 +62,7 @@ def write(folder: Path, texts: Mapping[str, str], kind: Kind) -> None:
     folder = folder.resolve()
     before = (_written(folder, kind) or {}) if folder.exists() else {}
     for path in texts:
-        if path not in before and path != kind.own and (folder / path).exists():
+        if path not in before and path != kind.user_file and (folder / path).exists():
             raise InputError(f"{folder / path} is in the way, and recsplit didn't write it", hint="move it")
     area = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -75,7 +75,7 @@ def write(folder: Path, texts: Mapping[str, str], kind: Kind) -> None:
             file = new / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-            if path != kind.own:
+            if path != kind.user_file:
                 digests[path] = hashlib.sha256(text.encode()).hexdigest()
         (new / kind.written).write_text(json.dumps({"schema": 1, "files": dict(sorted(digests.items()))}, indent=1) + "\n")
         _drop_empty(new)
@@ -96,7 +96,7 @@ def write(folder: Path, texts: Mapping[str, str], kind: Kind) -> None:
         shutil.rmtree(area, ignore_errors=True)
 
 
-def _written(folder: Path, kind: Kind) -> dict[str, str] | None:
+def _written(folder: Path, kind: FolderKind) -> dict[str, str] | None:
     """Digests by path; None where there is no list of ours, InputError where it can't be read."""
     path = folder / kind.written
     if not path.is_file():

@@ -15,7 +15,7 @@ from recsplit.plan.plan import Plan, from_json
 
 
 @dataclass(frozen=True)
-class Found:
+class Build:
     """A build in a repository: `folder` is the ensemble's version folder, with plan.json and the reference outputs."""
 
     repository: Path
@@ -23,7 +23,7 @@ class Found:
     folder: Path
 
 
-def find(repository: Path, model: str | None = None) -> Found:
+def find(repository: Path, model: str | None = None) -> Build:
     """The build of ensemble `model`, or of the only one there is.
 
     Raises InputError where there is none, or several and no `model`, or a plan can't be read; RecsplitError where the
@@ -46,7 +46,7 @@ def find(repository: Path, model: str | None = None) -> Found:
     path = plans[model if model is not None else next(iter(plans))]
     plan = from_json(_read(path), origin=str(path))
     _same_build(repository, path, plan)
-    return Found(repository, plan, path.parent)
+    return Build(repository, plan, path.parent)
 
 
 def refuse_mixture(repository: Path, ensemble: str) -> None:

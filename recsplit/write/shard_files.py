@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from recsplit.graph.shards.csr import CsrTable, bags_model
-from recsplit.graph.shards.places import Layout, Order, Stretch, rows_at
+from recsplit.graph.shards.places import Order, Stretch, TablePlaces, rows_at
 from recsplit.graph.shards.shards import Sharded, ShardTable
 from recsplit.plan.files import BAGS_FILE, MODEL_FILE, PLACES_FILE, TABLES_FILE
 from recsplit.plan.plan import Reading
@@ -84,7 +84,7 @@ def _entry(table: ShardTable, maps: Mapping[str, NDArray[np.int32]]) -> Entry:
     return Entry(table.name, tuple(sources))
 
 
-def _rows(layout: Layout, item: Stretch, places: NDArray[np.int32] | None) -> range | Callable[[], NDArray[np.int32]]:
+def _rows(layout: TablePlaces, item: Stretch, places: NDArray[np.int32] | None) -> range | Callable[[], NDArray[np.int32]]:
     if item.table not in layout.by_heat:
         return range(item.first, item.last)
     assert places is not None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recsplit.zoo.catalogue.catalogue import DIEN_STATE, DIEN_STEPS, DIN_BEHAVIOURS
-from recsplit.zoo.catalogue.published import Bags, Factory, GroupedLinear, PublishedDLRM, made
+from recsplit.zoo.catalogue.published import Bags, Factory, GroupedLinear, PublishedDLRM, published_model
 from recsplit.zoo.catalogue.shapes import Published
 from recsplit.zoo.layers import Model, mlp
 
@@ -147,7 +147,7 @@ _MODULES = {
 
 
 def _deeprecsys(name: str, *, rows_scale: float | None = None, batch: int = 4, seed: int = 0) -> Model:
-    return made(name, _MODULES.get(name, partial(PublishedDLRM, interaction="cat")), rows_scale, batch, seed)
+    return published_model(name, _MODULES.get(name, partial(PublishedDLRM, interaction="cat")), rows_scale, batch, seed)
 
 
 ncf: Factory = partial(_deeprecsys, "ncf")

@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from recsplit.zoo.catalogue.published import Factory, PublishedDLRM, made
+from recsplit.zoo.catalogue.published import Factory, PublishedDLRM, published_model
 from recsplit.zoo.layers import Model
 
 
 def _facebook(name: str, *, rows_scale: float | None = None, batch: int = 4, seed: int = 0) -> Model:
-    return made(name, partial(PublishedDLRM, interaction="dot"), rows_scale, batch, seed)
+    return published_model(name, partial(PublishedDLRM, interaction="dot"), rows_scale, batch, seed)
 
 
 criteo_kaggle: Factory = partial(_facebook, "criteo_kaggle")

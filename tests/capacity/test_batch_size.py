@@ -10,12 +10,12 @@ from recsplit.capacity.search import search
 from recsplit.capacity.service import affine, exponential
 from recsplit.capacity.simulate import Cores, Pool
 from recsplit.capacity.sizes import Fixed, Kairos, Lognormal, Ribbon, Sizes
-from recsplit.capacity.workload import Bound
+from recsplit.capacity.workload import LatencyBound
 from recsplit.errors import InputError
 
 
 def batch_sizes_of(a_ms: float, b_ms: float, sizes: Sizes, bound_ms: float, batches: tuple[int, ...]) -> BatchSizes:
-    return batch_sizes(affine(a_ms, b_ms), 40, sizes, Poisson(1.0), Bound(bound_ms, 95), batches=batches, requests=100_000)
+    return batch_sizes(affine(a_ms, b_ms), 40, sizes, Poisson(1.0), LatencyBound(bound_ms, 95), batches=batches, requests=100_000)
 
 
 # The three checks of DeepRecSys's published curves; the gains are those of an independent simulation.
@@ -33,7 +33,7 @@ def test_a_server_that_pays_by_the_item_gains_a_tenth() -> None:
     d3 = batch_sizes_of(2.07, 0.217, Kairos(), 25, (32, 64, 256))
     assert d3.best.batch == 64
     assert d3.gain == pytest.approx(1.10, rel=0.05)
-    assert d3.tried[-1].found.verdict == "bound unreachable"  # 256 items take 57 ms
+    assert d3.tried[-1].throughput.verdict == "bound unreachable"  # 256 items take 57 ms
 
 
 def test_published_pools_miss_their_bound_under_poisson_arrivals() -> None:
@@ -49,8 +49,8 @@ def test_published_pools_miss_their_bound_under_poisson_arrivals() -> None:
 
 def test_the_search_finds_what_theory_says() -> None:
     """M/M/1: the latency is exponential with rate mu - lambda, so its p95 is ln 20 / (mu - lambda)."""
-    measure = drive.measure([Pool("a", (exponential(1.0),))], Fixed(1), Poisson(1.0), Bound(10.0, 95), queries=100_000)
-    answer = search(measure, Bound(10.0, 95), first=300, precision=0.03)
+    measure = drive.measure([Pool("a", (exponential(1.0),))], Fixed(1), Poisson(1.0), LatencyBound(10.0, 95), queries=100_000)
+    answer = search(measure, LatencyBound(10.0, 95), first=300, precision=0.03)
     assert answer.rate == pytest.approx(1000 - 1000 * np.log(20) / 10, rel=0.03)
 
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsplit.capacity.search import Measure, Trial, after, crossing, percentile_ms, search
-from recsplit.capacity.workload import Bound
+from recsplit.capacity.workload import LatencyBound
 from recsplit.errors import InputError
 
-P95 = Bound(bound_ms=25.0, percentile=95)
+P95 = LatencyBound(bound_ms=25.0, percentile=95)
 
 
 def queue(service_rate: float, noise: float = 0.0, seed: int = 0) -> Measure:

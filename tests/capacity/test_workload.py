@@ -38,7 +38,7 @@ def read(folder: Path, text: str) -> workload.Workload:
 
 def test_a_workload_is_read(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD) == workload.Workload(
-        "evening", workload.Bound(25.0, 95.0), sizes.Lognormal(5.1, 0.2), arrivals.Poisson(200.0), ids.TwoLevel(0.9), seed=1
+        "evening", workload.LatencyBound(25.0, 95.0), sizes.Lognormal(5.1, 0.2), arrivals.Poisson(200.0), ids.TwoLevel(0.9), seed=1
     )
 
 

@@ -85,7 +85,7 @@ def test_marked_rows_become_one_error_that_numbers_them_by_the_query(ask: Ask, u
     ids[3, 1], ids[17, 0], ids[17, 2] = 100, -1, 555
     with pytest.raises(UnknownIds, match=r"id 100 at position 1 is outside its table, row 3 of the query \(and 1 more") as caught:
         ask(url, "marking", protocol, {"ids": ids})
-    assert [(one.row, one.position, one.id) for one in caught.value.found] == [(3, 1, 100), (17, 0, -1)]
+    assert [(one.row, one.position, one.id) for one in caught.value.unknown_ids] == [(3, 1, 100), (17, 0, -1)]
 
 
 def test_marks_stay_in_the_answer_on_demand(ask: Ask, url: str, protocol: Protocol) -> None:
@@ -107,7 +107,7 @@ def test_a_backend_that_refuses_unknown_ids_gives_the_same_error(ask: Ask, url: 
         UnknownIds, match=r"input 'ids' column 1: id 100 is outside table 'users' \(0\.\.99\), row 17 of the query"
     ) as caught:
         ask(url, "refusing", protocol, {"ids": ids})
-    assert [(one.row, one.id) for one in caught.value.found] == [(17, 100)]
+    assert [(one.row, one.position, one.id) for one in caught.value.unknown_ids] == [(17, 1, 100)]
 
 
 def test_a_computed_row_outside_its_table_is_the_same_error_too(ask: Ask, url: str, protocol: Protocol) -> None:

@@ -25,7 +25,7 @@ from tests.load.agreement import load_and_compare, names
     ],
 )
 def test_paths_get_readable_names(paths: list[Path], wanted: list[str]) -> None:
-    assert readable(paths, root="output", taken=["taken"]) == wanted
+    assert readable(paths, root="output", used_names=["taken"]) == wanted
 
 
 @pytest.mark.parametrize(

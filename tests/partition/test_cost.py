@@ -11,7 +11,7 @@ from recsplit.capacity.ids import TwoLevel, share
 from recsplit.capacity.profile import Fit, fit
 from recsplit.errors import InputError
 from recsplit.partition import algorithms, cost, heat
-from recsplit.partition.cost import Bound, Front, Load, Piece, Prices, Settings
+from recsplit.partition.cost import CallBound, CostSettings, Front, Piece, Prices, ShardLoad
 from recsplit.partition.heat import Heat
 from recsplit.partition.layout import Partition
 from recsplit.partition.programme import solve
@@ -44,7 +44,7 @@ def test_e3_figure_9_is_a_line() -> None:
     assert line.a_ms == pytest.approx(10.0, abs=0.1) and line.b_ms == pytest.approx(1.524, abs=0.015) and line.r2 > 0.999
 
 
-def er_bytes(partition: Partition, settings: Settings, dense_qps: float) -> float:
+def er_bytes(partition: Partition, settings: CostSettings, dense_qps: float) -> float:
     """Bytes of all of ElasticRec's containers: the shards', and dense replicas of the minimum allocation each."""
     return partition.cost + math.ceil(settings.target_qps / dense_qps) * settings.min_bytes
 
@@ -57,7 +57,7 @@ def er_bytes(partition: Partition, settings: Settings, dense_qps: float) -> floa
 def test_e4_and_e5_the_papers_models_take_what_was_reckoned(
     tables: int, gathers: int, dense_qps: float, gigabytes: float, replicas: list[int]
 ) -> None:
-    asked = Settings(100, max_shards=4)
+    asked = CostSettings(100, max_shards=4)
     partition = algorithms.partition("rm", elasticrec(tables, gathers), asked, "whole")
     assert er_bytes(partition, asked, dense_qps) / 1e9 == pytest.approx(gigabytes, abs=1)
     first = [shard.replicas for shard in partition.shards if shard.segments[0].table == "t0"]
@@ -66,7 +66,7 @@ def test_e4_and_e5_the_papers_models_take_what_was_reckoned(
 
 def test_e7_less_locality_takes_more_memory() -> None:
     """Figure 12b of the paper: 221, 150 and 145 GB."""
-    asked = Settings(100, max_shards=4)
+    asked = CostSettings(100, max_shards=4)
     low, middle, high = (
         er_bytes(algorithms.partition("rm1", elasticrec(10, 128, locality), asked, "whole"), asked, 20.6) / 1e9
         for locality in (0.1, 0.5, 0.9)
@@ -80,7 +80,7 @@ def test_a_few_hundred_candidate_cuts_are_enough(points: int) -> None:
     costs = []
     for count in (points, 2400):
         one = heat.from_share(table, lambda hottest: share(law, ROWS, hottest), 128, 1.0, points=count)
-        costs.append(algorithms.partition("rm1", [one], Settings(100, max_shards=4), "whole").cost)
+        costs.append(algorithms.partition("rm1", [one], CostSettings(100, max_shards=4), "whole").cost)
     assert costs[0] == pytest.approx(costs[1], rel=0.01)
 
 
@@ -88,7 +88,7 @@ def test_a_few_hundred_candidate_cuts_are_enough(points: int) -> None:
 
 COUNTS = st.lists(st.integers(0, 50), min_size=1, max_size=8)
 SETTINGS = st.builds(
-    Settings,
+    CostSettings,
     target_qps=st.floats(1, 500),
     fit=st.builds(Fit, st.floats(0.1, 20), st.floats(0, 3), st.just(1.0)),
     min_bytes=st.integers(0, 2000),
@@ -102,7 +102,7 @@ def of_counts(counts: list[int], name: str = "t") -> Heat:
     return heat.from_counts(Table(name, len(counts), 8, "FP32", 32 * len(counts)), np.array(counts, np.uint32), 7, 2.0)
 
 
-def cheapest(asked: Settings, heats: list[Heat]) -> float:
+def cheapest(asked: CostSettings, heats: list[Heat]) -> float:
     """The objective of the best of all partitions of one table, tried one by one."""
     rows = heats[0].rows
     return min(
@@ -113,14 +113,14 @@ def cheapest(asked: Settings, heats: list[Heat]) -> float:
 
 
 @given(COUNTS, SETTINGS)
-def test_the_programme_finds_the_cheapest_of_all_partitions(counts: list[int], asked: Settings) -> None:
+def test_the_programme_finds_the_cheapest_of_all_partitions(counts: list[int], asked: CostSettings) -> None:
     heats = [of_counts(counts)]
     pieces = algorithms.whole(asked, heats)
     assert cost.total(asked, heats, pieces) == pytest.approx(cheapest(asked, heats), rel=1e-9)
 
 
 @given(COUNTS, SETTINGS)
-def test_the_programme_knows_the_best_rest_behind_every_cut(counts: list[int], asked: Settings) -> None:
+def test_the_programme_knows_the_best_rest_behind_every_cut(counts: list[int], asked: CostSettings) -> None:
     one = of_counts(counts)
     solved = solve(algorithms.costs(asked, one), asked.max_shards)
     for start in range(one.rows):
@@ -133,11 +133,11 @@ def test_the_programme_knows_the_best_rest_behind_every_cut(counts: list[int], a
 @settings(max_examples=40)
 @given(st.lists(COUNTS, min_size=1, max_size=4), SETTINGS, st.sampled_from(list(algorithms.ALGORITHMS)), st.booleans(), st.booleans())
 def test_every_algorithm_puts_every_row_into_one_shard_and_joint_is_never_dearer(
-    tables: list[list[int]], asked: Settings, name: str, bounded: bool, known: bool
+    tables: list[list[int]], asked: CostSettings, name: str, bounded: bool, known: bool
 ) -> None:
     heats = [of_counts(counts, f"t{n}") for n, counts in enumerate(tables)]
     asked = dataclasses.replace(
-        asked, bound=Bound(2000.0) if bounded else None, front=Front(3.0, 0.1, 5000) if known or name == "front" else None
+        asked, bound=CallBound(2000.0) if bounded else None, front=Front(3.0, 0.1, 5000) if known or name == "front" else None
     )
     partition = algorithms.partition("m", heats, asked, name)
     rows = {one.table: np.zeros(one.rows, int) for one in heats}
@@ -154,14 +154,14 @@ def test_every_algorithm_puts_every_row_into_one_shard_and_joint_is_never_dearer
 
 
 def test_fractions_of_replicas_cut_finer_than_whole_ones_and_cost_more_in_the_end() -> None:
-    heats, asked = elasticrec(1, 128), Settings(100, max_shards=16)
+    heats, asked = elasticrec(1, 128), CostSettings(100, max_shards=16)
     paper, whole = (algorithms.partition("rm1", heats, asked, name) for name in ("paper", "whole"))
     assert len(paper.shards) > len(whole.shards) and paper.cost > whole.cost
 
 
 def test_with_a_price_on_cores_a_table_is_cut_into_fewer_servers() -> None:
     heats = elasticrec(1, 128)
-    priced = [Settings(100, prices=Prices(0.004, core, 0.0)) for core in (0.0, 0.03)]
+    priced = [CostSettings(100, prices=Prices(0.004, core, 0.0)) for core in (0.0, 0.03)]
     free, dear = (algorithms.partition("rm1", heats, asked, "whole") for asked in priced)
     assert sum(shard.replicas for shard in dear.shards) < sum(shard.replicas for shard in free.shards)
     again = cost.total(priced[1], heats, algorithms.whole(priced[0], heats))
@@ -170,7 +170,7 @@ def test_with_a_price_on_cores_a_table_is_cut_into_fewer_servers() -> None:
 
 def test_a_price_on_the_network_makes_fewer_shards() -> None:
     heats = [dataclasses.replace(one, vectors=1000.0) for one in elasticrec(2, 128)]
-    cheap, dear = (Settings(100, prices=Prices(0.004, 0.0, sent)) for sent in (0.0, 10.0))
+    cheap, dear = (CostSettings(100, prices=Prices(0.004, 0.0, sent)) for sent in (0.0, 10.0))
     counts = [len(algorithms.partition("rm1", heats, asked, "joint").shards) for asked in (cheap, dear)]
     assert counts[1] < counts[0]
 
@@ -178,8 +178,8 @@ def test_a_price_on_the_network_makes_fewer_shards() -> None:
 @given(st.floats(0.5, 20), st.floats(1.5, 10), st.floats(60, 99.9), st.integers(1, 50))
 def test_a_bound_holds_in_a_queue_that_is_simulated(service_ms: float, slack: float, percentile: float, calls: int) -> None:
     """Waiting times by Lindley's recursion; the union over calls leaves each call late in (1 - percentile) / calls of all cases."""
-    bound = Bound(service_ms * slack, percentile, calls)
-    asked = Settings(100, fit=Fit(service_ms, 0.0, 1.0), bound=bound)
+    bound = CallBound(service_ms * slack, percentile, calls)
+    asked = CostSettings(100, fit=Fit(service_ms, 0.0, 1.0), bound=bound)
     qps = float(cost.most_qps(asked, 0.0))
     assert 0 < qps < 1000 / service_ms
     rng = np.random.default_rng(0)
@@ -194,18 +194,18 @@ def test_a_bound_holds_in_a_queue_that_is_simulated(service_ms: float, slack: fl
 def test_a_tighter_bound_asks_for_more_and_one_that_no_call_keeps_is_refused() -> None:
     heats = elasticrec(2, 128)
     costs = [
-        algorithms.partition("rm1", heats, Settings(100, bound=bound), "whole").cost
-        for bound in (None, Bound(1000.0), Bound(200.0), Bound(100.0), Bound(100.0, 99.0))
+        algorithms.partition("rm1", heats, CostSettings(100, bound=bound), "whole").cost
+        for bound in (None, CallBound(1000.0), CallBound(200.0), CallBound(100.0), CallBound(100.0, 99.0))
     ]
     assert costs == sorted(costs) and len(set(costs)) == len(costs)
     with pytest.raises(InputError, match="within 9 ms") as error:
-        algorithms.partition("rm1", heats, Settings(100, bound=Bound(9.0)), "joint")
+        algorithms.partition("rm1", heats, CostSettings(100, bound=CallBound(9.0)), "joint")
     assert "--bound-ms" in error.value.hint
 
 
 def test_a_bound_counts_the_shards_that_a_query_really_calls() -> None:
     heats = elasticrec(3, 128)
-    asked = Settings(100, bound=Bound(150.0))
+    asked = CostSettings(100, bound=CallBound(150.0))
     pieces = algorithms.whole(asked, heats)
     settled = cost.with_calls(asked, pieces)
     assert settled.bound is not None and settled.bound.calls == len(pieces) > len(heats)
@@ -213,7 +213,7 @@ def test_a_bound_counts_the_shards_that_a_query_really_calls() -> None:
 
 def test_small_tables_share_a_server() -> None:
     heats = [*elasticrec(1, 128), *(of_counts([3, 2, 1], f"small{n}") for n in range(20))]
-    asked = Settings(20)
+    asked = CostSettings(20)
     apart, together = (algorithms.partition("m", heats, asked, name) for name in ("whole", "grouped"))
     assert len(apart.shards) >= 21 and len(together.shards) < len(apart.shards) - 18 and together.cost < apart.cost
 
@@ -221,7 +221,7 @@ def test_small_tables_share_a_server() -> None:
 def test_rows_are_kept_in_front_only_where_front_servers_have_the_time() -> None:
     heats = elasticrec(2, 128, rows=100_000)
     idle, busy = (
-        algorithms.partition("m", heats, Settings(100, fit=Fit(10.0, 0.001, 1.0), front=Front(dense_ms, 0.001, 10**10)), "front")
+        algorithms.partition("m", heats, CostSettings(100, fit=Fit(10.0, 0.001, 1.0), front=Front(dense_ms, 0.001, 10**10)), "front")
         for dense_ms in (1.0, 9.999)
     )
     in_front = [sum(s.gathers_per_query for s in partition.shards if s.place == "front") for partition in (idle, busy)]
@@ -231,7 +231,7 @@ def test_rows_are_kept_in_front_only_where_front_servers_have_the_time() -> None
 def test_hot_rows_in_front_save_what_their_calls_cost() -> None:
     """Calls that cost much and rows that cost little: two tables' hottest tenth takes nine of ten reads from the shards."""
     heats = elasticrec(2, 128, rows=10_000_000)
-    asked = Settings(1000, fit=Fit(2.0, 0.02, 1.0), prices=Prices(0.004, 0.03, 0.01), front=Front(1.0, 0.001, 300_000_000))
+    asked = CostSettings(1000, fit=Fit(2.0, 0.02, 1.0), prices=Prices(0.004, 0.03, 0.01), front=Front(1.0, 0.001, 300_000_000))
     front, whole = (algorithms.partition("m", heats, asked, name) for name in ("front", "whole"))
     assert front.cost < whole.cost and front.shards[0].place == "front"
     front_bytes = front.shards[0].size_bytes
@@ -240,7 +240,7 @@ def test_hot_rows_in_front_save_what_their_calls_cost() -> None:
 
 def test_rows_in_front_keep_to_their_room_and_then_the_hottest_are_there() -> None:
     heats = [*elasticrec(1, 128, rows=10_000_000), *elasticrec(1, 1, rows=10_000_000)]
-    asked = Settings(100, fit=Fit(2.0, 0.2, 1.0), prices=Prices(0.004, 0.03, 0.01))
+    asked = CostSettings(100, fit=Fit(2.0, 0.2, 1.0), prices=Prices(0.004, 0.03, 0.01))
     kept = []
     for most in (math.inf, 100e6, 1e6, 0.0):
         partition = algorithms.partition("m", heats, dataclasses.replace(asked, front=Front(1.0, 0.0001, 10**8, most)), "front")
@@ -255,7 +255,7 @@ def test_rows_in_front_keep_to_their_room_and_then_the_hottest_are_there() -> No
 def test_layers_call_fewer_shards() -> None:
     """A call that costs what 300 rows do, as on a fast machine: ten calls a layer are worth less than one."""
     heats = elasticrec(10, 128)
-    asked = Settings(300, fit=Fit(0.4, 0.0012, 1.0))
+    asked = CostSettings(300, fit=Fit(0.4, 0.0012, 1.0))
     layers, whole, joint = (algorithms.partition("m", heats, asked, name) for name in ("layers", "whole", "joint"))
     assert len(layers.shards) <= 8 < len(whole.shards) and joint.cost <= min(layers.cost, whole.cost)
 
@@ -273,17 +273,17 @@ def test_layers_call_fewer_shards() -> None:
 )
 def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):
-        Settings(**wrong)  # type: ignore[arg-type]
+        CostSettings(**wrong)  # type: ignore[arg-type]
 
 
 def test_unknown_algorithms_and_an_unknown_front_server_are_refused() -> None:
     heats = [of_counts([1, 2])]
     with pytest.raises(InputError, match="no algorithm 'best'"):
-        algorithms.partition("m", heats, Settings(1.0), "best")
+        algorithms.partition("m", heats, CostSettings(1.0), "best")
     with pytest.raises(InputError, match="front server"):
-        algorithms.partition("m", heats, Settings(1.0), "front")
+        algorithms.partition("m", heats, CostSettings(1.0), "front")
     with pytest.raises(InputError, match="no tables"):
-        algorithms.partition("m", [], Settings(1.0))
+        algorithms.partition("m", [], CostSettings(1.0))
 
 
 @given(st.integers(1, 10**7), st.integers(1, 700), st.integers(0, 10**7))
@@ -316,8 +316,8 @@ def test_rows_read_seldom_are_taken_for_what_they_will_be_read() -> None:
 
 
 def test_costs_of_many_shards_at_once_are_those_of_each_alone() -> None:
-    asked = Settings(100, prices=Prices(0.004, 0.03, 0.1), bound=Bound(300.0, calls=3))
+    asked = CostSettings(100, prices=Prices(0.004, 0.03, 0.1), bound=CallBound(300.0, calls=3))
     gathers, sizes = np.array([0.0, 5.0, 100.0]), np.array([1e9, 2e9, 0.0])
-    at_once = cost.of(asked, Load(gathers, 40.0, sizes))
-    alone = [float(cost.of(asked, Load(x, 40.0, size))) for x, size in zip(gathers, sizes, strict=True)]
+    at_once = cost.of(asked, ShardLoad(gathers, 40.0, sizes))
+    alone = [float(cost.of(asked, ShardLoad(x, 40.0, size))) for x, size in zip(gathers, sizes, strict=True)]
     assert at_once.tolist() == pytest.approx(alone)

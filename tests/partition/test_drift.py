@@ -11,7 +11,7 @@ from recsplit.capacity.profile import Fit
 from recsplit.errors import InputError
 from recsplit.partition import algorithms, drift, heat
 from recsplit.partition.access.frequencies import Counts, order
-from recsplit.partition.cost import Bound, Front, Prices, Settings
+from recsplit.partition.cost import CallBound, CostSettings, Front, Prices
 from recsplit.partition.drift import Pay
 from recsplit.partition.layout import Partition, ShardLayout, check
 from recsplit.plan.plan import Segment, Table
@@ -23,12 +23,12 @@ def table(rows: int, name: str = "t") -> Table:
     return Table(name, rows, 8, "FP32", ROW_BYTES * rows)
 
 
-def cut(was: Counts, asked: Settings, algorithm: str = "whole", queries: int = 100) -> Partition:
+def cut(was: Counts, asked: CostSettings, algorithm: str = "whole", queries: int = 100) -> Partition:
     """The partition of one table under its old heat."""
     return algorithms.partition("m", [heat.from_counts(table(len(was)), was, queries, 1.0)], asked, algorithm)
 
 
-def updated(old: Partition, was: Counts, now: Counts, asked: Settings, pay: Pay, queries: int = 100) -> drift.Update:
+def updated(old: Partition, was: Counts, now: Counts, asked: CostSettings, pay: Pay, queries: int = 100) -> drift.Update:
     return drift.update(old, [table(len(was))], {"t": was}, {"t": now}, queries, queries, {"t": 1.0}, asked, pay)
 
 
@@ -50,7 +50,7 @@ def test_the_boundaries_are_the_best_there_are_in_either_order(
     rows = len(was)
     now = data.draw(st.lists(st.integers(0, 300), min_size=rows, max_size=rows))
     inner = sorted(data.draw(st.sets(st.integers(1, rows - 1), max_size=rows - 1)))
-    asked = Settings(100.0, fit=Fit(5.0, 2.0, 1.0), min_bytes=40, prices=Prices(1e6, 0.1, 100.0) if priced else None)
+    asked = CostSettings(100.0, fit=Fit(5.0, 2.0, 1.0), min_bytes=40, prices=Prices(1e6, 0.1, 100.0) if priced else None)
     before, after = np.array(was, np.uint32), np.array(now, np.uint32)
     bounds = (0, *inner, rows)
     old = Partition("m", None, 100.0, "by hand", 0.0, "bytes", tuple(
@@ -92,7 +92,7 @@ def test_the_boundaries_are_the_best_there_are_in_either_order(
 
 
 def test_nothing_moves_while_the_heat_stays() -> None:
-    was, asked = zipf(20_000, 10**6, 0), Settings(100, fit=Fit(5.0, 0.01, 1.0), min_bytes=20_000)
+    was, asked = zipf(20_000, 10**6, 0), CostSettings(100, fit=Fit(5.0, 0.01, 1.0), min_bytes=20_000)
     old = cut(was, asked, queries=1000)
     update = updated(old, was, was, asked, Pay(), queries=1000)
     assert update.copied_bytes == 0 and update.partition.shards == old.shards
@@ -101,7 +101,7 @@ def test_nothing_moves_while_the_heat_stays() -> None:
 
 def test_when_the_heat_moves_the_old_partition_fails_its_target_and_moving_pays_only_for_long_enough() -> None:
     """Half of the reads now follow another random order of the rows."""
-    rows, asked = 20_000, Settings(100, fit=Fit(5.0, 0.01, 1.0), min_bytes=20_000)
+    rows, asked = 20_000, CostSettings(100, fit=Fit(5.0, 0.01, 1.0), min_bytes=20_000)
     was = zipf(rows, 10**6, 0)
     now = (was // 2 + zipf(rows, 10**6, 1) // 2).astype(np.uint32)
     old = cut(was, asked, queries=1000)
@@ -122,7 +122,7 @@ def test_when_the_heat_moves_the_old_partition_fails_its_target_and_moving_pays_
 
 def test_noise_is_no_drift_and_few_rows_are_copied_where_few_have_moved() -> None:
     """Another count of the same heat orders half of the rows anew; mended, only what has moved is copied."""
-    rows, asked = 20_000, Settings(100, fit=Fit(5.0, 0.01, 1.0), min_bytes=20_000)
+    rows, asked = 20_000, CostSettings(100, fit=Fit(5.0, 0.01, 1.0), min_bytes=20_000)
     rng = np.random.default_rng(0)
     means = rng.permutation(10**6 / 10 / np.arange(1, rows + 1) ** 1.05)
     was, again = (rng.poisson(means).astype(np.uint32) for _ in range(2))
@@ -145,7 +145,7 @@ def test_mended_counts_are_the_old_or_the_new_scaled(pairs: list[tuple[int, int]
 
 
 def test_only_the_table_whose_heat_moved_is_ordered_anew() -> None:
-    rows, asked = 5000, Settings(100, fit=Fit(5.0, 0.02, 1.0), min_bytes=5000)
+    rows, asked = 5000, CostSettings(100, fit=Fit(5.0, 0.02, 1.0), min_bytes=5000)
     counts = {name: zipf(rows, 10**5, seed) for seed, name in enumerate("abc")}
     tables = [table(rows, name) for name in counts]
     old = algorithms.partition("m", [heat.from_counts(one, counts[one.name], 200, 1.0) for one in tables], asked, "grouped")
@@ -159,8 +159,8 @@ def test_only_the_table_whose_heat_moved_is_ordered_anew() -> None:
 @pytest.mark.parametrize("bounded", [False, True])
 def test_rows_in_front_are_weighed_as_front_servers(bounded: bool) -> None:
     rows = 20_000
-    asked = Settings(
-        1000, fit=Fit(1.0, 0.01, 1.0), min_bytes=10**6, front=Front(1.0, 0.0001, 10**7), bound=Bound(20.0) if bounded else None
+    asked = CostSettings(
+        1000, fit=Fit(1.0, 0.01, 1.0), min_bytes=10**6, front=Front(1.0, 0.0001, 10**7), bound=CallBound(20.0) if bounded else None
     )
     was, now = zipf(rows, 10**6, 0), zipf(rows, 10**6, 1)
     old = cut(was, asked, "front", queries=1000)
@@ -177,10 +177,10 @@ def test_a_shard_with_two_pieces_of_a_table_is_refused() -> None:
     )
     counts = np.array([4, 3, 2, 1], np.uint32)
     with pytest.raises(InputError, match="several pieces"):
-        updated(Partition("m", None, 1.0, "by hand", 0.0, "bytes", shards), counts, counts, Settings(1.0), Pay())
+        updated(Partition("m", None, 1.0, "by hand", 0.0, "bytes", shards), counts, counts, CostSettings(1.0), Pay())
 
 
 def test_copies_cost_what_is_held_and_sent_meanwhile() -> None:
-    assert drift.copy_price(Settings(1.0), Pay(24.0, 2.0)) == 2.0
-    priced = dataclasses.replace(Settings(1.0), prices=Prices(0.5, 7.0, 0.25))
+    assert drift.copy_price(CostSettings(1.0), Pay(24.0, 2.0)) == 2.0
+    priced = dataclasses.replace(CostSettings(1.0), prices=Prices(0.5, 7.0, 0.25))
     assert drift.copy_price(priced, Pay(24.0, 2.0)) == pytest.approx((2 * 0.5 + 0.25) / 1e9)

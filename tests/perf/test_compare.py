@@ -9,11 +9,11 @@ import pytest
 from recsplit.errors import InputError
 from recsplit_perf import compare
 from recsplit_perf.traffic import runs
-from tests.perf.workloads import made
+from tests.perf.workloads import run_with
 
 
 def saved(folder: Path, name: str, latency_ms: object, **changes: object) -> compare.Result:
-    runs.save(made(latency_ms, **changes), folder / f"{name}.npz")
+    runs.save(run_with(latency_ms, **changes), folder / f"{name}.npz")
     return compare.read(folder / f"{name}.npz")
 
 
@@ -51,8 +51,8 @@ def test_a_percentile_that_failures_made_endless_has_no_ratio(tmp_path: Path) ->
 
 
 def test_numbers_without_samples_have_ratios_without_intervals(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(made([5.0] * 100).summary()))
-    (tmp_path / "b.json").write_text(json.dumps(made([10.0] * 100).summary()))
+    (tmp_path / "a.json").write_text(json.dumps(run_with([5.0] * 100).summary()))
+    (tmp_path / "b.json").write_text(json.dumps(run_with([10.0] * 100).summary()))
     for ratio in compare.ratios(compare.read(tmp_path / "a.json"), compare.read(tmp_path / "b.json"))[:3]:
         assert (ratio.ratio, ratio.low, ratio.high) == (2, None, None)
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from recsplit.capacity import arrivals, sizes
-from recsplit.capacity.workload import Bound, Workload
+from recsplit.capacity.workload import LatencyBound, Workload
 from recsplit_perf.traffic.runs import Run
 
-SMALL = Workload("small", Bound(50.0, 95.0), sizes.Uniform(1, 9), arrivals.Constant(100.0))
+SMALL = Workload("small", LatencyBound(50.0, 95.0), sizes.Uniform(1, 9), arrivals.Constant(100.0))
 
 TOML = """
 name = "small"
@@ -27,7 +27,7 @@ alpha = 1.1
 """
 
 
-def made(latency_ms: Any, late_ms: Any = 0.0, **changes: Any) -> Run:
+def run_with(latency_ms: Any, late_ms: Any = 0.0, **changes: Any) -> Run:
     """A run with these latencies, one query every 10 ms."""
     count = len(latency_ms)
     about = {"provenance": {"machine": {"cpu": "abacus"}, "versions": {}}, "workload": SMALL.describe(), "model": "tiny", "version": 1}

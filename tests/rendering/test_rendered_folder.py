@@ -6,7 +6,7 @@ import pytest
 
 from recsplit.errors import InputError
 from recsplit.kubernetes.rendering import FOLDER
-from recsplit.rendering.rendered_folder import Kind, write
+from recsplit.rendering.rendered_folder import FolderKind, write
 
 FIRST = {"base/a.yaml": "a: 1\n", "base/gone/b.yaml": "b: 1\n", "values.yaml": "schema: 1\n"}
 
@@ -38,7 +38,7 @@ def test_a_folder_of_others_is_refused(tmp_path: Path) -> None:
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "k8s", FIRST, FOLDER)
     with pytest.raises(InputError, match="which recsplit didn't write"):
-        write(tmp_path / "k8s", {"rules.yml": "groups: []"}, Kind(".recsplit-other.json", None, "render it again"))
+        write(tmp_path / "k8s", {"rules.yml": "groups: []"}, FolderKind(".recsplit-other.json", None, "render it again"))
     assert contents(tmp_path / "k8s") == FIRST
 
 

@@ -92,14 +92,10 @@ def test_an_unknown_id_fails_its_own_request_and_no_other_of_the_batch(shop: Ser
     assert after[1] - before[1] < after[0] - before[0] == 6, "they were to meet in a batch"
     errors = {n: answer for n, answer in enumerate(answers) if isinstance(answer, InferenceServerException)}
     assert sorted(errors) == [2, 4]
-    assert errors[2].message().endswith("input 'sparse' column 3: id 100000 is outside table 'emb_3' (0..999), row 7 of the request")
-    assert (
-        errors[4]
-        .message()
-        .endswith(
-            "input 'sparse' column 1: id -1 is outside table 'emb_1' (0..999), row 0 of the request (and 1 more rows with unknown ids)"
-        )
-    )
+    words = "input 'sparse' column 3: id 100000 is outside table 'emb_3' (0..999), row 7 of the request"
+    assert errors[2].message().endswith(words + ' {"unknown_id": {"row": 7, "position": 3, "id": 100000}}')
+    words = "input 'sparse' column 1: id -1 is outside table 'emb_1' (0..999), row 0 of the request (and 1 more rows with unknown ids)"
+    assert errors[4].message().endswith(words + ' {"unknown_id": {"row": 0, "position": 1, "id": -1}}')
     assert errors[2].status() == "StatusCode.INVALID_ARGUMENT"
     for n in (0, 1, 3, 5):
         np.testing.assert_allclose(answers[n].as_numpy("score"), handmade.expected(*queries[n]), rtol=1e-5, atol=1e-6)

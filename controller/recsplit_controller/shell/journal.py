@@ -16,7 +16,7 @@ from recsplit.errors import InputError
 from recsplit.plan.strict_json import read
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State
-from recsplit_controller.values.record import Record
+from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
 
 SCHEMA = 2
@@ -45,7 +45,7 @@ class Session:
     targets: tuple[Target, ...]
     memory: Memory
     state: State
-    records: tuple[Record, ...]
+    records: tuple[Tick, ...]
 
 
 class Journal:
@@ -72,7 +72,7 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
-    def write(self, record: Record, memory: Memory, state: State) -> None:
+    def write(self, record: Tick, memory: Memory, state: State) -> None:
         """Append a tick; `memory` and `state` are what it began with. Raises OSError where it can't be written; then nothing of it is."""
         if self._size >= self._most_bytes:
             self._turn()
@@ -94,7 +94,7 @@ class Journal:
         """Close the file. Safe to repeat."""
         self._file.close()
 
-    def _append(self, value: Header | Record) -> None:
+    def _append(self, value: Header | Tick) -> None:
         line = to_line(value).encode()
         try:
             self._file.seek(self._size)
@@ -116,14 +116,14 @@ class Journal:
         self._file, self._size, self._headed = file, 0, False
 
 
-def to_line(value: Header | Record) -> str:
+def to_line(value: Header | Tick) -> str:
     """A line of the journal, with its end. Raises ValueError for NaN and infinities, which JSON doesn't have."""
     return json.dumps(value, default=vars, allow_nan=False, separators=(",", ":")) + "\n"
 
 
 def sessions(path: Path) -> tuple[Session, ...]:
     """All sessions of a journal, oldest first. Raises InputError where it can't be read or isn't a journal of this schema."""
-    headed: list[tuple[Header, list[Record]]] = []
+    headed: list[tuple[Header, list[Tick]]] = []
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -136,7 +136,7 @@ def sessions(path: Path) -> tuple[Session, ...]:
                 elif not headed:
                     raise InputError(f"{where}: a journal begins with its settings", hint=_GIVE)
                 else:
-                    headed[-1][1].append(read(Record, value, where, _AGAIN))
+                    headed[-1][1].append(read(Tick, value, where, _AGAIN))
     except OSError as error:
         raise InputError(f"the journal {path} can't be read: {error.strerror}", hint=_GIVE) from error
     return tuple(

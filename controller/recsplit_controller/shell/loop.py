@@ -16,10 +16,10 @@ from recsplit_controller.observe.protocol import Observer
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import known
-from recsplit_controller.values.record import Record
+from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
 
-Part = Literal["observe", "decide", "act", "journal", "tick"]
+Phase = Literal["observe", "decide", "act", "journal", "tick"]
 _LOG = logging.getLogger(__name__)
 #: The same trouble is logged in full once, and then once in so many ticks.
 _REPEAT = 60
@@ -28,10 +28,10 @@ _REPEAT = 60
 class Shows(Protocol):
     """What shows the ticks to people and machines: metrics, a terminal."""
 
-    def show(self, record: Record) -> None:
+    def show(self, record: Tick) -> None:
         """A tick that went through."""
 
-    def fail(self, reason: Part) -> None:
+    def fail(self, reason: Phase) -> None:
         """A part of a tick failed; the loop goes on."""
 
 
@@ -56,7 +56,7 @@ class Loop:
     state: State = dataclasses.field(default_factory=State)
     _ended: list[Outcome] = dataclasses.field(default_factory=list)
     _problems: tuple[str, ...] = ()
-    _failures: dict[Part, int] = dataclasses.field(default_factory=dict)
+    _failures: dict[Phase, int] = dataclasses.field(default_factory=dict)
 
     def run(self, stop: threading.Event, *, ticks: int | None = None) -> None:
         """Tick every `interval_s` until `stop` is set, or `ticks` ticks are done. What is under way then is left to the server."""
@@ -78,10 +78,10 @@ class Loop:
         if self.journal is not None:
             self.journal.part()
 
-    def tick(self) -> Record | None:
+    def tick(self) -> Tick | None:
         """One round; None where it failed. No exception but KeyboardInterrupt and its like."""
         began_s = time.monotonic()
-        part: Part = "observe"
+        part: Phase = "observe"
         try:
             at_s = self.clock()
             observation = known(dataclasses.replace(self.observer.observe(at_s), counts=dict(self.actuator.counts())))
@@ -98,7 +98,7 @@ class Loop:
         except Exception:
             self._fail(part)
             return None
-        record = Record(observation, decisions, actions, outcomes, ill, self.state.progress, time.monotonic() - began_s)
+        record = Tick(observation, decisions, actions, outcomes, ill, self.state.progress, time.monotonic() - began_s)
         self._failures = {part: count for part, count in self._failures.items() if part in ("journal", "tick")}
         self._keep(record, *before)
         self._tell(record)
@@ -106,7 +106,7 @@ class Loop:
             self._show(shows, record)
         return record
 
-    def _show(self, shows: Shows, record: Record) -> None:
+    def _show(self, shows: Shows, record: Tick) -> None:
         """What can't be shown was decided and done all the same. Raises BrokenPipeError, where nobody reads standard output any more."""
         try:
             shows.show(record)
@@ -115,7 +115,7 @@ class Loop:
         except Exception:
             self._fail("tick")
 
-    def _tell(self, record: Record) -> None:
+    def _tell(self, record: Tick) -> None:
         """Log what changed: actions and outcomes, and what can't be seen, once for as long as it stays so."""
         _log(record)
         for problem in record.observation.problems:
@@ -131,7 +131,7 @@ class Loop:
             _LOG.exception("an action could not be begun", extra={"fields": {"target": action.target, "kind": action.kind}})
             self._ended.append(Outcome(action, str(error) or type(error).__name__, 0.0))
 
-    def _keep(self, record: Record, memory: Memory, state: State) -> None:
+    def _keep(self, record: Tick, memory: Memory, state: State) -> None:
         """Serving matters more than its journal: where that can't be written, the loop goes on."""
         if self.journal is None:
             return
@@ -141,7 +141,7 @@ class Loop:
         except (OSError, ValueError):
             self._fail("journal")
 
-    def _fail(self, part: Part) -> None:
+    def _fail(self, part: Phase) -> None:
         count = self._failures[part] = self._failures.get(part, 0) + 1
         if count % _REPEAT == 1:
             _LOG.exception("a part of a tick failed, and the loop goes on", extra={"fields": {"part": part, "failures": count}})
@@ -149,7 +149,7 @@ class Loop:
             shows.fail(part)
 
 
-def _log(record: Record) -> None:
+def _log(record: Tick) -> None:
     for action in record.actions:
         _LOG.info("begun", extra={"fields": _fields(action) | {"reason": action.reason}})
     for outcome in record.outcomes:

@@ -11,7 +11,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from recsplit_controller.values.decision import Decision
-from recsplit_controller.values.record import Progress, Record
+from recsplit_controller.values.record import Progress, Tick
 from recsplit_controller.values.settings import Settings, Target
 
 #: What a part of the loop is called where it fails: `observe` (a sentence of Observation.problems counts as one), `decide`, `act`
@@ -101,7 +101,7 @@ class Meters:
             for zero in (self._saturated, self._ill, self._age):
                 zero.labels(*labels).set(0)
 
-    def show(self, record: Record) -> None:
+    def show(self, record: Tick) -> None:
         """Show a tick that ended well."""
         seen = record.observation
         self._count_tick("ok")
@@ -123,7 +123,7 @@ class Meters:
         for target in self._targets:
             self._show_target(target, record, decisions.get(target.name), record.progress.get(target.name, Progress()))
 
-    def _show_target(self, target: Target, record: Record, decision: Decision | None, progress: Progress) -> None:
+    def _show_target(self, target: Target, record: Tick, decision: Decision | None, progress: Progress) -> None:
         labels, seen = _labels(target), record.observation
         count = seen.counts.get(target.name)
         # Where a request failed, the last good state stays: what runs is all that is asked for.

@@ -16,7 +16,7 @@ from recsplit_controller.core.memory import Memory, Rates
 from recsplit_controller.forecast import named
 from recsplit_controller.forecast.forecaster import Floats, Forecaster
 from recsplit_controller.simulated.group import Group, Plant
-from recsplit_controller.simulated.play import Played, Rule, controlled, play
+from recsplit_controller.simulated.play import Acting, Played, controlled, play
 from recsplit_controller.values.decision import Action
 from recsplit_controller.values.settings import Settings, Target
 
@@ -70,7 +70,7 @@ class Test:
         return forecaster.over(self.maxima())[self.first - 1 :]
 
     def play(
-        self, rule: Rule, advance: Callable[[int], None] | None = None, *, units: int | None = None, interval_s: int | None = None
+        self, rule: Acting, advance: Callable[[int], None] | None = None, *, units: int | None = None, interval_s: int | None = None
     ) -> Played:
         """The forecast part of the trace, played under a rule that acts every `interval_s` (None: as the settings say), beginning with
         `units`, or as many as what came before asks for."""
@@ -146,7 +146,7 @@ def primed(forecaster: Forecaster, target: Target, known: Floats) -> Memory:
     return Memory(rates={target.model: rates})
 
 
-def planned(forecasts: Floats, settings: Settings, target: Target, service_s: float, first: int = 0) -> Rule:
+def planned(forecasts: Floats, settings: Settings, target: Target, service_s: float, first: int = 0) -> Acting:
     """The rule that sizes a plant by forecasts alone: float64 [periods], of the periods from number `first` on. At the first tick of each
     period as many units as keep each busy for settings.busy_share at the forecast rate."""
     done = first - 1

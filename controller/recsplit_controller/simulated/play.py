@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 #: Queries are drawn for so many seconds at once, whatever the interval of ticks.
 BLOCK_S = 60
 #: Sizes a plant, at a tick; `at_s` is the time.
-Rule = Callable[[Plant, float], None]
+Acting = Callable[[Plant, float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Played:
         return self.misses / max(1, self.queries)
 
 
-def controlled(settings: Settings, forecaster: Forecaster, target: Target, memory: Memory = Memory()) -> Rule:  # noqa: B008  (frozen)
+def controlled(settings: Settings, forecaster: Forecaster, target: Target, memory: Memory = Memory()) -> Acting:  # noqa: B008  (frozen)
     """The controller, as its loop would act: observe, decide, reconcile, act. `memory`: what it knows when it begins."""
     state = State()
 
@@ -75,7 +75,7 @@ def play(
     rates: Floats,
     group: Group,
     target: Target,
-    rule: Rule,
+    rule: Acting,
     *,
     bound_ms: float,
     units: int = 1,

@@ -26,7 +26,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Record:
+class Tick:
     """What was seen, decided and done in one tick. `at_s` is the observation's; `seconds` of the tick; `progress` by target after it."""
 
     observation: Observation

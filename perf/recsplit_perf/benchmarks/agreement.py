@@ -21,7 +21,7 @@ import numpy as np
 from recsplit.capacity import arrivals, drive, ids, served, sizes
 from recsplit.capacity.profile import Profile
 from recsplit.capacity.search import percentile_ms
-from recsplit.capacity.workload import Bound, Workload
+from recsplit.capacity.workload import LatencyBound, Workload
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
 from recsplit.repository.find import find
@@ -66,7 +66,9 @@ def command(models: tuple[str, ...], rows: int, seconds: float, rounds: int, pro
 
 def measured(model: str, rows: int, seconds: float, rounds: int, profile_seconds: float) -> list[dict[str, Any]]:
     """One model: a line for each share of its capacity."""
-    workload = Workload("agreement", Bound(100.0), sizes.Lognormal(float(np.log(rows)), 0.2), arrivals.Poisson(1.0), ids.Uniform(), seed=1)
+    workload = Workload(
+        "agreement", LatencyBound(100.0), sizes.Lognormal(float(np.log(rows)), 0.2), arrivals.Poisson(1.0), ids.Uniform(), seed=1
+    )
     with tempfile.TemporaryDirectory(prefix="recsplit-benchmark-") as folder:
         repository = Path(folder) / "repository"
         with progress(f"Building {model}"):

@@ -34,7 +34,7 @@ INTERVAL_S = 5.0
 JOURNAL_BYTES = 16 << 20
 
 
-class Made:
+class FakeModels:
     """Observer and actuator of models that nobody serves: rates rise and fall with periods of their own, and actions are done at once.
 
     `made_s`: processor time that making up Prometheus' answers took so far.
@@ -128,7 +128,7 @@ def command(models: int, ticks: int, output: Path | None) -> None:
 
 def measure(policy: str, models: int, ticks: int) -> dict[str, Any]:
     """A loop of so many ticks: processor time of each, and resident memory after each tenth of them."""
-    fake_models = Made(models)
+    fake_models = FakeModels(models)
     settings = Settings(policy=policy, bound_ms=100.0, cores=2.0 * models, downscale_delay_s=60.0)
     at_s = 1_000_000.0
 

@@ -24,7 +24,7 @@ from recsplit_controller.forecast import named, trace, training
 from recsplit_controller.simulated import backtest
 from recsplit_controller.simulated.backtest import Test
 from recsplit_controller.simulated.group import Group, Plant
-from recsplit_controller.simulated.play import Played, Rule, controlled, fixed
+from recsplit_controller.simulated.play import Acting, Played, controlled, fixed
 from recsplit_controller.values.decision import Action
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_perf.machine import provenance
@@ -151,10 +151,10 @@ def interpolated(curve: Sequence[tuple[float, float]], cost: float) -> float | N
     return float(math.expm1(np.interp(cost, costs, np.log1p(misses))))
 
 
-def kubernetes(aim: float, signal: str) -> Rule:
+def kubernetes(aim: float, signal: str) -> Acting:
     """The autoscaler's rule of autoscaling/v2 (recsplit.capacity.autoscale) with its defaults, on queries that come, over 30 s, or on busy
     instances, over the same window as the controller. `aim` of an instance is to be used."""
-    rule = autoscale.Rule("qps", aim, most=TARGET.maximum)
+    rule = autoscale.ScalingRule("qps", aim, most=TARGET.maximum)
     recommended: list[int] = []
 
     def act(plant: Plant, at_s: float) -> None:
@@ -162,7 +162,7 @@ def kubernetes(aim: float, signal: str) -> Rule:
         if busy is None:
             return
         present = plant.asked()
-        recommended.append(autoscale.wanted(present, present, busy, rule))
+        recommended.append(autoscale.replicas_asked(present, present, busy, rule))
         after = autoscale.step(present, recommended[-(int(rule.settle_s / rule.sync_s) + 1) :], rule)
         if after != present:
             plant.begin(Action("scale", TARGET.name, after, at_s, "as Kubernetes would"))

@@ -20,7 +20,7 @@ from recsplit.capacity.search import search
 from recsplit.capacity.service import Service, affine
 from recsplit.capacity.simulate import Pool
 from recsplit.capacity.sizes import HeavyTail, Kairos, Lognormal, Ribbon, Sizes
-from recsplit.capacity.workload import Bound
+from recsplit.capacity.workload import LatencyBound
 from recsplit.commands.output import progress, show_table
 from recsplit_perf.machine import provenance
 
@@ -42,22 +42,22 @@ class Case:
     name: str
     pool: Pool
     sizes: Sizes
-    bound: Bound
+    bound: LatencyBound
     rate: float
     split_rows: int | None = None
 
 
 def _ribbon(name: str, gap_ms: float, bound_ms: float, *servers: tuple[int, Service]) -> Case:
     crew = tuple(service for count, service in servers for _ in range(count))
-    return Case(name, Pool("nodes", crew), Ribbon(), Bound(bound_ms, 99), 1000 / gap_ms)
+    return Case(name, Pool("nodes", crew), Ribbon(), LatencyBound(bound_ms, 99), 1000 / gap_ms)
 
 
 POOLS = (
     _ribbon("RIBBON ResNet50 (4, 0, 5)", 18, 400, (4, affine(26.8, 0.514)), (5, affine(27.8, 0.794))),
     _ribbon("RIBBON DIEN (5, 1, 0)", 2, 30, (5, affine(7.1, 0.0123)), (1, affine(1.5, 0.0734))),
     _ribbon("RIBBON MT-WND (4, 0, 1)", 1.5, 21, (4, affine(3.9, 0.0099)), (1, affine(2.5, 0.0444))),
-    Case("DeepRecSys, 4 cores, batch 256", Pool("cores", (CURVES["MT-WnD c5"][0],) * 4), LOGNORMAL, Bound(25, 95), 350, 256),
-    Case("DeepRecSys, 40 cores, batch 256", Pool("cores", (CURVES["MT-WnD c5"][0],) * 40), LOGNORMAL, Bound(25, 95), 3500, 256),
+    Case("DeepRecSys, 4 cores, batch 256", Pool("cores", (CURVES["MT-WnD c5"][0],) * 4), LOGNORMAL, LatencyBound(25, 95), 350, 256),
+    Case("DeepRecSys, 40 cores, batch 256", Pool("cores", (CURVES["MT-WnD c5"][0],) * 40), LOGNORMAL, LatencyBound(25, 95), 3500, 256),
 )
 
 
@@ -90,18 +90,19 @@ def batch_row(curve: str, sizes: Sizes, requests: int) -> dict[str, Any]:
     """The best batch for one curve and law of sizes, under true Poisson arrivals."""
     service, bound_ms = CURVES[curve]
     with progress(f"{curve}, {sizes.law} sizes", total=len(BATCHES) + 1) as advance:
-        comparison = batch_sizes(service, SERVERS, sizes, Poisson(1.0), Bound(bound_ms, 95), requests=requests, advance=advance)
+        comparison = batch_sizes(service, SERVERS, sizes, Poisson(1.0), LatencyBound(bound_ms, 95), requests=requests, advance=advance)
     return {
         "curve": curve,
         "sizes": sizes.law,
         "bound_ms": bound_ms,
         "best_batch": comparison.best.batch,
-        "rate": round(comparison.best.found.rate, 1),
+        "rate": round(comparison.best.throughput.rate, 1),
         "static_batch": comparison.static_batch,
-        "static_rate": round(comparison.static.found.rate, 1),
+        "static_rate": round(comparison.static.throughput.rate, 1),
         "gain": round(comparison.gain, 3),
         "rates": {
-            tried.batch: [round(rate, 1) for rate in (tried.found.rate, tried.found.low, tried.found.high)] for tried in comparison.tried
+            tried.batch: [round(rate, 1) for rate in (tried.throughput.rate, tried.throughput.low, tried.throughput.high)]
+            for tried in comparison.tried
         },
     }
 

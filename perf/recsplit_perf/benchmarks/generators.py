@@ -17,7 +17,7 @@ import numpy as np
 
 from recsplit.capacity import arrivals, ids, sizes
 from recsplit.capacity.search import percentile_ms
-from recsplit.capacity.workload import Bound, Workload
+from recsplit.capacity.workload import LatencyBound, Workload
 from recsplit.commands.output import progress, show_table
 from recsplit.plan.plan import Plan
 from recsplit.repository.find import find
@@ -98,7 +98,7 @@ def measure_pair(
 
     def ours() -> None:
         process: arrivals.Arrivals = arrivals.Constant(rate) if distribution == "constant" else arrivals.Poisson(rate)
-        workload = Workload("generators", Bound(1000.0), sizes.Fixed(batch), process, ids.Uniform(), seed=pair)
+        workload = Workload("generators", LatencyBound(1000.0), sizes.Fixed(batch), process, ids.Uniform(), seed=pair)
         rng = np.random.default_rng(pair)
         pool = queries.pool(plan, workload, rng)
         before_s = time.process_time()

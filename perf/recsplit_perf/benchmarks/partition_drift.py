@@ -48,7 +48,7 @@ def measure(rows: int, queries: int, alpha: float, qps: float, copy_hours: float
     """One row for each share of rows that moved and each number of hours."""
     rng = np.random.default_rng(0)
     table = Table(TABLE, rows, 32, "FP32", rows * 128)
-    asked = cost.Settings(qps)
+    asked = cost.CostSettings(qps)
     heat = rng.permutation(np.arange(1, rows + 1, dtype=np.float64) ** -alpha)
     heat *= queries * GATHERS / heat.sum()
     was = counted(heat, rng)

@@ -24,7 +24,7 @@ from recsplit.capacity import ids
 from recsplit.capacity.profile import Curve, PartProfile, Profile, curve
 from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import Plan, Submodel
-from recsplit.repository.find import Found
+from recsplit.repository.find import Build
 from recsplit.serving import serve
 from recsplit_perf.machine import provenance
 from recsplit_perf.processes import kernel
@@ -45,7 +45,7 @@ ASKING_MS = 1.0  # about what it takes to read the statistics after each executi
 
 
 def measure(
-    build: Found,
+    build: Build,
     *,
     seconds: float = 60.0,
     rounds: int = 5,

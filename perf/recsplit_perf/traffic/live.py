@@ -100,9 +100,9 @@ def kept(folder: Path, plan: Plan, workload: Workload) -> list[Trial]:
 
 
 def trials_in(
-    folder: Path, url: str, plan: Plan, workload: Workload, pool: Sequence[Ready], *, seconds: float, told: Callable[[Trial], None]
+    folder: Path, url: str, plan: Plan, workload: Workload, pool: Sequence[Ready], *, seconds: float, on_trial: Callable[[Trial], None]
 ) -> Measure:
-    """What a search calls: measures at a rate for `seconds` or more, keeps the run in `folder`, then passes the trial to `told`.
+    """What a search calls: measures at a rate for `seconds` or more, keeps the run in `folder`, then passes the trial to `on_trial`.
 
     An interrupted run is not kept: a search could not tell it from a whole one. Raises KeyboardInterrupt for it.
     """
@@ -118,7 +118,7 @@ def trials_in(
             raise RecsplitError(f"no query was answered at {rate:g} queries/s: {next(iter(run.errors))}", hint="does the server still run?")
         runs.save(run, folder / f"trial-{number:03d}.npz")
         new_trial = trial(run)
-        told(new_trial)
+        on_trial(new_trial)
         return new_trial
 
     return one

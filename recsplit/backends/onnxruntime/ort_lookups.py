@@ -6,6 +6,8 @@ from typing import Any
 
 UNKNOWN_IDS = "unknown_ids"
 PARAMETER = "recsplit.lookups"
+#: A refusal ends in JSON that a client reads: {TAIL: {"row": of the request, "position": as in the marks, "id": ...}}.
+TAIL = "unknown_id"
 #: No client means this one: it is what a cast makes of NaN and infinity, and what the graph gives for lengths that don't fit.
 NO_ID = -(2**63)
 
@@ -49,13 +51,17 @@ class Lookups:
         return cls(parameter["string_value"])
 
     def refusal(self, marks: Any) -> str | None:
-        """Why one request is refused, None where it isn't: `marks` INT64 [rows, 2] = (position, id), position -1 where a row is fine."""
+        """Why one request is refused, in words and as JSON; None where it isn't.
+
+        `marks` INT64 [rows, 2] = (position, id), position -1 where a row is fine.
+        """
         rows = (marks[:, 0] >= 0).nonzero()[0]
         if len(rows) == 0:
             return None
         position, number = (int(value) for value in marks[rows[0]])
         more = f" (and {len(rows) - 1} more rows with unknown ids)" if len(rows) > 1 else ""
-        return f"{self._explain(position, number)}, row {rows[0]} of the request{more}"
+        tail = json.dumps({TAIL: {"row": int(rows[0]), "position": position, "id": number}})
+        return f"{self._explain(position, number)}, row {rows[0]} of the request{more} {tail}"
 
     def _explain(self, position: int, number: int) -> str:
         first = 0

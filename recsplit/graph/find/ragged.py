@@ -130,7 +130,7 @@ def elementwise(emit: Emit, value: ir.Value, old: ir.Value, new: ir.Value) -> ir
     copied.outputs[0].name = emit.names.fresh(f"{value.name}/rows")
     copied.outputs[0].type = value.type
     emit.graph.append(copied)
-    emit.made.add(copied)
+    emit.new_nodes.add(copied)
     return copied.outputs[0]
 
 

@@ -11,7 +11,7 @@ from recsplit.graph.lower.collected import Crossing, Lowering
 def pack(lowering: Lowering) -> list[ir.Value]:
     """Few tensors cross: vectors of one dtype and dim as one [batch, n, dim]; the dense side takes them apart again."""
     emit = lowering.emit
-    embedding_nodes = emit.made - lowering.dense_nodes  # nodes on the embedding side, which keep reading what they read
+    embedding_nodes = emit.new_nodes - lowering.dense_nodes  # nodes on the embedding side, which keep reading what they read
     groups: dict[tuple[ir.DataType, int], list[Crossing]] = {}
     for part in lowering.crossings:
         dtype = part.outs[0][0].dtype or part.value.dtype or ir.DataType.FLOAT

@@ -70,7 +70,7 @@ def _squeezed(emit: Emit, value: ir.Value | None) -> tuple[ir.Node, int] | None:
         return None
     source = squeeze.inputs[0]
     split = None if source is None else source.producer()
-    if source is None or split is None or split not in emit.made or split.op_type != "Split" or int_of(split, "axis", 0) != 1:
+    if source is None or split is None or split not in emit.new_nodes or split.op_type != "Split" or int_of(split, "axis", 0) != 1:
         return None
     return split, source.index() or 0
 

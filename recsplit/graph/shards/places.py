@@ -50,7 +50,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TablePlaces:
     """Where the rows of a fused table stand. `stretches` lie in the order of their places; `pieces` in that of the fused rows.
 
     `mapped`: the tables whose rows the map has, by number, in its order; behind them, where `zero_mapped`, the row of zeros.
@@ -105,7 +105,7 @@ class Layout:
             yield partial(np.full, 1, self.fused.zero_row, np.int32), 1
 
 
-def lay_out(fused: FusedTable, shards: Sequence[Sequence[Segment]], *, by_heat: bool) -> Layout:
+def lay_out(fused: FusedTable, shards: Sequence[Sequence[Segment]], *, by_heat: bool) -> TablePlaces:
     """The layout of a fused table whose tables the segments cover, each row once. Without `by_heat` a rank is a row's number.
 
     Raises InputError where places don't fit int32.
@@ -128,7 +128,7 @@ def lay_out(fused: FusedTable, shards: Sequence[Sequence[Segment]], *, by_heat: 
     pieces, mapped, zero_mapped = _pieces(fused, sizes, stretches, heat)
     if len(pieces) > _MOST_PIECES:
         pieces, mapped, zero_mapped = _pieces(fused, sizes, stretches, frozenset(range(len(sizes))))
-    return Layout(fused, tuple(stretches), heat, pieces, mapped, zero_mapped)
+    return TablePlaces(fused, tuple(stretches), heat, pieces, mapped, zero_mapped)
 
 
 def rows_at(places: NDArray[np.int32], first: int, last: int) -> NDArray[np.int32]:
@@ -142,7 +142,7 @@ def rows_at(places: NDArray[np.int32], first: int, last: int) -> NDArray[np.int3
     return rows
 
 
-def to_places(emit: Emit, layout: Layout, row: ir.Value, table: ir.Value | None) -> ir.Value:
+def to_places(emit: Emit, layout: TablePlaces, row: ir.Value, table: ir.Value | None) -> ir.Value:
     """The places INT32 of fused rows, in their shape; `table` is the map INT32 [map_size], where the layout has one."""
     pieces = layout.pieces
     if table is None:

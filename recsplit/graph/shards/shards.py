@@ -24,7 +24,7 @@ from recsplit.graph.lower.fused_tables import FusedTable
 from recsplit.graph.shards import beside
 from recsplit.graph.shards.beside import Side, free
 from recsplit.graph.shards.joins import Maxima, follow, join, joined_parts
-from recsplit.graph.shards.places import Layout, lay_out, to_places
+from recsplit.graph.shards.places import TablePlaces, lay_out, to_places
 from recsplit.plan.files import PLACES_FILE, TABLES_FILE
 from recsplit.plan.plan import UNKNOWN_IDS, Partial, Reading, Segment
 
@@ -36,7 +36,7 @@ class ShardTable:
     """A shard's rows of a fused table: places [first, last), then a row of zeros, then, if `lowest`, one of the lowest number."""
 
     name: str
-    layout: Layout
+    layout: TablePlaces
     first: int
     last: int
     lowest: bool
@@ -75,7 +75,7 @@ class Sharded:
     embedding: ir.Model
     shards: tuple[ShardPart, ...]
     dense: ir.Model
-    maps: Mapping[str, Layout]
+    maps: Mapping[str, TablePlaces]
     readings: tuple[Reading, ...]
 
 
@@ -85,7 +85,7 @@ class _Read:
 
     gather: str
     places: str
-    layout: Layout
+    layout: TablePlaces
     dims: tuple[measure.Dim, ...]
     maxima: Maxima
 
@@ -131,7 +131,7 @@ def _copy(model: ir.Model, role: str) -> ir.Model:
     return part(model, model.graph.inputs, model.graph.outputs, role)
 
 
-def _embedding(model: ir.Model, reads: Sequence[_Read], sides: Sequence[Side]) -> tuple[ir.Model, dict[str, Layout]]:
+def _embedding(model: ir.Model, reads: Sequence[_Read], sides: Sequence[Side]) -> tuple[ir.Model, dict[str, TablePlaces]]:
     """From the clients' inputs to places, what else crosses, and marks; and the maps it needs, by name."""
     model = _copy(model, "embedding")
     emit = Emit(model, "recsplit/places")

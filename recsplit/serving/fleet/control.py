@@ -21,7 +21,7 @@ WANTED, STATE = "wanted.json", "state.json"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScaleRequest:
     """So many servers of a part; `number` tells requests apart."""
 
     count: int
@@ -29,11 +29,11 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ScaleRequests:
     """The controller's file."""
 
     schema: int
-    parts: Mapping[str, Asked]
+    parts: Mapping[str, ScaleRequest]
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Requests:
     folder: Path
     done: dict[str, PartState] = field(default_factory=dict)
 
-    def new(self) -> dict[str, Asked]:
+    def new(self) -> dict[str, ScaleRequest]:
         """What was asked for and not dealt with yet, by part. A file that can't be read as such is ignored, without an answer."""
         try:
             text = (self.folder / WANTED).read_text(encoding="utf-8")
-            requests = read_json(Wanted, text, schema=SCHEMA, origin=WANTED, again="ask again")
+            requests = read_json(ScaleRequests, text, schema=SCHEMA, origin=WANTED, again="ask again")
         except (OSError, UnicodeDecodeError, InputError):
             return {}
         return {part: asked for part, asked in requests.parts.items() if part in self.done and asked.number > self.done[part].number}

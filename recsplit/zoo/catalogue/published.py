@@ -63,7 +63,7 @@ class PublishedDLRM(nn.Module):
         return torch.sigmoid(self.top(torch.cat(vectors, dim=1)))
 
 
-def made(name: str, module: Callable[[Published, float], nn.Module], rows_scale: float | None, batch: int, seed: int) -> Model:
+def published_model(name: str, module: Callable[[Published, float], nn.Module], rows_scale: float | None, batch: int, seed: int) -> Model:
     """The published model of that name with its weights, and example inputs: (dense, ids), or (ids,).
 
     Raises InputError where the scale is not in (0, 1], or the tables don't fit the machine's memory.

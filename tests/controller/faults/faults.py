@@ -19,7 +19,7 @@ from recsplit_controller.actuate.protocol import Actuator
 from recsplit_controller.forecast import named
 from recsplit_controller.observe.protocol import Observer
 from recsplit_controller.shell.loop import Loop
-from recsplit_controller.values.record import Record
+from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_perf.traffic import open_loop, queries
 from recsplit_perf.traffic.open_loop import Sent
@@ -71,17 +71,17 @@ def hinder(repository: Path, folder: Path) -> Hooks:
 class Kept:
     """The ticks of a loop."""
 
-    records: list[Record] = field(default_factory=list)
+    records: list[Tick] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
-    def show(self, record: Record) -> None:
+    def show(self, record: Tick) -> None:
         self.records.append(record)
 
     def fail(self, reason: str) -> None:
         self.failures.append(reason)
 
     @property
-    def last(self) -> Record:
+    def last(self) -> Tick:
         return self.records[-1]
 
     def wanted(self, target: str = MODEL) -> int | None:
@@ -176,7 +176,7 @@ def lasts(condition: Callable[[], bool], what: str, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def steps(records: Sequence[Record]) -> list[int]:
+def steps(records: Sequence[Tick]) -> list[int]:
     """The counts that the heavy model was observed with, each change once."""
     counts = [record.observation.counts.get(MODEL) for record in records]
     return [count for count, _ in itertools.groupby(count for count in counts if count is not None)]

@@ -13,7 +13,7 @@ from recsplit.plan.plan import Plan
 from recsplit.serving import Server
 from recsplit_controller.actuate.triton import TritonActuator
 from recsplit_controller.shell.journal import sessions
-from recsplit_controller.values.record import Record
+from recsplit_controller.values.record import Tick
 from recsplit_perf.processes.instances import instances
 from recsplit_perf.processes.started import Started, started
 from tests.conftest import Run
@@ -36,7 +36,7 @@ def controller(server: Server, heavy: Path, folder: Path, name: str) -> Iterator
         yield running
 
 
-def records(folder: Path) -> list[Record]:
+def records(folder: Path) -> list[Tick]:
     path = folder / "journal.jsonl"
     return [record for session in sessions(path) for record in session.records] if path.exists() else []
 

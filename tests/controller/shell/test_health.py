@@ -11,7 +11,7 @@ from recsplit.errors import InputError
 from recsplit_controller.shell.health import Health, HealthServer
 from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.observation import Observation
-from recsplit_controller.values.record import Record
+from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
 
 
@@ -52,7 +52,7 @@ def get(server: HealthServer, path: str) -> tuple[int, str]:
 
 
 def tick(meters: Meters, at_s: float, data_s: float | None) -> None:
-    meters.show(Record(Observation(at_s, data_s, "shop"), ()))
+    meters.show(Tick(Observation(at_s, data_s, "shop"), ()))
 
 
 def test_metrics_are_served(server: HealthServer, meters: Meters) -> None:

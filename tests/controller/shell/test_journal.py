@@ -17,7 +17,7 @@ from recsplit_controller.shell.journal import Header, Journal, latest, sessions,
 from recsplit_controller.shell.replay import replay
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import Observation, Series
-from recsplit_controller.values.record import Record
+from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
 
 TARGETS = (Target("shop_embedding", "shop_embedding", "embedding"), Target("shop_dense", "shop_dense", "dense"))
@@ -25,10 +25,10 @@ SETTINGS = Settings(policy="latency", bound_ms=100.0, cores=6.0)
 loads = st.lists(st.tuples(st.none() | st.floats(0, 100), st.floats(0, 50), st.none() | st.integers(1, 8), st.booleans()), max_size=30)
 
 
-def ticks(given_loads: list[tuple[float | None, float, int | None, bool]], memory: Memory) -> list[tuple[Record, Memory, State]]:
+def ticks(given_loads: list[tuple[float | None, float, int | None, bool]], memory: Memory) -> list[tuple[Tick, Memory, State]]:
     """Records of a controller that sees these rates, queues and counts, with what each began with; some of its actions fail."""
     state = State()
-    recorded_ticks: list[tuple[Record, Memory, State]] = []
+    recorded_ticks: list[tuple[Tick, Memory, State]] = []
     under_way: list[Action] = []
     for tick, (rate, queue, count, fails) in enumerate(given_loads):
         at_s = 1000.0 + 7.3 * tick
@@ -41,7 +41,7 @@ def ticks(given_loads: list[tuple[float | None, float, int | None, bool]], memor
         state, actions = reconcile(state, decisions, outcomes, {"shop_dense": "dead"} if fails else {}, at_s)
         under_way = list(actions)
         ill = {"shop_dense": "dead"} if fails else {}
-        recorded_ticks.append((Record(seen, decisions, actions, outcomes, ill, state.progress, 0.01), *before))
+        recorded_ticks.append((Tick(seen, decisions, actions, outcomes, ill, state.progress, 0.01), *before))
     return recorded_ticks
 
 

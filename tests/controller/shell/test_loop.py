@@ -14,14 +14,14 @@ from recsplit_controller.shell.loop import Loop
 from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import Observation
-from recsplit_controller.values.record import Record
+from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings
-from recsplit_perf.benchmarks.control_tick import Made
+from recsplit_perf.benchmarks.control_tick import FakeModels
 
 SETTINGS = Settings(interval_s=0.02)
 
 
-class Faulty(Made):
+class Faulty(FakeModels):
     """Fails in the part that is named; keeps what it was asked for."""
 
     def __init__(self, part: str = "") -> None:
@@ -104,7 +104,7 @@ def test_a_journal_on_a_full_disk_stops_nothing(caplog: pytest.LogCaptureFixture
 
 def test_what_cannot_be_shown_is_done_all_the_same() -> None:
     class Broken(Meters):
-        def show(self, record: Record) -> None:
+        def show(self, record: Tick) -> None:
             raise KeyError("a fault of the metrics")
 
     faulty_plant = Faulty()

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Decision, Outcome
 from recsplit_controller.values.observation import Observation
-from recsplit_controller.values.record import Progress, Record
+from recsplit_controller.values.record import Progress, Tick
 from recsplit_controller.values.settings import Settings, Target
 
 DENSE = Target("shop_dense", "shop_dense", "dense", maximum=4)
@@ -42,7 +42,7 @@ def progress(*, count: int = 3, under_way: bool = False, error: str | None = Non
 def test_wanted_requested_and_observed_are_kept_apart() -> None:
     shown = meters()
     decision = Decision("shop_dense", 1000.0, 2, 3.4, 4, "busy", saturated=True)
-    shown.show(Record(seen(), (decision,), (SCALE,), progress=progress(under_way=True)))
+    shown.show(Tick(seen(), (decision,), (SCALE,), progress=progress(under_way=True)))
     assert value(shown, "recsplit_controller_wish_units") == 3.4
     assert value(shown, "recsplit_controller_wanted_units") == 4
     assert value(shown, "recsplit_controller_requested_units") == 3
@@ -54,7 +54,7 @@ def test_wanted_requested_and_observed_are_kept_apart() -> None:
 def test_what_is_not_known_is_nan() -> None:
     shown = meters()
     nothing = Decision("shop_dense", 1000.0, None, None, None, "no data")
-    shown.show(Record(seen(data_s=None, count=None, problems=("Prometheus is away",)), (nothing,)))
+    shown.show(Tick(seen(data_s=None, count=None, problems=("Prometheus is away",)), (nothing,)))
     for name in ("wish_units", "wanted_units", "requested_units", "observed_units"):
         assert math.isnan(value(shown, f"recsplit_controller_{name}"))
     assert math.isnan(value(shown, "recsplit_controller_data_age_seconds"))
@@ -64,18 +64,18 @@ def test_what_is_not_known_is_nan() -> None:
 
 def test_data_are_stale_from_stale_s_on() -> None:
     shown = meters()
-    shown.show(Record(seen(data_s=1000.0 - Settings().stale_s), ()))
+    shown.show(Tick(seen(data_s=1000.0 - Settings().stale_s), ()))
     assert shown.fresh and value(shown, "recsplit_controller_stale") == 0
-    shown.show(Record(seen(data_s=999.0 - Settings().stale_s), ()))
+    shown.show(Tick(seen(data_s=999.0 - Settings().stale_s), ()))
     assert not shown.fresh and value(shown, "recsplit_controller_stale") == 1
 
 
 def test_an_action_ages_until_it_ends() -> None:
     shown = meters()
-    shown.show(Record(seen(), (), (SCALE,), progress=progress(under_way=True)))
-    shown.show(Record(seen(at_s=1070.0, data_s=1070.0), (), progress=progress(under_way=True)))
+    shown.show(Tick(seen(), (), (SCALE,), progress=progress(under_way=True)))
+    shown.show(Tick(seen(at_s=1070.0, data_s=1070.0), (), progress=progress(under_way=True)))
     assert value(shown, "recsplit_controller_action_age_seconds") == 70
-    shown.show(Record(seen(at_s=1075.0, data_s=1075.0, count=3), (), (), (Outcome(SCALE, None, 72.0),), progress=progress()))
+    shown.show(Tick(seen(at_s=1075.0, data_s=1075.0, count=3), (), (), (Outcome(SCALE, None, 72.0),), progress=progress()))
     assert value(shown, "recsplit_controller_action_age_seconds") == 0
     assert value(shown, "recsplit_controller_actions_total", target="shop_dense", kind="scale", outcome="begun") == 1
     assert value(shown, "recsplit_controller_actions_total", target="shop_dense", kind="scale", outcome="succeeded") == 1
@@ -84,7 +84,7 @@ def test_an_action_ages_until_it_ends() -> None:
 
 def test_after_a_failure_nothing_more_is_asked_for_than_what_runs() -> None:
     shown = meters()
-    shown.show(Record(seen(), (), (), (Outcome(SCALE, "no memory", 1.0),), progress=progress(error="no memory")))
+    shown.show(Tick(seen(), (), (), (Outcome(SCALE, "no memory", 1.0),), progress=progress(error="no memory")))
     assert value(shown, "recsplit_controller_requested_units") == 2
     assert value(shown, "recsplit_controller_failures_total", reason="act") == 1
     assert value(shown, "recsplit_controller_actions_total", target="shop_dense", kind="scale", outcome="failed") == 1
@@ -92,9 +92,9 @@ def test_after_a_failure_nothing_more_is_asked_for_than_what_runs() -> None:
 
 def test_a_target_is_ill_while_it_is_said_to_be() -> None:
     shown = meters()
-    shown.show(Record(seen(), (), ill={"shop_dense": "a stub died"}))
+    shown.show(Tick(seen(), (), ill={"shop_dense": "a stub died"}))
     assert value(shown, "recsplit_controller_ill") == 1
-    shown.show(Record(seen(), ()))
+    shown.show(Tick(seen(), ()))
     assert value(shown, "recsplit_controller_ill") == 0
 
 
@@ -114,7 +114,7 @@ def test_one_that_waits_for_the_lease_sets_off_no_alert() -> None:
     shown.lead(True)
     assert value(shown, "recsplit_controller_last_tick_timestamp_seconds") == 5000
     assert value(shown, "recsplit_controller_stale") == 1
-    shown.show(Record(seen(), (Decision("shop_dense", 1000.0, 2, 3.0, 3, ""),)))
+    shown.show(Tick(seen(), (Decision("shop_dense", 1000.0, 2, 3.0, 3, ""),)))
     assert value(shown, "recsplit_controller_wanted_units") == 3
     shown.lead(False)
     assert all(math.isnan(value(shown, f"recsplit_controller_{name}")) for name in silent)

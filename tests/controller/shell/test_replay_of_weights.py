@@ -14,7 +14,7 @@ from recsplit_controller.forecast import named
 from recsplit_controller.shell.journal import Journal, latest
 from recsplit_controller.shell.replay import replay
 from recsplit_controller.values.observation import Observation, Series
-from recsplit_controller.values.record import Record
+from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
 
 TARGET = Target("dense", "dense", "dense", maximum=40)
@@ -39,7 +39,7 @@ def test_other_weights_than_the_journals_are_refused_and_can_be_asked_for(tmp_pa
             before = memory, state
             memory, decisions = decide(settings, forecaster, (TARGET,), memory, seen)
             state, actions = reconcile(state, decisions, (), {}, seen.at_s)
-            journal.write(Record(seen, decisions, actions, (), {}, state.progress, 0.0), *before)
+            journal.write(Tick(seen, decisions, actions, (), {}, state.progress, 0.0), *before)
     session = latest(tmp_path / "journal")
     assert session.forecaster == forecaster.digest and len(forecaster.digest) == 64
     assert replay(session).differences == ()

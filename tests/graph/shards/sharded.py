@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from recsplit.graph.cut import cut
-from recsplit.graph.shards.places import Layout, rows_at
+from recsplit.graph.shards.places import TablePlaces, rows_at
 from recsplit.graph.shards.shards import Sharded, ShardTable, shard
 from recsplit.plan.plan import UNKNOWN_IDS, Segment
 from tests.graph.small import Array, Feeds, loaded, proto, session
@@ -53,7 +53,7 @@ class InShards:
             padding.append(np.full((1, layout.fused.dim), np.finfo(dtype).min, dtype))
         return np.concatenate([*pieces, *padding])
 
-    def _picked(self, layout: Layout, table: int, place: int, first: int, last: int) -> Any:
+    def _picked(self, layout: TablePlaces, table: int, place: int, first: int, last: int) -> Any:
         if self.orders is None or table not in layout.by_heat:
             return slice(first, last)
         by_heat = self.orders[layout.names()[table]]

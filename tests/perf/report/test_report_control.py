@@ -16,7 +16,7 @@ from recsplit_controller.core.reconcile import State
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.values.decision import Action, Decision, Outcome
 from recsplit_controller.values.observation import Observation, Series
-from recsplit_controller.values.record import Progress, Record
+from recsplit_controller.values.record import Progress, Tick
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_perf.report import Page, render
 from recsplit_perf.report.control import DRAWN, LISTED, Change, Line, Timeline, draw, section
@@ -31,15 +31,15 @@ def words(svg: str) -> str:
 
 def record(
     at_s: float, counts: dict[str, int | None], wanted_count: int | None, *actions: Action, outcomes: tuple[Outcome, ...] = ()
-) -> Record:
+) -> Tick:
     """One tick on "shop_dense": half a query failed a second, and nothing is known of p95 at first."""
     seen = Series(requests=80.0, failures=0.5, p95_ms=None if at_s < 1010 else 90.0, mean_ms=40.0)
     observation = Observation(at_s, at_s, "shop", {"shop": seen}, counts)
     decision = Decision("shop_dense", at_s, counts["shop_dense"], 3.3, wanted_count, "busy")
-    return Record(observation, (decision,), actions, outcomes, {}, {"shop_dense": Progress(requested=wanted_count)})
+    return Tick(observation, (decision,), actions, outcomes, {}, {"shop_dense": Progress(requested=wanted_count)})
 
 
-def records() -> list[Record]:
+def records() -> list[Tick]:
     grow = Action("scale", "shop_dense", 4, 1005.0, "busy 2 of 1 <b>")
     fail = Action("scale", "shop_dense", 5, 1010.0, "more")
     return [

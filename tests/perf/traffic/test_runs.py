@@ -7,11 +7,11 @@ import pytest
 
 from recsplit.errors import InputError
 from recsplit_perf.traffic import runs
-from tests.perf.workloads import made
+from tests.perf.workloads import run_with
 
 
 def test_a_run_is_read_as_it_was_saved(tmp_path: Path) -> None:
-    run = made([1.0, np.inf, 3.0], errors={"no": 1}, interrupted=True)
+    run = run_with([1.0, np.inf, 3.0], errors={"no": 1}, interrupted=True)
     runs.save(run, tmp_path / "run.npz")
     saved_run = runs.read(tmp_path / "run.npz")
     assert saved_run.summary() == run.summary()
@@ -40,7 +40,7 @@ def test_a_file_that_is_no_run_is_refused(tmp_path: Path, content: bytes) -> Non
     ],
 )
 def test_the_generator_is_the_bottleneck_where_it_is_late_and_the_server_is_not(latency_ms: float, late_ms: float, kept_up: bool) -> None:
-    run = made([latency_ms] * 100, late_ms)
+    run = run_with([latency_ms] * 100, late_ms)
     assert run.kept_up is kept_up
     assert run.summary()["verdict"] == ("kept up" if kept_up else "generator could not keep up")
 
@@ -48,13 +48,13 @@ def test_the_generator_is_the_bottleneck_where_it_is_late_and_the_server_is_not(
 def test_a_lateness_of_few_queries_is_no_bottleneck() -> None:
     late_ms = np.zeros(100)
     late_ms[:5] = 200
-    assert made([10.0] * 100, late_ms).kept_up
+    assert run_with([10.0] * 100, late_ms).kept_up
     late_ms[:6] = 200
-    assert not made([10.0] * 100, late_ms).kept_up
+    assert not run_with([10.0] * 100, late_ms).kept_up
 
 
 def test_failures_are_in_the_percentiles_and_the_share_but_not_in_the_throughput() -> None:
-    summary = made([10.0] * 96 + [np.inf] * 4, errors={"no": 4}).summary()
+    summary = run_with([10.0] * 96 + [np.inf] * 4, errors={"no": 4}).summary()
     assert (summary["p95_ms"], summary["p99_ms"], summary["failed"]) == (10.0, None, 4)
     assert summary["within_bound"] == 0.96
     assert summary["offered_per_s"] == 100
@@ -63,4 +63,4 @@ def test_failures_are_in_the_percentiles_and_the_share_but_not_in_the_throughput
 
 
 def test_answers_after_the_end_lower_the_throughput() -> None:
-    assert made([1000.0] * 100).summary()["answered_per_s"] == pytest.approx(100 / 1.99, rel=0.01)
+    assert run_with([1000.0] * 100).summary()["answered_per_s"] == pytest.approx(100 / 1.99, rel=0.01)

@@ -142,10 +142,10 @@ def heats(asked: Question) -> tuple[Heat, ...]:
     return tuple(dataclasses.replace(heat, table=str(number)) for number in range(asked.tables))
 
 
-def settings(asked: Question, *, most: int = MOST_SHARDS) -> cost.Settings:
+def settings(asked: Question, *, most: int = MOST_SHARDS) -> cost.CostSettings:
     """The paper's objective, with whole replicas; what is known of the front server with it."""
     front = cost.Front(1e3 / asked.dense_qps, asked.front_row_ms, asked.dense_size_bytes)
-    return cost.Settings(asked.target_qps, asked.gather, asked.overhead_bytes, max_shards=most, front=front)
+    return cost.CostSettings(asked.target_qps, asked.gather, asked.overhead_bytes, max_shards=most, front=front)
 
 
 @functools.lru_cache(maxsize=256)

@@ -58,7 +58,7 @@ def relative(all_gains: Sequence[Gain]) -> dict[tuple[str, str, str], float]:
     }
 
 
-def objectives(asked: Question) -> dict[str, cost.Settings]:
+def objectives(asked: Question) -> dict[str, cost.CostSettings]:
     """Allocated memory, as in the paper; memory, cores and network at prices; memory where all shards of 95 % of the queries answer in what
     the dense model leaves of the bound."""
     plain = settings(asked, most=MOST_SHARDS)
@@ -66,11 +66,11 @@ def objectives(asked: Question) -> dict[str, cost.Settings]:
     return {
         MEMORY: plain,
         PRICE: dataclasses.replace(plain, prices=PRICES),
-        BOUND: dataclasses.replace(plain, bound=cost.Bound(left_ms, 95.0)),
+        BOUND: dataclasses.replace(plain, bound=cost.CallBound(left_ms, 95.0)),
     }
 
 
-def _gain(asked: Question, objective: str, cost_settings: cost.Settings, algorithm: str) -> Gain:
+def _gain(asked: Question, objective: str, cost_settings: cost.CostSettings, algorithm: str) -> Gain:
     try:
         partition = algorithms.partition(asked.name, heats(asked), cost_settings, algorithm)
     except InputError:

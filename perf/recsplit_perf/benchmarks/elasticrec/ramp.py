@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.capacity import arrivals
-from recsplit.capacity.autoscale import Followed, Rule, Scaled, follow
+from recsplit.capacity.autoscale import Followed, Scaled, ScalingRule, follow
 from recsplit.capacity.service import Service
 from recsplit.capacity.simulate import Pool
 from recsplit.partition.accounting import replicas
@@ -103,20 +103,20 @@ def sharded(asked: Question, answer: Answer, *, signal: Signal = "latency", head
     for number, shard in enumerate(answer.one_table, start=1):
         qps = 1e3 / asked.gather.ms(shard.gathers_per_query)
         size = shard.size_bytes + asked.overhead_bytes
-        kinds.append(_kind(f"shard {number}", qps, size, Rule("qps", qps * headroom), copies=asked.tables))
+        kinds.append(_kind(f"shard {number}", qps, size, ScalingRule("qps", qps * headroom), copies=asked.tables))
     before = tuple(kind.scaled.pool.name for kind in kinds)
     rule = _rule(signal, asked.dense_qps * headroom)
     return [*kinds, _kind("dense", asked.dense_qps, asked.dense_size_bytes, rule, after=before)]
 
 
-def _rule(signal: Signal, target_qps: float) -> Rule:
+def _rule(signal: Signal, target_qps: float) -> ScalingRule:
     """For a whole or a dense model: the paper's latency rule, or queries a second as for shards."""
     if signal == "qps":
-        return Rule("qps", target_qps, most=MOST)
-    return Rule("latency", paper.DENSE_SHARE_OF_BOUND * paper.BOUND_MS, most=MOST)
+        return ScalingRule("qps", target_qps, most=MOST)
+    return ScalingRule("latency", paper.DENSE_SHARE_OF_BOUND * paper.BOUND_MS, most=MOST)
 
 
-def _kind(name: str, qps: float, size_bytes: float, rule: Rule, *, after: tuple[str, ...] = (), copies: int = 1) -> Kind:
+def _kind(name: str, qps: float, size_bytes: float, rule: ScalingRule, *, after: tuple[str, ...] = (), copies: int = 1) -> Kind:
     """A pool that begins with what the first minutes need."""
     servers = replicas(paper.FIGURE_19[0][1], HEADROOM * qps)
     pool = Pool(name, (Service((1,), (1e3 / qps,)),) * servers, after=after)
