@@ -8,6 +8,7 @@ one file because a new measurement moves many pages at once: then one command na
 
 import argparse
 import importlib
+import itertools
 import json
 import re
 import sys
@@ -71,17 +72,17 @@ def _problems(claim: Claim, checkout: Path) -> Iterator[str]:
         return
     result = json.loads(path.read_text())
     matches = list(claim.pattern().finditer((checkout / claim.page).read_text(encoding="utf-8")))
-    if len(matches) != 1:
+    shown = list(matches[0].groups()) if len(matches) == 1 else []
+    if not shown:
         yield f"{claim.page}: this text stands there {len(matches)} times, not once: {claim.text.strip()!r}"
-    for number, expression in enumerate(claim.expressions, 1):
+    for expression, number in itertools.zip_longest(claim.expressions, shown):
         try:
-            value = _value(result, claim, expression)
+            right = as_written(_value(result, claim, expression), number or "0", expression)
         except LookupError as error:
             yield f"{claim.page}: {claim.file} has no {expression!r}: {error.args[0]}"
             continue
-        for match in matches[:1]:
-            if (right := as_written(value, match[number], expression)) != match[number]:
-                yield f"{claim.page} says {match[number]}, {claim.file} {right} ({expression}), in {' '.join(match[0].split())!r}"
+        if number is not None and right != number:
+            yield f"{claim.page} says {number}, {claim.file} {right} ({expression}), in {' '.join(matches[0][0].split())!r}"
 
 
 def _value(result: Any, claim: Claim, expression: str) -> str | float:
@@ -91,13 +92,15 @@ def _value(result: Any, claim: Claim, expression: str) -> str | float:
 def as_written(value: str | float, shown: str, expression: str = "") -> str:
     """A value of a file as the page shows it: with as many decimals as `shown` has, or as many digits of a commit.
 
-    Raises KeyError where the expression ends in a way to round that is none.
+    Raises LookupError where the expression ends in a way to round that is none.
     """
     if isinstance(value, str):
         return value[: len(shown)]
     unit = Decimal(1).scaleb(int(Decimal(shown.replace(",", "")).as_tuple().exponent))
-    rounding = _ROUNDING[expression.partition(" | ")[2].strip()]
-    rounded = Decimal(repr(value)).quantize(unit, rounding)
+    way = expression.partition(" | ")[2].strip()
+    if way not in _ROUNDING:
+        raise LookupError(f"rounding is up or down, not {way!r}")
+    rounded = Decimal(repr(value)).quantize(unit, _ROUNDING[way])
     if "e" in shown:
         digits = len(shown.partition("e")[0].partition(".")[2])
         mantissa, _, exponent = f"{rounded:.{digits}e}".partition("e")
@@ -109,9 +112,10 @@ def rewritten(page: str, claims: Sequence[Claim], checkout: Path = CHECKOUT) -> 
     """A page's text with every claimed number as its file has it; what no longer stands there is left alone."""
     text = (checkout / page).read_text(encoding="utf-8")
     for claim in claims:
-        match = claim.pattern().search(text) if claim.page == page else None
-        if match is None:
+        matches = list(claim.pattern().finditer(text)) if claim.page == page else []
+        if len(matches) != 1:
             continue
+        match = matches[0]
         result = json.loads((checkout / RESULTS / claim.file).read_text())
         for number in range(len(claim.expressions), 0, -1):  # from behind, so that earlier places stay true
             expression = claim.expressions[number - 1]

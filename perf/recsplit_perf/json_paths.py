@@ -1,7 +1,7 @@
 """Values in a JSON document by path, with a little arithmetic: `sum cases[policy=no policy].requests / 1000`.
 
 A path has keys (`systems.fleet.queries_per_s`), places (`rounds[0]`, `shard_bytes[-1]`), and choices by what an item holds:
-`cases[case=dense]`, several with ` & ` between them, several values with ` or `, all items with `[*]`. Before it may stand a word of
+`cases[case=dense]`, several with ` & ` between them, several values with ` or `, all with `[*]`. Before it may stand a word of
 REDUCTIONS, where it leads to several values; behind it ` after WORDS`: the first number behind these words in a string. Terms are joined
 by + - * / with blanks around them, from left to right.
 """
@@ -48,6 +48,8 @@ def _key(value: Any, key: str) -> list[Any]:
 
 
 def _items(value: Any, choice: str) -> list[Any]:
+    if choice == "*" and isinstance(value, dict):
+        return list(value.values())
     if not isinstance(value, list):
         return []
     if choice == "*":
@@ -59,7 +61,7 @@ def _items(value: Any, choice: str) -> list[Any]:
 
 
 def _term(start: Any, term: str) -> str | float:
-    if re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", term):
+    if re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", term):
         return float(term)
     word, _, rest = term.partition(" ")
     if word in REDUCTIONS:

@@ -1,6 +1,6 @@
 """What a result must say about where it comes from: machine, versions, commit, date, command."""
 
-import datetime
+import datetime as dt
 import importlib.metadata
 import os
 import platform
@@ -26,7 +26,7 @@ def provenance() -> dict[str, Any]:
         },
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": _commit(),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "command": shlex.join(["python", "-m", *_module(), *sys.argv[1:]]),
     }
 

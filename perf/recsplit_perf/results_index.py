@@ -23,7 +23,8 @@ HEAD = """\
 # Results
 
 Written by `make docs` (`python -m recsplit_perf.results_index`) from the files beside it; do not edit. Each row says what its file itself
-holds; a `+` behind a commit: files differed from it. Numbers in the docs are held to these files by [docs/claims.toml](../../docs/claims.toml).
+holds; a `+` behind a commit: files differed from it. Numbers in the docs are held to these files by
+[docs/claims.toml](../../docs/claims.toml).
 
 """
 
