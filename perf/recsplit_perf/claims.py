@@ -100,7 +100,7 @@ def as_written(value: str | float, shown: str, expression: str = "") -> str:
     way = expression.partition(" | ")[2].strip()
     if way not in _ROUNDING:
         raise LookupError(f"rounding is up or down, not {way!r}")
-    rounded = Decimal(repr(value)).quantize(unit, _ROUNDING[way])
+    rounded = Decimal(f"{value:.12g}").quantize(unit, _ROUNDING[way])  # 12 digits: 100 * 0.07 is 7, and not a bit more
     if "e" in shown:
         digits = len(shown.partition("e")[0].partition(".")[2])
         mantissa, _, exponent = f"{rounded:.{digits}e}".partition("e")

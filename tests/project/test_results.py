@@ -119,6 +119,7 @@ def test_pages_are_rewritten_from_their_files(checkout: Path) -> None:
         (9.6e-7, "2e-6", "x", "1e-6"),
         (1e8, "2e8", "x", "1e8"),
         (2.5, "2", "x", "3"),
+        (100 * 0.07, "9", "100 * x | up", "7"),
         (12345.6, "5", "x", "12,346"),
         (0, "3", "x", "0"),
     ],
