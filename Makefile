@@ -47,8 +47,9 @@ repository: $(VENV)/.installed  ## rewrite the golden model_repository/; fails i
 	@mkdir -p model_repository; rm -rf model_repository/tiny*; mv .demo/golden/* model_repository/
 	@git diff --exit-code --stat -- model_repository || { echo "model_repository/ moved: commit it with the change that moved it"; exit 1; }
 
-docs: $(VENV)/.installed-dev  ## rewrite docs/cli.md from --help
+docs: $(VENV)/.installed-dev  ## rewrite docs/cli.md from --help, and the index of perf/results
 	@python docs/cli_reference.py
+	@python -m recsplit_perf.results_index
 
 install: $(VENV)/.installed-dev  ## .venv with everything, and nothing else
 

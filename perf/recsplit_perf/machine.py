@@ -1,5 +1,6 @@
-"""What a result must say about where it comes from: machine, versions, commit, command."""
+"""What a result must say about where it comes from: machine, versions, commit, date, command."""
 
+import datetime as dt
 import importlib.metadata
 import os
 import platform
@@ -14,7 +15,7 @@ PACKAGES = ("recsplit", "onnxruntime", "torch", "numpy", "tritonclient", "nvidia
 
 
 def provenance() -> dict[str, Any]:
-    """CPU model, cores, memory, load, versions, commit (with "+" where files differ from it) and this process's command line."""
+    """CPU model, cores, memory, load, versions, commit (with "+" where files differ from it), date and this process's command line."""
     return {
         "machine": {
             "cpu": _line("/proc/cpuinfo", "model name") or platform.processor(),
@@ -25,6 +26,7 @@ def provenance() -> dict[str, Any]:
         },
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": _commit(),
+        "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "command": shlex.join(["python", "-m", *_module(), *sys.argv[1:]]),
     }
 

@@ -81,6 +81,7 @@ def measured(gb: int, folder: Path, rounds: int) -> dict[str, Any]:
             "copy_and_sync_seconds": synced,
             "over_copy": statistics.median(peak.seconds / copy for peak, copy in zip(peaks, copies, strict=True)),
             "over_copy_and_sync": statistics.median(peak.seconds / copy for peak, copy in zip(peaks, synced, strict=True)),
+            # The most of all rounds, not their median: this is the memory that a build must find.
             "peak_resident_bytes": max(peak.resident_bytes for peak in peaks),
             "peak_anonymous_bytes": max(peak.anonymous_bytes for peak in peaks),
         }

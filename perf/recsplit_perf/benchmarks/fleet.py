@@ -3,12 +3,14 @@
 ElasticRec's RM1 with scaled rows and its locality (90 % of the reads in the hottest 10 % of each table): two fronts, two servers of the
 hot rows and one of the cold ones, against two servers of the whole model, all on this machine, one system at a time. Both get the
 same queries, half to each address that clients ask. Throughput: a closed loop over a few connections; latency: an open loop at a rate
-that both can serve. Memory is read after the load, in three ways (Memory). Answers are compared with the recorded ones.
+that both can serve. Memory is read after the load, in three ways (Memory). Answers are compared with the recorded ones. In each round
+every system is served anew, in an order that turns, and what counts is the median of its rounds.
 """
 
 import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from recsplit.capacity import ids, workload
 from recsplit.capacity.ids import TwoLevel
@@ -68,14 +71,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Round:
-    """One system, measured once: rows/s and ms of the closed loop, ms at a rate that both systems can serve, and its memory."""
+    """One system, measured once: queries/s and ms of the closed loop, ms at a rate that all systems can serve, and its memory."""
 
     system: str
     queries_per_s: float
     closed_p95_ms: float
-    open_p50_ms: float | None
-    open_p95_ms: float | None
-    open_failed: int | None
+    open_p50_ms: float
+    open_p95_ms: float
+    open_failed: int
     memory: Memory
 
 
@@ -83,11 +86,12 @@ class Round:
 @click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=0.05, show_default=True, help="Of the 20M rows a table.")
 @click.option("--query-rows", type=click.IntRange(1), default=4, show_default=True, help="Items in a query.")
 @click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="Each measurement.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each system; their median counts.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
-def command(scale: float, query_rows: int, seconds: float, output: Path | None) -> None:
+def command(scale: float, query_rows: int, seconds: float, rounds: int, output: Path | None) -> None:
     """Measure memory, throughput and latency of a fleet, and of two servers of the whole model."""
     try:
-        result = benchmark(scale, query_rows, seconds)
+        result = benchmark(scale, query_rows, seconds, rounds)
     except RecsplitError as error:
         raise click.ClickException("\n".join(text for text in (str(error), error.detail, f"Hint: {error.hint}") if text)) from error
     show(result)
@@ -95,7 +99,7 @@ def command(scale: float, query_rows: int, seconds: float, output: Path | None) 
         output.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def benchmark(scale: float, query_rows: int, seconds: float) -> dict[str, Any]:
+def benchmark(scale: float, query_rows: int, seconds: float, rounds: int) -> dict[str, Any]:
     """Build, serve, compare answers, measure; the result as plain values. Raises RecsplitError where a step fails."""
     origin = provenance()
     with tempfile.TemporaryDirectory(prefix="recsplit-fleet-benchmark-") as name:
@@ -111,16 +115,19 @@ def benchmark(scale: float, query_rows: int, seconds: float) -> dict[str, Any]:
             build(folder / INSIDE, scale, "--partition", str(folder / "partition.json"), "--access", str(folder / "access.npz"))
         sharded = find(folder / FLEET).plan
         pool = queries.pool(plan, dataclasses.replace(workload.read(SCENARIO), sizes=Fixed(query_rows)), np.random.default_rng(1))
-        rounds: list[Round] = []
-        differences = {}
-        for system in (WHOLE, *FLEETS):
-            with progress(f"{system}: answers, and the closed loop"), running(system, folder) as servers:
+        systems = (WHOLE, *FLEETS)
+        differences, first_per_s = {}, {}
+        for system in systems:
+            with progress(f"{system}: answers, and what it carries"), running(system, folder) as servers:
                 differences[system] = compare(folder / system, servers)
-                rounds.append(measure(system, servers, pool, seconds, None, allocated(system, sharded)))
-        rate = 0.5 * min(item.queries_per_s for item in rounds)
-        for system in (*FLEETS, WHOLE):
-            with progress(f"{system}: again, and at {rate:.0f} queries/s"), running(system, folder) as servers:
-                rounds.append(measure(system, servers, pool, seconds, rate, allocated(system, sharded)))
+                first_per_s[system] = len(closed_loop_ms(servers, pool, seconds)) / seconds
+        rate = 0.5 * min(first_per_s.values())  # of the slowest system, so that all can serve it
+        measurements: list[Round] = []
+        for number in range(rounds):
+            turn = number % len(systems)
+            for system in (*systems[turn:], *systems[:turn]):
+                with progress(f"Round {number + 1}, {system}, at {rate:.0f} queries/s too"), running(system, folder) as servers:
+                    measurements.append(measure(system, servers, pool, seconds, rate, allocated(system, sharded)))
     return {
         "benchmark": "fleet",
         **origin,
@@ -135,13 +142,14 @@ def benchmark(scale: float, query_rows: int, seconds: float) -> dict[str, Any]:
             "ids": asdict(LAW),
             "query_rows": query_rows,
             "seconds": seconds,
+            "rounds": rounds,
             "connections": CONNECTIONS,
             "open_rate": round(rate, 1),
         },
         "largest_difference": differences,
         "utility": utilities(plan, query_rows),
-        "systems": {system: summary([item for item in rounds if item.system == system]) for system in (WHOLE, *FLEETS)},
-        "rounds": [asdict(item) for item in rounds],
+        "systems": {system: summary([item for item in measurements if item.system == system]) for system in systems},
+        "rounds": [asdict(item) for item in measurements],
     }
 
 
@@ -192,7 +200,7 @@ class Running:
 
 @contextmanager
 def running(system: str, folder: Path) -> Iterator[Running]:
-    """One of the two systems, for the time of the context."""
+    """One of the systems, for the time of the context."""
     with ExitStack() as stack:
         if system in FLEETS:
             fleet: Fleet = stack.enter_context(serve_fleet(folder / system, replicas=FLEETS[system]))
@@ -212,16 +220,19 @@ def compare(repository: Path, servers: Running) -> float:
     return max(item.relative for item in differences if "served" in item.stage)
 
 
-def measure(system: str, servers: Running, pool: Sequence[Ready], seconds: float, rate: float | None, allocated_bytes: int) -> Round:
-    """The closed loop after a warm-up, the open loop where there is a rate, and then memory."""
+def closed_loop_ms(servers: Running, pool: Sequence[Ready], seconds: float) -> NDArray[np.float64]:
+    """Latencies of a closed loop over all addresses that clients ask, after a warm-up."""
     urls = [server.http_url for server in servers.asked]
     closed(urls, pool, min(seconds, 5.0), connections=CONNECTIONS)
-    latency_ms = closed(urls, pool, seconds, connections=CONNECTIONS)
-    p50 = p95 = failed = None
-    if rate is not None:
-        waits_ms = opened(urls, pool, seconds, rate)
-        failed = int(np.isinf(waits_ms).sum())
-        p50, p95 = (round(float(value), 2) for value in np.percentile(waits_ms, (50, 95)))
+    return closed(urls, pool, seconds, connections=CONNECTIONS)
+
+
+def measure(system: str, servers: Running, pool: Sequence[Ready], seconds: float, rate: float, allocated_bytes: int) -> Round:
+    """The closed loop, the open loop at `rate`, and then memory."""
+    latency_ms = closed_loop_ms(servers, pool, seconds)
+    waits_ms = opened([server.http_url for server in servers.asked], pool, seconds, rate)
+    failed = int(np.isinf(waits_ms).sum())
+    p50, p95 = (round(float(value), 2) for value in np.percentile(waits_ms, (50, 95)))
     per_s = round(len(latency_ms) / seconds, 1)
     return Round(system, per_s, round(float(np.percentile(latency_ms, 95)), 2), p50, p95, failed, memory(servers.all, allocated_bytes))
 
@@ -256,15 +267,12 @@ def utilities(plan: Plan, query_rows: int) -> dict[str, Any]:
 
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:
-    """The best throughput, the latency at the common rate, and the largest memory of one system's rounds."""
-    last = rounds[-1]
+    """Medians over one system's rounds; failed queries are summed, for one in any round is one too many."""
+    names = ("queries_per_s", "closed_p95_ms", "open_p50_ms", "open_p95_ms")
     return {
-        "queries_per_s": max(item.queries_per_s for item in rounds),
-        "closed_p95_ms": min(item.closed_p95_ms for item in rounds),
-        "open_p50_ms": last.open_p50_ms,
-        "open_p95_ms": last.open_p95_ms,
-        "open_failed": last.open_failed,
-        "memory": {key: max(asdict(item.memory)[key] for item in rounds) for key in asdict(last.memory)},
+        **{name: round(statistics.median(getattr(item, name) for item in rounds), 2) for name in names},
+        "open_failed": sum(item.open_failed for item in rounds),
+        "memory": {key: round(statistics.median(asdict(item.memory)[key] for item in rounds)) for key in asdict(rounds[0].memory)},
     }
 
 
@@ -273,16 +281,8 @@ def show(result: Mapping[str, Any]) -> None:
     rows: list[list[str | int | float | None]] = []
     for system, measurements in result["systems"].items():
         sizes = [size_text(measurements["memory"][key]) for key in ("pss_bytes", "apart_bytes", "allocated_bytes")]
-        rows.append(
-            [
-                system,
-                *sizes,
-                result["utility"][system],
-                measurements["queries_per_s"],
-                measurements["open_p50_ms"],
-                measurements["open_p95_ms"],
-            ]
-        )
+        speeds = [measurements[key] for key in ("queries_per_s", "open_p50_ms", "open_p95_ms")]
+        rows.append([system, *sizes, result["utility"][system], *speeds])
     settings, machine = result["settings"], result["machine"]
     columns = ["system", "PSS", "on machines apart", "rows allocated", "utility", "queries/s", "p50 ms", "p95 ms"]
     title = (
