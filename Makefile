@@ -49,7 +49,7 @@ repository: $(VENV)/.installed  ## rewrite the golden model_repository/; fails i
 
 docs: $(VENV)/.installed-dev  ## rewrite docs/cli.md from --help, and the index of perf/results
 	@python docs/cli_reference.py
-	@python -m recsplit_perf.results_index
+	@python -m recsplit_perf.published.index
 
 install: $(VENV)/.installed-dev  ## .venv with everything, and nothing else
 

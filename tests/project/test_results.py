@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from recsplit.capacity.profile import Fit
-from recsplit_perf import claims, json_paths, results_index
 from recsplit_perf.benchmarks import zoo
-from recsplit_perf.claims import Claim
+from recsplit_perf.published import claims, json_paths
+from recsplit_perf.published import index as results_index
+from recsplit_perf.published.claims import Claim
 from tests.conftest import REPOSITORY
 
 CLAIMS = claims.read(REPOSITORY)
@@ -38,7 +39,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: f"{claim.page}: {' '.join(claim.text.split())[:60]}")
 def test_a_number_of_the_docs_is_that_of_its_results_file(claim: Claim) -> None:
-    assert not claims.problems(claim, REPOSITORY), "the file is right: mend the page, or `python -m recsplit_perf.claims --write`"
+    assert not claims.problems(claim, REPOSITORY), "the file is right: mend the page, or `python -m recsplit_perf.published.claims --write`"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,10 @@ import click
 import numpy as np
 from tritonclient.grpc import InferenceServerClient
 
-from recsplit.client import Client
-from recsplit.client.failures import ServerError
 from recsplit.commands.output import progress, show_table
 from recsplit.disk.files import whole_file
 from recsplit.errors import RecsplitError
 from recsplit.plan.plan import Plan
-from recsplit.proof import samples
 from recsplit.repository.find import find
 from recsplit.serving import Server, serve
 from recsplit_controller.actuate.triton import TritonActuator
@@ -35,6 +32,7 @@ from recsplit_perf.machine import provenance
 from recsplit_perf.processes.heavier import heavier
 from recsplit_perf.processes.instances import instances
 from recsplit_perf.processes.watched import recsplit
+from recsplit_perf.traffic.clients import Clients
 
 FACTORY, NAME, ROWS = "recsplit.zoo.tiny:dlrm", "shop", 8
 MOST = 4
@@ -47,33 +45,6 @@ BEFORE_S, WATCHED_S = 3.0, 15.0
 #: Without changes, to compare with.
 STILL_S = 20.0
 _LOOK_S = 0.01
-
-
-@dataclass
-class Clients:
-    """Threads that each have one query on its way at all times. Times in s of time.monotonic()."""
-
-    url: str
-    plan: Plan
-    answered: list[tuple[float, float]] = field(default_factory=list)
-    failed: list[tuple[float, str]] = field(default_factory=list)
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def ask(self) -> None:
-        """One client's work."""
-        query = samples.rows(self.plan, ROWS, np.random.default_rng(0))
-        with Client(self.url, self.plan.name, timeout_s=HUNG_S) as client:
-            while not self.stop.is_set():
-                sent = time.monotonic()
-                try:
-                    client.infer(query)
-                    self.answered.append((sent, time.monotonic()))
-                except ServerError as error:
-                    self.failed.append((time.monotonic(), "hung" if error.kind == "timeout" else str(error)))
-
-    def rate(self, first: float, last: float) -> float:
-        """Queries answered a second between two times."""
-        return sum(first <= ended < last for _, ended in self.answered) / (last - first)
 
 
 @dataclass
@@ -229,7 +200,7 @@ def acting(server: Server, repository: Path, plan: Plan) -> Iterator[TritonActua
 @contextmanager
 def asking(server: Server, plan: Plan, clients: int) -> Iterator[Clients]:
     """So many clients that ask until the end, and a second in which they got going."""
-    asked = Clients(server.grpc_url, plan)
+    asked = Clients(server.grpc_url, plan, ROWS, HUNG_S)
     threads = [threading.Thread(target=asked.ask) for _ in range(clients)]
     for thread in threads:
         thread.start()

@@ -1,4 +1,4 @@
-"""perf/results/README.md, made of the files beside it: `python -m recsplit_perf.results_index`; with `--check` it only compares.
+"""perf/results/README.md, made of the files beside it: `python -m recsplit_perf.published.index`; with `--check` it only compares.
 
 Each file says where it comes from (machine.py); what it measures is said by the docstring of the command that wrote it. Nothing is
 made up: what a file doesn't hold is "not recorded".
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 RESULTS = Path("perf/results")
 PAGE = RESULTS / "README.md"
 ABSENT = "not recorded"
@@ -22,7 +22,7 @@ COLUMNS = ("file", "what it measures", "command", "date", "machine", "commit")
 HEAD = """\
 # Results
 
-Written by `make docs` (`python -m recsplit_perf.results_index`) from the files beside it; do not edit. Each row says what its file itself
+Written by `make docs` (`python -m recsplit_perf.published.index`) from the files beside it; do not edit. Each row says what its file itself
 holds; a `+` behind a commit: files differed from it. Numbers in the docs are held to these files by
 [docs/claims.toml](../../docs/claims.toml).
 
@@ -97,7 +97,7 @@ def cell(values: Iterable[str | None]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page, or with --check tell whether it is stale; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m recsplit_perf.results_index", description="Write perf/results/README.md.")
+    parser = argparse.ArgumentParser(prog="python -m recsplit_perf.published.index", description="Write perf/results/README.md.")
     parser.add_argument("--check", action="store_true", help="Write nothing; exit with 1 where the page is stale.")
     check, page = parser.parse_args(arguments).check, CHECKOUT / PAGE
     if not check:

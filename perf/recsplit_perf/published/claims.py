@@ -1,4 +1,4 @@
-"""Numbers in the docs, held to perf/results by docs/claims.toml: `python -m recsplit_perf.claims`; `--write` brings the pages up to date.
+"""Numbers in the docs, held to perf/results by docs/claims.toml: `python -m recsplit_perf.published.claims`; `--write` mends the pages.
 
 A claim is a piece of a page word for word, with a path into a results file in braces where the page has a number, so that the page stays
 as its readers see it, where comments inside of tables would bury them. How a number is rounded is read off the page itself (as many
@@ -18,9 +18,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
-from recsplit_perf.json_paths import evaluate
+from recsplit_perf.published.json_paths import evaluate
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 CLAIMS = Path("docs/claims.toml")
 RESULTS = Path("perf/results")
 
@@ -126,7 +126,7 @@ def rewritten(page: str, claims: Sequence[Claim], checkout: Path = CHECKOUT) -> 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Name every number that differs from its file; with --write mend the pages. The exit code: 1 where something is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m recsplit_perf.claims", description="Hold the docs' numbers to perf/results.")
+    parser = argparse.ArgumentParser(prog="python -m recsplit_perf.published.claims", description="Hold the docs' numbers to perf/results.")
     parser.add_argument("--write", action="store_true", help="Rewrite the numbers of the pages as the files have them.")
     write, claims = parser.parse_args(arguments).write, read()
     for page in sorted({claim.page for claim in claims}) if write else ():

@@ -1,0 +1,41 @@
+"""Threads of recsplit's own client, for measuring what its users see: answers, failures, silences."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from recsplit.client import Client
+from recsplit.client.failures import ServerError
+from recsplit.plan.plan import Plan
+from recsplit.proof import samples
+
+
+@dataclass
+class Clients:
+    """Threads that each have one query of `rows` rows on its way at all times. Times in s of time.monotonic()."""
+
+    url: str
+    plan: Plan
+    rows: int
+    timeout_s: float
+    answered: list[tuple[float, float]] = field(default_factory=list)
+    failed: list[tuple[float, str]] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self) -> None:
+        """One client's work."""
+        query = samples.rows(self.plan, self.rows, np.random.default_rng(0))
+        with Client(self.url, self.plan.name, timeout_s=self.timeout_s) as client:
+            while not self.stop.is_set():
+                sent = time.monotonic()
+                try:
+                    client.infer(query)
+                    self.answered.append((sent, time.monotonic()))
+                except ServerError as error:
+                    self.failed.append((time.monotonic(), "hung" if error.kind == "timeout" else str(error)))
+
+    def rate(self, first: float, last: float) -> float:
+        """Queries answered a second between two times."""
+        return sum(first <= ended < last for _, ended in self.answered) / (last - first)
