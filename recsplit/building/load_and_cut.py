@@ -9,8 +9,7 @@ import numpy as np
 from recsplit.errors import InputError
 from recsplit.graph.cut import Cut, cut
 from recsplit.graph.find.candidates import Candidate, find
-from recsplit.graph.loops import collapse_loops, faults
-from recsplit.graph.loops.branches import settle_branches
+from recsplit.graph.loops.prepare import prepare
 from recsplit.graph.lower.ragged_bags import BagForm
 from recsplit.load import Example, Loaded, ModelSource, load
 from recsplit.load.arrays import Array
@@ -53,14 +52,8 @@ def load_and_cut(
 
     InputError too where the export is faulty.
     """
-    loaded, loops = _load(source, weights, example)
-    faulty = faults(loaded.model)
-    if faulty:
-        raise InputError(
-            f"the export is faulty: {faulty[0].what}",
-            hint=faulty[0].hint,
-            detail="\n".join(f"{fault.node}: {fault.what}" for fault in faulty),
-        )
+    loaded = load(source, weights=weights, example=example)
+    loops = prepare(loaded.model)
     dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
     parts = cut(
         loaded.model,
@@ -76,7 +69,8 @@ def load_and_cut(
 
 def candidates(source: ModelSource, *, weights: Path | None = None, example: Example | None = None) -> tuple[Candidate, ...]:
     """Every candidate for a lookup, and the reason why it is one or not, as far as the cut would get."""
-    loaded, loops = _load(source, weights, example)
+    loaded = load(source, weights=weights, example=example)
+    loops = prepare(loaded.model, refusing=False)
     before_the_cut = find(loaded.model, loops=loops)
     try:
         return cut(loaded.model, loops=loops).candidates
@@ -96,10 +90,3 @@ def as_rows(groups: tuple[Bags, ...], example: Mapping[str, Array]) -> dict[str,
     for bags in groups:
         rows.update(ragged.to_rows(bags, example))
     return rows
-
-
-def _load(source: ModelSource, weights: Path | None, example: Example | None) -> tuple[Loaded, dict[str, str]]:
-    loaded = load(source, weights=weights, example=example)
-    collapsed = collapse_loops(loaded.model)
-    settle_branches(loaded.model)
-    return loaded, {item.name: item.reason for item in collapsed if item.reason}

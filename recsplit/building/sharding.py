@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from recsplit.errors import InputError
 from recsplit.graph.cut import Cut
-from recsplit.graph.shards.shards import Sharded, ShardTable, shard
+from recsplit.graph.shards.models import ShardTable
+from recsplit.graph.shards.shards import Sharded, shard
 from recsplit.partition import layout
 from recsplit.partition.access import frequencies
 from recsplit.plan.plan import Range, Reading, Shard, Submodel, Table

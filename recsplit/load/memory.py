@@ -11,6 +11,7 @@ import onnx
 from recsplit.errors import InputError
 from recsplit.load import Example, Loaded, onnx_file, origin_of
 from recsplit.load.arrays import Array
+from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import Source
 
 _KINDS = "a torch.nn.Module with example_inputs, a torch.export.ExportedProgram, an onnx.ModelProto, or a factory"
@@ -79,7 +80,7 @@ def _put_back(modes: list[tuple[Any, bool]]) -> None:
 def _proto(model: onnx.ModelProto) -> Loaded:
     """By way of a file, in a folder that lives as long as the original can be run."""
     folder = tempfile.TemporaryDirectory(prefix="recsplit-")
-    path = pathlib.Path(folder.name) / "model.onnx"
+    path = pathlib.Path(folder.name) / MODEL_FILE
     try:
         onnx.save(model, str(path))
     except ValueError as error:  # of protobuf, over 2 GB

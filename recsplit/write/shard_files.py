@@ -9,8 +9,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from recsplit.graph.shards.csr import CsrTable, bags_model
+from recsplit.graph.shards.models import ShardTable
 from recsplit.graph.shards.places import Order, Stretch, TablePlaces, rows_at
-from recsplit.graph.shards.shards import Sharded, ShardTable
+from recsplit.graph.shards.shards import Sharded
 from recsplit.plan.files import BAGS_FILE, MODEL_FILE, PLACES_FILE, TABLES_FILE
 from recsplit.plan.plan import Reading
 from recsplit.write import submodels

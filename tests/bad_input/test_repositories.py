@@ -107,7 +107,7 @@ VERIFY = [
     broken("plan is a list", "plan.json has schema None", "build the model again", changed(PLAN, lambda text: b"[]")),
     broken(
         "plan of another schema",
-        "plan.json has schema 99, and this recsplit reads schema 2",
+        "plan.json has schema 99, and this recsplit reads schema 3",
         "with this version of recsplit",
         plan(schema=99),
     ),

@@ -10,7 +10,9 @@ import pytest
 from recsplit.errors import RecsplitError
 from recsplit.graph import conditions, cut, passes
 from recsplit.graph.infer import infer_shapes
+from recsplit.graph.loops.prepare import PREPARE
 from recsplit.graph.names import Names
+from recsplit.graph.shards.shards import SHARD
 from recsplit.load import normalize
 from recsplit.load.normalize import NORMALIZE
 from tests.graph.small import loaded, proto, table
@@ -106,8 +108,9 @@ def test_a_pass_that_comes_too_early_is_named() -> None:
 
 
 def test_every_condition_is_asked_for_by_some_pass() -> None:
-    conditions_of = [(*step.requires, *step.ensures) for step in NORMALIZE] + [(*step.requires, *step.ensures) for step in cut.CUT]
-    asked = {condition.name for several in conditions_of for condition in several}
+    pairs = [(step.requires, step.ensures) for step in NORMALIZE] + [(step.requires, step.ensures) for step in cut.CUT]
+    pairs += [(step.requires, step.ensures) for step in PREPARE] + [(step.requires, step.ensures) for step in SHARD]
+    asked = {condition.name for pair in pairs for several in pair for condition in several}
     assert asked == {condition.name for condition, _, _ in BROKEN.values()}
 
 

@@ -19,7 +19,15 @@ from recsplit.graph.lower.pooling import plain_pooling, pool, vector_dtype
 
 
 def lower_fixed(lowering: Lowering, lookups: Sequence[RowLookup]) -> None:
-    """Lower all lookups whose number of ids a row is fixed: ids side by side [batch, K], checked and read at once."""
+    """Lower all lookups whose number of ids a row is fixed, at once.
+
+    1. The ids of all lie side by side, [batch, K], those of a fused table together, plainly pooled ones first.
+    2. Each column is compared with its table's bounds, and what is outside is marked.
+    3. An id becomes a row of the fused table: its column's shift and its table's base are added.
+    4. Padding reads the row of zeros. Before step 5, since an unknown id is no padding.
+    5. An unknown id reads what the policy says.
+    6. Each fused table is read by one Gather, and its vectors are pooled (_read_group).
+    """
     if not lookups:
         return
     emit = lowering.emit
@@ -29,12 +37,12 @@ def lower_fixed(lowering: Lowering, lookups: Sequence[RowLookup]) -> None:
     for lookup in ordered:
         shape_by_ids(emit, lookup)
         lowering.describe(lookup.table, lookup.pooling, lookup.columns, _sources(lookup), lookup.width or 1)
-    ids = _side_by_side(lowering, ordered)
+    ids = _side_by_side(lowering, ordered)  # step 1
     columns = [(lookup, shift) for lookup in ordered for shift in _shifts(lookup)]
     rows = [(table_shape(lookup.table) or (0, 0))[0] for lookup, _ in columns]
     numpy_dtype = np.int32 if ids.dtype == ir.DataType.INT32 else np.int64
     low, high = [-shift for _, shift in columns], [size - shift for size, (_, shift) in zip(rows, columns, strict=True)]
-    bad = emit.op(
+    bad = emit.op(  # step 2
         "Or",
         emit.op("Less", ids, emit.const(_scalar(low), numpy_dtype, name="low")),
         emit.op("GreaterOrEqual", ids, emit.const(_scalar(high), numpy_dtype, name="high")),
@@ -42,15 +50,16 @@ def lower_fixed(lowering: Lowering, lookups: Sequence[RowLookup]) -> None:
     )
     lowering.mark(bad, ids)
     moves = [lowering.fused[lookup.table].bases[lookup.table] + shift for lookup, shift in columns]
+    # Step 3.
     row = ids if not any(moves) else emit.op("Add", ids, emit.const(_scalar(moves), numpy_dtype, name="base"))
     fallbacks = [fallback(lowering.fused[lookup.table], lookup.table, lowering.unknown) for lookup, _ in columns]
     if any(lookup.padding_idx >= 0 for lookup in ordered):
-        # Where there is no padding the smallest number stands, which no table has; hence before unknown ids are replaced.
+        # Step 4. Where there is no padding the smallest number stands, which no table has.
         pads = [lookup.padding_idx - shift if lookup.padding_idx >= 0 else np.iinfo(numpy_dtype).min for lookup, shift in columns]
         padded = emit.op("Equal", ids, emit.const(pads, numpy_dtype, name="padding"))
         zeros = [lowering.fused[lookup.table].zero_row for lookup, _ in columns]
         row = emit.op("Where", padded, emit.const(_scalar(zeros), numpy_dtype, name="zero_row"), row)
-    row = emit.op("Where", bad, emit.const(_scalar(fallbacks), numpy_dtype, name="fallback"), row, name="rows")
+    row = emit.op("Where", bad, emit.const(_scalar(fallbacks), numpy_dtype, name="fallback"), row, name="rows")  # step 5
     by_group = [[lookup for lookup in ordered if lowering.fused[lookup.table].value is group] for group in groups]
     sections = emit.split(row, [sum(lookup.width or 0 for lookup in members) for members in by_group], axis=1)
     for members, section in zip(by_group, sections, strict=True):
@@ -86,7 +95,13 @@ def lower_varying(lowering: Lowering, lookup: RowLookup) -> None:
 
 
 def _read_group(lowering: Lowering, members: Sequence[RowLookup], row: ir.Value, plain: Mapping[ir.Node, bool]) -> None:
-    """One Gather for all lookups of a fused table, then pooling run by run."""
+    """One Gather for all lookups of a fused table, then pooling run by run.
+
+    1. Plain, not pooled: the vectors cross as they are.
+    2. Plain, pooled: bags of one width are pooled together.
+    3. Pooled by the model's own operators: these read the vectors in the shape that they had.
+    4. With a mask or weights of its own: pooled by itself.
+    """
     emit, fused = lowering.emit, lowering.fused[members[0].table]
     vectors = emit.op("Gather", fused.value, row, axis=0, name="vectors")
     runs: list[list[RowLookup]] = []
@@ -99,18 +114,18 @@ def _read_group(lowering: Lowering, members: Sequence[RowLookup], row: ir.Value,
     sections = emit.split(vectors, [sum(lookup.width or 0 for lookup in run) for run in runs], axis=1)
     for run, section in zip(runs, sections, strict=True):
         first, width, bags, dim = run[0], run[0].width or 1, run[0].bags, fused.dim
-        if plain[first.node] and first.pooling == "none":
+        if plain[first.node] and first.pooling == "none":  # case 1
             outs, count = tuple((lookup.out, width, _tail(lookup)) for lookup in run), len(run) * width
             lowering.crossings.append(Crossing(section, dim, outs, Plain(vectors, (1,) * count, (plain_pooling("none"),) * count)))
-        elif plain[first.node]:
+        elif plain[first.node]:  # case 2
             stacked = emit.reshape(section, [-1, len(run) * bags, width // bags, dim])
             pooled = pool(emit, stacked, first.pooling, axis=2, dtype=vector_dtype(first.table), mask=None, weights=None)
             plain_section = Plain(vectors, (width // bags,) * (len(run) * bags), (plain_pooling(first.pooling),) * (len(run) * bags))
             lowering.crossings.append(Crossing(pooled, dim, tuple((lookup.out, bags, (dim,)) for lookup in run), plain_section))
-        elif first.pooling == "graph":
+        elif first.pooling == "graph":  # case 3
             _take_over(emit, first.node.outputs[0], _as_before(lowering, first, section, dim))
             _cross(lowering, first, first.out)
-        else:
+        else:  # case 4
             mask = _mask(emit, first)
             each = section if bags == 1 else emit.reshape(section, [-1, width // bags, dim])
             pooled = pool(emit, each, first.pooling, axis=1, dtype=vector_dtype(first.table), mask=mask, weights=first.weights)

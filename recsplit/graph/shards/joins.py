@@ -32,9 +32,15 @@ class Followed:
 
 
 def follow(graph: ir.Graph, gathers: Sequence[ir.Node], boundary: Sequence[ir.Value], counts: Mapping[ir.Value, int]) -> Followed:
-    """Follow the vectors of the Gathers. `counts`: the size of dimension 1 of what is joined into the boundary (see `joined_parts`).
+    """Follow the vectors of the Gathers, node by node, by cases. `counts`: the size of dimension 1 of what is joined (`joined_parts`).
 
-    Raises InputError where partial results can't be joined.
+    1. The Split that alone shares out a Gather's columns: each section is followed on its own.
+    2. The Concat that packs a boundary tensor: its parts keep their own kind, sums beside maxima.
+    3. A maximum, and whatever reads one: what comes out of it is a maximum.
+    4. Anything else reads vectors of one kind, and none from which a maximum is taken and that then goes another way too.
+
+    In cases 2 to 4 partial results must add up through the node (linear.problem), or keep their order below a maximum. Raises InputError
+    where they don't.
     """
     derived = {gather.outputs[0] for gather in gathers}
     nodes = []
@@ -47,22 +53,15 @@ def follow(graph: ir.Graph, gathers: Sequence[ir.Node], boundary: Sequence[ir.Va
     after: set[ir.Value] = set()
     packs = {value.producer() for value in boundary}
     for node in nodes:
-        derived_inputs = [value for value in node.inputs if value is not None and value in derived]
-        if node in sections.values():
+        if node in sections.values():  # case 1
             continue
-        if node.op_type == linear.MAXIMUM or any(value in after for value in derived_inputs):
-            after.update(node.outputs)
-        if node in packs and node.op_type == "Concat" and int_of(node, "axis", 0) == 1:
-            after.difference_update(node.outputs)  # told part by part
-            mixed = True
+        if node in packs and _side_by_side(node):  # case 2
+            wrong = linear.problem(node, derived, maximum=False)
         else:
-            mixed = False
-        kinds = {value in before or value in after for value in derived_inputs}
-        maximum = True in kinds
-        lost = [value for value in node.outputs if maximum and value not in before and value not in after]
-        wrong = linear.problem(node, derived, maximum=maximum and not mixed)
-        if wrong is None and not mixed and (len(kinds) > 1 or lost):
-            wrong = f"{node.op_type} {node.name!r} reads vectors that a maximum is taken of, and others"
+            vectors = [value for value in node.inputs if value is not None and value in derived]
+            if node.op_type == linear.MAXIMUM or any(value in after for value in vectors):  # case 3
+                after.update(node.outputs)
+            wrong = _mixture(node, vectors, derived, before, after)  # case 4
         if wrong is not None:
             raise InputError(
                 f"the model can't be cut into shards: {wrong}, so partial results don't join",
@@ -76,11 +75,24 @@ def follow(graph: ir.Graph, gathers: Sequence[ir.Node], boundary: Sequence[ir.Va
     )
 
 
+def _mixture(node: ir.Node, vectors: Sequence[ir.Value], derived: set[ir.Value], before: set[ir.Value], after: set[ir.Value]) -> str | None:
+    """Why partial results don't pass a node: it doesn't add up, or it reads vectors of both kinds; None where they do."""
+    kinds = {value in before or value in after for value in vectors}
+    maximum = True in kinds
+    wrong = linear.problem(node, derived, maximum=maximum)
+    lost = [value for value in node.outputs if maximum and value not in before and value not in after]
+    if wrong is None and (len(kinds) > 1 or lost):
+        return f"{node.op_type} {node.name!r} reads vectors that a maximum is taken of, and others"
+    return wrong
+
+
+def _side_by_side(node: ir.Node) -> bool:
+    return node.op_type == "Concat" and int_of(node, "axis", 0) == 1
+
+
 def joined_parts(boundary: Sequence[ir.Value]) -> list[ir.Value]:
     """The values that stand side by side in the boundary's tensors."""
-    nodes = [
-        node for value in boundary if (node := value.producer()) is not None and node.op_type == "Concat" and int_of(node, "axis", 0) == 1
-    ]
+    nodes = [node for value in boundary if (node := value.producer()) is not None and _side_by_side(node)]
     return [value for node in nodes for value in node.inputs if value is not None]
 
 
@@ -113,7 +125,7 @@ def _of_gather(gather: ir.Node, section: ir.Node | None, before: set[ir.Value]) 
 
 def _of_boundary(value: ir.Value, maxima: set[ir.Value], counts: Mapping[ir.Value, int]) -> Maxima:
     node = value.producer()
-    if node is not None and node.op_type == "Concat" and int_of(node, "axis", 0) == 1:
+    if node is not None and _side_by_side(node):
         return _short(tuple(item in maxima for item in node.inputs if item is not None for _ in range(counts[item])))
     return value in maxima
 

@@ -9,60 +9,19 @@ again in the shard.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
 import onnx_ir as ir
-import onnx_ir.passes.common as passes
 
 from recsplit.errors import RecsplitError
-from recsplit.graph import measure
+from recsplit.graph import conditions, measure, passes
 from recsplit.graph.cut import Cut
-from recsplit.graph.emit import Emit
-from recsplit.graph.extract import part
-from recsplit.graph.lower.fused_tables import FusedTable
 from recsplit.graph.shards import beside
 from recsplit.graph.shards.beside import Side, free
-from recsplit.graph.shards.joins import Maxima, follow, join, joined_parts
-from recsplit.graph.shards.places import TablePlaces, lay_out, to_places
-from recsplit.plan.files import PLACES_FILE, TABLES_FILE
-from recsplit.plan.plan import UNKNOWN_IDS, Partial, Reading, Segment
-
-#: Name of the file of maps beside the embedding model.
-
-
-@dataclass(frozen=True)
-class ShardTable:
-    """A shard's rows of a fused table: places [first, last), then a row of zeros, then, if `lowest`, one of the lowest number."""
-
-    name: str
-    layout: TablePlaces
-    first: int
-    last: int
-    lowest: bool
-
-    @property
-    def zero_row(self) -> int:
-        """What foreign places read."""
-        return self.last - self.first
-
-    @property
-    def lowest_row(self) -> int | None:
-        """What foreign places read that go into a maximum."""
-        return self.zero_row + 1 if self.lowest else None
-
-
-@dataclass(frozen=True)
-class ShardPart:
-    """A shard's model and what its initializers of `tables`' names are to hold.
-
-    `partials`: what it gives of each boundary tensor. `places`: the places tensors that read its rows.
-    """
-
-    model: ir.Model
-    partials: tuple[Partial, ...]
-    tables: tuple[ShardTable, ...]
-    places: Mapping[str, ShardTable]
+from recsplit.graph.shards.joins import Followed, follow, join, joined_parts
+from recsplit.graph.shards.models import Read, ShardPart, embedding_model, shard_model
+from recsplit.graph.shards.places import TablePlaces, lay_out
+from recsplit.plan.plan import Reading, Segment
 
 
 @dataclass(frozen=True)
@@ -79,15 +38,28 @@ class Sharded:
     readings: tuple[Reading, ...]
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A Gather on a fused table: its names, and the places tensor that will replace its rows."""
+@dataclass
+class Dividing:
+    """A cut whose tables are being divided among shards: what was asked for, and what the passes have learnt and made so far."""
 
-    gather: str
-    places: str
-    layout: TablePlaces
-    dims: tuple[measure.Dim, ...]
-    maxima: Maxima
+    cut: Cut
+    segments: Sequence[Sequence[Segment]]
+    layouts: Mapping[str, TablePlaces]
+    measured: measure.Measured
+    gathers: Sequence[ir.Node] = ()
+    boundary: Sequence[ir.Value] = ()
+    followed: Followed = field(init=False)
+    used_names: set[str] = field(default_factory=set)
+    reads: list[Read] = field(default_factory=list)
+    sides: Sequence[Side] = ()
+    sizes: Mapping[str, list[int]] = field(default_factory=dict)
+    embedding: ir.Model = field(init=False)
+    maps: Mapping[str, TablePlaces] = field(default_factory=dict)
+    parts: list[ShardPart] = field(default_factory=list)
+
+    def models(self) -> list[ir.Model]:
+        """The cut's own two models, and the shards as soon as there are any."""
+        return [self.cut.embedding, self.cut.dense, *(part.model for part in self.parts)]
 
 
 def shard(cut: Cut, shards: Sequence[Sequence[Segment]], *, by_heat: bool) -> Sharded:
@@ -96,177 +68,74 @@ def shard(cut: Cut, shards: Sequence[Sequence[Segment]], *, by_heat: bool) -> Sh
     `shards`: the segments of each, which cover every row once. `by_heat`: ranks follow an order that is given when the files are
     written; else a rank is a row's number. Raises InputError where partial results can't be joined.
     """
-    graph, layouts = cut.embedding.graph, {item.value.name or "": lay_out(item, shards, by_heat=by_heat) for item in cut.fused}
-    gathers = [node for node in graph if node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[0].name in layouts]
-    readers = sum(len(value.consumers()) for name, value in graph.initializers.items() if name in layouts)
-    if readers != len(gathers):
+    layouts = {item.value.name or "": lay_out(item, shards, by_heat=by_heat) for item in cut.fused}
+    state = Dividing(cut, shards, layouts, measure.Measured(cut.embedding, [item.lengths for item in cut.bags]))
+    passes.run(SHARD, state, Dividing.models)
+    return Sharded(state.embedding, tuple(state.parts), cut.dense, state.maps, _readings(cut, state.gathers, state.reads))
+
+
+def _find_reads(state: Dividing) -> None:
+    """The Gathers on the fused tables, which nothing else reads, and the boundary."""
+    graph = state.cut.embedding.graph
+    state.gathers = [
+        node for node in graph if node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[0].name in state.layouts
+    ]
+    readers = sum(len(value.consumers()) for name, value in graph.initializers.items() if name in state.layouts)
+    if readers != len(state.gathers):
         raise RecsplitError("a table is read by another operator than Gather", hint="this is a fault of recsplit; please report it")
-    boundary = [value for value in graph.outputs if value.name in cut.boundary]
-    measured = measure.Measured(cut.embedding, [item.lengths for item in cut.bags])
-    packed = joined_parts(boundary)
-    followed = follow(graph, gathers, boundary, {value: int(measured.dims(value)[1]) for value in measured.all(packed)})
-    used_names = {value.name or "" for part in (cut.whole, cut.dense) for value in (*part.graph.inputs, *part.graph.outputs)}
-    used_names |= {value.name or "" for value in boundary}
-    reads = []
-    for number, gather in enumerate(gathers):
+    state.boundary = [value for value in graph.outputs if value.name in state.cut.boundary]
+
+
+def _follow(state: Dividing) -> None:
+    packed = state.measured.all(joined_parts(state.boundary))
+    counts = {value: int(state.measured.dims(value)[1]) for value in packed}
+    state.followed = follow(state.cut.embedding.graph, state.gathers, state.boundary, counts)
+
+
+def _name_places(state: Dividing) -> None:
+    """A places tensor for each Gather, and what crosses besides, under names that no model has."""
+    models = (state.cut.whole, state.cut.dense)
+    state.used_names = {value.name or "" for model in models for value in (*model.graph.inputs, *model.graph.outputs)}
+    state.used_names |= {value.name or "" for value in state.boundary}
+    for number, gather in enumerate(state.gathers):
         row, table = gather.inputs[1], gather.inputs[0]
         assert row is not None and table is not None
-        row.dtype = measured.dtype(row)
-        places = free(f"places_{number}", used_names)
-        reads.append(_Read(gather.name or "", places, layouts[table.name or ""], measured.dims(row), followed.gathers[gather]))
-    sides, known = beside.sides(followed, measured, used_names)
-    embedding, maps = _embedding(cut.embedding, reads, sides)
-    parts = [_shard(cut.embedding, number, reads, (sides, known), boundary, used_names) for number in range(len(shards))]
-    join(cut.dense, [part.partials for part in parts], {value.name or "": kind for value, kind in followed.boundary.items()})
-    return Sharded(embedding, tuple(parts), cut.dense, maps, _readings(cut, gathers, reads))
+        row.dtype = state.measured.dtype(row)
+        places = free(f"places_{number}", state.used_names)
+        layout, dims = state.layouts[table.name or ""], state.measured.dims(row)
+        state.reads.append(Read(gather.name or "", places, layout, dims, state.followed.gathers[gather]))
+    state.sides, state.sizes = beside.sides(state.followed, state.measured, state.used_names)
 
 
-def _values(model: ir.Model) -> dict[str, ir.Value]:
-    """All values of a model by name."""
-    outputs_by_name = {value.name or "": value for node in model.graph for value in node.outputs}
-    return outputs_by_name | {value.name or "": value for value in (*model.graph.inputs, *model.graph.initializers.values())}
+def _cut_embedding(state: Dividing) -> None:
+    state.embedding, state.maps = embedding_model(state.cut.embedding, state.reads, state.sides)
 
 
-def _copy(model: ir.Model, role: str) -> ir.Model:
-    return part(model, model.graph.inputs, model.graph.outputs, role)
+def _cut_shards(state: Dividing) -> None:
+    crossing = (state.sides, state.sizes)
+    for number in range(len(state.segments)):
+        state.parts.append(shard_model(state.cut.embedding, number, state.reads, crossing, state.boundary, state.used_names))
 
 
-def _embedding(model: ir.Model, reads: Sequence[_Read], sides: Sequence[Side]) -> tuple[ir.Model, dict[str, TablePlaces]]:
-    """From the clients' inputs to places, what else crosses, and marks; and the maps it needs, by name."""
-    model = _copy(model, "embedding")
-    emit = Emit(model, "recsplit/places")
-    values, nodes = _values(model), {node.name: node for node in model.graph}
-    maps: dict[int, ir.Value] = {}
-    for read in reads:
-        layout = read.layout
-        if layout.mapped and id(layout) not in maps:
-            name = emit.names.fresh(f"{layout.fused.value.name}_places")
-            shape = ir.Shape([layout.map_size()])
-            tensor = ir.ExternalTensor(PLACES_FILE, 0, layout.map_size() * 4, ir.DataType.INT32, shape=shape, name=name)
-            maps[id(layout)] = ir.val(name, dtype=ir.DataType.INT32, shape=[layout.map_size()], const_value=tensor)
-            model.graph.register_initializer(maps[id(layout)])
-    crossing_values = []
-    for read in reads:
-        row = nodes[read.gather].inputs[1]
-        assert row is not None
-        crossing_values.append(
-            _named(to_places(emit, read.layout, row, maps.get(id(read.layout))), read.places, ir.DataType.INT32, read.dims)
-        )
-    for side in sides:
-        value = values[side.value]
-        if not value.is_graph_input():
-            crossing_values.append(_named(value, side.name, side.dtype, side.dims))
-    marks = [value for value in model.graph.outputs if value.name == UNKNOWN_IDS]
-    by_id = {id(read.layout): read.layout for read in reads}
-    return part(model, model.graph.inputs, [*crossing_values, *marks], "embedding"), {
-        value.name or "": by_id[key] for key, value in maps.items()
-    }
+def _join(state: Dividing) -> None:
+    kinds = {value.name or "": kind for value, kind in state.followed.boundary.items()}
+    join(state.cut.dense, [part.partials for part in state.parts], kinds)
 
 
-def _named(value: ir.Value, name: str, dtype: ir.DataType, dims: Sequence[measure.Dim]) -> ir.Value:
-    value.name, value.shape, value.dtype = name, _shape(dims), dtype
-    return value
+_SERVED = (conditions.SORTED, conditions.UNIQUE_NAMES, conditions.SERVED, conditions.NO_BAGS, conditions.BATCHED_INPUTS)
 
 
-def _shape(dims: Sequence[measure.Dim]) -> ir.Shape:
-    return ir.Shape(["batch", *(None if size == -1 else size for size in dims[1:])])
+SHARD: tuple[passes.Pass[Dividing], ...] = (
+    passes.Pass("find reads", _find_reads, requires=_SERVED),
+    passes.Pass("follow vectors", _follow),
+    passes.Pass("name places", _name_places),
+    passes.Pass("cut the embedding model", _cut_embedding, ensures=_SERVED),
+    passes.Pass("cut the shards", _cut_shards, ensures=_SERVED),
+    passes.Pass("join in the dense model", _join, ensures=_SERVED),
+)
 
 
-def _shard(
-    model: ir.Model,
-    number: int,
-    reads: Sequence[_Read],
-    sides_and_sizes: tuple[Sequence[Side], Mapping[str, list[int]]],
-    boundary: Sequence[ir.Value],
-    used_names: set[str],
-) -> ShardPart:
-    """One shard."""
-    sides, known = sides_and_sizes
-    model = _copy(model, "shard")
-    emit = Emit(model, "recsplit/shard")
-    nodes, values = {node.name: node for node in model.graph}, _values(model)
-    tables = _tables(number, reads)
-    inputs, tables_by_places = [], {}
-    touched: set[ir.Value] = set()
-    for read in reads:
-        places = ir.val(read.places, dtype=ir.DataType.INT32, shape=_shape(read.dims))
-        model.graph.inputs.append(places)
-        inputs.append(places)
-        gather = nodes[read.gather]
-        table = tables[read.layout.fused.value.name or ""]
-        gather.replace_input_with(1, _local(emit, places, table, read))
-        if table.last > table.first:
-            tables_by_places[read.places] = table
-            touched.add(gather.outputs[0])
-    for name, table in tables.items():
-        _reserve(values[name], table)
-    for name, sizes in known.items():
-        batch = emit.op("Slice", emit.op("Shape", inputs[0]), emit.const([0]), emit.const([1]))
-        ir.convenience.replace_all_uses_with(values[name], emit.op("Concat", batch, emit.const(sizes), axis=0) if sizes else batch)
-    passes.TopologicalSortPass()(model)
-    for node in model.graph:  # in order: whatever is made of own rows
-        if any(value in touched for value in node.inputs):
-            touched.update(node.outputs)
-    partials, outputs = [], []
-    for tensor in boundary:
-        value = values[tensor.name or ""]
-        if value in touched:
-            value.name = free(f"{tensor.name}_{number}", used_names)
-            partials.append(Partial(tensor.name or "", value.name))
-            outputs.append(value)
-    for side in sides:
-        value = values[side.value]
-        if not value.is_graph_input():
-            value = _named(value, side.name, side.dtype, side.dims)
-        inputs.append(value)
-    shard_model = part(model, [*inputs, *(value for value in model.graph.inputs if value not in inputs)], outputs, "shard")
-    left = {value.name for value in shard_model.graph.inputs}
-    held = tuple(table for name, table in tables.items() if name in shard_model.graph.initializers)
-    return ShardPart(shard_model, tuple(partials), held, {name: table for name, table in tables_by_places.items() if name in left})
-
-
-def _tables(number: int, reads: Sequence[_Read]) -> dict[str, ShardTable]:
-    """What shard `number` holds of each fused table."""
-    tables_by_name = {}
-    for read in reads:
-        name = read.layout.fused.value.name or ""
-        same = [item for item in reads if item.layout is read.layout]
-        first, last = read.layout.bounds(number)
-        tables_by_name[name] = ShardTable(name, read.layout, first, last, lowest=any(item.maxima is not False for item in same))
-    return tables_by_name
-
-
-def _reserve(value: ir.Value, table: ShardTable) -> None:
-    """Let a fused table's initializer be the shard's own, which is yet to be written."""
-    fused: FusedTable = table.layout.fused
-    assert value.dtype is not None
-    shape = [table.zero_row + (2 if table.lowest else 1), fused.dim]
-    size = int(shape[0] * shape[1] * value.dtype.itemsize)
-    value.const_value = ir.ExternalTensor(TABLES_FILE, 0, size, value.dtype, shape=ir.Shape(shape), name=table.name)
-    value.shape = ir.Shape(shape)
-
-
-def _local(emit: Emit, places: ir.Value, table: ShardTable, read: _Read) -> ir.Value:
-    """The shard's own rows of places INT32; foreign ones read zeros, or the lowest number where a maximum is taken."""
-
-    def const(data: object) -> ir.Value:
-        return emit.const(data, np.int32)  # type: ignore[arg-type]
-
-    if read.maxima is False or not table.lowest:
-        foreign = const(table.zero_row)
-    elif read.maxima is True:
-        foreign = const(table.lowest_row)
-    else:
-        foreign = const([table.lowest_row if maximum else table.zero_row for maximum in read.maxima])
-    if read.maxima is not False:  # the row of zeros is in no shard's range, and takes part in a maximum
-        zeros = emit.op("Equal", places, const(read.layout.fused.zero_row))
-        foreign = emit.op("Where", zeros, const(table.zero_row), foreign)
-    in_shard = emit.op("And", emit.op("GreaterOrEqual", places, const(table.first)), emit.op("Less", places, const(table.last)))
-    moved = emit.op("Sub", places, const(table.first)) if table.first else places
-    return emit.op("Where", in_shard, moved, foreign, name="rows")
-
-
-def _readings(cut: Cut, gathers: Sequence[ir.Node], reads: Sequence[_Read]) -> tuple[Reading, ...]:
+def _readings(cut: Cut, gathers: Sequence[ir.Node], reads: Sequence[Read]) -> tuple[Reading, ...]:
     """How positions become vectors, where that is plain for every Gather and every boundary tensor; else ()."""
     by_vectors = {gather.outputs[0].name: read for gather, read in zip(gathers, reads, strict=True)}
     readings = []

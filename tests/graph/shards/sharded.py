@@ -10,8 +10,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from recsplit.graph.cut import cut
+from recsplit.graph.shards.models import ShardTable
 from recsplit.graph.shards.places import TablePlaces, rows_at
-from recsplit.graph.shards.shards import Sharded, ShardTable, shard
+from recsplit.graph.shards.shards import Sharded, shard
 from recsplit.plan.plan import UNKNOWN_IDS, Segment
 from tests.graph.small import Array, Feeds, loaded, proto, session
 
