@@ -11,7 +11,7 @@ from recsplit.errors import InputError
 from recsplit.graph.cut import Cut
 from recsplit.graph.shards.models import ShardTable
 from recsplit.graph.shards.shards import Sharded, shard
-from recsplit.partition import layout
+from recsplit.partition import partition_file
 from recsplit.partition.access import frequencies
 from recsplit.plan.plan import Range, Reading, Shard, Submodel, Table
 from recsplit.write import submodels
@@ -24,7 +24,7 @@ Order = Callable[[str], NDArray[np.int32]]
 class Request:
     """What the user asked for: the partition, and the access profile whose order its ranks follow; None where a rank is a row's number."""
 
-    partition: layout.Partition
+    partition: partition_file.Partition
     profile: frequencies.AccessProfile | None
 
     @property
@@ -66,7 +66,7 @@ class Sharding:
 
 def read(partition: Path, profile: Path | None) -> Request:
     """Read the two files. Raises InputError where one can't be read, or they don't belong together."""
-    asked = layout.read(partition)
+    asked = partition_file.read(partition)
     if asked.access is None:
         if profile is not None:
             raise InputError(f"{partition} was made without an access profile", hint="leave --access out, or partition again with it")
@@ -85,7 +85,7 @@ def read(partition: Path, profile: Path | None) -> Request:
 def cut(request: Request, whole: Cut, tables: Sequence[Table]) -> Sharding:
     """Cut the model's tables into the partition's shards. Raises InputError where they don't fit."""
     rows = {table.name: table.rows for table in tables}
-    layout.check(request.partition, rows)
+    partition_file.check(request.partition, rows)
     if request.profile is not None:
         frequencies.check(request.profile, request.profile.about.model, rows, origin="the access profile")
     segments = [item.segments for item in request.partition.shards]

@@ -10,8 +10,8 @@ from recsplit_controller.shell.journal import Session, to_line
 from recsplit_controller.shell.loop import Phase
 from recsplit_controller.shell.replay import Replay
 from recsplit_controller.values.decision import Decision
-from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.values.tick import Tick
 
 _COLUMNS = ("target", "runs", "wish", "wanted", "why")
 

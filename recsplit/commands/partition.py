@@ -145,16 +145,16 @@ def _update(
 ) -> None:
     """--update: what the old partition is worth under the new heat, and the boundaries that pay."""
     from recsplit.disk.files import whole_file
-    from recsplit.partition import drift, layout
+    from recsplit.partition import drift, partition_file
     from recsplit.partition.access import frequencies
 
-    old = layout.read(old_path)
+    old = partition_file.read(old_path)
     rows = {table.name: table.rows for table in plan.tables}
     if old.model != plan.name:
         raise InputError(
             f"{old_path} is a partition of {old.model!r}, and the model is {plan.name!r}", hint="make one: recsplit partition DIR"
         )
-    layout.check(old, rows)
+    partition_file.check(old, rows)
     before: Mapping[str, Any]
     was_queries = profile.queries
     if old.access is None:
@@ -206,7 +206,7 @@ def _update(
 
 def _write(path: Path, partition: Any) -> None:
     from recsplit.disk.files import whole_file
-    from recsplit.partition.layout import to_json
+    from recsplit.partition.partition_file import to_json
 
     with whole_file(path) as file:
         file.write(to_json(partition).encode())

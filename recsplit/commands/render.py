@@ -49,13 +49,13 @@ def kubernetes(
     """
     from recsplit.capacity import profile as profiles
     from recsplit.kubernetes import rendering
-    from recsplit.partition import layout
+    from recsplit.partition import partition_file
     from recsplit.repository.find import find
 
     found = find(repository, model)
     known = rendering.Known(
         profile=profiles.read(profile) if profile is not None else None,
-        partition=layout.read(partition) if partition is not None else None,
+        partition=partition_file.read(partition) if partition is not None else None,
         rows=rows,
         p95_bound_ms=p95_bound_ms,
     )

@@ -140,13 +140,13 @@ def _given(partition: Path | None, access: Path | None, profiled: bool) -> "Requ
 
 def _shards(plan: "Plan", profile: "Profile", given: "Request", origin: "Mapping[str, Any]") -> "Section":
     """The whole model beside the partition's shards, on servers like this one."""
-    from recsplit.partition import layout
+    from recsplit.partition import partition_file
     from recsplit.partition.access.frequencies import check
     from recsplit.partition.accounting import Node
     from recsplit_perf.report import shards
 
     rows = {table.name: table.rows for table in plan.tables}
-    layout.check(given.partition, rows)
+    partition_file.check(given.partition, rows)
     assert given.profile is not None
     check(given.profile, plan.name, rows, origin="--access")
     if plan.shards:

@@ -9,8 +9,8 @@ import numpy as np
 from recsplit.errors import InputError
 from recsplit_controller.shell import journal
 from recsplit_controller.values.decision import Action, Outcome
-from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings
+from recsplit_controller.values.tick import Tick
 from recsplit_perf.report import Section
 from recsplit_perf.report.control import Change, Line, Timeline
 from recsplit_perf.report.control import section as drawn

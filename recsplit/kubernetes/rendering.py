@@ -13,7 +13,7 @@ from recsplit.kubernetes.files import model_files, total_bytes
 from recsplit.kubernetes.groups import FRONT, groups
 from recsplit.kubernetes.sizing import first_values
 from recsplit.kubernetes.values import Values, read_values
-from recsplit.partition.layout import Partition
+from recsplit.partition.partition_file import Partition
 from recsplit.plan.files import CONFIG_FILE
 from recsplit.rendering import rendered_folder
 from recsplit.repository.find import Build

@@ -16,7 +16,7 @@ from recsplit.configs.fleet import Asking
 from recsplit.errors import InputError
 from recsplit.kubernetes.groups import Group, groups
 from recsplit.kubernetes.values import Delivery, Front, Label, Overlay, Prometheus, Servers, ShardServers, Values
-from recsplit.partition.layout import Partition
+from recsplit.partition.partition_file import Partition
 from recsplit.plan.plan import Plan, Shard
 
 LEAST_BYTES = 300_000_000

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recsplit.errors import InputError
-from recsplit.partition.layout import Partition
+from recsplit.partition.partition_file import Partition
 
 #: Sizes and cores are sums of floats: so much over a node's own still fits.
 _SLACK = 1e-9

@@ -14,7 +14,7 @@ from recsplit.partition.front import best_front
 from recsplit.partition.grouping import grouped
 from recsplit.partition.heat import Heat
 from recsplit.partition.layers import layers
-from recsplit.partition.layout import Partition, ShardLayout
+from recsplit.partition.partition_file import Partition, ShardLayout
 from recsplit.partition.programme import Solved, solve
 from recsplit.plan.plan import Segment
 

@@ -17,7 +17,7 @@ from recsplit.partition import cost
 from recsplit.partition.access.frequencies import WIDEST, Counts, order
 from recsplit.partition.cost import NOTHING, CostSettings, Numbers, ShardLoad
 from recsplit.partition.heat import POINTS, Heat, candidates, expected, read_before
-from recsplit.partition.layout import Partition, ShardLayout
+from recsplit.partition.partition_file import Partition, ShardLayout
 from recsplit.plan.plan import Segment, Table
 
 #: Orders of a table's rows: by the old counts, by the old with the rows that have moved put right, by the new.

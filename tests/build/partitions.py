@@ -6,23 +6,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsplit.partition import layout
+from recsplit.partition import partition_file
 from recsplit.partition.access import frequencies
 from recsplit.plan.plan import Segment
 
 
-def partition(shards: Sequence[Sequence[Segment]], *, profile: Path | None = None) -> layout.Partition:
+def partition(shards: Sequence[Sequence[Segment]], *, profile: Path | None = None) -> partition_file.Partition:
     """Shards of these segments, on servers of their own but for the first; by the heat of the access profile, where there is one."""
     layouts = [
-        layout.ShardLayout(tuple(segments), "own" if number else "front", 1 + number, 1.0, 64) for number, segments in enumerate(shards)
+        partition_file.ShardLayout(tuple(segments), "own" if number else "front", 1 + number, 1.0, 64)
+        for number, segments in enumerate(shards)
     ]
     digest = None if profile is None else frequencies.digest(profile)
-    return layout.Partition("m", digest, 100.0, "by hand", 1.0, "bytes", tuple(layouts))
+    return partition_file.Partition("m", digest, 100.0, "by hand", 1.0, "bytes", tuple(layouts))
 
 
-def partition_file(path: Path, shards: Sequence[Sequence[Segment]], *, profile: Path | None = None) -> Path:
+def write_partition(path: Path, shards: Sequence[Sequence[Segment]], *, profile: Path | None = None) -> Path:
     """`partition` in a file."""
-    path.write_text(layout.to_json(partition(shards, profile=profile)))
+    path.write_text(partition_file.to_json(partition(shards, profile=profile)))
     return path
 
 

@@ -13,7 +13,7 @@ import pytest
 from recsplit.building.build import Built
 from recsplit.client import Client
 from recsplit.errors import InputError, RecsplitError
-from recsplit.partition import layout
+from recsplit.partition import partition_file
 from recsplit.partition.access import frequencies
 from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import Segment, Shard
@@ -22,7 +22,7 @@ from recsplit.proof.parts import joined, session
 from recsplit.repository.find import find
 from recsplit.serving import serve
 from tests.build.onnx_models import build_of, built, onnx_file
-from tests.build.partitions import partition, partition_file, profile_file
+from tests.build.partitions import partition, profile_file, write_partition
 from tests.conftest import REPOSITORY, Run
 from tests.graph.small import Array, table
 
@@ -48,7 +48,7 @@ def by_heat(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The ranker in three shards, cut by heat."""
     folder = tmp_path_factory.mktemp("by_heat")
     profile = profile_file(folder / "access.npz", ROWS)
-    partition_path = partition_file(folder / "partition.json", SHARDS, profile=profile)
+    partition_path = write_partition(folder / "partition.json", SHARDS, profile=profile)
     return built(folder, RANKER, ARRAYS, partition=partition_path, access=profile)
 
 
@@ -114,7 +114,7 @@ def test_a_changed_row_in_a_shard_fails_the_proof(by_heat: Built, tmp_path: Path
         tmp_path,
         RANKER,
         ARRAYS,
-        partition=partition_file(tmp_path / "p.json", SHARDS),
+        partition=write_partition(tmp_path / "p.json", SHARDS),
     )
     path = again.repository / "m_embedding_2" / "1" / "tables.bin"
     data = np.frombuffer(path.read_bytes(), np.float32).copy()
@@ -169,7 +169,7 @@ def test_the_csr_form_of_a_shard_pools_as_the_shard_does(by_heat: Built) -> None
 
 def test_no_csr_form_where_a_maximum_takes_in_the_zeros_of_unknown_ids(tmp_path: Path) -> None:
     """They are no shard's rows, so that in CSR they would be missing from the maximum; the batched form has them."""
-    build = built(tmp_path, RANKER, ARRAYS, partition=partition_file(tmp_path / "p.json", SHARDS), unknown_ids="zero")
+    build = built(tmp_path, RANKER, ARRAYS, partition=write_partition(tmp_path / "p.json", SHARDS), unknown_ids="zero")
     assert build.plan.readings == () and not list(build.repository.rglob("bags.onnx"))
     asked = queries(4)
     asked["viewed"][2] = 777  # a maximum of nothing but zeros
@@ -180,10 +180,10 @@ def test_no_csr_form_where_a_maximum_takes_in_the_zeros_of_unknown_ids(tmp_path:
 
 
 def test_a_build_with_fewer_shards_takes_the_others_away(tmp_path: Path) -> None:
-    first = built(tmp_path, RANKER, ARRAYS, partition=partition_file(tmp_path / "p.json", SHARDS))
+    first = built(tmp_path, RANKER, ARRAYS, partition=write_partition(tmp_path / "p.json", SHARDS))
     assert (first.repository / "m_embedding_2").is_dir()
     halves = [SHARDS[0], [*SHARDS[1], *SHARDS[2]]]
-    again = built(tmp_path, RANKER, ARRAYS, partition=partition_file(tmp_path / "p.json", halves))
+    again = built(tmp_path, RANKER, ARRAYS, partition=write_partition(tmp_path / "p.json", halves))
     assert sorted(path.name for path in again.repository.iterdir()) == ["m", "m_dense", "m_embedding", "m_embedding_0", "m_embedding_1"]
     whole = built(tmp_path, RANKER, ARRAYS)
     assert sorted(path.name for path in whole.repository.iterdir()) == ["m", "m_dense", "m_embedding"]
@@ -197,7 +197,7 @@ def test_a_shard_that_somebody_else_wrote_stays(tmp_path: Path) -> None:
     built(tmp_path, RANKER, ARRAYS)
     assert (theirs / "config.pbtxt").is_file()
     with pytest.raises(InputError, match="recsplit didn't write it"):
-        built(tmp_path, RANKER, ARRAYS, partition=partition_file(tmp_path / "p.json", SHARDS))
+        built(tmp_path, RANKER, ARRAYS, partition=write_partition(tmp_path / "p.json", SHARDS))
 
 
 ZOO = {
@@ -220,7 +220,7 @@ def test_models_of_the_zoo_are_proved_in_shards(source: str, tmp_path: Path) -> 
         for piece, (first, last) in enumerate(itertools.pairwise(cuts)):
             shards[(piece + number) % 3].append(Segment(name, first, last))
     profile = profile_file(tmp_path / "access.npz", rows)
-    partition_path = partition_file(tmp_path / "p.json", [segments for segments in shards if segments], profile=profile)
+    partition_path = write_partition(tmp_path / "p.json", [segments for segments in shards if segments], profile=profile)
     build = build_of(source, tmp_path / "models", partition=partition_path, access=profile)
     assert all(item.ok for item in build.differences)
 
@@ -242,11 +242,11 @@ WRONG: dict[str, tuple[Callable[[], Sequence[Sequence[Segment]]], str]] = {
 def test_a_partition_that_does_not_cover_every_row_once_is_refused(kind: str) -> None:
     shards, says = WRONG[kind]
     with pytest.raises(InputError, match=says):
-        layout.check(partition(shards()), ROWS)
+        partition_file.check(partition(shards()), ROWS)
 
 
 def test_a_refused_partition_leaves_nothing_behind(tmp_path: Path) -> None:
-    partition_path = partition_file(tmp_path / "p.json", WRONG["tables left out"][0]())
+    partition_path = write_partition(tmp_path / "p.json", WRONG["tables left out"][0]())
     with pytest.raises(InputError, match="leaves out the tables"):
         built(tmp_path, RANKER, ARRAYS, partition=partition_path)
     assert not list((tmp_path / "models").glob("*"))
@@ -254,8 +254,8 @@ def test_a_refused_partition_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_partition_and_an_access_profile_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     profile, other = (profile_file(tmp_path / f"{seed}.npz", ROWS, seed=seed) for seed in (0, 1))
-    by_heat = partition_file(tmp_path / "heat.json", SHARDS, profile=profile)
-    by_row = partition_file(tmp_path / "row.json", SHARDS)
+    by_heat = write_partition(tmp_path / "heat.json", SHARDS, profile=profile)
+    by_row = write_partition(tmp_path / "row.json", SHARDS)
     cases: list[tuple[dict[str, Any], str]] = [
         ({"partition": by_heat}, "give that profile|order of an access profile"),
         ({"partition": by_heat, "access": other}, "is not the access profile"),
@@ -269,13 +269,13 @@ def test_a_partition_and_an_access_profile_that_do_not_belong_together_are_refus
             built(tmp_path, RANKER, ARRAYS, **settings)
     short = profile_file(tmp_path / "short.npz", {**ROWS, "items": 499})
     with pytest.raises(InputError, match="'items' has 499 rows"):
-        built(tmp_path, RANKER, ARRAYS, partition=partition_file(tmp_path / "p.json", SHARDS, profile=short), access=short)
+        built(tmp_path, RANKER, ARRAYS, partition=write_partition(tmp_path / "p.json", SHARDS, profile=short), access=short)
     assert not list((tmp_path / "models").glob("*"))
 
 
 def test_the_command_builds_in_shards_and_says_what_lies_where(run_recsplit: Run, tmp_path: Path) -> None:
     source = onnx_file(tmp_path, RANKER, ARRAYS)
-    partition_path = partition_file(tmp_path / "p.json", SHARDS)
+    partition_path = write_partition(tmp_path / "p.json", SHARDS)
     done = run_recsplit("build", source, "-o", tmp_path / "models", "--name", "m", "--partition", partition_path)
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if "m_embedding_2" in line)
@@ -304,7 +304,7 @@ def golden(repository: Path) -> dict[str, str]:
 def new_texts(folder: Path) -> dict[str, str]:
     """What a build of the ranker writes now, without this run's paths."""
     source = onnx_file(folder, RANKER, ARRAYS)
-    build = build_of(source, folder / "models", name="ranker", partition=partition_file(folder / "p.json", SHARDS), build_id="golden")
+    build = build_of(source, folder / "models", name="ranker", partition=write_partition(folder / "p.json", SHARDS), build_id="golden")
     return {name: text.replace(build.plan.source.spec, "ranker.onnx") for name, text in golden(build.repository).items()}
 
 

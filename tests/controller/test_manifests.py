@@ -13,7 +13,7 @@ from recsplit.commands.control import command
 from recsplit_controller.actuate.cluster import Cluster
 from recsplit_controller.actuate.kubernetes import KubernetesActuator
 from recsplit_controller.lease.kubernetes import KubernetesLease
-from recsplit_controller.targets.replicas import read_replicas
+from recsplit_controller.targets.deployments import read_replicas
 from recsplit_controller.values.decision import Action
 from tests.controller.actuate.fake_cluster import kubeconfig, running
 from tests.controller.actuate.test_kubernetes_actuator import done

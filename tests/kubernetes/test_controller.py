@@ -11,7 +11,7 @@ from recsplit.kubernetes.manifests import render
 from recsplit.kubernetes.rendering import FOLDER
 from recsplit.rendering import rendered_folder
 from recsplit_controller.core.policies import policy_of
-from recsplit_controller.targets.replicas import read_replicas
+from recsplit_controller.targets.deployments import read_replicas
 from tests.kubernetes.rendered import BACKEND, files_of, sharded, values_of
 from tests.kubernetes.test_kustomize import built, named
 from tests.kubernetes.test_manifests import OTHERS, VERSIONS

@@ -12,7 +12,7 @@ from recsplit.errors import InputError
 from recsplit.kubernetes.manifests import quantity, values_text
 from recsplit.kubernetes.sizing import dns_name, first_values
 from recsplit.kubernetes.values import Label, Overlay, Servers, Values, from_yaml, within
-from recsplit.partition.layout import Partition, ShardLayout
+from recsplit.partition.partition_file import Partition, ShardLayout
 from tests.configs.plans import shop
 from tests.kubernetes.rendered import files_of, sharded, values_of
 

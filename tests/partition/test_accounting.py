@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsplit.errors import InputError
 from recsplit.partition.accounting import Container, Node, account, pack, replicas, series_qps, shards, utility
-from recsplit.partition.layout import Partition, ShardLayout
+from recsplit.partition.partition_file import Partition, ShardLayout
 from recsplit.plan.plan import Segment
 
 NODE = Node("node", cores=8, memory_bytes=100, gpus=1, price_per_hour=2.5)

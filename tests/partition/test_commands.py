@@ -10,7 +10,7 @@ from recsplit.capacity.profile import to_json as profile_json
 from recsplit.cli import main
 from recsplit.client import Client
 from recsplit.commands import partition
-from recsplit.partition import algorithms, layout
+from recsplit.partition import algorithms, partition_file
 from recsplit.partition.access import frequencies
 from recsplit.serving import serve
 from tests.capacity.profiles import small
@@ -64,8 +64,8 @@ def test_a_trace_becomes_a_profile_and_that_a_partition(here: Path, capsys: pyte
     access_report = answer("access tiny --trace trace.npz --trace trace.npz --query-size 30 -o b.npz", capsys)
     assert access_report["queries"] == 200 and [one["gathers_per_query"] for one in access_report["tables"]] == [30, 30, 150]
     partition_report = answer("partition tiny --access a.npz --qps 200 --min-mb 0.005 -o new.json", capsys)
-    written = layout.read(here / "new.json")
-    layout.check(written, ROWS)
+    written = partition_file.read(here / "new.json")
+    partition_file.check(written, ROWS)
     assert written.access == frequencies.digest(here / "a.npz") and written.target_qps == 200 and written.model == "tiny"
     assert partition_report["partition"]["cost"] == written.cost and len(written.shards) > 1
     cold = [segment for shard in written.shards for segment in shard.segments if segment.table == "item" and segment.last == 400]
@@ -139,8 +139,8 @@ def test_an_update_moves_what_pays_and_writes_the_order_it_follows(here: Path, c
     moved = answer(f"{command} -o new.json", capsys)
     assert moved["carried_qps"] < 200 and moved["cost"] < moved["kept_cost"] and moved["copied_bytes"] > 0
     assert [one["table"] for one in moved["tables"] if one["order"] != "old"] == ["item"]
-    written = layout.read(here / "new.json")
-    layout.check(written, ROWS)
+    written = partition_file.read(here / "new.json")
+    partition_file.check(written, ROWS)
     assert written.access == frequencies.digest(here / "new.access.npz")
     followed = frequencies.read(here / "new.access.npz").tables
     assert set(frequencies.order(followed["item"])[:10].tolist()) == set(range(200, 210))

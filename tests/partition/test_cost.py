@@ -13,7 +13,7 @@ from recsplit.errors import InputError
 from recsplit.partition import algorithms, cost, heat
 from recsplit.partition.cost import CallBound, CostSettings, Front, Piece, Prices, ShardLoad
 from recsplit.partition.heat import Heat
-from recsplit.partition.layout import Partition
+from recsplit.partition.partition_file import Partition
 from recsplit.partition.programme import solve
 from recsplit.plan.plan import Table
 

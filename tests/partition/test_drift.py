@@ -13,7 +13,7 @@ from recsplit.partition import algorithms, drift, heat
 from recsplit.partition.access.frequencies import Counts, order
 from recsplit.partition.cost import CallBound, CostSettings, Front, Prices
 from recsplit.partition.drift import Pay
-from recsplit.partition.layout import Partition, ShardLayout, check
+from recsplit.partition.partition_file import Partition, ShardLayout, check
 from recsplit.plan.plan import Segment, Table
 
 ROW_BYTES = 32

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from recsplit_controller.values.decision import Action, Decision, Outcome
-from recsplit_controller.values.record import Progress
+from recsplit_controller.values.tick import Progress
 
 #: Pauses before something that failed is tried again: the first, and the longest; each is twice the one before.
 FIRST_PAUSE_S = 5.0

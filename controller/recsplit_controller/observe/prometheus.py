@@ -13,7 +13,7 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 
 from recsplit.errors import InputError
-from recsplit_controller.observe.recorded import Standing, observation, query
+from recsplit_controller.observe.recording_rules import Standing, observation, query
 from recsplit_controller.observe.waiting import Caller
 from recsplit_controller.values.observation import Observation, Series
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from recsplit.errors import InputError
 from recsplit_controller.observe.page import Page, Reader
-from recsplit_controller.observe.rates import series
+from recsplit_controller.observe.series import series
 from recsplit_controller.observe.waiting import Caller
 from recsplit_controller.values.observation import Observation
 

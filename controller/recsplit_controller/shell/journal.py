@@ -16,8 +16,8 @@ from recsplit.errors import InputError
 from recsplit.plan.strict_json import read
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State
-from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.values.tick import Tick
 
 SCHEMA = 2
 _AGAIN = "a journal is read by the version of recsplit that wrote it"

@@ -16,8 +16,8 @@ from recsplit_controller.observe.protocol import Observer
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import known
-from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.values.tick import Tick
 
 Phase = Literal["observe", "decide", "act", "journal", "tick"]
 _LOG = logging.getLogger(__name__)

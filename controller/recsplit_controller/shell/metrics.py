@@ -11,8 +11,8 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from recsplit_controller.values.decision import Decision
-from recsplit_controller.values.record import Progress, Tick
 from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.values.tick import Progress, Tick
 
 #: What a part of the loop is called where it fails: `observe` (a sentence of Observation.problems counts as one), `decide`, `act`
 #: (an action's outcome was an error), `journal`, `lease` (lost, or not to be had), `tick` (anything else).

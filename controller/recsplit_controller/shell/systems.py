@@ -81,7 +81,7 @@ def deployments(settings_file: Path | None, *, options: Options, namespace: str 
     from recsplit_controller.actuate.cluster import Cluster
     from recsplit_controller.actuate.kubernetes import KubernetesActuator
     from recsplit_controller.lease.kubernetes import KubernetesLease
-    from recsplit_controller.targets.replicas import read_replicas
+    from recsplit_controller.targets.deployments import read_replicas
 
     if settings_file is None:
         raise InputError("--kubernetes needs --settings FILE.toml", hint="it names the Deployments; controller/README.md shows one")

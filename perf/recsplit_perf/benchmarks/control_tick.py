@@ -19,7 +19,7 @@ import numpy as np
 from recsplit.cli import collect_less
 from recsplit.commands.output import progress, show_table
 from recsplit_controller.forecast import named
-from recsplit_controller.observe.recorded import DATA_S, PREFIX, observation
+from recsplit_controller.observe.recording_rules import DATA_S, PREFIX, observation
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.shell.loop import Loop
 from recsplit_controller.shell.metrics import Meters

@@ -30,7 +30,7 @@ from recsplit.capacity.sizes import Fixed
 from recsplit.commands.output import progress, show_table
 from recsplit.disk.files import size_text
 from recsplit.errors import RecsplitError
-from recsplit.partition import layout, utility
+from recsplit.partition import partition_file, utility
 from recsplit.partition.access import frequencies
 from recsplit.plan.plan import Place, Plan, Segment
 from recsplit.proof import published
@@ -173,7 +173,7 @@ def write_partition(folder: Path, plan: Plan, hot: Place) -> None:
         frequencies.write(file, frequencies.About(plan.name, FIRST, FIRST, 0, (f"the law {LAW}",)), counts.items())
     bounds = {table.name: (0, round(LAW.hot_rows * table.rows), table.rows) for table in plan.tables}
     shards = tuple(
-        layout.ShardLayout(
+        partition_file.ShardLayout(
             segments=tuple(Segment(table, bound[part], bound[part + 1]) for table, bound in bounds.items()),
             place="own" if part else hot,
             replicas=REPLICAS[str(part)],
@@ -184,10 +184,10 @@ def write_partition(folder: Path, plan: Plan, hot: Place) -> None:
         )
         for part, share in enumerate((LAW.hot_share, 1 - LAW.hot_share))
     )
-    partition = layout.Partition(
+    partition = partition_file.Partition(
         plan.name, frequencies.digest(folder / "access.npz"), 100.0, "by hand: the law's own two levels", 0.0, "bytes", shards
     )
-    (folder / "partition.json").write_text(layout.to_json(partition))
+    (folder / "partition.json").write_text(partition_file.to_json(partition))
 
 
 @dataclass(frozen=True)

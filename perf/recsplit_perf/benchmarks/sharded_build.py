@@ -19,7 +19,7 @@ from onnx import numpy_helper, parser
 
 from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
-from recsplit.partition import layout
+from recsplit.partition import partition_file
 from recsplit.partition.access import frequencies
 from recsplit.plan.plan import Segment
 from recsplit_perf.machine import provenance
@@ -103,10 +103,11 @@ def write_partition(path: Path, rows: int, profile: Path | None) -> None:
     """Four shards of the table."""
     ends = [int(share * rows) for share in CUTS]
     shards = [
-        layout.ShardLayout((Segment("table", first, last),), "own", 1, 1.0, (last - first) * 4) for first, last in itertools.pairwise(ends)
+        partition_file.ShardLayout((Segment("table", first, last),), "own", 1, 1.0, (last - first) * 4)
+        for first, last in itertools.pairwise(ends)
     ]
     digest = None if profile is None else frequencies.digest(profile)
-    path.write_text(layout.to_json(layout.Partition(NAME, digest, 100.0, "by hand", 1.0, "bytes", tuple(shards))))
+    path.write_text(partition_file.to_json(partition_file.Partition(NAME, digest, 100.0, "by hand", 1.0, "bytes", tuple(shards))))
 
 
 if __name__ == "__main__":

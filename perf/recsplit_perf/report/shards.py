@@ -9,7 +9,7 @@ from recsplit.disk.files import size_text
 from recsplit.partition import measured
 from recsplit.partition.access.frequencies import AccessProfile, Counts
 from recsplit.partition.accounting import Account, Container, Node, account, replicas, series_qps, shards
-from recsplit.partition.layout import Partition
+from recsplit.partition.partition_file import Partition
 from recsplit.partition.utility import touched_counts
 from recsplit.plan.plan import Plan
 from recsplit_perf.report import fleet

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from recsplit.graph.infer import infer_shapes
-from recsplit.graph.loops.bags import Bag, read_bag
+from recsplit.graph.loops.as_bag import Bag, read_bag
 from recsplit.graph.loops.numbers import Number
 from recsplit.graph.loops.turns import NotABag
 from recsplit.graph.names import Names

@@ -7,10 +7,10 @@ import onnx_ir as ir
 
 from recsplit.graph.flow import constant, int_of, ints_of
 from recsplit.graph.infer import infer_shapes
-from recsplit.graph.loops.bags import read_bag
+from recsplit.graph.loops.as_bag import read_bag
 from recsplit.graph.loops.collapse import loop_name, loops_of
 from recsplit.graph.loops.numbers import Unknown
-from recsplit.graph.loops.rows import is_filled
+from recsplit.graph.loops.reads import is_filled
 from recsplit.graph.loops.turns import Baked, NotABag, made_by, source
 from recsplit.graph.loops.values import Numbers
 

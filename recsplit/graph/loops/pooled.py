@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from recsplit.graph.flow import int_of, ints_of
 from recsplit.graph.loops.numbers import ZERO
-from recsplit.graph.loops.rows import Reader, Rows, Span, cast, check_end, is_filled, is_float_cast
+from recsplit.graph.loops.reads import Reader, Rows, Span, cast, check_end, is_filled, is_float_cast
 from recsplit.graph.loops.turns import NotABag, branches, equal, less, made_by, plain, source, truth
 
 _MODES = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from recsplit.errors import InputError
-from recsplit_controller.targets.replicas import read_replicas
+from recsplit_controller.targets.deployments import read_replicas
 from tests.controller.actuate.fake_cluster import FakeCluster, kubeconfig, running
 
 SETTINGS = """\

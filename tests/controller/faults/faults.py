@@ -19,8 +19,8 @@ from recsplit_controller.actuate.protocol import Actuator
 from recsplit_controller.forecast import named
 from recsplit_controller.observe.protocol import Observer
 from recsplit_controller.shell.loop import Loop
-from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.values.tick import Tick
 from recsplit_perf.traffic import open_loop, queries
 from recsplit_perf.traffic.open_loop import Sent
 

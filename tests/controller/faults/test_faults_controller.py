@@ -13,7 +13,7 @@ from recsplit.plan.plan import Plan
 from recsplit.serving import Server
 from recsplit_controller.actuate.triton import TritonActuator
 from recsplit_controller.shell.journal import sessions
-from recsplit_controller.values.record import Tick
+from recsplit_controller.values.tick import Tick
 from recsplit_perf.processes.instances import instances
 from recsplit_perf.processes.started import Started, started
 from tests.conftest import Run

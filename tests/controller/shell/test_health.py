@@ -11,8 +11,8 @@ from recsplit.errors import InputError
 from recsplit_controller.shell.health import Health, HealthServer
 from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.observation import Observation
-from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.values.tick import Tick
 
 
 class Clock:

@@ -17,8 +17,8 @@ from recsplit_controller.shell.journal import Header, Journal, latest, sessions,
 from recsplit_controller.shell.replay import replay
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import Observation, Series
-from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.values.tick import Tick
 
 TARGETS = (Target("shop_embedding", "shop_embedding", "embedding"), Target("shop_dense", "shop_dense", "dense"))
 SETTINGS = Settings(policy="latency", bound_ms=100.0, cores=6.0)

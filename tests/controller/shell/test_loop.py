@@ -14,8 +14,8 @@ from recsplit_controller.shell.loop import Loop
 from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import Observation
-from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings
+from recsplit_controller.values.tick import Tick
 from recsplit_perf.benchmarks.control_tick import FakeModels
 
 SETTINGS = Settings(interval_s=0.02)

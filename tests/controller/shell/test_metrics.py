@@ -8,8 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Decision, Outcome
 from recsplit_controller.values.observation import Observation
-from recsplit_controller.values.record import Progress, Tick
 from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.values.tick import Progress, Tick
 
 DENSE = Target("shop_dense", "shop_dense", "dense", maximum=4)
 SCALE = Action("scale", "shop_dense", 3, 1000.0, "busy")

@@ -14,8 +14,8 @@ from recsplit_controller.forecast import named
 from recsplit_controller.shell.journal import Journal, latest
 from recsplit_controller.shell.replay import replay
 from recsplit_controller.values.observation import Observation, Series
-from recsplit_controller.values.record import Tick
 from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.values.tick import Tick
 
 TARGET = Target("dense", "dense", "dense", maximum=40)
 

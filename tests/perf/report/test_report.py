@@ -15,7 +15,7 @@ from recsplit.disk.files import size_text
 from recsplit.errors import InputError
 from recsplit.partition.access.frequencies import About, AccessProfile
 from recsplit.partition.accounting import Node
-from recsplit.partition.layout import Partition, ShardLayout
+from recsplit.partition.partition_file import Partition, ShardLayout
 from recsplit.plan.plan import Plan, Segment, Table, from_json
 from recsplit_perf.report import Fact, Page, Section, contents, cut, figures, fleet, render, shards
 from recsplit_perf.traffic.runs import Run

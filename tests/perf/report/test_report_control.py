@@ -16,8 +16,8 @@ from recsplit_controller.core.reconcile import State
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.values.decision import Action, Decision, Outcome
 from recsplit_controller.values.observation import Observation, Series
-from recsplit_controller.values.record import Progress, Tick
 from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.values.tick import Progress, Tick
 from recsplit_perf.report import Page, render
 from recsplit_perf.report.control import DRAWN, LISTED, Change, Line, Timeline, draw, section
 

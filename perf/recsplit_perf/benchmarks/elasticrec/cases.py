@@ -11,7 +11,7 @@ from recsplit.capacity.profile import Fit
 from recsplit.partition import algorithms, cost
 from recsplit.partition.accounting import Account, Container, Node, account, replicas, series_qps, shards
 from recsplit.partition.heat import Heat, from_share
-from recsplit.partition.layout import Partition, ShardLayout
+from recsplit.partition.partition_file import Partition, ShardLayout
 from recsplit.partition.utility import touched
 from recsplit.plan.plan import Table
 from recsplit.zoo.catalogue.shapes import Published

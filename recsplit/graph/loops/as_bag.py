@@ -7,7 +7,7 @@ import onnx_ir as ir
 from recsplit.graph.flow import constant
 from recsplit.graph.loops.numbers import ONE, ZERO, Number
 from recsplit.graph.loops.pooled import Pooled, read_pooled
-from recsplit.graph.loops.rows import Reader, check_end
+from recsplit.graph.loops.reads import Reader, check_end
 from recsplit.graph.loops.turns import Baked, Carried, NotABag, Turns, made_by, read_turns, source
 from recsplit.graph.loops.values import Numbers
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsplit_controller.observe.prometheus import PrometheusObserver
-from recsplit_controller.observe.recorded import Standing, observation
+from recsplit_controller.observe.recording_rules import Standing, observation
 from recsplit_controller.values.observation import Series
 
 

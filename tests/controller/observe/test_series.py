@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsplit_controller.observe.page import Page, Reader
-from recsplit_controller.observe.rates import series
+from recsplit_controller.observe.series import series
 from recsplit_controller.values.observation import Series
 from tests.controller.observe.pages import page
 
