@@ -1,17 +1,25 @@
 """The command `access`: how often each row of each table is read."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from recsplit.commands.output import Cell, example, json_option, progress, refuse_output, show_json, show_table
+from recsplit.commands.output import Cell, example, json_option, progress, refuse_output, show_json, show_table, steps
 from recsplit.errors import InputError
+
+if TYPE_CHECKING:
+    from recsplit.capacity.ids import Skew
+    from recsplit.partition.access.frequencies import About, AccessProfile, Counts
+    from recsplit.partition.access.skew import AccessSkew
+    from recsplit.plan.plan import Plan
 
 #: Shares of a table's rows whose part of the reads is shown.
 SHOWN = (0.001, 0.01, 0.1, 0.5)
+#: Tables whose skew is drawn.
+DRAWN = 4
 
 
 @click.command(
@@ -61,8 +69,7 @@ def command(
     their way, give the rows that were read instead, as an array rows/TABLE [rows, any]. A .json is live traffic, as
     Triton writes it with --trace-config triton,file=FILE.json, level=TIMESTAMPS and level=TENSORS.
     """
-    from recsplit.partition.access import frequencies
-    from recsplit.partition.access.counting import Counter
+    from recsplit.partition.access.skew import skew_of
     from recsplit.repository.find import find
 
     plan = find(repository, model).plan
@@ -73,59 +80,67 @@ def command(
     if plot is not None:
         refuse_output(plot)
     if merge:
-        if output is None and len(merge) > 1:
-            raise InputError("--merge of several needs a file to write to", hint="-o access.npz")
-        profiles = [frequencies.read(path) for path in merge]
-        for path, one in zip(merge, profiles, strict=True):
-            frequencies.check(one, plan.name, {table.name: table.rows for table in plan.tables}, origin=str(path))
-        profile = profiles[0]
-        if output is not None:
-            with progress(f"Adding up {len(merge)} access profiles"):
-                _write(output, *frequencies.merged(profiles))
-            profile = frequencies.read(output)
+        profile = _merged(plan, merge, output)
     else:
-        counter = Counter(plan)
-        if traces:
-            from recsplit.partition.access.live import is_live
-            from recsplit.partition.access.traces import chunks
-
-            requests = 0
-            for path in traces:
-                size = path.stat().st_size if path.is_file() else None
-                with progress(f"Counting {path}", total=size) as advance:
-                    for chunk in chunks(path, plan, advance):
-                        counter.add(chunk)
-                        requests += 1
-            if query_size is None and all(map(is_live, traces)):
-                query_size = counter.rows / requests
-            sources = tuple(str(path) for path in traces)
-        else:
-            skew = _law(law) if law is not None else _workload(workload)
-            rows = max(round(queries * (query_size or 1)), 1)
-            with progress(f"Drawing {rows:,} rows", total=rows) as advance:
-                _draw(counter, skew, rows, seed, advance)
-            sources = (f"{law or workload}, seed {seed}",)
-        profile = counter.profile(query_size or 1, sources)
+        profile = _counted(plan, traces, query_size) if traces else _drawn(plan, law, workload, queries, query_size, seed)
         if output is not None:
             _write(output, profile.about, profile.tables.items())
     with progress("Ordering rows by heat"):
-        summary = _summary(profile)
+        skew = skew_of(profile, SHOWN)
     if plot is not None:
-        _plot(plot, profile, summary["tables"])
+        _plot(plot, profile, skew)
     if as_json:
-        show_json(summary)
+        show_json(skew)
         return
-    table_rows: list[list[Cell]] = [
-        [one["table"], one["rows"], one["gathers_per_query"], one["rows_read"], *one["share"].values()] for one in summary["tables"]
-    ]
+    table_rows: list[list[Cell]] = [[one.table, one.rows, one.gathers_per_query, one.rows_read, *one.share.values()] for one in skew.tables]
     columns = ("table", "rows", "gathers_per_query", "rows_read", *(f"hottest {100 * part:g} %" for part in SHOWN))
-    about = profile.about
-    show_table(columns, table_rows, title=f"{about.model}: {about.queries:,} queries of {about.rows / about.queries:g} rows")
-    if about.unknown:
-        click.echo(f"{about.unknown:,} ids are outside their table, and were not counted", err=True)
+    show_table(columns, table_rows, title=f"{skew.model}: {skew.queries:,} queries of {profile.query_size:g} rows")
+    if skew.unknown:
+        click.echo(f"{skew.unknown:,} ids are outside their table, and were not counted", err=True)
 
 
-def _write(path: Path, about: Any, tables: Any) -> None:
+def _merged(plan: "Plan", paths: Sequence[Path], output: Path | None) -> "AccessProfile":
+    """The sum of profiles, written to `output`; one alone is just read where there is no such file."""
+    from recsplit.partition.access import frequencies
+
+    if output is None and len(paths) > 1:
+        raise InputError("--merge of several needs a file to write to", hint="-o access.npz")
+    profiles = [frequencies.read(path) for path in paths]
+    for path, one in zip(paths, profiles, strict=True):
+        frequencies.check(one, plan.name, {table.name: table.rows for table in plan.tables}, origin=str(path))
+    if output is None:
+        return profiles[0]
+    with progress(f"Adding up {len(paths)} access profiles"):
+        _write(output, *frequencies.merged(profiles))
+    return frequencies.read(output)
+
+
+def _counted(plan: "Plan", traces: Sequence[Path], query_size: float | None) -> "AccessProfile":
+    from recsplit.partition.access.profiles import from_traces
+
+    with steps() as show:
+        return from_traces(plan, traces, query_size, progress=show)
+
+
+def _drawn(plan: "Plan", law_text: str | None, workload: Path | None, queries: int, query_size: float | None, seed: int) -> "AccessProfile":
+    from recsplit.partition.access.profiles import from_law
+    from recsplit.proof import samples
+
+    law = _law(law_text) if law_text is not None else _workload(workload)
+    with steps() as show:
+        return from_law(
+            plan,
+            law,
+            queries,
+            query_size,
+            source=f"{law_text or workload}, seed {seed}",
+            make_rows=lambda rows, rng: samples.rows(plan, rows, rng, draw=samples.by_law(law, rng)),
+            seed=seed,
+            progress=show,
+        )
+
+
+def _write(path: Path, about: "About", tables: "Iterable[tuple[str, Counts]]") -> None:
     from recsplit.disk.files import whole_file
     from recsplit.partition.access import frequencies
 
@@ -133,54 +148,30 @@ def _write(path: Path, about: Any, tables: Any) -> None:
         frequencies.write(file, about, tables)
 
 
-def _summary(profile: Any) -> dict[str, Any]:
-    """The figures of an access profile: one table in memory at a time."""
-    import numpy as np
-
-    tables = []
-    for name, counts in profile.tables.items():
-        hot = np.sort(counts)[::-1]
-        total = int(hot.sum(dtype=np.uint64))
-        share = {
-            f"{part:g}": float(hot[: max(round(part * len(hot)), 1)].sum(dtype=np.uint64)) / total if total else None for part in SHOWN
-        }
-        rows_read = int(np.count_nonzero(hot))
-        tables.append(
-            {"table": name, "rows": len(hot), "gathers_per_query": total / profile.queries, "rows_read": rows_read, "share": share}
-        )
-    about = profile.about
-    return {"model": about.model, "queries": about.queries, "rows": about.rows, "unknown": about.unknown, "tables": tables}
-
-
-def _plot(path: Path, profile: Any, tables: list[dict[str, Any]]) -> None:
+def _plot(path: Path, profile: "AccessProfile", skew: "AccessSkew") -> None:
     """Share of reads against share of rows, as the report draws it. Raises MissingExtra without matplotlib."""
     from recsplit.disk.files import whole_file
     from recsplit.errors import MissingExtra
+    from recsplit.partition.access.skew import curves
 
     try:
-        from recsplit_perf.report.figures import skew
+        from recsplit_perf.report import figures
     except ModuleNotFoundError as error:
         raise MissingExtra("matplotlib", "capacity", "a plot") from error
-    import numpy as np
-
-    from recsplit.partition.heat import candidates, read_before
-
-    curves = {}
-    for one in sorted(tables, key=lambda one: -one["gathers_per_query"])[:4]:
-        if one["gathers_per_query"] > 0:
-            cuts = candidates(one["rows"])
-            read = read_before(np.sort(profile.tables[one["table"]])[::-1], cuts)
-            curves[one["table"]] = (cuts / one["rows"], read / read[-1])
     with whole_file(path) as file:
-        file.write(skew(curves, title=f"Reads of {profile.about.model}").encode())
+        file.write(figures.skew(curves(profile, skew, DRAWN), title=f"Reads of {skew.model}").encode())
 
 
-def _law(text: str) -> Any:
+def _law(text: str) -> "Skew":
     """zipf=1.05 as a law. Raises InputError for anything else."""
     from recsplit.capacity.ids import TwoLevel, Uniform, Zipf
 
     name, _, numbers = text.partition("=")
-    kinds = {"uniform": (Uniform, 0, 0), "zipf": (Zipf, 1, 1), "two-level": (TwoLevel, 1, 2)}
+    kinds: dict[str, tuple[Callable[..., Skew], int, int]] = {
+        "uniform": (Uniform, 0, 0),
+        "zipf": (Zipf, 1, 1),
+        "two-level": (TwoLevel, 1, 2),
+    }
     hint = "uniform, zipf=ALPHA, or two-level=HOT_SHARE,HOT_ROWS as in two-level=0.9,0.1"
     if name not in kinds:
         raise InputError(f"--law {text!r} is not a law", hint=hint)
@@ -191,29 +182,8 @@ def _law(text: str) -> Any:
     return kind(*map(float, values))
 
 
-def _workload(path: Path | None) -> Any:
+def _workload(path: Path | None) -> "Skew":
     from recsplit.capacity import workload
 
     assert path is not None
     return workload.read(path).ids
-
-
-def _draw(counter: Any, law: Any, rows: int, seed: int, advance: Callable[[int], None]) -> None:
-    """Count reads by clients whose ids follow the law: counts are drawn where that is quicker, else ids as `recsplit perf` sends them."""
-    import numpy as np
-
-    from recsplit.partition.access.counting import drawable
-    from recsplit.partition.access.traces import CHUNK
-    from recsplit.proof import samples
-
-    plan, rng = counter.plan, np.random.default_rng(seed)
-    if drawable(plan, rows):
-        counter.add_drawn(law, rows, rng, advance)
-        return
-    draw = samples.by_law(law, rng)
-    width = sum(array.size for array in samples.rows(plan, 1, rng, draw=draw).values())
-    step = max(CHUNK // max(width, 1), 1)
-    for first in range(0, rows, step):
-        chunk = min(step, rows - first)
-        counter.add(samples.rows(plan, chunk, rng, draw=draw))
-        advance(chunk)

@@ -1,14 +1,12 @@
 """`recsplit build`: cut, render, prove, publish."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from recsplit.commands.output import example, json_option, progress, show_json, show_table
+from recsplit.commands.output import example, json_option, show_json, show_table, steps
 from recsplit.disk.files import size_text
 from recsplit.plan.plan import Kind, Plan, Runtime, Shard
 
@@ -56,8 +54,8 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
 
     form = None if bags == "auto" else bags
     build_settings = BuildSettings(source=source, name=name or default_name(source), int32_ids=ids == "int32", bag_form=form, **settings)  # type: ignore[arg-type]
-    with contextlib.ExitStack() as stack:
-        built = build(build_settings, _shown(stack))
+    with steps() as show:
+        built = build(build_settings, show)
     plan = built.plan
     if as_json:
         differences = [{**dataclasses.asdict(item), "ok": item.ok} for item in built.differences]
@@ -104,17 +102,3 @@ def _summary(plan: Plan, repository: Path) -> str:
         f"\n{plan.name} version {plan.version} is in {repository}: {len(plan.tables)} tables, {len(plan.lookups)} lookups, "
         f"across the boundary {vectors}\nNext: recsplit serve {repository}"
     )
-
-
-def _shown(stack: contextlib.ExitStack) -> Callable[[str, int, int], None]:
-    """Build's progress as steps on stderr: a new text closes the step before it."""
-    current: dict[str, Any] = {"text": None, "advance": None, "done": 0}
-
-    def show(text: str, done: int, total: int) -> None:
-        if text != current["text"]:
-            stack.close()
-            current.update(text=text, advance=stack.enter_context(progress(text, total or None)), done=0)
-        current["advance"](done - current["done"])
-        current["done"] = done
-
-    return show

@@ -92,18 +92,18 @@ def _row(decision: Decision) -> list[Cell]:
     return [decision.target, decision.observed, decision.wish, decision.wanted, decision.reason]
 
 
-def show_replay(session: Session, found: Replay, *, other: bool) -> None:
+def show_replay(session: Session, replay: Replay, *, other: bool) -> None:
     """What a replay found, in a table of at most 20 differences and a sentence; on stdout."""
     begin = session.records[0].observation.at_s
     rows: list[list[Cell]] = [
-        [f"{each.at_s - begin:.0f} s", each.target, each.observed, each.then, each.now, each.now_reason] for each in found.differences[:20]
+        [f"{each.at_s - begin:.0f} s", each.target, each.observed, each.then, each.now, each.now_reason] for each in replay.differences[:20]
     ]
     if rows:
         show_table(("at", "target", "ran", "wanted then", "wanted now", "why now"), rows)
-    if len(found.differences) > len(rows):
-        click.echo(f"({len(found.differences) - len(rows)} more)")
-    total = f"{found.decisions} decisions of {found.ticks} ticks"
-    if not found.differences and (other or not found.actions):
+    if len(replay.differences) > len(rows):
+        click.echo(f"({len(replay.differences) - len(rows)} more)")
+    total = f"{replay.decisions} decisions of {replay.ticks} ticks"
+    if not replay.differences and (other or not replay.actions):
         click.echo(f"{total}: all as they were")
     else:
-        click.echo(f"{total}: {len(found.differences)} are others; {found.actions} ticks have other actions")
+        click.echo(f"{total}: {len(replay.differences)} are others; {replay.actions} ticks have other actions")

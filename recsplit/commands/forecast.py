@@ -1,8 +1,7 @@
 """The command `forecast`: forecasters back-tested on a trace of requests per second."""
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -76,7 +75,7 @@ def command(
     from recsplit_controller.forecast import trace as traces
     from recsplit_controller.simulated import backtest
     from recsplit_controller.simulated.group import Group
-    from recsplit_controller.values.settings import Settings, Target
+    from recsplit_controller.values.settings import Settings
 
     if train is not None:
         refuse_output(train)
@@ -88,17 +87,14 @@ def command(
     bound_ms = 5 * service_ms if bound_ms is None else bound_ms
     settings = Settings(busy_share=busy_share, period_s=period_s)
     group = Group(service_s=service_ms / 1000, start_s=start_s)
-    largest = max(1, math.ceil(2 * float(rates.max()) * group.service_s / busy_share))
-    periods = len(rates) // period_s
-    first = max(1, periods - math.ceil(periods * test_share))
-    test = backtest.Test(rates, first, settings, group, Target("group", "group", "dense", maximum=largest), bound_ms, seed)
-    came = test.maxima()[first:]
+    test = backtest.end_of(rates, test_share, settings, group, bound_ms=bound_ms, seed=seed)
+    periods = len(test.came())
+    seconds = periods * period_s
     if train is not None:
         names.append(_trained(test, train))
-    seconds = len(came) * period_s
-    with progress(f"Playing {seconds} seconds", (2 * len(names) + 1) * seconds) as advance:
-        scores = [test.score(name, advance) for name in names]
-        oracle = test.by_plan(came, advance)
+    with progress(f"Playing {seconds} seconds", backtest.seconds_of(test, len(names))) as advance:
+        ranking = backtest.compare(test, names, advance)
+    scores, oracle = ranking.scores, ranking.oracle
     rows = [
         {"forecaster": score.forecaster, **vars(score.errors), "alone": _played(score.alone), "controlled": _played(score.controlled)}
         for score in scores
@@ -137,7 +133,7 @@ def command(
         for score in scores
     ]
     table.append([ORACLE, 0.0, 0.0, 0.0, "0.0%", f"{oracle.miss_share:.3%}", oracle.mean_units, None, None])
-    show_table(columns, table, title=f"{trace.name}: {len(came)} periods of {period_s} s, {oracle.queries} queries, bound {bound_ms:g} ms")
+    show_table(columns, table, title=f"{trace.name}: {periods} periods of {period_s} s, {oracle.queries} queries, bound {bound_ms:g} ms")
     if train is not None:
         click.echo(f"The weights are in {train}; the controller takes them as the forecaster lstm:{train}")
 
@@ -149,7 +145,7 @@ def _trained(test: "Test", path: Path) -> str:
 
     rounds = 30
     with progress("Training an LSTM", rounds) as advance:
-        weights = training.train(test.maxima()[: test.first], rounds=rounds, seed=test.seed, advance=advance)
+        weights = training.train(test.known(), rounds=rounds, seed=test.seed, advance=advance)
     try:
         with whole_file(path) as file:
             file.write(training.packed(weights))
@@ -158,7 +154,7 @@ def _trained(test: "Test", path: Path) -> str:
     return f"lstm:{path}"
 
 
-def _played(played: "Played") -> dict[str, Any]:
+def _played(played: "Played") -> dict[str, float]:
     return {
         "misses": played.misses,
         "miss_share": played.miss_share,

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,6 +109,30 @@ def progress(text: str, total: int | None = None) -> Iterator[Callable[[int], No
     yield advance
     if (took_s := time.monotonic() - start) > 1:
         click.echo(f"{text}: {took_s:.1f} s", err=True)
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """Each step of a library's call, shown as `progress` shows one.
+
+    Yields a function that takes (text, done, total), total 0 where there is nothing to count. A new text, or a count that begins anew,
+    ends the step before it.
+    """
+    with ExitStack() as stack:
+        current_text: str | None = None
+        current_done = 0
+        advance: Callable[[int], None] | None = None
+
+        def show(text: str, done: int, total: int) -> None:
+            nonlocal current_text, current_done, advance
+            if advance is None or text != current_text or done < current_done:
+                stack.close()
+                advance = stack.enter_context(progress(text, total or None))
+                current_text, current_done = text, 0
+            advance(done - current_done)
+            current_done = done
+
+        yield show
 
 
 @contextmanager

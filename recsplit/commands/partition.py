@@ -1,16 +1,21 @@
 """The command `partition`: which rows of which tables make up each shard."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from recsplit.commands.output import Cell, cell_text, example, json_option, progress, refuse_output, show_json, show_table
+from recsplit.commands.output import Cell, cell_text, example, json_option, refuse_output, show_json, show_table, steps
 from recsplit.commands.partition_settings import settings_of
 from recsplit.disk.files import size_text
 from recsplit.errors import InputError
+from recsplit.partition.cost import CostSettings
+from recsplit.partition.partition_file import Partition
+
+if TYPE_CHECKING:
+    from recsplit.partition.choice import Choice
+    from recsplit.partition.update import Updated
 
 #: Names of tables shown of a shard that holds many.
 SHOWN_TABLES = 3
@@ -59,13 +64,22 @@ def command(
     qps: float,
     algorithm: str,
     compare: bool,
+    profile: Path | None,
+    call_ms: str | None,
+    min_mb: float | None,
+    dense_ms: float | None,
+    dense_mb: float | None,
+    front_mb: float | None,
+    max_shards: int,
+    price: str | None,
+    bound_ms: float | None,
+    percentile: float,
     old_path: Path | None,
     was: Path | None,
     hours: float,
     copy_hours: float,
     output: Path | None,
     as_json: bool,
-    **given: Any,
 ) -> None:
     """Cut the tables of the model in DIR into shards by heat, so that each is replicated as often as its own traffic needs.
 
@@ -75,54 +89,88 @@ def command(
     With --update it keeps the shards of an older partition and moves only boundaries that pay for the copies within --hours. It then
     writes a second file beside FILE.json, FILE.access.npz, which holds the order of rows that the new partition follows.
     """
-    from recsplit.partition import algorithms
     from recsplit.partition.access import frequencies
-    from recsplit.partition.heat import from_counts, vectors_per_row
+    from recsplit.partition.choice import choose
+    from recsplit.partition.drift import Pay
+    from recsplit.partition.update import read_old, update
     from recsplit.repository.find import find
 
     plan = find(repository, model).plan
-    profile = frequencies.read(access_path)
-    rows = {table.name: table.rows for table in plan.tables}
-    frequencies.check(profile, plan.name, rows, origin=str(access_path))
+    access = frequencies.read_for(access_path, plan)
     if output is not None:
         refuse_output(output)
-    query_size = profile.about.rows / profile.queries
-    settings = settings_of(plan, qps, query_size, **given)
-    vectors = {name: count * query_size for name, count in vectors_per_row(plan).items()}
+    settings = settings_of(
+        plan,
+        qps,
+        access.query_size,
+        profile=profile,
+        call_ms=call_ms,
+        min_mb=min_mb,
+        dense_ms=dense_ms,
+        dense_mb=dense_mb,
+        front_mb=front_mb,
+        max_shards=max_shards,
+        price=price,
+        bound_ms=bound_ms,
+        percentile=percentile,
+    )
     if old_path is not None:
-        _update(plan, profile, settings, vectors, old_path, was, hours, copy_hours, output, as_json)
+        old = read_old(plan, old_path, was, access.queries)
+        with steps() as show:
+            updated = update(plan, old, access, settings, Pay(hours, copy_hours), progress=show)
+        partition = updated.moves.partition if output is None else _write_updated(output, updated)
+        _show_updated(partition, updated, settings, as_json=as_json)
         return
     if was is not None:
         raise InputError("--was goes with --update", hint="--update OLD.json --was OLD.npz")
-    heats = []
-    with progress("Ordering rows by heat", total=sum(rows.values())) as advance:
-        for table in plan.tables:
-            heats.append(from_counts(table, profile.tables[table.name], profile.queries, vectors[table.name]))
-            advance(table.rows)
     digest = frequencies.digest(access_path)
-    with progress("Looking for the cheapest partition"):
-        found = algorithms.partition(plan.name, heats, settings, algorithm, access=digest)
-        compared = []
-        for name in [name for name in ALGORITHMS if name != "front" or settings.front is not None] if compare else []:
-            try:
-                compared.append(algorithms.partition(plan.name, heats, settings, name, access=digest))
-            except InputError:  # its calls can't keep the bound; the chosen algorithm's can
-                continue
+    with steps() as show:
+        choice = choose(plan, access, settings, algorithm, access=digest, compare=compare, progress=show)
     if output is not None:
-        _write(output, found)
+        _write(output, choice.partition)
+    _show_choice(choice, settings, as_json=as_json)
+
+
+def _write(path: Path, partition: Partition) -> None:
+    from recsplit.disk.files import whole_file
+    from recsplit.partition.partition_file import to_json
+
+    with whole_file(path) as file:
+        file.write(to_json(partition).encode())
+
+
+def _write_updated(path: Path, updated: "Updated") -> Partition:
+    """Write the order that the new partition follows, and then the partition, which names that file's digest; return it as written."""
+    from recsplit.disk.files import whole_file
+    from recsplit.partition.access.frequencies import digest
+
+    order_path = path.with_suffix(".access.npz")
+    refuse_output(order_path)
+    with whole_file(order_path) as file:
+        updated.write_order(file)
+    partition = dataclasses.replace(updated.moves.partition, access=digest(order_path))
+    _write(path, partition)
+    return partition
+
+
+def _show_choice(choice: "Choice", settings: CostSettings, *, as_json: bool) -> None:
+    """The chosen partition, and where they were compared every algorithm's."""
+    from recsplit.partition import algorithms
+
+    chosen, compared = choice.partition, choice.compared
     if as_json:
-        rows_of = [{"algorithm": one.algorithm, "cost": one.cost, "shards": len(one.shards), **_sums(one, settings)} for one in compared]
-        show_json({"partition": found, "settings": settings, "compared": rows_of})
+        figures = [{"algorithm": one.algorithm, "cost": one.cost, "shards": len(one.shards), **_sums(one, settings)} for one in compared]
+        show_json({"partition": chosen, "settings": settings, "compared": figures})
         return
-    _show(found, settings)
-    if compare:
+    _show(chosen, settings)
+    if compared:
         lines: list[list[Cell]] = [
             [
                 one.algorithm,
                 algorithms.ALGORITHMS[one.algorithm].text,
                 _cost_text(one.cost, one.cost_unit),
                 *_counts(one),
-                one.cost / found.cost,
+                one.cost / chosen.cost,
             ]
             for one in compared
         ]
@@ -131,88 +179,22 @@ def command(
         )
 
 
-def _update(
-    plan: Any,
-    profile: Any,
-    settings: Any,
-    vectors: Mapping[str, float],
-    old_path: Path,
-    was: Path | None,
-    hours: float,
-    copy_hours: float,
-    output: Path | None,
-    as_json: bool,
-) -> None:
-    """--update: what the old partition is worth under the new heat, and the boundaries that pay."""
-    from recsplit.disk.files import whole_file
-    from recsplit.partition import drift, partition_file
-    from recsplit.partition.access import frequencies
-
-    old = partition_file.read(old_path)
-    rows = {table.name: table.rows for table in plan.tables}
-    if old.model != plan.name:
-        raise InputError(
-            f"{old_path} is a partition of {old.model!r}, and the model is {plan.name!r}", hint="make one: recsplit partition DIR"
-        )
-    partition_file.check(old, rows)
-    before: Mapping[str, Any]
-    was_queries = profile.queries
-    if old.access is None:
-        import numpy as np
-
-        before = {name: np.arange(size, 0, -1, dtype=np.uint32) for name, size in rows.items()}  # its own order
-    else:
-        if was is None:
-            raise InputError(f"{old_path} follows an access profile of its own", hint="give that with --was OLD.npz")
-        old_profile = frequencies.read(was)
-        frequencies.check(old_profile, plan.name, rows, origin=str(was))
-        if frequencies.digest(was) != old.access:
-            raise InputError(f"{was} is not the access profile that {old_path} was made with", hint=f"its SHA-256 is {old.access[:12]}...")
-        before, was_queries = old_profile.tables, old_profile.queries
-    with progress("Weighing what moves would save and cost"):
-        made = drift.update(
-            old, plan.tables, before, profile.tables, was_queries, profile.queries, vectors, settings, drift.Pay(hours, copy_hours)
-        )
-    new = made.partition
-    if output is not None:
-        order_path = output.with_suffix(".access.npz")
-        refuse_output(order_path)
-        followed = {table.table: table.order for table in made.tables}
-        about = dataclasses.replace(
-            profile.about, sources=(*profile.about.sources, *(f"{name}: {kind} order" for name, kind in followed.items() if kind != "new"))
-        )
-
-        def counts(name: str) -> Any:
-            now = profile.tables[name]
-            if followed[name] == "mended":
-                return drift.mended(before[name], now, was_queries, profile.queries)
-            return now if followed[name] == "new" else before[name]
-
-        with whole_file(order_path) as file:
-            frequencies.write(file, about, ((name, counts(name)) for name in rows))
-        new = dataclasses.replace(new, access=frequencies.digest(order_path))
-        _write(output, new)
+def _show_updated(partition: Partition, updated: "Updated", settings: CostSettings, *, as_json: bool) -> None:
+    """The partition after the moves, what became of each table, and what the moves save and cost."""
+    moves = updated.moves
     if as_json:
-        figures = {"kept_cost": made.kept_cost, "cost": made.cost, "carried_qps": made.carried_qps, "copied_bytes": made.copied_bytes}
-        show_json({"partition": new, **figures, "tables": made.tables})
+        figures = {"kept_cost": moves.kept_cost, "cost": moves.cost, "carried_qps": moves.carried_qps, "copied_bytes": moves.copied_bytes}
+        show_json({"partition": partition, **figures, "tables": moves.tables})
         return
-    _show(new, settings)
-    lines: list[list[Cell]] = [[one.table, one.order, one.rows, size_text(one.copied_bytes)] for one in made.tables]
+    _show(partition, settings)
+    lines: list[list[Cell]] = [[one.table, one.order, one.rows, size_text(one.copied_bytes)] for one in moves.tables]
     show_table(("table", "order of rows", "rows moved", "copied"), lines)
-    kept, moved = (_cost_text(price, new.cost_unit) for price in (made.kept_cost, made.cost))
-    click.echo(f"Under the new heat the old partition's replicas carry {made.carried_qps:.4g} queries/s; with as many as it then needs")
-    click.echo(f"it costs {kept}, and with the moves {moved}, for {size_text(made.copied_bytes)} of copies")
+    kept, moved = (_cost_text(price, partition.cost_unit) for price in (moves.kept_cost, moves.cost))
+    click.echo(f"Under the new heat the old partition's replicas carry {moves.carried_qps:.4g} queries/s; with as many as it then needs")
+    click.echo(f"it costs {kept}, and with the moves {moved}, for {size_text(moves.copied_bytes)} of copies")
 
 
-def _write(path: Path, partition: Any) -> None:
-    from recsplit.disk.files import whole_file
-    from recsplit.partition.partition_file import to_json
-
-    with whole_file(path) as file:
-        file.write(to_json(partition).encode())
-
-
-def _show(partition: Any, settings: Any) -> None:
+def _show(partition: Partition, settings: CostSettings) -> None:
     """The shards as a table, and what they come to."""
     lines: list[list[Cell]] = []
     for number, shard in enumerate(partition.shards):
@@ -231,17 +213,17 @@ def _show(partition: Any, settings: Any) -> None:
     )
 
 
-def _sums(partition: Any, settings: Any) -> dict[str, int]:
+def _sums(partition: Partition, settings: CostSettings) -> dict[str, int]:
     """Servers of shards, the memory they are given, and how many shards a query calls; front servers are not counted."""
-    own = [shard for shard in partition.shards if shard.place == "own"]
+    apart = [shard for shard in partition.shards if shard.place == "own"]
     return {
-        "servers": sum(shard.replicas for shard in own),
-        "allocated_bytes": sum(shard.replicas * (shard.size_bytes + settings.min_bytes) for shard in own),
-        "calls": len(own),
+        "servers": sum(shard.replicas for shard in apart),
+        "allocated_bytes": sum(shard.replicas * (shard.size_bytes + settings.min_bytes) for shard in apart),
+        "calls": len(apart),
     }
 
 
-def _counts(partition: Any) -> tuple[int, int]:
+def _counts(partition: Partition) -> tuple[int, int]:
     return len(partition.shards), sum(shard.replicas for shard in partition.shards if shard.place == "own")
 
 

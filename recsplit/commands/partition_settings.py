@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
 
 from recsplit.errors import InputError
 from recsplit.partition.cost import CostSettings
@@ -39,13 +38,13 @@ def settings_of(
         if known.model != plan.name:
             raise InputError(f"{profile} is a profile of {known.model!r}, and the model is {plan.name!r}", hint="recsplit profile DIR")
         settings = measured.settings(known, qps, query_size, sum(table.size_bytes for table in plan.tables))
-    changes: dict[str, Any] = {"max_shards": max_shards}
+    fit, min_bytes = settings.fit, settings.min_bytes
     if call_ms is not None:
         a_ms, b_ms = _numbers("--call-ms", call_ms, 2, "A,B as in 10,1.524")
-        changes["fit"] = Fit(a_ms, b_ms, r2=1.0)
+        fit = Fit(a_ms, b_ms, r2=1.0)
     if min_mb is not None:
-        changes["min_bytes"] = round(min_mb * 1e6)
-    settings = dataclasses.replace(settings, **changes)
+        min_bytes = round(min_mb * 1e6)
+    settings = dataclasses.replace(settings, max_shards=max_shards, fit=fit, min_bytes=min_bytes)
     if dense_ms is not None or dense_mb is not None:
         known_front = settings.front
         if dense_ms is None and known_front is None:
@@ -70,22 +69,22 @@ def settings_of(
 
 def _prices(text: str) -> tuple[float, float, float]:
     hint = "gb=0.004,core=0.03,sent=0.01; what is left out costs nothing"
-    found = dict.fromkeys(("gb", "core", "sent"), 0.0)
+    prices = dict.fromkeys(("gb", "core", "sent"), 0.0)
     for item in text.split(","):
         name, _, number = item.partition("=")
-        if name.strip() not in found:
+        if name.strip() not in prices:
             raise InputError(f"--price has {item!r}", hint=hint)
-        (found[name.strip()],) = _numbers("--price", number, 1, hint)
-    if not any(found.values()):
+        (prices[name.strip()],) = _numbers("--price", number, 1, hint)
+    if not any(prices.values()):
         raise InputError("--price: everything costs nothing", hint=hint)
-    return found["gb"], found["core"], found["sent"]
+    return prices["gb"], prices["core"], prices["sent"]
 
 
 def _numbers(option: str, text: str, count: int, hint: str) -> tuple[float, ...]:
     try:
-        found = tuple(float(item) for item in text.split(","))
+        numbers = tuple(float(item) for item in text.split(","))
     except ValueError as error:
         raise InputError(f"{option} {text!r} can't be read", hint=hint) from error
-    if len(found) != count or not all(math.isfinite(value) and value >= 0 for value in found):
+    if len(numbers) != count or not all(math.isfinite(value) and value >= 0 for value in numbers):
         raise InputError(f"{option} {text!r} can't be read", hint=hint)
-    return found
+    return numbers

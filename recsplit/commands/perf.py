@@ -122,31 +122,31 @@ def _open_loop(
     from recsplit.capacity import arrivals, workload
     from recsplit_perf.traffic import live, queries, runs
 
-    wanted = workload.read(path)
+    asked = workload.read(path)
     if rate is not None:
-        wanted = live.at_rate(wanted, rate)
+        asked = live.at_rate(asked, rate)
     if seed is not None:
-        wanted = dataclasses.replace(wanted, seed=seed)
-    rng = np.random.default_rng(wanted.seed)
+        asked = dataclasses.replace(asked, seed=seed)
+    rng = np.random.default_rng(asked.seed)
     with contextlib.ExitStack() as stack:
         url = url or stack.enter_context(perf_search.served(repository, plan.name)).http_url
         with progress("Preparing queries"):
-            pool = queries.pool(plan, wanted, rng)
+            pool = queries.pool(plan, asked, rng)
         with (
-            progress(f"Offering {wanted.name} to {plan.name}, {arrivals.rate(wanted.arrivals):g} queries/s for {seconds:g} s"),
+            progress(f"Offering {asked.name} to {plan.name}, {arrivals.rate(asked.arrivals):g} queries/s for {seconds:g} s"),
             _until() as stop,
         ):
-            found = live.measure(url, plan, wanted, pool, rng, seconds=seconds, stop=stop)
+            measured = live.measure(url, plan, asked, pool, rng, seconds=seconds, stop=stop)
         if output is not None:
-            runs.save(found, output)
-    summary = {"model": plan.name, "version": plan.version, **found.summary(), **found.provenance}
+            runs.save(measured, output)
+    summary = {"model": plan.name, "version": plan.version, **measured.summary(), **measured.provenance}
     if as_json:
         show_json(summary)
     else:
-        title = f"{plan.name}, version {plan.version}, {wanted.name}, {found.seconds:.1f} s; bound {wanted.latency.bound_ms:g} ms"
+        title = f"{plan.name}, version {plan.version}, {asked.name}, {measured.seconds:.1f} s; bound {asked.latency.bound_ms:g} ms"
         show_table(OPEN_COLUMNS, [[summary[column] for column in OPEN_COLUMNS]], title=title)
-        _show_errors(found.errors)
-    if found.interrupted:
+        _show_errors(measured.errors)
+    if measured.interrupted:
         click.get_current_context().exit(INTERRUPTED)
 
 

@@ -28,12 +28,12 @@ def command(a: Path, b: Path, as_json: bool) -> None:
 
     one, other = compare.read(a), compare.read(b)
     with progress("Resampling"):
-        found = compare.ratios(one, other)
+        ratios = compare.ratios(one, other)
     warnings = compare.differences(one, other)
     if as_json:
-        show_json({"a": a, "b": b, "ratios": found, "differences": warnings})
+        show_json({"a": a, "b": b, "ratios": ratios, "differences": warnings})
         return
-    rows = [[ratio.name, ratio.a, ratio.b, ratio.ratio, ratio.low, ratio.high] for ratio in found]
+    rows = [[ratio.name, ratio.a, ratio.b, ratio.ratio, ratio.low, ratio.high] for ratio in ratios]
     show_table(("number", "A", "B", "B / A", "low", "high"), rows, title=f"A: {a}, B: {b}")
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)

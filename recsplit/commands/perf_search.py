@@ -63,10 +63,10 @@ def command(
     from recsplit_perf.traffic import live, queries
 
     plan = find(repository, model).plan
-    wanted = read(workload)
+    asked = read(workload)
     if url is not None:
         url = address(url, "http")
-    first = arrivals.rate(wanted.arrivals) if rate is None else rate
+    first = arrivals.rate(asked.arrivals) if rate is None else rate
     least = live.least_rate(seconds)
     if first < least:
         raise InputError(
@@ -79,12 +79,12 @@ def command(
     if not resume and any(folder.glob("trial-*.npz")):
         raise InputError(f"{folder} holds trials of another search", hint="go on with them: --resume; or give another folder with -o")
     folder.mkdir(parents=True, exist_ok=True)
-    known = live.kept(folder, plan, wanted)
+    known = live.kept(folder, plan, asked)
     with contextlib.ExitStack() as stack:
         url = url or stack.enter_context(served(repository, plan.name)).http_url
         with progress("Preparing queries"):
-            pool = queries.pool(plan, wanted, np.random.default_rng(wanted.seed))
-        bound = wanted.latency
+            pool = queries.pool(plan, asked, np.random.default_rng(asked.seed))
+        bound = asked.latency
         with progress(f"Searching the rate at which p{bound.percentile:g} is {bound.bound_ms:g} ms"):
 
             def on_trial(trial: searching.Trial) -> None:
@@ -93,8 +93,8 @@ def command(
                     err=True,
                 )
 
-            measure = live.trials_in(folder, url, plan, wanted, pool, seconds=seconds, on_trial=on_trial)
-            found = searching.search(
+            measure = live.trials_in(folder, url, plan, asked, pool, seconds=seconds, on_trial=on_trial)
+            outcome = searching.search(
                 searching.after(known, measure),
                 bound,
                 first=first,
@@ -104,28 +104,28 @@ def command(
                 max_trials=trials,
             )
     if as_json:
-        high = found.high if np.isfinite(found.high) else None
-        rows = [{**vars(trial), "percentile_ms": _plain(trial.percentile_ms)} for trial in found.trials]
-        result = {"rate": found.rate, "low": found.low, "high": high, "verdict": found.verdict, "folder": folder, "trials": rows}
-        show_json({"model": plan.name, "version": plan.version, "workload": wanted.describe(), **result})
+        high = outcome.high if np.isfinite(outcome.high) else None
+        rows = [{**vars(trial), "percentile_ms": _plain(trial.percentile_ms)} for trial in outcome.trials]
+        result = {"rate": outcome.rate, "low": outcome.low, "high": high, "verdict": outcome.verdict, "folder": folder, "trials": rows}
+        show_json({"model": plan.name, "version": plan.version, "workload": asked.describe(), **result})
     else:
-        ordered = sorted(found.trials, key=lambda trial: trial.rate)
+        ordered = sorted(outcome.trials, key=lambda trial: trial.rate)
         cells = [[trial.rate, trial.queries, _plain(trial.percentile_ms), trial.kept_up] for trial in ordered]
         show_table(
-            COLUMNS, cells, title=f"{plan.name}, version {plan.version}, {wanted.name}: p{bound.percentile:g} under {bound.bound_ms:g} ms"
+            COLUMNS, cells, title=f"{plan.name}, version {plan.version}, {asked.name}: p{bound.percentile:g} under {bound.bound_ms:g} ms"
         )
-    if found.rate == 0:
-        smallest = min(found.trials, key=lambda trial: trial.rate)
+    if outcome.rate == 0:
+        smallest = min(outcome.trials, key=lambda trial: trial.rate)
         lowest = f"p{bound.percentile:g} is {smallest.percentile_ms:.1f} ms at {smallest.rate:g} queries/s"
         raise RecsplitError(
-            f"{found.verdict}: {lowest}, and the bound is {bound.bound_ms:g} ms",
+            f"{outcome.verdict}: {lowest}, and the bound is {bound.bound_ms:g} ms",
             hint="loosen the bound, ask smaller queries, or make the model faster"
-            if found.verdict != "too few trials"
+            if outcome.verdict != "too few trials"
             else "--trials, --resume",
         )
     if not as_json:
-        between = f"95 % interval {found.low:.1f} to {found.high:.1f}" if found.verdict == "found" else f"at least: {found.verdict}"
-        click.echo(f"{found.rate:.1f} queries/s ({between}); {len(found.trials)} trials in {folder}")
+        between = f"95 % interval {outcome.low:.1f} to {outcome.high:.1f}" if outcome.verdict == "found" else f"at least: {outcome.verdict}"
+        click.echo(f"{outcome.rate:.1f} queries/s ({between}); {len(outcome.trials)} trials in {folder}")
 
 
 @contextlib.contextmanager

@@ -37,12 +37,12 @@ def command(
     from recsplit.repository.find import find
     from recsplit_perf.profile import profile_points, profiling
 
-    found = find(repository, model)
+    build = find(repository, model)
     law = workloads.read(workload).ids if workload is not None else None
     if output is not None:
         refuse_output(output)
-    with progress(f"Measuring {found.plan.name}", total=rounds * len(profile_points.sizes(found.plan.max_batch_size))) as advance:
-        profile = profiling.measure(found, seconds=seconds, rounds=rounds, law=law, seed=seed, advance=advance)
+    with progress(f"Measuring {build.plan.name}", total=rounds * len(profile_points.sizes(build.plan.max_batch_size))) as advance:
+        profile = profiling.measure(build, seconds=seconds, rounds=rounds, law=law, seed=seed, advance=advance)
     if output is not None:
         with whole_file(output) as file:
             file.write(to_json(profile).encode())

@@ -52,15 +52,15 @@ def kubernetes(
     from recsplit.partition import partition_file
     from recsplit.repository.find import find
 
-    found = find(repository, model)
+    build = find(repository, model)
     known = rendering.Known(
         profile=profiles.read(profile) if profile is not None else None,
         partition=partition_file.read(partition) if partition is not None else None,
         rows=rows,
         p95_bound_ms=p95_bound_ms,
     )
-    prepared = rendering.prepare(found, output, known)
-    with progress(f"Checksums of {found.plan.name}", total=prepared.size_bytes) as advance:
+    prepared = rendering.prepare(build, output, known)
+    with progress(f"Checksums of {build.plan.name}", total=prepared.size_bytes) as advance:
         rendered = rendering.render(prepared, advance=advance)
     if as_json:
         show_json({"folder": str(output), "files": rendered.files, "groups": rendered.groups, "warnings": rendered.warnings})

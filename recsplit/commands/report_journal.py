@@ -18,12 +18,12 @@ from recsplit_perf.report.control import section as drawn
 
 def section(path: Path) -> Section:
     """The section on a journal: every session in it, one after the other. Raises InputError as journal.sessions does, or of no tick."""
-    found = [session for session in journal.sessions(path) if session.records]
-    records = [record for session in found for record in session.records]
+    sessions = [session for session in journal.sessions(path) if session.records]
+    records = [record for session in sessions for record in session.records]
     settings = journal.latest(path).settings
     line = timeline(path.name, settings, records)
-    if len(found) > 1:
-        starts = [session.records[0].observation.at_s - records[0].observation.at_s for session in found]
+    if len(sessions) > 1:
+        starts = [session.records[0].observation.at_s - records[0].observation.at_s for session in sessions]
         line = dataclasses.replace(line, marks=[(at_s, "start") for at_s in starts])
     lead = (
         f"{len(records):,} ticks of the policy {settings.policy}, from its journal. What is wanted was decided, what is requested was"
@@ -41,7 +41,7 @@ def timeline(title: str, settings: Settings, records: Sequence[Tick], *, began_s
     at_s = np.array([record.observation.at_s - start_s for record in records])
 
     def line(value: Callable[[Tick], float | None]) -> Line:
-        return Line(at_s, np.array([np.nan if (found := value(record)) is None else found for record in records], dtype=np.float64))
+        return Line(at_s, np.array([np.nan if (number := value(record)) is None else number for record in records], dtype=np.float64))
 
     ensemble = records[0].observation.ensemble
     failures = line(lambda record: record.observation.of(ensemble).failures)

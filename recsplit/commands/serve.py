@@ -75,8 +75,8 @@ def command(
     With --fleet, every server is a process on this machine: the fronts, which clients ask, and those of each shard that the
     partition gave servers of its own. One that ends by itself is started again.
     """
-    for option, given in (("--replicas", replicas), ("--most", most)):
-        if given is not None and not fleet:
+    for option, counts in (("--replicas", replicas), ("--most", most)):
+        if counts is not None and not fleet:
             raise InputError(f"{option} goes with --fleet", hint=f"recsplit serve DIR --fleet {option} 0=2,1=2")
     key = None if control_key is None else read_key(control_key)
     if fleet:

@@ -46,17 +46,11 @@ def run(
         )
     try:
         with fleet, contextlib.ExitStack() as stack:
-            url = None if watched is None else prometheus_beside.start(stack, watched, lambda: _pages(fleet))
+            url = None if watched is None else prometheus_beside.start(stack, watched, lambda: fleet.metrics_pages)
             _announce(fleet, url, as_json=as_json)
             fleet.wait(lambda text: click.echo(text, err=True))
     except KeyboardInterrupt:
         click.echo("Stopped: what was in flight is answered, and nothing is left running.", err=True)
-
-
-def _pages(fleet: Fleet) -> list[tuple[str | None, str]]:
-    """Part and metrics page of every server that shall run: one that ended by itself is among them, one that was drained isn't."""
-    servers = [(member.part, member.server) for member in fleet.members]
-    return [(part, server.metrics_url) for part, server in servers if server is not None and not server.running.stopping.is_set()]
 
 
 def read_replicas(text: str | None, option: str = "--replicas") -> dict[str, int]:

@@ -86,8 +86,8 @@ def command(
         most = drive.capacity(pools, asked.sizes, split_rows=known.max_batch_size, cores=machine)
         measure = drive.measure(pools, asked.sizes, law, asked.latency, split_rows=known.max_batch_size, cores=machine, seed=chosen)
         with progress("Searching for the largest rate"):
-            found = searching.search(measure, asked.latency, first=most / 2, least=most / 1000, most=most * 1000)
-        summary["throughput"] = {"rate": found.rate, "low": found.low, "high": found.high, "verdict": found.verdict}
+            outcome = searching.search(measure, asked.latency, first=most / 2, least=most / 1000, most=most * 1000)
+        summary["throughput"] = {"rate": outcome.rate, "low": outcome.low, "high": outcome.high, "verdict": outcome.verdict}
     if as_json:
         show_json(summary)
         return
@@ -111,10 +111,10 @@ def _sentence(throughput: dict[str, Any], bound: str) -> str:
 
 def _instances(text: str) -> dict[Role, int]:
     """embedding=2,dense=1 as numbers. Raises InputError for anything else."""
-    found: dict[Role, int] = {}
+    counts: dict[Role, int] = {}
     for item in filter(None, text.split(",")):
         matched = re.fullmatch(r"\s*(embedding|dense)\s*=\s*([0-9]{1,4})\s*", item)
         if matched is None:
             raise InputError(f"--instances has {item!r}", hint="give numbers by role: embedding=2,dense=1")
-        found[cast(Role, matched[1])] = int(matched[2])
-    return found
+        counts[cast(Role, matched[1])] = int(matched[2])
+    return counts

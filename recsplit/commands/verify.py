@@ -47,13 +47,15 @@ def command(
     if served and (grpc_url is not None or http_url is not None):
         raise InputError("--served starts a server of its own, and an address asks another one", hint="give one of the two")
     with progress(f"verifying {repository}"):
-        found = published.verify(
+        differences = published.verify(
             repository, model=model, source=source, weights=weights, served=served, grpc_url=grpc_url, http_url=http_url, repeats=repeats
         )
     if as_json:
-        show_json([{**dataclasses.asdict(item), "ok": item.ok} for item in found])
+        show_json([{**dataclasses.asdict(item), "ok": item.ok} for item in differences])
     else:
-        show_differences([dataclasses.asdict(item) | {"ok": item.ok} for item in found])
-    bad = sum(not item.ok for item in found)
+        show_differences([dataclasses.asdict(item) | {"ok": item.ok} for item in differences])
+    bad = sum(not item.ok for item in differences)
     if bad:
-        raise RecsplitError(f"{bad} of {len(found)} comparisons do not hold", hint="the table names the case that made each difference")
+        raise RecsplitError(
+            f"{bad} of {len(differences)} comparisons do not hold", hint="the table names the case that made each difference"
+        )

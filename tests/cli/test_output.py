@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsplit.commands.output import cell_text, progress, show_json, show_table
+from recsplit.commands.output import cell_text, progress, show_json, show_table, steps
 from recsplit.disk.files import size_text
 
 
@@ -61,6 +61,13 @@ def test_progress_off_a_terminal_is_a_plain_line(capsys: pytest.CaptureFixture[s
         advance(1)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "Copying tables\n")
+
+
+def test_a_new_text_or_a_count_that_begins_anew_is_a_new_step(capsys: pytest.CaptureFixture[str]) -> None:
+    with steps() as show:
+        for text, done, total in (("Reading a", 0, 2), ("Reading a", 2, 2), ("Reading a", 0, 2), ("Reading a", 1, 2), ("Writing", 0, 0)):
+            show(text, done, total)
+    assert capsys.readouterr().err == "Reading a\nReading a\nWriting\n"
 
 
 def test_progress_on_a_terminal_is_drawn_on_stderr_only() -> None:

@@ -73,12 +73,12 @@ class Cluster:
         import httpx
         import kr8s
 
-        given: dict[str, Any] = {} if body is None else {"json": body}
+        content: dict[str, Any] = {} if body is None else {"json": body}
         if method == "PATCH":
-            given["headers"] = {"Content-Type": _PATCH}
+            content["headers"] = {"Content-Type": _PATCH}
         try:
             api = await self._connected()
-            async with api.call_api(method, version=version, namespace=api.namespace, url=path, **given) as response:
+            async with api.call_api(method, version=version, namespace=api.namespace, url=path, **content) as response:
                 answer = response.json()
         except kr8s.ServerError as error:
             status = None if error.response is None else error.response.status_code

@@ -108,13 +108,13 @@ class KubernetesActuator:
     async def _floor(self, name: str) -> _Floor | None:
         """The autoscaler of a Deployment; None where nothing scales it. Raises ClusterError where there are two."""
         listed = await self._cluster.ask("GET", AUTOSCALING, "horizontalpodautoscalers")
-        found = [item for item in listed.get("items", ()) if _scales(item, name)]
-        if len(found) > 1:
-            names = ", ".join(str(item["metadata"]["name"]) for item in found)
+        autoscalers = [item for item in listed.get("items", ()) if _scales(item, name)]
+        if len(autoscalers) > 1:
+            names = ", ".join(str(item["metadata"]["name"]) for item in autoscalers)
             raise ClusterError(f"more than one HorizontalPodAutoscaler scales {name}: {names}")
-        if not found:
+        if not autoscalers:
             return None
-        (autoscaler,) = found
+        (autoscaler,) = autoscalers
         owners = [owner["name"] for owner in autoscaler["metadata"].get("ownerReferences", ()) if owner.get("kind") == "ScaledObject"]
         if owners:
             path = f"scaledobjects/{owners[0]}"

@@ -51,12 +51,12 @@ def policy(config: Any) -> str:
 
 def next_policy(present: str) -> str:
     """The host policy that heals instances which have `present`: all are replaced. Raises InputError where `present` is the user's."""
-    found = _POLICY.fullmatch(present)
-    if present and found is None:
+    matched = _POLICY.fullmatch(present)
+    if present and matched is None:
         raise InputError(
             f"the instances have the host policy {present!r}, and can't be replaced without losing it", hint="restart the server"
         )
-    return f"recsplit_heal_{int(found[1]) + 1 if found else 1}"
+    return f"recsplit_heal_{int(matched[1]) + 1 if matched else 1}"
 
 
 def override(rendered: Any, *, count: int, threads: int | None, policy: str) -> str:
@@ -72,5 +72,5 @@ def override(rendered: Any, *, count: int, threads: int | None, policy: str) -> 
 
 def _parameter(config: Any, name: str) -> str:
     """A parameter's value. (Indexing the protobuf map would create it.)"""
-    found = config.parameters.get(name)
-    return "" if found is None else str(found.string_value)
+    parameter = config.parameters.get(name)
+    return "" if parameter is None else str(parameter.string_value)

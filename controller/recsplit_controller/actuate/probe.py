@@ -33,5 +33,5 @@ def request(config: Any) -> Any | None:
 
 def dead(message: str) -> str | None:
     """What an error of Triton's says about an instance whose process died; None where it says something else."""
-    found = _DEAD.search(message)
-    return None if found is None else found[0]
+    matched = _DEAD.search(message)
+    return None if matched is None else matched[0]

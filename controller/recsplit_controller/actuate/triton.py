@@ -178,33 +178,33 @@ class TritonActuator:
 
     def _look(self, target: str, changes: int) -> None:
         """Probe a model until an instance turns out to be dead, or all seem to live."""
-        found = None
+        illness = None
         before = self._ended().get(target)
         try:
             request = probe.request(self._rendered(target))
             for _ in range(_PROBES * override.count(self._config(self._models[target]).result().config) if request is not None else 0):
-                found = self._probe(request)
-                if found is not None:
+                illness = self._probe(request)
+                if illness is not None:
                     break
         except grpc.RpcError as error:  # away, or too busy to tell: the next failure asks again
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                found = _starved(before, self._ended().get(target))
+                illness = _starved(before, self._ended().get(target))
         except (RecsplitError, OSError, ValueError):
             pass
         with self._lock:
             self._busy.discard(target)
-            if found is not None and self._changes[target] == changes:
-                self._ill[target] = found
+            if illness is not None and self._changes[target] == changes:
+                self._ill[target] = illness
 
     def _probe(self, request: Any) -> str | None:
         """What a dead instance says of itself; None from one that lives. Raises grpc.RpcError where no answer comes."""
         try:
             self._stub.ModelInfer(request, timeout=_PROBE_S)
         except grpc.RpcError as error:
-            found = probe.dead(error.details() or "")
-            if found is None and error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
+            illness = probe.dead(error.details() or "")
+            if illness is None and error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
                 raise
-            return found
+            return illness
         return None
 
     def _failed(self) -> dict[str, int]:
@@ -220,8 +220,8 @@ class TritonActuator:
         by_model: dict[str, tuple[int, int]] = {}
         for statistics in answer.model_stats:
             answered, failed = by_model.get(statistics.name, (0, 0))
-            told = statistics.inference_stats
-            by_model[statistics.name] = answered + told.success.count, failed + told.fail.count
+            counts = statistics.inference_stats
+            by_model[statistics.name] = answered + counts.success.count, failed + counts.fail.count
         return {target: by_model[model] for target, model in self._models.items() if model in by_model}
 
     def _config(self, model: str) -> Any:

@@ -27,8 +27,8 @@ def read(path: Path, column: str | None = None) -> Floats:
             text = file.read()
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise InputError(f"{path} can't be read: {error}", hint=EXPECTED) from error
-    found = _numbers(text) if column is None else _column(path, text, column)
-    rates = np.array([_number(path, place, word) for place, word in found], dtype=np.float64)
+    words = _numbers(text) if column is None else _column(path, text, column)
+    rates = np.array([_number(path, place, word) for place, word in words], dtype=np.float64)
     if len(rates) < 2:
         raise InputError(f"{path} has {len(rates)} seconds", hint=EXPECTED)
     return rates

@@ -92,12 +92,12 @@ class KubernetesLease:
 
     async def _hold(self) -> str | None:
         try:
-            found = await self._cluster.ask("GET", COORDINATION, f"leases/{self._name}")
+            answer = await self._cluster.ask("GET", COORDINATION, f"leases/{self._name}")
         except ClusterError as error:
             if error.status != 404:
                 raise
             return await self._write(None)
-        lease, now_s = seen(found), self._clock()
+        lease, now_s = seen(answer), self._clock()
         if self._last is None or lease.version != self._last.version:
             self._last, self._changed_s = lease, now_s
         if lease.holder == self.identity or free(lease, now_s - self._changed_s):
@@ -115,8 +115,8 @@ class KubernetesLease:
         }
         try:
             if lease is None:
-                made = {"apiVersion": COORDINATION, "kind": "Lease", "metadata": {"name": self._name}, "spec": spec}
-                await self._cluster.ask("POST", COORDINATION, "leases", made)
+                body = {"apiVersion": COORDINATION, "kind": "Lease", "metadata": {"name": self._name}, "spec": spec}
+                await self._cluster.ask("POST", COORDINATION, "leases", body)
             else:
                 if lease.holder == self.identity:
                     spec |= {"acquireTime": lease.acquired or self._moment(), "leaseTransitions": lease.transitions}

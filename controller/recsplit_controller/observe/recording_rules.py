@@ -54,13 +54,13 @@ def observation(at_s: float, ensemble: str, models: Sequence[str], result: objec
         problems.append(f"Prometheus has no data of {ensemble!r}: do its rules name this build, and does it scrape the servers?")
     else:
         problems += [f"no server has {model!r}" for model in models if model not in answer.age_s]
-    told = {model: answer.values.get(model, {}) if model in answer.age_s else {} for model in models}
+    by_model = {model: answer.values.get(model, {}) if model in answer.age_s else {} for model in models}
     ages = [answer.age_s[model] for model in models if model in answer.age_s]
     return Observation(
         at_s,
         at_s - max(ages) if ages else None,
         ensemble,
-        {model: Series(**values) for model, values in told.items()},
+        {model: Series(**values) for model, values in by_model.items()},
         problems=tuple(problems),
     )
 

@@ -14,7 +14,7 @@ def series(servers: Iterable[Sequence[Page]], model: str, *, ensemble: bool = Fa
     A server whose last page lacks the model is left out. Rates need two pages of it; a counter that fell began again at 0. An ensemble has
     no queue and no instances of its own (Triton counts its steps' there), so `busy`, `waiting` and `pending` stay unknown.
     """
-    own: list[tuple[Mapping[str, float], Mapping[str, float]]] = []
+    local: list[tuple[Mapping[str, float], Mapping[str, float]]] = []
     offered: list[float | None] = []
     for pages in servers:
         if not pages or model not in pages[-1].values:
@@ -23,19 +23,19 @@ def series(servers: Iterable[Sequence[Page]], model: str, *, ensemble: bool = Fa
         if model in pages[-1].remote:
             offered.append(_add([rates.get("requests"), rates.get("failures")]))
         else:
-            own.append((pages[-1].values[model], rates))
-    requests = _sum(rates.get("requests") for _, rates in own)
-    request_us = _sum(rates.get("request_us") for _, rates in own)
-    queue_us = _sum(rates.get("queue_us") for _, rates in own)
-    slowest = {name: max((now[name] for now, _ in own if name in now), default=None) for name in QUANTILES.values()}
+            local.append((pages[-1].values[model], rates))
+    requests = _sum(rates.get("requests") for _, rates in local)
+    request_us = _sum(rates.get("request_us") for _, rates in local)
+    queue_us = _sum(rates.get("queue_us") for _, rates in local)
+    slowest = {name: max((now[name] for now, _ in local if name in now), default=None) for name in QUANTILES.values()}
     return Series(
         requests=requests,
-        rows=_sum(rates.get("rows") for _, rates in own),
-        executions=_sum(rates.get("executions") for _, rates in own),
-        failures=_sum(rates.get("failures") for _, rates in own),
-        busy=None if ensemble else _sum(_busy(rates) for _, rates in own),
+        rows=_sum(rates.get("rows") for _, rates in local),
+        executions=_sum(rates.get("executions") for _, rates in local),
+        failures=_sum(rates.get("failures") for _, rates in local),
+        busy=None if ensemble else _sum(_busy(rates) for _, rates in local),
         waiting=None if ensemble or queue_us is None else queue_us / 1e6,
-        pending=None if ensemble else _sum(now.get("pending") for now, _ in own),
+        pending=None if ensemble else _sum(now.get("pending") for now, _ in local),
         offered=_sum(offered),
         mean_ms=request_us / requests / 1000 if request_us is not None and requests else None,
         p50_ms=slowest["p50_ms"],

@@ -33,8 +33,8 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         fields = getattr(record, "fields", None)
-        given = fields if isinstance(fields, Mapping) else {}
-        return json.dumps(_plain({**given, **line}), ensure_ascii=False, default=str)
+        extra = fields if isinstance(fields, Mapping) else {}
+        return json.dumps(_plain({**extra, **line}), ensure_ascii=False, default=str)
 
 
 def _plain(value: object) -> object:

@@ -6,7 +6,7 @@ InfAdapter does), and in the controller, which looks at the present as well.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,14 @@ class Test:
         """The largest rate of each period, those before `first` among them."""
         return maxima(self.rates, self.period_s, round(self.group.window_s))
 
+    def known(self) -> Floats:
+        """The largest rate of each period that comes before, float64 [first]: what may be trained on."""
+        return self.maxima()[: self.first]
+
+    def came(self) -> Floats:
+        """The largest rate of each period that is forecast, float64 [periods - first]."""
+        return self.maxima()[self.first :]
+
     def forecasts(self, forecaster: Forecaster) -> Floats:
         """What it says of each period that is forecast, float64 [periods - first]."""
         return forecaster.over(self.maxima())[self.first - 1 :]
@@ -98,13 +106,45 @@ class Test:
         """The trace under the controller with the forecaster of that name, which knows what came before."""
         settings = dataclasses.replace(self.settings, forecaster=name)
         forecaster = named(name)
-        memory = primed(forecaster, self.target, self.maxima()[: self.first])
+        memory = primed(forecaster, self.target, self.known())
         return self.play(controlled(settings, forecaster, self.target, memory), advance)
 
     def score(self, name: str, advance: Callable[[int], None] | None = None) -> Score:
         """All of it for the forecaster of that name. Raises InputError as `forecast.named` does."""
         said = self.forecasts(named(name))
-        return Score(name, errors(said, self.maxima()[self.first :]), self.by_plan(said, advance), self.by_controller(name, advance))
+        return Score(name, errors(said, self.came()), self.by_plan(said, advance), self.by_controller(name, advance))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Forecasters on one trace; `oracle`: what becomes of it with counts that follow what really came, the best a forecast could do."""
+
+    scores: tuple[Score, ...]
+    oracle: Played
+
+
+def end_of(rates: Floats, share: float, settings: Settings, group: Group, *, bound_ms: float, seed: int = 0) -> Test:
+    """A test on the last `share` of a trace's periods, in (0, 1): the group may grow to twice what the largest of `rates` needs.
+
+    `rates`, float64 [seconds], are requests in each second.
+    """
+    largest = max(1, math.ceil(2 * float(rates.max()) * group.service_s / settings.busy_share))
+    periods = len(rates) // round(settings.period_s)
+    first = max(1, periods - math.ceil(periods * share))
+    return Test(rates, first, settings, group, Target("group", "group", "dense", maximum=largest), bound_ms, seed)
+
+
+def compare(test: Test, names: Sequence[str], advance: Callable[[int], None] | None = None) -> Ranking:
+    """Every named forecaster, and the oracle. `advance` is told of seconds that were played, `seconds_of` in all.
+
+    Raises InputError as `forecast.named` does.
+    """
+    return Ranking(tuple(test.score(name, advance) for name in names), test.by_plan(test.came(), advance))
+
+
+def seconds_of(test: Test, forecasters: int) -> int:
+    """Seconds that `compare` plays: the test's, twice for each forecaster and once for the oracle."""
+    return (2 * forecasters + 1) * len(test.came()) * test.period_s
 
 
 def maxima(rates: Floats, period_s: int, window_s: int) -> Floats:

@@ -48,6 +48,6 @@ def read_replicas(path: Path) -> Replicas:
 def _target(name: str, table: Mapping[str, Any], where: str) -> Target:
     if not isinstance(table, dict) or "model" not in table or "role" not in table:
         raise InputError(f"{where}: expected a model and a role", hint=_AGAIN)
-    own = dict(table)
-    model, role = read(str, own.pop("model"), f"{where}: model", _AGAIN), read(Role, own.pop("role"), f"{where}: role", _AGAIN)
-    return changed(Target(name, model, role, "replica"), own, where, _OWN)  # type: ignore[no-any-return]
+    rest = dict(table)
+    model, role = read(str, rest.pop("model"), f"{where}: model", _AGAIN), read(Role, rest.pop("role"), f"{where}: role", _AGAIN)
+    return changed(Target(name, model, role, "replica"), rest, where, _OWN)  # type: ignore[no-any-return]

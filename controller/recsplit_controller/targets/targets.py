@@ -57,15 +57,15 @@ def read_settings(path: Path, targets: Sequence[Target]) -> Asked:
     """Settings and targets by a TOML file: the settings' names at the top, and for a target a table [targets.NAME] of minimum, maximum,
     cores and max_qps. Raises InputError on anything else."""
     value = toml_of(path, _AGAIN)
-    own = value.pop("targets", {})
-    if not isinstance(own, dict) or not all(isinstance(table, dict) for table in own.values()):
+    tables = value.pop("targets", {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise InputError(f"{path}: targets: expected a table for each target, as [targets.shop_dense]", hint=_AGAIN)
     names = {target.name: target for target in targets}
-    for name in own:
+    for name in tables:
         if name not in names:
             raise InputError(f"{path}: there is no target {name!r}", hint=f"the targets are {', '.join(names)}")
     settings = changed(Settings(), value, str(path))
-    return Asked(settings, tuple(changed(target, own.get(target.name, {}), f"{path}: {target.name}", _OWN) for target in targets))
+    return Asked(settings, tuple(changed(target, tables.get(target.name, {}), f"{path}: {target.name}", _OWN) for target in targets))
 
 
 def changed(present: Any, values: Mapping[str, object], where: str, names: Sequence[str] | None = None) -> Any:

@@ -84,9 +84,9 @@ class Settings:
                 raise InputError(f"{name} is {value:g}: expected more than 0 and at most 1")
         positive = {"interval_s": self.interval_s, "stale_s": self.stale_s, "bound_ms": self.bound_ms, "cores": self.cores}
         positive |= {"period_s": self.period_s, "window_s": self.window_s}
-        for name, given in positive.items():
-            if given is not None and not (math.isfinite(given) and given > 0):
-                raise InputError(f"{name} is {given:g}: expected more than 0")
+        for name, amount in positive.items():
+            if amount is not None and not (math.isfinite(amount) and amount > 0):
+                raise InputError(f"{name} is {amount:g}: expected more than 0")
         for name, value in {
             "tolerance": self.tolerance,
             "upscale_delay_s": self.upscale_delay_s,

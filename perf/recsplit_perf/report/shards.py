@@ -1,15 +1,19 @@
 """A partition beside the whole model at the traffic it is for: replicas, memory, utility, servers, by a profile and access counts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from recsplit.capacity.profile import Profile
 from recsplit.disk.files import size_text
-from recsplit.partition import measured
-from recsplit.partition.access.frequencies import AccessProfile, Counts
+from recsplit.errors import InputError
+from recsplit.partition import measured, partition_file
+from recsplit.partition.access.frequencies import AccessProfile, Counts, check
 from recsplit.partition.accounting import Account, Container, Node, account, replicas, series_qps, shards
 from recsplit.partition.partition_file import Partition
+from recsplit.partition.progress import Progress, in_silence
 from recsplit.partition.utility import touched_counts
 from recsplit.plan.plan import Plan
 from recsplit_perf.report import fleet
@@ -31,6 +35,30 @@ class Compared:
     apart_account: Account
 
 
+def checked_section(
+    plan: Plan,
+    profile: Profile,
+    partition: Partition,
+    access: AccessProfile,
+    provenance: Mapping[str, Any],
+    progress: Progress = in_silence,
+) -> Section:
+    """The whole model beside the partition's shards, on servers like the machine that `provenance` (machine.provenance) tells of.
+
+    Raises InputError where the partition or the access profile isn't of this model, where the model is in shards already, and as
+    `compare` does.
+    """
+    rows = {table.name: table.rows for table in plan.tables}
+    partition_file.check(partition, rows)
+    check(access, plan.name, rows, origin="--access")
+    if plan.shards:
+        raise InputError(f"{plan.name!r} is cut into shards already", hint="give the build that the partition was made for")
+    machine = provenance["machine"]
+    node = Node(machine["cpu"], machine["cores"], machine["memory_gib"] * 2**30)
+    progress("Counting what the shards take", 0, 0)
+    return section(compare(plan, profile, partition, access, node), partition, node)
+
+
 def compare(plan: Plan, profile: Profile, partition: Partition, access: AccessProfile, node: Node) -> Compared:
     """Count both ways at the partition's own rate.
 
@@ -38,7 +66,7 @@ def compare(plan: Plan, profile: Profile, partition: Partition, access: AccessPr
     expected: rows read with their share of the counted reads. Raises InputError where a container is larger than a node.
     """
     embedding, dense = profile.part("embedding"), profile.part("dense")
-    query_size = access.about.rows / access.queries
+    query_size = access.query_size
     table_bytes = sum(table.size_bytes for table in plan.tables)
     settings = measured.settings(profile, partition.target_qps, query_size, table_bytes)
     assert settings.front is not None

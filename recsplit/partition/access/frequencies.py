@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from recsplit.errors import InputError
 from recsplit.partition.access import npy
+from recsplit.plan.plan import Plan
 from recsplit.plan.strict_json import read_json
 
 SCHEMA = 1
@@ -55,6 +56,11 @@ class AccessProfile:
     def queries(self) -> int:
         """How many queries were counted: one query reads counts.sum() / queries rows of a table, in the mean."""
         return self.about.queries
+
+    @property
+    def query_size(self) -> float:
+        """Rows in a query, in the mean."""
+        return self.about.rows / self.about.queries
 
 
 def order(counts: Counts) -> NDArray[np.int32]:
@@ -96,6 +102,13 @@ def read(path: Path) -> AccessProfile:
     if about.queries < 1:
         raise InputError(f"{path} counted no queries", hint=AGAIN)
     return AccessProfile(about, _Stored(path, tuple(name.removeprefix(_FOLDER).removesuffix(".npy") for name in names if name != _ABOUT)))
+
+
+def read_for(path: Path, plan: Plan) -> AccessProfile:
+    """Open the access profile of the plan's model. Raises InputError as `read` and `check` do."""
+    profile = read(path)
+    check(profile, plan.name, {table.name: table.rows for table in plan.tables}, origin=str(path))
+    return profile
 
 
 def merged(profiles: list[AccessProfile]) -> tuple[About, Iterator[tuple[str, Counts]]]:

@@ -56,6 +56,12 @@ class Fleet:
         """The servers that clients ask, those that run."""
         return tuple(member.server for member in self.members if member.part == FRONT and member.server is not None)
 
+    @property
+    def metrics_pages(self) -> list[tuple[str, str]]:
+        """Part and metrics page of every server that shall run: one that ended by itself is among them, one that was drained isn't."""
+        servers = [(member.part, member.server) for member in self.members]
+        return [(part, server.metrics_url) for part, server in servers if server is not None and not server.running.stopping.is_set()]
+
     def member(self, part: str, number: int = 0) -> Member:
         """One server by part and replica. Raises InputError where there is none."""
         for member in self.members:

@@ -1,6 +1,7 @@
 """Back-tests: traces are read strictly, errors are what they say, a perfect forecast misses nothing, and a trained LSTM learns."""
 
 import gzip
+import math
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,14 @@ def test_too_short_a_trace_is_not_trained_on() -> None:
     pytest.importorskip("torch")
     with pytest.raises(InputError, match="too few"):
         training.train(np.ones(20))
+
+
+def test_the_end_of_a_trace_is_forecast_by_several_beside_an_oracle() -> None:
+    test = backtest.end_of(bursts(20), 0.25, Settings(busy_share=0.7), Group(), bound_ms=200.0)
+    assert test.first == 15 and len(test.known()) == 15 and test.came().tolist() == test.maxima()[15:].tolist()
+    assert test.target.maximum == math.ceil(2 * 200 * test.group.service_s / 0.7)
+    seconds: list[int] = []
+    ranking = backtest.compare(test, ["last_max", "ewm"], seconds.append)
+    assert [score.forecaster for score in ranking.scores] == ["last_max", "ewm"]
+    assert ranking.oracle.misses == test.by_plan(test.came()).misses
+    assert sum(seconds) == backtest.seconds_of(test, 2) == 5 * 5 * 60
