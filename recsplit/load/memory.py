@@ -3,6 +3,7 @@
 import pathlib
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,12 +62,15 @@ def _module(module: Any, example: Example, weights: pathlib.Path | None) -> Load
         _put_back(modes)
         raise
 
+    one_at_a_time = threading.Lock()  # another call must not put the mode back while this one runs
+
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        module.eval()
-        try:
-            return exported.run(inputs)
-        finally:
-            _put_back(modes)
+        with one_at_a_time:
+            module.eval()
+            try:
+                return exported.run(inputs)
+            finally:
+                _put_back(modes)
 
     _put_back(modes)
     return Loaded(exported.model, Source("module", type(module).__qualname__, _text(weights)), exported.example, run)

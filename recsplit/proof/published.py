@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from recsplit.client import Client
-from recsplit.load import ModelSource, load
+from recsplit.load import Example, ModelSource, load
 from recsplit.plan.files import REFERENCES_FILE
 from recsplit.plan.plan import Plan
 from recsplit.proof import cases as reference
@@ -51,6 +51,7 @@ def verify(
     *,
     model: str | None = None,
     source: ModelSource | None = None,
+    example_inputs: Example | None = None,
     weights: str | os.PathLike[str] | None = None,
     served: bool = False,
     grpc_url: str | None = None,
@@ -61,7 +62,7 @@ def verify(
 
     Args:
         repository: the model repository, or what `recsplit.build` returned; `model` names the ensemble where it holds several.
-        source: run this source again (with `weights`) and compare it with the recorded outputs.
+        source: run this source again (with `weights`, or an nn.Module with `example_inputs`) and compare it with the recorded outputs.
         served: start a local Triton for the time of the comparison.
         grpc_url, http_url: a running server to ask instead.
         repeats: runs of each case from each thread.
@@ -71,7 +72,7 @@ def verify(
     cases = reference.recorded(build.folder / REFERENCES_FILE)
     differences = []
     if source is not None:
-        loaded = load(source, weights=None if weights is None else Path(weights))
+        loaded = load(source, weights=None if weights is None else Path(weights), example=example_inputs)
         dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
         again = reference.by_source(build.plan, loaded.run, dtypes)
         differences += stages.check("source - recorded", cases, again, limit=build.plan.tolerance)

@@ -145,3 +145,13 @@ def test_mistakes_are_sentences(tmp_path: Path) -> None:
 )
 def test_a_name_follows_from_the_source(source: object, name: str) -> None:
     assert default_name(source) == name
+
+
+def test_a_module_in_training_answers_the_same_from_many_threads(tmp_path: Path) -> None:
+    """Its dropout is off for each call, and its own mode is back after the last."""
+    module = TwoTower()
+    module.train()
+    built = recsplit.build(module, (ITEM, USER), out=tmp_path / "models", max_batch_size=16)
+    proof = recsplit.verify(built, source=module, example_inputs=(ITEM, USER), repeats=5)
+    assert proof.ok, list(proof)
+    assert module.training
