@@ -22,7 +22,9 @@ def tail_wait_s(units: int, arrivals: float, service_s: float, share: float) -> 
     for count in range(1, units + 1):
         blocked = load * blocked / (count + load * blocked)
     waits = units * blocked / (units - load * (1 - blocked))
-    return max(0.0, math.log(waits / (1 - share))) * service_s / (units - load)
+    if waits <= 1 - share:  # with thousands of spare units it is too small for a float
+        return 0.0
+    return math.log(waits / (1 - share)) * service_s / (units - load)
 
 
 def least_units(arrivals: float, service_s: float, wait_s: float, share: float) -> int:

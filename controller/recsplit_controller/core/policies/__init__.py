@@ -1,6 +1,7 @@
 """Policies: from what is known to how many units each target should have. Pure functions, one a module, and the table of them.
 
-A new policy is a module here with one function of a Context, and a line in POLICIES; the command line offers what the table holds.
+A new policy is a module here with one function of a Context, and a line in POLICIES (in BOUNDED too, where it aims at the latency bound); and
+its name in recsplit/commands/control.py, whose own list spares --help the import of the controller. A test compares the two.
 """
 
 from collections.abc import Mapping
@@ -15,12 +16,14 @@ from recsplit_controller.values.settings import Settings
 __all__ = ["POLICIES", "Policy", "policy_of"]
 
 POLICIES: Mapping[str, Policy] = {"utilization": utilization, "latency": latency, "elasticrec": elasticrec}
+#: Those that aim at the latency bound, and so need one.
+BOUNDED = frozenset({"latency", "elasticrec"})
 
 
 def policy_of(settings: Settings) -> Policy:
     """The policy that the settings name. Raises InputError where there is none of that name, or where it lacks a setting."""
     if settings.policy not in POLICIES:
         raise InputError(f"there is no policy {settings.policy!r}", hint=f"choose one of {', '.join(POLICIES)}")
-    if settings.policy != "utilization":
+    if settings.policy in BOUNDED:
         aim_ms(settings)
     return POLICIES[settings.policy]
