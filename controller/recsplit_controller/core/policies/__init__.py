@@ -1,7 +1,7 @@
 """Policies: from what is known to how many units each target should have. Pure functions, one a module, and the table of them.
 
-A new policy is a module here with one function of a Context, and a line in POLICIES (in BOUNDED too, where it aims at the latency bound); and
-its name in recsplit/commands/control.py, whose own list spares --help the import of the controller. A test compares the two.
+A new policy is a module here with one function of a Context, and a line in POLICIES (in BOUNDED too, where it aims at the latency
+bound); and its name in recsplit/commands/control.py, whose own list spares --help the import of the controller. A test compares the two.
 """
 
 from collections.abc import Mapping
