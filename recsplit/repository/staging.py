@@ -16,7 +16,8 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from recsplit.disk.files import FULL, disk_full, exchange, flush, flush_one
+from recsplit.disk.files import FULL, disk_full, flush, flush_one
+from recsplit.disk.swap import Swap, put_back
 from recsplit.errors import InputError, RecsplitError
 from recsplit.repository.find import build_of, plan_file, versions
 
@@ -59,19 +60,18 @@ class Stage:
         for model in models:
             _refuse_foreign(self.repository / model, ensemble=model == self.name)
         flush(self._models)
-        inodes = {model: (self._models / model).stat().st_ino for model in models}
+        swaps = [Swap(self._models / model, self.repository / model, self._aside / model) for model in models]
         try:
-            for model in models:
-                self._swap(model)
+            for swap in swaps:
+                swap.do()
             for model in gone:
                 self._take_away(model)
             flush_one(self.repository)
         except BaseException as error:  # Ctrl-C too leaves the repository as it was
             for model in gone:
-                if (self._aside / model).exists():
-                    (self._aside / model).rename(self.repository / model)
-            for model in reversed(models):
-                self._swap_back(model, inodes[model])
+                put_back(self._aside / model, self.repository / model)
+            for swap in reversed(swaps):
+                swap.undo()
             if isinstance(error, OSError):
                 raise RecsplitError(f"the new models can't be moved into {self.repository}: {error}", hint="nothing was changed") from error
             raise
@@ -84,23 +84,6 @@ class Stage:
 
     def _take_away(self, model: str) -> None:
         (self.repository / model).rename(self._aside / model)
-
-    def _swap(self, model: str) -> None:
-        new, old = self._models / model, self.repository / model
-        if not os.path.lexists(old):
-            new.rename(old)
-        elif not exchange(new, old):
-            # For a moment there is no such model; `_area` puts it back if we are killed just then.
-            old.rename(self._aside / model)
-            new.rename(old)
-
-    def _swap_back(self, model: str, inode: int) -> None:
-        """Undo `_swap`, however far it came: told from what lies where, since an interrupt may fall between any two steps."""
-        new, old, aside = self._models / model, self.repository / model, self._aside / model
-        if old.exists() and old.stat().st_ino == inode and not (new.exists() and exchange(new, old)):
-            old.rename(new)
-        if aside.exists() and not old.exists():
-            aside.rename(old)
 
 
 @contextlib.contextmanager
@@ -232,8 +215,7 @@ def _put_back(area: Path, repository: Path) -> None:
     """Restore what a build had set aside when it was killed."""
     aside = area / "aside"
     for model in aside.iterdir() if aside.is_dir() else ():
-        if not (repository / model.name).exists():
-            model.rename(repository / model.name)
+        put_back(model, repository / model.name)
 
 
 def _clear(area: Path) -> None:
