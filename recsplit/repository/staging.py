@@ -9,12 +9,13 @@ one that it can't load keeps the server from starting (seen on 2.51 with model c
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from recsplit.disk.files import FULL, disk_full, flush, flush_one
 from recsplit.disk.swap import Swap, put_back
@@ -172,7 +173,7 @@ def _area(repository: Path) -> Iterator[Path]:
             # A build that comes between these two makes a lock of its own, and the folder stays.
             (area / "lock").unlink()
             area.rmdir()
-        os.close(lock)
+        lock.release()
 
 
 def _area_path(repository: Path) -> Path:
@@ -184,8 +185,11 @@ def _area_path(repository: Path) -> Path:
     return beside if same and _writable(beside.parent) else repository / ".recsplit"
 
 
-def _lock(area: Path, repository: Path) -> int:
-    """Make the area and lock it against other builds, until the descriptor is closed or we die."""
+def _lock(area: Path, repository: Path) -> FileLock:
+    """Make the area and lock it against other builds, until the lock is released or we die. The lock's file goes with the area."""
+    path = area / "lock"
+    # No soft lock where the kernel has none: that is a file which a killed build would leave behind.
+    lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
     while True:
         try:
             area.mkdir(exist_ok=True)
@@ -196,19 +200,18 @@ def _lock(area: Path, repository: Path) -> int:
                 raise
             raise InputError(f"{area.parent} can't be written: {error.strerror}", hint="choose another folder") from error
         try:
-            lock = os.open(area / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # filelock may have locked the file of a build that just ended: it asks how many links that has, and on NFS it has one. What
+            # is open here has been at `path` all the while if it still is, and so it is what was locked.
+            with path.open("a") as file:
+                lock.acquire()
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return lock
+        except Timeout:
+            if path.exists():  # else that build has ended just now
+                raise InputError(f"another build is writing to {repository}", hint="wait until it has finished") from None
         except FileNotFoundError:
-            continue  # another build ended just now, and removed the area
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if (area / "lock").stat().st_ino == os.fstat(lock).st_ino:  # not the file of a build that just ended
-                return lock
-        except BlockingIOError:
-            os.close(lock)
-            raise InputError(f"another build is writing to {repository}", hint="wait until it has finished") from None
-        except FileNotFoundError:
-            pass
-        os.close(lock)
+            pass  # another build ended just now, and removed the area
+        lock.release()
 
 
 def _put_back(area: Path, repository: Path) -> None:

@@ -1,5 +1,6 @@
 """A build comes in whole or not at all, and alone."""
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -221,6 +222,56 @@ def test_many_builds_at_once_take_turns_or_are_refused(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert set(results) <= {"built", "another build is writing"}
+    assert find(tmp_path / "models").plan.version == results.count("built")
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+@pytest.mark.parametrize("case", ["before", "after", "nfs"])
+def test_a_lock_that_another_build_removes_as_we_ask_for_it_is_not_ours(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That build ends before we lock the file which we opened, or after it was asked for in vain; NFS keeps such a file by another name."""
+    area = tmp_path / ".models.recsplit"
+    flock, asked = fcntl.flock, []
+
+    def asking(descriptor: int, operation: int) -> None:
+        if operation & fcntl.LOCK_EX:
+            asked.append(descriptor)
+        if not operation & fcntl.LOCK_EX or len(asked) > 1:
+            flock(descriptor, operation)
+        elif case == "nfs":
+            (area / "lock").rename(tmp_path / ".nfs0001")
+            flock(descriptor, operation)
+        elif case == "before":
+            shutil.rmtree(area)
+            flock(descriptor, operation)
+        else:
+            with (area / "lock").open() as other:
+                flock(other, fcntl.LOCK_EX)
+                shutil.rmtree(area)
+                flock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", asking)
+    with staging(tmp_path / "models", "shop"):
+        assert len(asked) == 2 and (area / "lock").is_file()
+        with pytest.raises(InputError, match="another build is writing to"), staging(tmp_path / "models", "shop"):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ([".nfs0001"] if case == "nfs" else [])
+
+
+def test_builds_of_several_processes_at_once_take_turns_or_are_refused(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from recsplit.errors import InputError
+from tests.repository.builds import build
+for number in range(15):
+    try:
+        build(Path({str(tmp_path)!r}) / "models", "a")
+        print("built")
+    except InputError as error:
+        print(str(error).split(" to ")[0])
+"""
+    children = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    results = [line for child in children for line in child.communicate(timeout=120)[0].splitlines()]
+    assert len(results) == 45 and set(results) <= {"built", "another build is writing"}
     assert find(tmp_path / "models").plan.version == results.count("built")
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
