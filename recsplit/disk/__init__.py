@@ -1,1 +1,1 @@
-"""The file system: whole files, folders exchanged at once, locks, sizes in words. Not here: what lies in the files."""
+"""The file system: whole files, paths exchanged at once, sizes in words. Not here: what lies in the files."""

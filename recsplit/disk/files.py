@@ -1,7 +1,6 @@
-"""What writing needs of the file system: whole files only, paths exchanged at once, data forced to the disk; sizes in words."""
+"""What writing a file needs: it appears whole or not at all, it is forced to the disk, and a full disk is told with sizes in words."""
 
 import contextlib
-import ctypes
 import errno
 import os
 from collections.abc import Iterator
@@ -9,13 +8,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from recsplit.errors import RecsplitError
-
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
-
-# Answers of kernels, C libraries and file systems that don't know the operation (NFS and some FUSE say EINVAL).
-_NOT_OFFERED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
-
 
 #: OSError codes of a full disk and of a full quota.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -37,22 +29,6 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Swap two existing paths atomically, with Linux's renameat2. False where that isn't offered: then nothing was done.
-
-    Raises OSError where it is offered and fails.
-    """
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in _NOT_OFFERED:
-        return False
-    raise OSError(code, os.strerror(code), str(one), None, str(other))
 
 
 def flush(folder: Path) -> None:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from recsplit.disk.files import size_text
 from recsplit.errors import InputError
 from recsplit.partition.partition_file import Partition
 
@@ -123,8 +124,8 @@ def pack(containers: Sequence[Container], node: Node) -> Packing:
         need = (kind.cores, kind.size_bytes, float(kind.gpus))
         if any(amount > has * (1 + _SLACK) for amount, has in zip(need, room, strict=True)):
             raise InputError(
-                f"container {kind.name!r} needs {need[0]:g} cores, {need[1] / 1e9:.3g} GB and {kind.gpus} GPUs, "
-                f"and a {node.name} has {room[0]:g}, {room[1] / 1e9:.3g} GB and {node.gpus}",
+                f"container {kind.name!r} needs {need[0]:g} cores, {size_text(kind.size_bytes)} and {kind.gpus} GPUs, "
+                f"and a {node.name} has {room[0]:g}, {size_text(node.memory_bytes)} and {node.gpus}",
                 hint="take larger nodes, or cut the tables into more shards",
             )
         needs.append((tuple(amount / has if has else 0.0 for amount, has in zip(need, room, strict=True)), kind.replicas))

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from recsplit.disk.files import FULL, disk_full, exchange, flush
+from recsplit.disk.files import FULL, disk_full, flush
+from recsplit.disk.swap import Swap, put_back
 from recsplit.errors import InputError
 
 
@@ -65,8 +66,8 @@ def write(folder: Path, texts: Mapping[str, str], kind: FolderKind) -> None:
         if path not in before and path != kind.user_file and (folder / path).exists():
             raise InputError(f"{folder / path} is in the way, and recsplit didn't write it", hint="move it")
     area = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    new, aside = area / "new", area / "old"
     try:
-        new = area / "new"
         if folder.exists():
             gone = {str(folder / path) for path in (*before, kind.written)}
             shutil.copytree(folder, new, symlinks=True, ignore=lambda at, names: {name for name in names if f"{at}/{name}" in gone})
@@ -80,19 +81,13 @@ def write(folder: Path, texts: Mapping[str, str], kind: FolderKind) -> None:
         (new / kind.written).write_text(json.dumps({"schema": 1, "files": dict(sorted(digests.items()))}, indent=1) + "\n")
         _drop_empty(new)
         flush(new)
-        if not folder.exists():
-            new.rename(folder)
-        elif not exchange(new, folder):
-            folder.rename(area / "old")
-            new.rename(folder)
+        Swap(new, folder, aside).do()
     except OSError as error:
         if error.errno in FULL:
             raise disk_full(folder.parent) from error
         raise
     finally:
-        old = area / "old"
-        if old.exists() and not folder.exists():  # an interrupt between the two moves
-            old.rename(folder)
+        put_back(aside, folder)  # an interrupt between two moves
         shutil.rmtree(area, ignore_errors=True)
 
 

@@ -9,14 +9,16 @@ one that it can't load keeps the server from starting (seen on 2.51 with model c
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from recsplit.disk.files import FULL, disk_full, exchange, flush, flush_one
+from filelock import FileLock, Timeout
+
+from recsplit.disk.files import FULL, disk_full, flush, flush_one
+from recsplit.disk.swap import Swap, put_back
 from recsplit.errors import InputError, RecsplitError
 from recsplit.repository.find import build_of, plan_file, versions
 
@@ -59,19 +61,18 @@ class Stage:
         for model in models:
             _refuse_foreign(self.repository / model, ensemble=model == self.name)
         flush(self._models)
-        inodes = {model: (self._models / model).stat().st_ino for model in models}
+        swaps = [Swap(self._models / model, self.repository / model, self._aside / model) for model in models]
         try:
-            for model in models:
-                self._swap(model)
+            for swap in swaps:
+                swap.do()
             for model in gone:
                 self._take_away(model)
             flush_one(self.repository)
         except BaseException as error:  # Ctrl-C too leaves the repository as it was
             for model in gone:
-                if (self._aside / model).exists():
-                    (self._aside / model).rename(self.repository / model)
-            for model in reversed(models):
-                self._swap_back(model, inodes[model])
+                put_back(self._aside / model, self.repository / model)
+            for swap in reversed(swaps):
+                swap.undo()
             if isinstance(error, OSError):
                 raise RecsplitError(f"the new models can't be moved into {self.repository}: {error}", hint="nothing was changed") from error
             raise
@@ -84,23 +85,6 @@ class Stage:
 
     def _take_away(self, model: str) -> None:
         (self.repository / model).rename(self._aside / model)
-
-    def _swap(self, model: str) -> None:
-        new, old = self._models / model, self.repository / model
-        if not os.path.lexists(old):
-            new.rename(old)
-        elif not exchange(new, old):
-            # For a moment there is no such model; `_area` puts it back if we are killed just then.
-            old.rename(self._aside / model)
-            new.rename(old)
-
-    def _swap_back(self, model: str, inode: int) -> None:
-        """Undo `_swap`, however far it came: told from what lies where, since an interrupt may fall between any two steps."""
-        new, old, aside = self._models / model, self.repository / model, self._aside / model
-        if old.exists() and old.stat().st_ino == inode and not (new.exists() and exchange(new, old)):
-            old.rename(new)
-        if aside.exists() and not old.exists():
-            aside.rename(old)
 
 
 @contextlib.contextmanager
@@ -189,7 +173,7 @@ def _area(repository: Path) -> Iterator[Path]:
             # A build that comes between these two makes a lock of its own, and the folder stays.
             (area / "lock").unlink()
             area.rmdir()
-        os.close(lock)
+        lock.release()
 
 
 def _area_path(repository: Path) -> Path:
@@ -201,8 +185,11 @@ def _area_path(repository: Path) -> Path:
     return beside if same and _writable(beside.parent) else repository / ".recsplit"
 
 
-def _lock(area: Path, repository: Path) -> int:
-    """Make the area and lock it against other builds, until the descriptor is closed or we die."""
+def _lock(area: Path, repository: Path) -> FileLock:
+    """Make the area and lock it against other builds, until the lock is released or we die. The lock's file goes with the area."""
+    path = area / "lock"
+    # No soft lock where the kernel has none: that is a file which a killed build would leave behind.
+    lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
     while True:
         try:
             area.mkdir(exist_ok=True)
@@ -213,27 +200,25 @@ def _lock(area: Path, repository: Path) -> int:
                 raise
             raise InputError(f"{area.parent} can't be written: {error.strerror}", hint="choose another folder") from error
         try:
-            lock = os.open(area / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # filelock may have locked the file of a build that just ended: it asks how many links that has, and on NFS it has one. What
+            # is open here has been at `path` all the while if it still is, and so it is what was locked.
+            with path.open("a") as file:
+                lock.acquire()
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return lock
+        except Timeout:
+            if path.exists():  # else that build has ended just now
+                raise InputError(f"another build is writing to {repository}", hint="wait until it has finished") from None
         except FileNotFoundError:
-            continue  # another build ended just now, and removed the area
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if (area / "lock").stat().st_ino == os.fstat(lock).st_ino:  # not the file of a build that just ended
-                return lock
-        except BlockingIOError:
-            os.close(lock)
-            raise InputError(f"another build is writing to {repository}", hint="wait until it has finished") from None
-        except FileNotFoundError:
-            pass
-        os.close(lock)
+            pass  # another build ended just now, and removed the area
+        lock.release()
 
 
 def _put_back(area: Path, repository: Path) -> None:
     """Restore what a build had set aside when it was killed."""
     aside = area / "aside"
     for model in aside.iterdir() if aside.is_dir() else ():
-        if not (repository / model.name).exists():
-            model.rename(repository / model.name)
+        put_back(model, repository / model.name)
 
 
 def _clear(area: Path) -> None:

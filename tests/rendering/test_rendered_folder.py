@@ -1,12 +1,16 @@
 """The folder comes in whole, and what recsplit didn't write stays as it is."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 
+from recsplit.disk import swap
 from recsplit.errors import InputError
 from recsplit.kubernetes.rendering import FOLDER
+from recsplit.rendering import rendered_folder
 from recsplit.rendering.rendered_folder import FolderKind, write
+from tests.disk.interrupts import interrupted
 
 FIRST = {"base/a.yaml": "a: 1\n", "base/gone/b.yaml": "b: 1\n", "values.yaml": "schema: 1\n"}
 
@@ -73,6 +77,22 @@ def test_where_it_fails_the_folder_stays_as_it_was(tmp_path: Path) -> None:
         write(target, {"base/a.yaml": "a: 2\n", "x" * 300: "never"}, FOLDER)
     assert contents(target) == FIRST
     assert [path.name for path in tmp_path.iterdir()] == ["k8s"]
+
+
+@pytest.mark.parametrize("offered", [True, False], ids=["exchange", "rename"])
+def test_interrupted_between_any_two_steps_the_folder_is_the_old_or_the_new(
+    offered: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not offered:
+        monkeypatch.setattr("recsplit.disk.swap._RENAME_EXCHANGE", 1 << 20)
+    target, second, left = tmp_path / "k8s", FIRST | {"base/a.yaml": "a: 2\n"}, set()
+    for step in itertools.count():
+        write(target, FIRST, FOLDER)
+        if not interrupted(step, lambda: write(target, second, FOLDER), swap, rendered_folder):
+            break
+        left.add("old" if contents(target) == FIRST else "new")
+        assert contents(target) in (FIRST, second)
+    assert left == {"old", "new"}
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

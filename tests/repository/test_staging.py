@@ -1,6 +1,7 @@
 """A build comes in whole or not at all, and alone."""
 
-import errno
+import fcntl
+import itertools
 import os
 import shutil
 import signal
@@ -13,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from recsplit.configs.render import render
-from recsplit.disk import files
+from recsplit.disk import swap
+from recsplit.disk.swap import Swap
 from recsplit.errors import InputError, RecsplitError
+from recsplit.repository import staging as staging_module
 from recsplit.repository.find import find
 from recsplit.repository.staging import Stage, staging
 from tests.configs.plans import shop
+from tests.disk.interrupts import interrupted
 from tests.repository.builds import build, contents, fill
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
@@ -73,38 +77,36 @@ def test_a_failed_first_build_leaves_no_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-class Stopping(Stage):
-    """A stage whose publishing is interrupted before or after the move of one model."""
-
-    stop = ""
-    after = False
-
-    def _swap(self, model: str) -> None:
-        if self.after or model != self.stop:
-            super()._swap(model)
-        if model == self.stop:
-            raise KeyboardInterrupt
-
-
-def build_and_stop(repository: Path, model: str, *, after: bool, kind: type[Stage] = Stopping) -> None:
+def build_and_stop(repository: Path, kind: type[Stage] = Stage) -> None:
     with staging(repository, "shop") as stage:
         fill(stage, "b")
         stage.__class__ = kind
-        stage.__dict__ |= {"stop": model, "after": after}
         stage.publish()
 
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("model", ["shop_dense", "shop_embedding", "shop"])
 @pytest.mark.parametrize("first", [True, False])
-def test_an_interrupted_move_is_undone(first: bool, model: str, after: bool, tmp_path: Path, exchanging: bool) -> None:
+def test_an_interrupted_move_is_undone(
+    first: bool, model: str, after: bool, tmp_path: Path, exchanging: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before or after the move of one model."""
     repository = tmp_path / "models"
     repository.mkdir()
     if not first:
         build(repository, "a")
     before = contents(tmp_path)
+    move = Swap.do
+
+    def stopping(change: Swap) -> None:
+        if after or change.place.name != model:
+            move(change)
+        if change.place.name == model:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Swap, "do", stopping)
     with pytest.raises(KeyboardInterrupt):
-        build_and_stop(repository, model, after=after)
+        build_and_stop(repository)
     assert contents(tmp_path) == before
 
 
@@ -131,17 +133,36 @@ def test_shards_that_the_new_build_lacks_go_and_come_back_where_it_is_interrupte
     with_shards(repository, 2)
     before = contents(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        build_and_stop(repository, "", after=False, kind=StoppingLate)
+        build_and_stop(repository, StoppingLate)
     assert contents(tmp_path) == before
     with_shards(repository, 1)
     assert sorted(path.name for path in repository.iterdir()) == ["shop", "shop_dense", "shop_embedding", "shop_embedding_0"]
+
+
+def test_a_publishing_that_is_interrupted_between_any_two_steps_leaves_the_old_build_or_the_new(tmp_path: Path, exchanging: bool) -> None:
+    """With shards that are replaced and shards that go; the new build only where the interrupt came as it was done."""
+    repository, left = tmp_path / "models", []
+    with_shards(repository, 2)
+    before = contents(repository)
+    for step in itertools.count():
+        with staging(repository, "shop") as stage:
+            fill(stage, "b")
+            if not interrupted(step, stage.publish, swap, staging_module):
+                break
+            left.append("old" if contents(repository) == before else find(repository).plan.build)
+        assert [path.name for path in tmp_path.iterdir()] == ["models"]
+        if left[-1] == "b":
+            shutil.rmtree(repository)
+            with_shards(repository, 2)
+    assert set(left[:-1]) == {"old"} and left[-1] in {"old", "b"}
+    assert sorted(path.name for path in repository.iterdir()) == ["shop", "shop_dense", "shop_embedding"]
 
 
 @pytest.fixture(params=[True, False], ids=["exchange", "rename"])
 def exchanging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Both ways of moving in: the kernel's exchange, and two renames where a file system doesn't offer it."""
     if not request.param:
-        monkeypatch.setattr("recsplit.repository.staging.exchange", lambda *_: False)
+        monkeypatch.setattr("recsplit.disk.swap._RENAME_EXCHANGE", 1 << 20)
     return bool(request.param)
 
 
@@ -201,6 +222,56 @@ def test_many_builds_at_once_take_turns_or_are_refused(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert set(results) <= {"built", "another build is writing"}
+    assert find(tmp_path / "models").plan.version == results.count("built")
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+@pytest.mark.parametrize("case", ["before", "after", "nfs"])
+def test_a_lock_that_another_build_removes_as_we_ask_for_it_is_not_ours(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That build ends before we lock the file which we opened, or after it was asked for in vain; NFS keeps such a file by another name."""
+    area = tmp_path / ".models.recsplit"
+    flock, asked = fcntl.flock, []
+
+    def asking(descriptor: int, operation: int) -> None:
+        if operation & fcntl.LOCK_EX:
+            asked.append(descriptor)
+        if not operation & fcntl.LOCK_EX or len(asked) > 1:
+            flock(descriptor, operation)
+        elif case == "nfs":
+            (area / "lock").rename(tmp_path / ".nfs0001")
+            flock(descriptor, operation)
+        elif case == "before":
+            shutil.rmtree(area)
+            flock(descriptor, operation)
+        else:
+            with (area / "lock").open() as other:
+                flock(other, fcntl.LOCK_EX)
+                shutil.rmtree(area)
+                flock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", asking)
+    with staging(tmp_path / "models", "shop"):
+        assert len(asked) == 2 and (area / "lock").is_file()
+        with pytest.raises(InputError, match="another build is writing to"), staging(tmp_path / "models", "shop"):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ([".nfs0001"] if case == "nfs" else [])
+
+
+def test_builds_of_several_processes_at_once_take_turns_or_are_refused(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from recsplit.errors import InputError
+from tests.repository.builds import build
+for number in range(15):
+    try:
+        build(Path({str(tmp_path)!r}) / "models", "a")
+        print("built")
+    except InputError as error:
+        print(str(error).split(" to ")[0])
+"""
+    children = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    results = [line for child in children for line in child.communicate(timeout=120)[0].splitlines()]
+    assert len(results) == 45 and set(results) <= {"built", "another build is writing"}
     assert find(tmp_path / "models").plan.version == results.count("built")
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
@@ -360,12 +431,6 @@ def test_a_disk_that_fills_while_a_build_writes_is_told(tmp_path: Path) -> None:
 def test_other_errors_of_the_system_pass(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), staging(tmp_path / "models", "shop"):
         (tmp_path / "nothing").read_text()
-
-
-def test_an_exchange_that_fails_raises(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file") as error:
-        files.exchange(tmp_path / "a", tmp_path / "b")
-    assert error.value.errno == errno.ENOENT
 
 
 def test_a_build_that_is_terminated_by_ctrl_c_cleans_up(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import click
 import numpy as np
 
 from recsplit.commands.output import progress, show_table
+from recsplit.disk.files import size_text
 from recsplit.errors import RecsplitError
 from recsplit.repository.find import find
 from recsplit.serving import serve
@@ -166,7 +167,7 @@ def show(result: dict[str, Any]) -> None:
         )
         for name, build in result["builds"].items()
     ]
-    show_table(columns, rows, title=f"Building {result['table_bytes'] / 1e9:.1f} GB of tables")
+    show_table(columns, rows, title=f"Building {size_text(result['table_bytes'])} of tables")
     served = result["served"]
     show_table(
         ("instances", "PSS when ready GB", "PSS GB", "PSS / tables", "requests", "failed"),

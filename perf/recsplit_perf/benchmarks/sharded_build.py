@@ -18,6 +18,7 @@ import onnx
 from onnx import numpy_helper, parser
 
 from recsplit.commands.output import progress, show_table
+from recsplit.disk.files import size_text
 from recsplit.errors import RecsplitError
 from recsplit.partition import partition_file
 from recsplit.partition.access import frequencies
@@ -49,7 +50,7 @@ def command(folder: Path, rows: int, dim: int, output: Path | None) -> None:
     show_table(
         ("build", "seconds", "peak private GB", "peak RSS GB"),
         [(step["step"], step["seconds"], step["peak_anonymous_bytes"] / 1e9, step["peak_resident_bytes"] / 1e9) for step in steps],
-        title=f"{rows:,} rows of {dim}: {rows * dim * 4 / 1e9:.2f} GB",
+        title=f"{rows:,} rows of {dim}: {size_text(rows * dim * 4)}",
     )
     if output is not None:
         result = {"benchmark": "sharded_build", **origin, "rows": rows, "dim": dim, "cuts": CUTS, "builds": steps}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from recsplit.disk.files import size_text
 from recsplit.errors import InputError
 
 #: Sets the scale of every published model of the zoo from outside, since a factory is called without arguments.
@@ -143,7 +144,7 @@ def refuse_memory(model: Published, scale: float, memory_bytes: int) -> None:
     if size_bytes > memory_bytes:
         fitting = 10 ** math.floor(math.log10(0.5 * scale * memory_bytes / size_bytes))
         raise InputError(
-            f"the tables of {model.name} take {size_bytes / 1e9:.1f} GB at a scale of {scale:g}, "
-            f"and this machine has {memory_bytes / 1e9:.1f} GB of memory",
-            hint=f"{ROWS_SCALE}={fitting:g} takes {model.size_bytes(fitting) / 1e9:.2g} GB, with the same lookups and widths",
+            f"the tables of {model.name} take {size_text(size_bytes)} at a scale of {scale:g}, "
+            f"and this machine has {size_text(memory_bytes)} of memory",
+            hint=f"{ROWS_SCALE}={fitting:g} takes {size_text(model.size_bytes(fitting))}, with the same lookups and widths",
         )
