@@ -32,7 +32,7 @@ PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".tar")
 class Loaded:
     """A loaded model.
 
-    `model`: functions inlined, no Constant nodes, first dimension of every input dynamic; a lookup is one node:
+    `model`: functions inlined, no Constant nodes, first dimension of every input dynamic; a lookup that recsplit recognises is one node:
     `Gather` axis 0 on a rank-2 initializer, `recsplit::EmbeddingBag` or `recsplit::JaggedBags`. Tensors stay where
     they are: an initializer from a file is an onnx_ir.ExternalTensor that points into it.
     `example`: the source's example inputs by graph input name, batch first; None for an .onnx file.
