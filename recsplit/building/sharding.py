@@ -51,7 +51,7 @@ class Sharding:
                 partials=part.partials,
                 segments=asked.segments,
                 ranges=_ranges(part.places, by_name),
-                place=asked.place,
+                location=asked.location,
                 replicas=asked.replicas,
                 size_bytes=sum((item.last - item.first) * row_bytes[item.table] for item in asked.segments),
             )

@@ -63,7 +63,7 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
         return
     show_table(("table", "rows", "dim", "dtype", "size"), [(t.name, t.rows, t.dim, t.dtype, size_text(t.size_bytes)) for t in plan.tables])
     if plan.shards:
-        show_table(("shard", "ranks", "place", "replicas", "size"), [_shard_row(shard) for shard in plan.shards])
+        show_table(("shard", "ranks", "location", "replicas", "size"), [_shard_row(shard) for shard in plan.shards])
     show_differences([dataclasses.asdict(item) | {"ok": item.ok} for item in built.differences])
     for note in built.notes:
         click.echo(note)
@@ -93,7 +93,7 @@ def _shard_row(shard: Shard) -> tuple[str, str, str, int, str]:
     shown = [f"{item.table} {item.first}..{item.last - 1}" for item in shard.segments[:_MOST_SEGMENTS]]
     left = len(shard.segments) - len(shown)
     ranks = ", ".join(shown) + (f" and {left} more" if left else "")
-    return shard.model.name, ranks, shard.place, shard.replicas, size_text(shard.size_bytes)
+    return shard.model.name, ranks, shard.location, shard.replicas, size_text(shard.size_bytes)
 
 
 def _summary(plan: Plan, repository: Path) -> str:

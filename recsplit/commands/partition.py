@@ -202,8 +202,8 @@ def _show(partition: Partition, settings: CostSettings) -> None:
         more = len(shard.segments) - len(names)
         text = ", ".join([*names, f"and {more} more tables"] if more else names)
         rows = sum(one.last - one.first for one in shard.segments)
-        lines.append([number, shard.place, text, rows, size_text(shard.size_bytes), shard.gathers_per_query, shard.replicas])
-    columns = ("shard", "place", "tables and ranks", "rows", "size", "gathers_per_query", "replicas")
+        lines.append([number, shard.location, text, rows, size_text(shard.size_bytes), shard.gathers_per_query, shard.replicas])
+    columns = ("shard", "location", "tables and ranks", "rows", "size", "gathers_per_query", "replicas")
     show_table(columns, lines, title=f"{partition.model} by {partition.algorithm!r}, for {partition.target_qps:g} queries/s")
     sums = _sums(partition, settings)
     click.echo(
@@ -215,7 +215,7 @@ def _show(partition: Partition, settings: CostSettings) -> None:
 
 def _sums(partition: Partition, settings: CostSettings) -> dict[str, int]:
     """Servers of shards, the memory they are given, and how many shards a query calls; front servers are not counted."""
-    apart = [shard for shard in partition.shards if shard.place == "own"]
+    apart = [shard for shard in partition.shards if shard.location == "own"]
     return {
         "servers": sum(shard.replicas for shard in apart),
         "allocated_bytes": sum(shard.replicas * (shard.size_bytes + settings.min_bytes) for shard in apart),
@@ -224,7 +224,7 @@ def _sums(partition: Partition, settings: CostSettings) -> dict[str, int]:
 
 
 def _counts(partition: Partition) -> tuple[int, int]:
-    return len(partition.shards), sum(shard.replicas for shard in partition.shards if shard.place == "own")
+    return len(partition.shards), sum(shard.replicas for shard in partition.shards if shard.location == "own")
 
 
 def _cost_text(cost: float, unit: str) -> str:

@@ -1,6 +1,6 @@
 """Groups of servers: which models of a plan run together in one kind of pod.
 
-The front servers hold the ensemble, the embedding model, the dense model and the shards whose place is the front; every other shard
+The front servers hold the ensemble, the embedding model, the dense model and the shards whose location is the front; every other shard
 has servers of its own, as in ElasticRec (ISCA 2024, figure 7), and a model of the backend `remote` stands for it in the front.
 """
 
@@ -46,7 +46,7 @@ def groups(plan: Plan) -> tuple[Group, ...]:
                 f"the model name {name!r} can't be a label on Kubernetes, and autoscalers select metrics by it",
                 hint="build it with a --name that leaves at most 63 characters, the last one a letter or digit",
             )
-    apart = [shard for shard in plan.shards if shard.place == "own"]
+    apart = [shard for shard in plan.shards if shard.location == "own"]
     remote = {shard.model.name for shard in apart}
     here = [model for model in plan.submodels if model.name not in remote]
     short, mixable = _short(plan.build), not apart
@@ -62,7 +62,7 @@ def groups(plan: Plan) -> tuple[Group, ...]:
     shard_groups = (
         Group(f"shard-{number}", (shard.model.name,), (), shard.model.kind == "gpu", shard, short, mixable)
         for number, shard in enumerate(plan.shards)
-        if shard.place == "own"
+        if shard.location == "own"
     )
     return (front, *shard_groups)
 

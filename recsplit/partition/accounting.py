@@ -83,7 +83,7 @@ def shards(
     known = [None] * len(partition.shards) if utilities is None else list(utilities)
     containers = []
     for number, (shard, utility) in enumerate(zip(partition.shards, known, strict=True)):
-        if shard.place == "own":
+        if shard.location == "own":
             names = {segment.table for segment in shard.segments}
             tables = next(iter(names)) if len(names) == 1 else f"{len(names)} tables"
             containers.append(

@@ -61,19 +61,19 @@ def as_partition(
             hint="a larger --bound-ms, more --max-shards, or another algorithm",
         )
     settings = cost.with_calls(settings, pieces)
-    inside = tuple(part for piece in pieces if piece.place == "front" for part in piece.parts)
+    inside = tuple(part for piece in pieces if piece.location == "front" for part in piece.parts)
     ordered = [Piece(inside, "front")] if inside else []
-    ordered += sorted((piece for piece in pieces if piece.place == "own"), key=lambda piece: min(piece.parts))
+    ordered += sorted((piece for piece in pieces if piece.location == "own"), key=lambda piece: min(piece.parts))
     shards = []
     for piece in ordered:
         asked = cost.load(heats, piece)
         gathers = float(asked.gathers)
-        count = float(cost.front_replicas(settings, gathers) if piece.place == "front" else cost.replicas(settings, gathers))
+        count = float(cost.front_replicas(settings, gathers) if piece.location == "front" else cost.replicas(settings, gathers))
         segments = tuple(
             Segment(heats[table].table, int(heats[table].cuts[first]), int(heats[table].cuts[last]))
             for table, first, last in sorted(piece.parts)
         )
-        shards.append(ShardLayout(segments, piece.place, math.ceil(count - 1e-9), gathers, int(asked.size_bytes)))
+        shards.append(ShardLayout(segments, piece.location, math.ceil(count - 1e-9), gathers, int(asked.size_bytes)))
     return Partition(model, access, settings.target_qps, algorithm, price, settings.unit, tuple(shards))
 
 
@@ -175,7 +175,7 @@ def _with_front(starts: Sequence[int], rest: Pieces) -> Pieces:
 
 def _starts(heats: Sequence[Heat], pieces: Pieces) -> list[int]:
     """Where each table's rows in front end."""
-    ends = {table: last for piece in pieces if piece.place == "front" for table, _, last in piece.parts}
+    ends = {table: last for piece in pieces if piece.location == "front" for table, _, last in piece.parts}
     return [ends.get(table, 0) for table in range(len(heats))]
 
 
@@ -185,7 +185,7 @@ def _settled(settings: CostSettings, calls: int, find: Callable[[CostSettings], 
         return find(settings)
     while True:
         pieces = find(replace(settings, bound=replace(settings.bound, calls=calls)))
-        shard_count = sum(piece.place == "own" for piece in pieces)
+        shard_count = sum(piece.location == "own" for piece in pieces)
         if shard_count <= calls:
             return pieces
         calls = shard_count

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recsplit.capacity.profile import Fit
 from recsplit.errors import InputError
 from recsplit.partition.heat import Heat
-from recsplit.plan.plan import Place
+from recsplit.plan.plan import Location
 
 Numbers = NDArray[np.float64]
 #: One shard's, or those of many at once.
@@ -110,7 +110,7 @@ class Piece:
     """A shard while it is looked for: parts (table, first, last), a table by its place among the heats, and candidate cuts by index."""
 
     parts: tuple[tuple[int, int, int], ...]
-    place: Place = "own"
+    location: Location = "own"
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,8 +218,8 @@ def answer_bytes(heat: Heat) -> float:
 def total(settings: CostSettings, heats: Sequence[Heat], pieces: Sequence[Piece]) -> float:
     """The objective: what the whole partition costs; with `front`, the front servers too. Infinite where the bound can't be kept."""
     settings = with_calls(settings, pieces)
-    shards_cost = float(of(settings, loads(heats, [piece for piece in pieces if piece.place == "own"])).sum())
-    kept = [piece for piece in pieces if piece.place == "front"]
+    shards_cost = float(of(settings, loads(heats, [piece for piece in pieces if piece.location == "own"])).sum())
+    kept = [piece for piece in pieces if piece.location == "front"]
     if settings.front is None and not kept:
         return shards_cost
     inside = sum((load(heats, piece) for piece in kept), NOTHING)
@@ -230,7 +230,7 @@ def with_calls(settings: CostSettings, pieces: Sequence[Piece]) -> CostSettings:
     """The same settings, the bound's calls those of this partition."""
     if settings.bound is None:
         return settings
-    calls = max(sum(piece.place == "own" for piece in pieces), 1)
+    calls = max(sum(piece.location == "own" for piece in pieces), 1)
     return replace(settings, bound=replace(settings.bound, calls=calls))
 
 

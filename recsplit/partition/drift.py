@@ -236,15 +236,15 @@ def _segments(partition: Partition, table: str) -> list[tuple[int, Segment]]:
 
 
 def _price(settings: CostSettings, shard: ShardLayout, load: ShardLoad) -> Numbers:
-    return cost.of_front(settings, load) if shard.place == "front" else cost.of(settings, load)
+    return cost.of_front(settings, load) if shard.location == "front" else cost.of(settings, load)
 
 
 def _count(settings: CostSettings, shard: ShardLayout, load: ShardLoad) -> Numbers:
-    return cost.front_replicas(settings, load.gathers) if shard.place == "front" else cost.replicas(settings, load.gathers)
+    return cost.front_replicas(settings, load.gathers) if shard.location == "front" else cost.replicas(settings, load.gathers)
 
 
 def _carried(settings: CostSettings, shard: ShardLayout, load: ShardLoad) -> float:
-    if shard.place == "front":
+    if shard.location == "front":
         return (
             settings.target_qps
             * shard.replicas
@@ -256,7 +256,7 @@ def _carried(settings: CostSettings, shard: ShardLayout, load: ShardLoad) -> flo
 def _total(settings: CostSettings, partition: Partition, loads: Sequence[ShardLoad]) -> float:
     """The objective, cost.total, for shards whose loads are known."""
     price = sum(float(_price(settings, shard, load)) for shard, load in zip(partition.shards, loads, strict=True))
-    if settings.front is not None and all(shard.place == "own" for shard in partition.shards):
+    if settings.front is not None and all(shard.location == "own" for shard in partition.shards):
         price += float(cost.of_front(settings))
     return price
 
@@ -264,5 +264,5 @@ def _total(settings: CostSettings, partition: Partition, loads: Sequence[ShardLo
 def _with_calls(settings: CostSettings, partition: Partition) -> CostSettings:
     if settings.bound is None:
         return settings
-    calls = max(sum(shard.place == "own" for shard in partition.shards), 1)
+    calls = max(sum(shard.location == "own" for shard in partition.shards), 1)
     return replace(settings, bound=replace(settings.bound, calls=calls))

@@ -16,8 +16,8 @@ def grouped(settings: CostSettings, heats: Sequence[Heat], pieces: tuple[Piece, 
 
     A shard holds one stretch of a table at most, so that only neighbouring shards of one table go together.
     """
-    shards = [piece for piece in pieces if piece.place == "own"]
-    rest = tuple(piece for piece in pieces if piece.place != "own")
+    shards = [piece for piece in pieces if piece.location == "own"]
+    rest = tuple(piece for piece in pieces if piece.location != "own")
     now = cost.total(settings, heats, (*rest, *shards))
     while len(shards) > 1:
         pair = _best_pair(settings, heats, shards)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsplit.errors import InputError
-from recsplit.plan.plan import Place, Segment
+from recsplit.plan.plan import Location, Segment
 from recsplit.plan.strict_json import read_json
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ShardLayout:
     """
 
     segments: tuple[Segment, ...]
-    place: Place
+    location: Location
     replicas: int
     gathers_per_query: float
     size_bytes: int

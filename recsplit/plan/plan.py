@@ -27,7 +27,7 @@ Runtime = Literal["onnxruntime", "onnxruntime-tensorrt", "tensorrt"]
 Kind = Literal["cpu", "gpu"]
 Role = Literal["embedding", "shard", "dense"]
 #: Where a shard's servers are: in the front server, beside the dense model, or on servers of their own.
-Place = Literal["front", "own"]
+Location = Literal["front", "own"]
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Partial:
 
 @dataclass(frozen=True)
 class Shard:
-    """The rows that one shard holds, and the model that reads them. `place` and `replicas` are what the partition wished.
+    """The rows that one shard holds, and the model that reads them. `location` and `replicas` are what the partition wished.
 
     `partials`: what it gives of each boundary tensor that its rows are pooled into. `ranges`: the same rows as places, one for each
     fused table of which it holds any; `size_bytes`: the rows, no padding.
@@ -167,7 +167,7 @@ class Shard:
     partials: tuple[Partial, ...]
     segments: tuple[Segment, ...]
     ranges: tuple[Range, ...]
-    place: Place
+    location: Location
     replicas: int
     size_bytes: int
 

@@ -71,7 +71,7 @@ def test_the_plan_tells_each_shards_rows_places_and_size(by_heat: Built) -> None
     assert [shard.model.name for shard in plan.shards] == ["m_embedding_0", "m_embedding_1", "m_embedding_2"]
     assert [model.name for model in plan.submodels] == ["m_embedding", *(shard.model.name for shard in plan.shards), "m_dense"]
     assert [shard.segments for shard in plan.shards] == [tuple(segments) for segments in SHARDS]
-    assert [(shard.place, shard.replicas) for shard in plan.shards] == [("front", 1), ("own", 2), ("own", 3)]
+    assert [(shard.location, shard.replicas) for shard in plan.shards] == [("front", 1), ("own", 2), ("own", 3)]
     assert [shard.size_bytes for shard in plan.shards] == [40 * 32 + 500 * 4, 160 * 32, 600 * 32]
     wide, narrow = (next(item.places for item in plan.shards[0].ranges if item.dim == dim) for dim in (8, 1))
 

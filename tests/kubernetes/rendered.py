@@ -8,7 +8,7 @@ from recsplit.kubernetes.files import ModelFile
 from recsplit.kubernetes.groups import groups
 from recsplit.kubernetes.sizing import first_values
 from recsplit.kubernetes.values import Values
-from recsplit.plan.plan import Place, Plan, Segment, Shard, Submodel
+from recsplit.plan.plan import Location, Plan, Segment, Shard, Submodel
 from tests.configs.plans import shop
 
 #: The build of `sharded`, as names and labels have it.
@@ -20,7 +20,7 @@ BACKEND = {"model.py": "# the backend\n"}
 Files = Mapping[str, Sequence[ModelFile]]
 
 
-def partitioned(plan: Plan, *places: Place, replicas: int = 2) -> Plan:
+def partitioned(plan: Plan, *locations: Location, replicas: int = 2) -> Plan:
     """The plan with one shard a place; what their models take is not looked at here."""
     shards = tuple(
         Shard(
@@ -28,11 +28,11 @@ def partitioned(plan: Plan, *places: Place, replicas: int = 2) -> Plan:
             partials=(),
             segments=(Segment("items", 1000 * number, 1000 * (number + 1)),),
             ranges=(),
-            place=place,
+            location=location,
             replicas=replicas,
             size_bytes=64_000,
         )
-        for number, place in enumerate(places)
+        for number, location in enumerate(locations)
     )
     return dataclasses.replace(plan, shards=shards)
 

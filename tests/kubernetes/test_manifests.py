@@ -14,7 +14,7 @@ from recsplit.errors import InputError, RecsplitError
 from recsplit.kubernetes.check import check, objects
 from recsplit.kubernetes.manifests import addresses, render
 from recsplit.kubernetes.values import Delivery, Values
-from recsplit.plan.plan import Place, Plan
+from recsplit.plan.plan import Location, Plan
 from tests.configs.plans import shop
 from tests.configs.test_any_plan import plans
 from tests.kubernetes.rendered import BACKEND, BUILD, files_of, partitioned, sharded, values_of
@@ -51,7 +51,7 @@ def partitioned_plans(draw: st.DrawFn) -> Plan:
         embedding=dataclasses.replace(plan.embedding, name=f"{name}_embedding"),
         dense=dataclasses.replace(plan.dense, name=f"{name}_dense"),
     )
-    place: st.SearchStrategy[Place] = st.sampled_from(("front", "own"))
+    place: st.SearchStrategy[Location] = st.sampled_from(("front", "own"))
     return partitioned(renamed, *draw(st.lists(place, max_size=5)), replicas=draw(st.integers(1, 40)))
 
 

@@ -224,7 +224,7 @@ def test_rows_are_kept_in_front_only_where_front_servers_have_the_time() -> None
         algorithms.partition("m", heats, CostSettings(100, fit=Fit(10.0, 0.001, 1.0), front=Front(dense_ms, 0.001, 10**10)), "front")
         for dense_ms in (1.0, 9.999)
     )
-    in_front = [sum(s.gathers_per_query for s in partition.shards if s.place == "front") for partition in (idle, busy)]
+    in_front = [sum(s.gathers_per_query for s in partition.shards if s.location == "front") for partition in (idle, busy)]
     assert in_front[0] == pytest.approx(256) and in_front[1] < 10
 
 
@@ -233,7 +233,7 @@ def test_hot_rows_in_front_save_what_their_calls_cost() -> None:
     heats = elasticrec(2, 128, rows=10_000_000)
     asked = CostSettings(1000, fit=Fit(2.0, 0.02, 1.0), prices=Prices(0.004, 0.03, 0.01), front=Front(1.0, 0.001, 300_000_000))
     front, whole = (algorithms.partition("m", heats, asked, name) for name in ("front", "whole"))
-    assert front.cost < whole.cost and front.shards[0].place == "front"
+    assert front.cost < whole.cost and front.shards[0].location == "front"
     front_bytes = front.shards[0].size_bytes
     assert 0 < front_bytes <= 2 * 10_000_000 * 128
 
@@ -244,7 +244,7 @@ def test_rows_in_front_keep_to_their_room_and_then_the_hottest_are_there() -> No
     kept = []
     for most in (math.inf, 100e6, 1e6, 0.0):
         partition = algorithms.partition("m", heats, dataclasses.replace(asked, front=Front(1.0, 0.0001, 10**8, most)), "front")
-        front = [shard for shard in partition.shards if shard.place == "front"]
+        front = [shard for shard in partition.shards if shard.location == "front"]
         kept.append(sum(shard.size_bytes for shard in front))
         assert kept[-1] <= most and all(segment.first == 0 for shard in front for segment in shard.segments)
         if most == 100e6:

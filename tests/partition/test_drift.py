@@ -164,10 +164,10 @@ def test_rows_in_front_are_weighed_as_front_servers(bounded: bool) -> None:
     )
     was, now = zipf(rows, 10**6, 0), zipf(rows, 10**6, 1)
     old = cut(was, asked, "front", queries=1000)
-    assert old.shards[0].place == "front"
+    assert old.shards[0].location == "front"
     update = updated(old, was, now, asked, Pay(1000.0), queries=1000)
     assert updated(old, was, was, asked, Pay(), queries=1000).kept_cost == pytest.approx(old.cost)
-    assert update.cost <= update.kept_cost and update.partition.shards[0].place == "front"
+    assert update.cost <= update.kept_cost and update.partition.shards[0].location == "front"
 
 
 def test_a_shard_with_two_pieces_of_a_table_is_refused() -> None:

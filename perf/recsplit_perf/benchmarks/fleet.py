@@ -32,7 +32,7 @@ from recsplit.disk.files import size_text
 from recsplit.errors import RecsplitError
 from recsplit.partition import partition_file, utility
 from recsplit.partition.access import frequencies
-from recsplit.plan.plan import Place, Plan, Segment
+from recsplit.plan.plan import Location, Plan, Segment
 from recsplit.proof import published
 from recsplit.repository.find import find
 from recsplit.serving import Server, serve
@@ -162,7 +162,7 @@ def build(repository: Path, scale: float, *more: str) -> None:
         raise RecsplitError("recsplit build failed", hint="see its own words above", detail=done.stderr.strip())
 
 
-def write_partition(folder: Path, plan: Plan, hot: Place) -> None:
+def write_partition(folder: Path, plan: Plan, hot: Location) -> None:
     """access.npz and partition.json: each table's rows by the law's own heat, its hottest tenth in shard 0 (placed `hot`)."""
     counts = {}
     for table in plan.tables:
@@ -175,7 +175,7 @@ def write_partition(folder: Path, plan: Plan, hot: Place) -> None:
     shards = tuple(
         partition_file.ShardLayout(
             segments=tuple(Segment(table, bound[part], bound[part + 1]) for table, bound in bounds.items()),
-            place="own" if part else hot,
+            location="own" if part else hot,
             replicas=REPLICAS[str(part)],
             gathers_per_query=share * sum(lookup.width for lookup in plan.lookups),
             size_bytes=sum(

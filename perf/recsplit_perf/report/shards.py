@@ -80,7 +80,7 @@ def compare(plan: Plan, profile: Profile, partition: Partition, access: AccessPr
         float(max(embedding.instances, dense.instances)),
         utility=utility,
     )
-    inside = next((number for number, shard in enumerate(partition.shards) if shard.place == "front"), None)
+    inside = next((number for number, shard in enumerate(partition.shards) if shard.location == "front"), None)
     front = Container(
         "dense model",
         replicas(partition.target_qps, dense_qps) if inside is None else partition.shards[inside].replicas,

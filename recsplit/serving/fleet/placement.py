@@ -40,7 +40,7 @@ def parts(plan: Plan, asked: Mapping[str, int], *, room: int | None = None) -> t
             f"model {plan.name!r} is not partitioned, so there is no fleet to run",
             hint="recsplit partition makes a partition, and recsplit build --partition FILE a model of shards",
         )
-    own_shards = {str(number): shard for number, shard in enumerate(plan.shards) if shard.place == "own"}
+    own_shards = {str(number): shard for number, shard in enumerate(plan.shards) if shard.location == "own"}
     if not own_shards:
         raise InputError("every shard is placed in the front server, so there is no fleet to run", hint="recsplit serve without --fleet")
     for name, count in asked.items():
@@ -105,7 +105,7 @@ def has_bags(repository: Path, plan: Plan, number: int) -> bool:
 
 
 def _local(shard: Shard) -> bool:
-    return shard.place == "front"
+    return shard.location == "front"
 
 
 def _config(repository: Path, model: str) -> str:

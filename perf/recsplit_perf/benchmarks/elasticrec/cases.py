@@ -162,7 +162,7 @@ def answer(asked: Question, partition: Partition | None = None, *, whole_replica
     whole = Container("whole", count, size, asked.whole_cores, asked.gpus, _touched(asked, 0, asked.rows))
     utilities = tuple(utility(asked, shard) for shard in partition.shards)
     # Rows in the front server make it larger and, where they take its time, more of it.
-    inside = next((shard for shard in partition.shards if shard.place == "front"), None)
+    inside = next((shard for shard in partition.shards if shard.location == "front"), None)
     dense = Container(
         "dense",
         inside.replicas if inside else replicas(asked.target_qps, asked.dense_qps),

@@ -76,7 +76,7 @@ def _gain(asked: Question, objective: str, cost_settings: cost.CostSettings, alg
     except InputError:
         return Gain(asked.name, objective, algorithm, None, cost_settings.unit, None, None, None, None, None)
     partition_answer = answer(asked, partition)
-    shards_apart = [shard for shard in partition.shards if shard.place == "own"]
+    shards_apart = [shard for shard in partition.shards if shard.location == "own"]
     return Gain(
         asked.name,
         objective,
@@ -86,6 +86,6 @@ def _gain(asked: Question, objective: str, cost_settings: cost.CostSettings, alg
         partition_answer.shards.memory_bytes / 1e9,
         partition_answer.shards.replicas,
         len(shards_apart),
-        sum(shard.size_bytes for shard in partition.shards if shard.place == "front") / 1e9,
+        sum(shard.size_bytes for shard in partition.shards if shard.location == "front") / 1e9,
         partition_answer.shards.utility,
     )
