@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from recsplit.building.build import Built, Progress
+from recsplit.building.build import Built
 from recsplit.building.build import build as run_build
 from recsplit.building.inspection import Inspection
 from recsplit.building.load_and_cut import candidates
 from recsplit.building.settings import BuildSettings, default_name
 from recsplit.load import Example, ModelSource, origin_of
+from recsplit.rendering.progress import Progress, in_silence
 
 _PATHS = ("weights", "templates", "partition", "access")
 
@@ -20,7 +21,7 @@ def build(
     *,
     out: str | os.PathLike[str] = "model_repository",
     name: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = in_silence,
     **settings: Any,
 ) -> Built:
     """Cut a model into embedding and dense sub-models and write a Triton model repository that is proved equal.
@@ -47,7 +48,7 @@ def build(
         raise TypeError(f"build() has no setting {', '.join(map(repr, unknown))}")
     paths = {key: Path(value) for key, value in settings.items() if key in _PATHS and value is not None}
     asked = BuildSettings(source=model, out=Path(out), name=name or default_name(model), example=example_inputs, **{**settings, **paths})
-    return run_build(asked, progress or _in_silence)
+    return run_build(asked, progress)
 
 
 def inspect(model: ModelSource, example_inputs: Example | None = None, *, weights: str | os.PathLike[str] | None = None) -> Inspection:
@@ -57,7 +58,3 @@ def inspect(model: ModelSource, example_inputs: Example | None = None, *, weight
     """
     loaded_weights = None if weights is None else Path(weights)
     return Inspection(origin_of(model), candidates(model, weights=loaded_weights, example=example_inputs))
-
-
-def _in_silence(_text: str, _done: int, _total: int) -> None:
-    """The progress of a build that nobody watches."""

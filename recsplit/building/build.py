@@ -1,6 +1,5 @@
 """Building: from a source to a published, proved model repository. The stages, in order, on one page."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,11 +17,9 @@ from recsplit.proof import stages
 from recsplit.proof.cases import record
 from recsplit.proof.stages import Difference, differences_html
 from recsplit.rendering.notebook import html_table
+from recsplit.rendering.progress import Progress
 from recsplit.repository.staging import staging
 from recsplit.write import shard_files, submodels, tensorrt
-
-#: Called with (text, bytes done, bytes in all) as the work goes on; the bytes are 0 where there is nothing to count.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, repr=False)

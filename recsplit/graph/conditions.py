@@ -1,7 +1,7 @@
 """What can hold of a model, as conditions for passes: each is one walk over the graph, and reads no tensor."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
@@ -11,6 +11,11 @@ from recsplit.graph.passes import Condition
 
 #: Operators that neither sub-model may have: TensorRT rejects them, and they are what makes exports slow.
 UNSERVED = CONTROL - {"Scan"} | SEQUENCE
+
+
+def may_be_offsets(shape: Sequence[object] | ir.Shape) -> bool:
+    """Whether this is the shape [features, batch], in which facebookresearch/dlrm takes its offsets."""
+    return len(shape) == 2 and not isinstance(shape[1], int)
 
 
 def _functions(model: ir.Model) -> str | None:
@@ -65,7 +70,7 @@ def _fixed_inputs(model: ir.Model) -> str | None:
     for value in model.graph.inputs:
         if value.shape is None or len(value.shape) == 0:
             return f"input {value.name!r} has no dimensions"
-        if isinstance(value.shape[0], int) and not (len(value.shape) == 2 and not isinstance(value.shape[1], int)):
+        if isinstance(value.shape[0], int) and not may_be_offsets(value.shape):
             return f"input {value.name!r} has {value.shape[0]} rows"
     return None
 

@@ -16,10 +16,11 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx.experimental import _config as symbolic_config
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.graph.conditions import may_be_offsets
 from recsplit.load.arrays import Array
 from recsplit.load.flat import Eager
 from recsplit.load.fx import rewrite
-from recsplit.load.normalize import drop_idle, may_be_offsets, normalize
+from recsplit.load.normalize import drop_idle, normalize
 
 OPSET = 20
 FOLD_LIMIT_BYTES = 1 << 20

@@ -13,10 +13,11 @@ from recsplit.graph.flow import int_of, ints_of
 from recsplit.graph.infer import infer_shapes
 from recsplit.graph.names import Names
 from recsplit.load.fold import fold_constants
+from recsplit.plan.dtypes import ONNX
 
 MIN_OPSET = 13
 #: What numpy, ONNX and Triton all know, and what can be drawn at random for a proof: numbers.
-NUMBERS = frozenset(ir.DataType[name] for name in "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FLOAT16 FLOAT DOUBLE".split())
+NUMBERS = frozenset(ir.DataType[onnx_name] for triton, onnx_name in ONNX.items() if triton != "BF16")
 
 
 @dataclass
@@ -74,7 +75,7 @@ def check_inputs(model: ir.Model, origin: str) -> None:
                 f"input {value.name!r} has no batch dimension",
                 hint="the first dimension of every input is the batch; export again with inputs of shape [batch, ...]",
             )
-        if isinstance(value.shape[0], int) and not may_be_offsets(value.shape):
+        if isinstance(value.shape[0], int) and not conditions.may_be_offsets(value.shape):
             raise InputError(
                 f"the batch dimension of input {value.name!r} is fixed at {value.shape[0]}",
                 hint=f"export again with dynamic_axes={{{value.name!r}: {{0: 'batch'}}}}, or dynamic_shapes for the dynamo exporter",
@@ -98,11 +99,6 @@ def check_numbers(kind: str, value: ir.Value) -> None:
             "map text to numbers before the model" if value.dtype == ir.DataType.STRING else "cast it in the model, to float32 for example"
         )
         raise InputError(f"{kind} {value.name!r} is {value.dtype.name}, which recsplit can't serve", hint=advice)
-
-
-def may_be_offsets(shape: Sequence[object] | ir.Shape) -> bool:
-    """Whether this is the shape [features, batch], in which facebookresearch/dlrm takes its offsets."""
-    return len(shape) == 2 and not isinstance(shape[1], int)
 
 
 def drop_initializer_inputs(model: ir.Model) -> None:

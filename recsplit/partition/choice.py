@@ -8,8 +8,8 @@ from recsplit.partition.access.frequencies import AccessProfile
 from recsplit.partition.cost import CostSettings
 from recsplit.partition.heat import Heat, from_counts, vectors_per_row
 from recsplit.partition.partition_file import Partition
-from recsplit.partition.progress import Progress, in_silence, step
 from recsplit.plan.plan import Plan
+from recsplit.rendering.progress import Progress, in_silence, step
 
 
 @dataclass(frozen=True)

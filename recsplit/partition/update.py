@@ -14,8 +14,8 @@ from recsplit.partition.access.frequencies import About, AccessProfile, Counts
 from recsplit.partition.choice import vectors_per_query
 from recsplit.partition.cost import CostSettings
 from recsplit.partition.partition_file import Partition
-from recsplit.partition.progress import Progress, in_silence
 from recsplit.plan.plan import Plan
+from recsplit.rendering.progress import Progress, in_silence
 
 
 @dataclass(frozen=True, eq=False)

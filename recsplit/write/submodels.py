@@ -1,6 +1,6 @@
 """Writing the sub-models' files: embedding with its tables, dense with its weights, and the whole for the proof."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +64,6 @@ def tables(cut: Cut) -> tuple[Table, ...]:
             rows, dim = (int(size) for size in data.shape.numpy())
             embedding_tables.append(Table(table_name(value), rows, dim, TRITON[data.dtype.name], int(data.nbytes)))
     return tuple(embedding_tables)
-
-
-def left_in(model: ir.Model, operators: frozenset[str]) -> Sequence[str]:
-    """Names of operators of a kind that a model still has."""
-    return sorted({node.op_type for node in model.graph.all_nodes() if node.op_type in operators})
 
 
 def data_of(value: ir.Value) -> ir.TensorProtocol:

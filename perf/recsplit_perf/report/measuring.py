@@ -8,8 +8,8 @@ import numpy as np
 from recsplit.capacity import arrivals, drive, served
 from recsplit.capacity.profile import Profile
 from recsplit.capacity.workload import Workload
-from recsplit.partition.progress import Progress, in_silence, step
 from recsplit.plan.plan import Plan
+from recsplit.rendering.progress import Progress, in_silence, step
 from recsplit.repository.find import Build
 from recsplit_perf.profile import profile_points, profiling
 from recsplit_perf.report.figures import Point

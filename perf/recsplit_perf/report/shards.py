@@ -13,9 +13,9 @@ from recsplit.partition import measured, partition_file
 from recsplit.partition.access.frequencies import AccessProfile, Counts, check
 from recsplit.partition.accounting import Account, Container, Node, account, replicas, series_qps, shards
 from recsplit.partition.partition_file import Partition
-from recsplit.partition.progress import Progress, in_silence
 from recsplit.partition.utility import touched_counts
 from recsplit.plan.plan import Plan
+from recsplit.rendering.progress import Progress, in_silence
 from recsplit_perf.report import fleet
 from recsplit_perf.report.page import Section, Table
 

@@ -10,8 +10,8 @@ from recsplit.partition.access.counting import Counter, Inputs, drawable
 from recsplit.partition.access.frequencies import AccessProfile
 from recsplit.partition.access.live import is_live
 from recsplit.partition.access.traces import CHUNK, chunks
-from recsplit.partition.progress import Progress, in_silence, step
 from recsplit.plan.plan import Plan
+from recsplit.rendering.progress import Progress, in_silence, step
 
 #: So many rows of clients' inputs, drawn from a generator.
 MakeRows = Callable[[int, np.random.Generator], Inputs]
