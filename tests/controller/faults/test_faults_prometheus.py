@@ -109,7 +109,8 @@ def test_without_good_data_all_stays_as_it_is_and_then_goes_on(heavy_server: Ser
                 await_(lambda: "held" in kept.reason(), "holding")
                 assert bool(kept.last.observation.problems) == (mode in ("stopped", "slow"))
                 # What the last good data asked for may still be starting or ending: it is the count to stay at.
-                await_(lambda: not kept.last.progress[MODEL].under_way and kept.observed() == len(instances(heavy_server.pid, MODEL)), "settled counts")
+                await_(lambda: not kept.last.progress[MODEL].under_way, "the end of what is under way")
+                await_(lambda: kept.observed() == len(instances(heavy_server.pid, MODEL)), "settled counts")
             count, ticks = kept.observed(), len(kept.records)
             # Next to nothing comes now. Who took what is missing for zero, or the last data for new, would not stay.
             with asked(heavy_server.http_url, plan, LOW) as low:
