@@ -17,6 +17,7 @@ from recsplit.graph.find import ragged
 from recsplit.graph.find.candidates import Candidate, find, tables_of
 from recsplit.graph.find.row_lookups import RowLookup, is_ragged, read_rows
 from recsplit.graph.flow import Array
+from recsplit.graph.int64 import rewrite_int64
 from recsplit.graph.lower.collected import Crossing, Lowering, mark_rows
 from recsplit.graph.lower.fused_tables import FusedTable, UnknownIds, fuse, policy
 from recsplit.graph.lower.pack import pack
@@ -232,6 +233,7 @@ CUT: tuple[passes.Pass[Cutting], ...] = (
         (conditions.NO_FUNCTIONS, conditions.NO_CONSTANTS, conditions.BATCHED_INPUTS),
         (conditions.UNIQUE_NAMES,),
     ),
+    passes.Pass("rewrite INT64 operators", lambda state: rewrite_int64(state.model), ensures=(conditions.UNIQUE_NAMES,)),
     passes.Pass("find lookups", _find, ensures=(conditions.SERVED,)),
     passes.Pass("read lookups", _read, requires=(conditions.SERVED,)),  # what has bodies can't be taken out and measured
     passes.Pass("lower lookups", _lower, (conditions.SERVED, conditions.UNIQUE_NAMES), (conditions.SORTED, conditions.NO_BAGS)),

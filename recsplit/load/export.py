@@ -11,7 +11,6 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnxscript.optimizer import optimize_ir
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx.experimental import _config as symbolic_config
 
@@ -21,9 +20,9 @@ from recsplit.load.arrays import Array
 from recsplit.load.flat import Eager
 from recsplit.load.fx import rewrite
 from recsplit.load.normalize import drop_idle, normalize
+from recsplit.load.simplify import simplify
 
 OPSET = 20
-FOLD_LIMIT_BYTES = 1 << 20
 DETAIL_LINES = 30
 #: An example with a batch of 1 must not make 1 the only batch.
 BATCH_OF_ONE = functools.partial(symbolic_config.patch, backed_size_oblivious=True)  # type: ignore[attr-defined]
@@ -105,7 +104,7 @@ def to_ir(
         value.name = (value.name or "").removeprefix(prefix)
     drop_idle(model)
     with quiet():
-        optimize_ir(model, should_fold=_should_fold)
+        simplify(model)
     normalize(model, origin=origin, inputs=inputs, outputs=outputs)
     return model
 
@@ -142,12 +141,6 @@ def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], 
                     hint="use x.shape[0] or -1 in forward where the batch is written as a number; for .pt2, export with "
                     "dynamic_shapes that give dimension 0 of every input a torch.export.Dim",
                 )
-
-
-def _should_fold(node: ir.Node) -> bool | None:
-    """Never compute with a table: its transpose, say, would be a second copy in memory."""
-    tensors = [value.const_value for value in node.inputs if value is not None]
-    return False if any(tensor is not None and tensor.nbytes > FOLD_LIMIT_BYTES for tensor in tensors) else None
 
 
 def _first_line(error: BaseException) -> str:

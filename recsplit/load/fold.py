@@ -1,4 +1,4 @@
-"""Constant folding by onnx's reference operators: shapes that are known, and arithmetic on small constants."""
+"""Constant folding by onnx's reference operators: shapes that are known, and exact arithmetic on small constants."""
 
 import numpy as np
 import onnx_ir as ir
@@ -7,9 +7,15 @@ from onnx.reference import ReferenceEvaluator
 from recsplit.graph.flow import SMALL, constant, int_of
 from recsplit.load.arrays import Array
 
-RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
 #: Folding these only makes the file larger.
 GROWING = {"ConstantOfShape", "Expand", "Tile", "EyeLike"}
+#: Operators that only move, choose or compare elements, and those that IEEE 754 rounds correctly. Exp, Log, Pow, Tanh, sums and products
+#: of matrices differ by the library in the last bit: the server's runtime computes them.
+EXACT = frozenset(
+    "Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Compress Concat Div Equal Expand Flatten Floor "
+    "Gather GatherElements GatherND Greater GreaterOrEqual Identity IsInf IsNaN Less LessOrEqual Max Min Mul Neg NonZero Not Or Pad Relu "
+    "Reshape Shape Sign Size Slice Split Sqrt Squeeze Sub Tile Transpose Trilu Unsqueeze Where Xor".split()
+)
 
 
 def fold_constants(model: ir.Model) -> None:
@@ -54,7 +60,7 @@ def _sizes_of(node: ir.Node) -> Array | None:
 
 def _evaluate(node: ir.Node, opset: int) -> Array | None:
     """The node's value where all its inputs are small constants."""
-    if node.op_type in RANDOM or node.op_type in GROWING or not node.inputs:
+    if node.op_type in GROWING or not node.inputs or not is_exact(node):
         return None
     if any(attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()):
         return None
@@ -82,3 +88,10 @@ def _replace(graph: ir.Graph, node: ir.Node, array: Array) -> None:
     old.replace_all_uses_with(new)
     graph.remove(node, safe=True)
     graph.register_initializer(new)
+
+
+def is_exact(node: ir.Node) -> bool:
+    """Whether every implementation of the operator answers alike to the bit: by EXACT, or since it works on whole numbers."""
+    dtypes = [value.dtype for value in (*node.inputs, *node.outputs) if value is not None]
+    whole = all(dtype is not None and not dtype.is_floating_point() for dtype in dtypes)
+    return node.domain in ("", "ai.onnx") and (node.op_type in EXACT or whole)

@@ -20,7 +20,10 @@ from recsplit.graph.find.columns import proved
 from recsplit.graph.flow import Array, Flow, constant, int_of
 from recsplit.plan.plan import Bags
 
-_ELEMENTWISE = frozenset("Abs Add BitwiseAnd BitwiseOr BitwiseXor Cast Clip Div Floor Identity Max Min Mod Mul Neg Sub Where".split())
+_ELEMENTWISE = frozenset(
+    "Abs Add And BitwiseAnd BitwiseOr BitwiseXor Cast Clip Div Equal Floor Greater Identity Less Max Min Mod Mul Neg Not Or Sub "
+    "Where".split()
+)
 _FLATTEN = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 _LENGTHS = np.array([[2, 0, 3, 1], [1, 4, 0, 2], [3, 1, 1, 0], [0, 2, 5, 1]])  # known bags to try offsets on
 

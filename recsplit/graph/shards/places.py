@@ -156,9 +156,10 @@ def to_places(emit: Emit, layout: TablePlaces, row: ir.Value, table: ir.Value | 
     wide = row if row.dtype == ir.DataType.INT64 else emit.cast(row, ir.DataType.INT64)
     wide.dtype = ir.DataType.INT64
     moved = emit.op("Add", wide, _by_piece(emit, wide, pieces, size))
-    mapped_places = emit.op("Gather", table, emit.op("Min", moved, emit.const(size - 1)), axis=0)
+    is_mapped = emit.op("Less", moved, emit.const(size))
+    mapped_places = emit.op("Gather", table, emit.op("Where", is_mapped, moved, emit.const(0)), axis=0)
     direct = emit.cast(emit.op("Sub", moved, emit.const(size)), ir.DataType.INT32)
-    return emit.op("Where", emit.op("Less", moved, emit.const(size)), mapped_places, direct)
+    return emit.op("Where", is_mapped, mapped_places, direct)
 
 
 def _by_piece(emit: Emit, row: ir.Value, pieces: Sequence[Piece], beyond: int) -> ir.Value:
