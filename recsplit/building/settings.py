@@ -68,8 +68,8 @@ class BuildSettings:
             )
         if self.access is not None and self.partition is None:
             raise InputError("--access is of use with --partition only", hint="recsplit partition DIR --access FILE writes a partition")
-        if self.partition is not None and self.bag_form == "cumulative":
-            raise InputError("the cumulative form of bags can't be cut into shards", hint="--bags padded, or leave --bags out")
+        if self.partition is not None and self.bag_form == "chunked":
+            raise InputError("the chunked form of bags can't be cut into shards", hint="--bags padded, or leave --bags out")
         policy(self.unknown_ids)
         if self.templates is not None:
             check_templates(self.templates)

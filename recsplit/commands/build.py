@@ -25,7 +25,7 @@ _MOST_SEGMENTS = 4
 @click.option("--unknown-ids", default="error", show_default=True, help="What an id outside its table does: error, zero or row=N.")
 @click.option("--ids", type=click.Choice(("same", "int32")), default="same", show_default=True, help="Ask clients for narrower ids.")
 @click.option(
-    "--bags", type=click.Choice(("auto", "padded", "cumulative")), default="auto", show_default=True, help="How ragged bags are pooled."
+    "--bags", type=click.Choice(("auto", "padded", "chunked")), default="auto", show_default=True, help="How ragged bags are pooled."
 )
 @click.option("--embedding-instances", type=int, default=1, show_default=True, help="Triton instances of the embedding model.")
 @click.option("--dense-instances", type=int, default=1, show_default=True, help="Triton instances of the dense model.")

@@ -51,6 +51,23 @@ def measure_interface(model: ir.Model, boundary: Sequence[ir.Value], lengths: Se
         value.shape = ir.Shape(["batch", *(None if size == -1 else size for size in shape[1:])])
 
 
+def forget_symbols(model: ir.Model) -> None:
+    """Only what Triton promises stays of the named sizes: the batch is one size for all inputs, every other one is a size of its own.
+
+    Exporters give one name to sizes that happened to be the same in an example, and inner values keep names from before the inputs were
+    changed; onnxruntime then reuses one value's memory for another's, which fails where they differ.
+    """
+    for value in model.graph.inputs:
+        assert value.shape is not None
+        value.shape = ir.Shape(
+            ["batch", *(size if isinstance(size, int) else f"{value.name}_{axis}" for axis, size in enumerate(value.shape[1:], 1))]
+        )
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if value.shape is not None and not value.is_graph_output():
+                value.shape = ir.Shape([size if isinstance(size, int) else None for size in value.shape])
+
+
 def poison(emit: Emit, marks: ir.Value) -> None:
     """NaN in the float outputs of marked rows, so that nobody mistakes a clamped id's score for an answer."""
     bad = emit.op("GreaterOrEqual", emit.op("Gather", marks, emit.const([0]), axis=1), emit.const(0))

@@ -18,7 +18,7 @@ from recsplit.graph.find.candidates import Candidate, find, tables_of
 from recsplit.graph.find.row_lookups import RowLookup, is_ragged, read_rows
 from recsplit.graph.flow import Array
 from recsplit.graph.int64 import rewrite_int64
-from recsplit.graph.lower.collected import Crossing, Lowering, mark_rows
+from recsplit.graph.lower.collected import Crossing, Lowering, mark_rows, mark_wrong_lengths
 from recsplit.graph.lower.fused_tables import FusedTable, UnknownIds, fuse, policy
 from recsplit.graph.lower.pack import pack
 from recsplit.graph.lower.ragged_bags import BagForm, choose_form, lower_bags
@@ -44,8 +44,9 @@ class Cut:
     """A model taken apart: embedding and dense sub-models, and `whole`, the same operators in one graph.
 
     Inputs and outputs of all three have measured shapes. `fused` tables are not yet on disk: their initializers
-    point into files.TABLES_FILE. `marks`: whether `unknown_ids` is among the embedding model's outputs. `check`: from
-    the ensemble's inputs to `unknown_ids` under any policy; it reads no table.
+    point into files.TABLES_FILE. `marks`: whether `unknown_ids` is among the embedding model's outputs: it marks unknown ids where those
+    are an error, and bags' lengths that can't be read under any policy. `check`: from the ensemble's inputs to the marks of all
+    unknown ids and wrong lengths, under any policy; it reads no table.
     """
 
     whole: ir.Model
@@ -81,7 +82,8 @@ class Cutting:
     row_lookups: Sequence[RowLookup] = ()
     ragged_groups: Sequence[ragged.RaggedGroup] = ()
     lowering: Lowering = field(init=False)
-    marks: ir.Value = field(init=False)
+    all_marks: ir.Value = field(init=False)  # of unknown ids and wrong lengths
+    marks: ir.Value | None = None  # those that leave the model under the policy
     boundary: Sequence[ir.Value] = ()
     parts: dict[str, ir.Model] = field(default_factory=dict)
 
@@ -127,7 +129,7 @@ def cut(
         lookups=tuple(lowering.lookups),
         bags=tuple(group.bags for group in state.ragged_groups),
         candidates=state.candidates,
-        marks=state.unknown.marks,
+        marks=state.marks is not None,
         packed=tuple(_packed(value, lowering.packed.get(value, ())) for value in state.boundary),
     )
 
@@ -169,8 +171,11 @@ def _lower(state: Cutting) -> None:
     for group in state.ragged_groups:
         form = state.bag_form or choose_form(_example_lengths(group, state.example))
         lower_bags(state.lowering, group, form, int32_ids=state.int32_ids)
-    state.marks = mark_rows(state.lowering)
-    state.model.graph.outputs.append(state.marks)  # first of all, so that nothing takes it for dead code
+    state.all_marks = mark_rows(state.lowering)
+    state.marks = state.all_marks if state.unknown.marks else mark_wrong_lengths(state.lowering)
+    if state.marks is not None:
+        state.marks.name = UNKNOWN_IDS
+    state.model.graph.outputs.extend(dict.fromkeys(marks for marks in (state.all_marks, state.marks) if marks is not None))
     state.boundary = pack(state.lowering)
     restack(emit)
     _tidy(state.model)
@@ -185,22 +190,23 @@ def _drop_ragged_inputs(state: Cutting) -> None:
 
 
 def _measure(state: Cutting) -> None:
+    border.forget_symbols(state.model)
     border.measure_interface(state.model, state.boundary, [group.bags.lengths for group in state.ragged_groups])
-    state.parts["check"] = part(state.model, state.model.graph.inputs, [state.marks], "check")
+    state.parts["check"] = part(state.model, state.model.graph.inputs, [state.all_marks], "check")
 
 
 def _answer_marked_rows(state: Cutting) -> None:
-    """NaN where a row has an unknown id and the policy is an error; else nothing tells, and the marks don't leave the model."""
-    if state.unknown.marks:
+    """NaN in the rows that are marked under the policy; the other marks don't leave the model."""
+    if state.marks is not state.all_marks:
+        state.model.graph.outputs.remove(state.all_marks)
+    if state.marks is not None:
         border.poison(Emit(state.model, "recsplit/poison"), state.marks)
-    else:
-        state.model.graph.outputs.remove(state.marks)
     _tidy(state.model)
 
 
 def _take_apart(state: Cutting) -> None:
     graph = state.model.graph
-    crossing = [*state.boundary, state.marks] if state.unknown.marks else list(state.boundary)
+    crossing = [*state.boundary, *([] if state.marks is None else [state.marks])]
     outputs = [value for value in graph.outputs if value is not state.marks]
     state.parts["embedding"] = part(state.model, graph.inputs, crossing, "embedding")
     state.parts["dense"] = part(state.model, [*graph.inputs, *crossing], outputs, "dense")

@@ -2,11 +2,13 @@
 
 onnxscript's whole optimizer (`optimize_ir`) isn't used. Of its rewrite rules some drop `x + c` and `x * (1 + c)` for c up to 1e-8, so that
 the epsilon of a masked mean is lost; some fold batch normalizations into weights, which rounds otherwise; some make Clip of Min and Max,
-which treats NaN, and INT64 from 2**31 on, otherwise. None of them runs. What runs, and why it is exact:
+which treats NaN, and INT64 from 2**31 on, otherwise. What runs, and why it is exact:
 
 * InlinePass: a function's body in the place of its call.
 * fold_constants_ir: what follows from shapes, sequences and branches that are settled; and operators on constants, but only those that
   every implementation answers alike (fold.is_exact).
+* One rewrite rule, materialize_reshape_shape: a Reshape whose sizes are all known but one, however they were computed, says them. It
+  moves no element. (Else the dense model would take an input of ids only to learn the batch size of it.)
 * LiftConstantsToInitializersPass, LiftSubgraphInitializersToMainGraphPass: constants move.
 * DeduplicateInitializersPass: small constants that are equal byte for byte become one.
 * CommonSubexpressionEliminationPass: one operator on the same values is computed once; random ones are left alone.
@@ -16,6 +18,8 @@ which treats NaN, and INT64 from 2**31 on, otherwise. None of them runs. What ru
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants_ir
+from onnxscript.rewriter import RewritePass
+from onnxscript.rewriter.rules.common import materialize_reshape_shape_rule
 
 from recsplit.load.fold import is_exact
 
@@ -31,6 +35,7 @@ def simplify(model: ir.Model) -> None:
     common.InlinePass()(model)
     for _ in range(_ROUNDS):
         fold_constants_ir(model, onnx_shape_inference=True, should_fold=may_fold)
+        RewritePass([materialize_reshape_shape_rule])(model)
         common.RemoveUnusedNodesPass()(model)
     for tidy in (
         common.RemoveUnusedFunctionsPass(),

@@ -69,7 +69,7 @@ OPTIONS = [
     option("--dense-runtime onnxruntime-tensorrt", "the dense runtime 'onnxruntime-tensorrt' needs a GPU", "--dense-kind gpu"),
     option("--dense-kind tpu", "'tpu' is not one of 'cpu', 'gpu'", "recsplit build --help"),
     option("--ids float", "'float' is not one of 'same', 'int32'", "recsplit build --help"),
-    option("--bags loose", "'loose' is not one of 'auto', 'padded', 'cumulative'", "recsplit build --help"),
+    option("--bags loose", "'loose' is not one of 'auto', 'padded', 'chunked'", "recsplit build --help"),
     option("--max-batchsize 8", "no such option '--max-batchsize'", "did you mean --max-batch-size?"),
     option("--name", "option '--name' requires an argument", "--help"),
     option("more.onnx", "got unexpected extra argument (more.onnx)", "recsplit build --help"),

@@ -261,7 +261,7 @@ def test_a_partition_and_an_access_profile_that_do_not_belong_together_are_refus
         ({"partition": by_heat, "access": other}, "is not the access profile"),
         ({"partition": by_row, "access": profile}, "made without an access profile"),
         ({"access": profile}, "--access is of use with --partition only"),
-        ({"partition": by_row, "bag_form": "cumulative"}, "cumulative"),
+        ({"partition": by_row, "bag_form": "chunked"}, "chunked"),
         ({"partition": tmp_path / "nothing.json"}, "can't be read"),
     ]
     for settings, says in cases:

@@ -22,7 +22,7 @@ ARRAYS = {
     "five": np.array(5),
     "k": np.array(ROWS),
 }
-FORMS = ["padded", "cumulative"]
+FORMS = ["padded", "chunked"]
 
 
 class Bag(NamedTuple):

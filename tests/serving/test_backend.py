@@ -128,6 +128,25 @@ def test_a_run_that_fails_fails_only_the_guilty_request(client: grpc.InferenceSe
         np.testing.assert_array_equal(answers[n], TABLE[asked[n]])
 
 
+def test_without_its_retry_a_failed_run_fails_the_whole_batch_as_with_nvidias_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSPLIT_STAND_IN_RETRY", "0")
+    write_models(tmp_path)
+    with serve(tmp_path, models=("unguarded",)) as server, grpc.InferenceServerClient(server.grpc_url) as client:
+
+        def fails(ids: list[int]) -> bool:
+            try:
+                ask(client, "unguarded", "vectors", ids=np.asarray(ids).reshape(-1, 1))
+            except InferenceServerException:
+                return True
+            return False
+
+        with ThreadPoolExecutor(5) as threads:
+            assert sum(threads.map(fails, [[1], [2, 3], [4, 99], [5], [0]])) > 1
+        assert not fails([1])
+
+
 def test_inputs_outputs_and_batching_are_filled_in_when_none_are_given(tmp_path: Path) -> None:
     gather = helper.make_node("Gather", ["table", "ids"], ["vectors"])
     one_node(tmp_path / "bare/1/model.onnx", gather, [("ids", I64, ["batch"])], [("vectors", F32, ["batch", 2])], {"table": TABLE})

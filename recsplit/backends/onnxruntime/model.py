@@ -3,10 +3,13 @@
 Runs in Triton's stub process, one process an instance, so nothing of recsplit is imported here. It serves the
 config.pbtxt files that NVIDIA's backend serves, unchanged, and refuses at load what that one refuses (ort_signature.py), so
 that a repository which works here works there. Beyond it: a row whose ids are outside their table (output
-`unknown_ids`, parameter `recsplit.lookups`) fails the request that sent it, and no other request of the batch.
+`unknown_ids`, parameter `recsplit.lookups`) fails the request that sent it, and no other request of the batch; and where a run fails
+the requests are tried alone. NVIDIA's backend fails all of them: with RECSPLIT_STAND_IN_RETRY=0 this one does too, so that a test sees
+what a bad request would do to its neighbours there.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,7 @@ class TritonPythonModel:
         except ValueError as error:
             raise pb_utils.TritonModelException(str(error)) from None
         self.batched = int(config["max_batch_size"]) > 0
+        self.retries = os.environ.get("RECSPLIT_STAND_IN_RETRY") != "0"
         self.outputs = [output["name"] for output in config["output"]]
         if self.lookups is not None and UNKNOWN_IDS not in self.outputs:
             self.outputs.append(UNKNOWN_IDS)
@@ -74,14 +78,17 @@ class TritonPythonModel:
             return _failure(error)
 
     def _batch(self, requests: list[Any], feeds: list[Arrays]) -> list[Any]:
-        """Responses of requests that run as one batch; if the run fails, each is tried alone, so that only the guilty one fails."""
+        """Responses of requests that run as one batch; if the run fails, each is tried alone, so that only the guilty one fails.
+
+        Where `retries` is false all fail, as with NVIDIA's backend.
+        """
         try:
             feed = feeds[0] if len(feeds) == 1 else {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
             sizes = [len(next(iter(feed.values()))) for feed in feeds]
             answers = self._run(feed, sum(sizes))
         except Exception as error:  # onnxruntime's exceptions share no base class but this one
-            if len(requests) == 1:
-                return [_failure(error)]
+            if len(requests) == 1 or not self.retries:
+                return [_failure(error) for _ in requests]
             return [self._batch([request], [feed])[0] for request, feed in zip(requests, feeds, strict=True)]
         unknown = answers[self.outputs.index(UNKNOWN_IDS)] if self.lookups is not None else None
         if unknown is not None and unknown[:, 0].max() < 0:

@@ -85,14 +85,15 @@ def as_rows(emit: Emit, ragged_group: RaggedGroup, *, int32_ids: bool) -> tuple[
     graph = emit.graph
     lengths = next((value for value in graph.inputs if value.name == ragged_group.bags.lengths and value is not ragged_group.offsets), None)
     narrow = int32_ids and ragged_group.values.dtype == ir.DataType.INT64
-    values = ir.val(ragged_group.bags.values, dtype=ir.DataType.INT32 if narrow else ragged_group.values.dtype, shape=["batch", "slots"])
+    slots = f"{ragged_group.bags.values}_slots"  # a symbol of its own: another group's rows have other numbers of slots
+    values = ir.val(ragged_group.bags.values, dtype=ir.DataType.INT32 if narrow else ragged_group.values.dtype, shape=["batch", slots])
     new_inputs = [values]
     if lengths is None:
         lengths = ir.val(ragged_group.bags.lengths, dtype=ir.DataType.INT64, shape=["batch", len(ragged_group.bags.features)])
         new_inputs.append(lengths)
     weights = None
     if ragged_group.weights is not None:
-        weights = ir.val(f"{ragged_group.bags.weights}", dtype=ragged_group.weights.dtype, shape=["batch", "slots"])
+        weights = ir.val(f"{ragged_group.bags.weights}", dtype=ragged_group.weights.dtype, shape=["batch", slots])
         new_inputs.append(weights)
     position = list(graph.inputs).index(ragged_group.values)
     for place, value in enumerate(new_inputs, position):

@@ -11,7 +11,10 @@ from recsplit.graph.find.candidates import table_name
 from recsplit.graph.find.columns import Column
 from recsplit.graph.flow import table_shape
 from recsplit.graph.lower.fused_tables import FusedTable, UnknownIds
-from recsplit.plan.plan import UNKNOWN_IDS, Lookup, PlainPooling, Pooling
+from recsplit.plan.plan import Lookup, PlainPooling, Pooling
+
+#: Stands in `unknown_ids` for the id where a row's lengths are negative or claim more ids than it has slots.
+WRONG_LENGTHS = -(2**63)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Lowering:
     crossings: list[Crossing] = field(default_factory=list)
     alone: list[ir.Value] = field(default_factory=list)  # values that cross unpacked
     marks: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)  # (bad BOOL, ids INT64), both [batch, width]
+    wrong_lengths: list[tuple[ir.Value, int]] = field(default_factory=list)  # BOOL [batch, 1], and its position in `unknown_ids`
     lookups: list[Lookup] = field(default_factory=list)
     packed: dict[ir.Value, tuple[Crossing, ...]] = field(default_factory=dict)  # a boundary tensor, and the parts it is made of
     dense_nodes: set[ir.Node] = field(default_factory=set)  # nodes that read lookups from the dense side of the boundary
@@ -54,6 +58,10 @@ class Lowering:
     def mark(self, bad: ir.Value, ids: ir.Value) -> None:
         """Remember which ids of a row are unknown: bad BOOL and ids, both [batch, width]."""
         self.marks.append((bad, self.emit.cast(ids, ir.DataType.INT64) if ids.dtype != ir.DataType.INT64 else ids))
+
+    def mark_wrong_lengths(self, wrong: ir.Value) -> None:
+        """Remember which rows' lengths can't be read, BOOL [batch, 1]. Called before the lookup is described."""
+        self.wrong_lengths.append((wrong, sum(lookup.width for lookup in self.lookups)))
 
     def describe(self, table: ir.Value, pooling: Pooling, columns: Sequence[Column] | None, inputs: tuple[str, ...], width: int) -> None:
         """Remember a lookup for the plan, one entry for each run of columns that is read alike.
@@ -92,15 +100,27 @@ def first_unknown(emit: Emit, bad: ir.Value, ids: ir.Value, *, axis: int) -> tup
 
 
 def mark_rows(lowering: Lowering) -> ir.Value:
-    """The tensor `unknown_ids` INT64 [batch, 2] out of everything marked, whatever the policy then does with it."""
+    """`unknown_ids` INT64 [batch, 2] out of everything marked, whatever the policy then does with it: (position or -1, id)."""
     emit = lowering.emit
     bad = emit.concat([bad for bad, _ in lowering.marks], axis=1)
     ids = emit.concat([ids for _, ids in lowering.marks], axis=1)
     where = emit.op("ArgMax", emit.cast(bad, ir.DataType.INT32), axis=1, keepdims=1)
-    has_unknown = emit.op("GatherElements", bad, where, axis=1)
-    position = emit.op("Where", has_unknown, where, emit.const(-1))
-    value = emit.op("Where", has_unknown, emit.op("GatherElements", ids, where, axis=1), emit.const(0))
-    marked = emit.op("Concat", position, value, axis=1)
-    marked.name = UNKNOWN_IDS
+    return _marks(emit, emit.op("GatherElements", bad, where, axis=1), where, emit.op("GatherElements", ids, where, axis=1))
+
+
+def mark_wrong_lengths(lowering: Lowering) -> ir.Value | None:
+    """`unknown_ids` as `mark_rows` has it, but only of rows whose lengths can't be read: no policy is about those. None without bags."""
+    if not lowering.wrong_lengths:
+        return None
+    emit = lowering.emit
+    wrong = emit.concat([wrong for wrong, _ in lowering.wrong_lengths], axis=1)
+    first = emit.op("ArgMax", emit.cast(wrong, ir.DataType.INT32), axis=1, keepdims=1)
+    position = emit.op("Gather", emit.const([position for _, position in lowering.wrong_lengths]), first)
+    return _marks(emit, emit.op("GatherElements", wrong, first, axis=1), position, emit.const(WRONG_LENGTHS))
+
+
+def _marks(emit: Emit, bad: ir.Value, position: ir.Value, number: ir.Value) -> ir.Value:
+    """INT64 [batch, 2] out of bad BOOL, position and id, all [batch, 1]."""
+    marked = emit.op("Concat", emit.op("Where", bad, position, emit.const(-1)), emit.op("Where", bad, number, emit.const(0)), axis=1)
     marked.dtype, marked.shape = ir.DataType.INT64, ir.Shape(["batch", 2])
     return marked

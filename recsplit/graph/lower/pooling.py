@@ -30,11 +30,13 @@ def pool(
     if mode == "mean" and mask is None:
         return emit.reduce("ReduceMean", vectors, axis)
     total = emit.reduce("ReduceSum", vectors, axis)
-    if mode == "mean":
-        assert mask is not None
-        count = emit.reduce("ReduceSum", emit.cast(mask, dtype), axis, keepdims=True)
-        return emit.op("Div", total, emit.op("Max", count, emit.const(np.array(1), dtype.numpy(), name="one")))
-    return total
+    return total if mode != "mean" or mask is None else mean(emit, total, mask, axis=axis, dtype=dtype)
+
+
+def mean(emit: Emit, total: ir.Value, mask: ir.Value, *, axis: int, dtype: ir.DataType) -> ir.Value:
+    """`total` [..., dim] over the number of slots that count in `mask` BOOL [..., length], whose `axis` was summed; zeros stay."""
+    count = emit.reduce("ReduceSum", emit.cast(mask, dtype), axis, keepdims=True)
+    return emit.op("Div", total, emit.op("Max", count, emit.const(np.array(1), dtype.numpy(), name="one")))
 
 
 def vector_dtype(table: ir.Value) -> ir.DataType:

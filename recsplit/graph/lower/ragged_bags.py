@@ -1,9 +1,12 @@
-"""Lowering of ragged bags: padded or cumulative, over rows.
+"""Lowering of ragged bags: padded or in chunks, over rows. No sum takes in vectors of two bags.
 
 Padded: each bag takes as many slots as the longest of the batch; one Reduce pools them. Best where bags are about
-equally long, and the form TensorRT likes. Cumulative: only the ids that are there are read; their running sum in
-float64 is differenced at the bags' ends. Best where a few bags are much longer than the rest (facts: one bag of 4000
-ids among 1024 costs the padded form 90 ms and the cumulative one 0.4-0.8 ms).
+equally long, and the form TensorRT likes. In chunks: only the chunks of CHUNK slots that hold an id are read and pooled; what they give
+is pooled bag by bag. Best where a few bags are much longer than the rest: one bag of 4000 ids among 1024 makes the padded form read
+4000 slots for each, and this one 63 chunks' sums.
+
+A running sum over all ids, differenced at the bags' ends, would be faster still, and is no form: NaN or 1e30 in one bag would stay in the
+sum of every bag after it, in other rows, which are other clients'.
 """
 
 from collections.abc import Sequence
@@ -18,18 +21,18 @@ from recsplit.graph.find.candidates import tables_of
 from recsplit.graph.find.columns import Column
 from recsplit.graph.find.ragged import RaggedGroup, as_rows, elementwise
 from recsplit.graph.flow import Array, int_of, table_shape
-from recsplit.graph.lower.collected import Crossing, Lowering, first_unknown
-from recsplit.graph.lower.fused_tables import fallback
-from recsplit.graph.lower.pooling import pool, vector_dtype
+from recsplit.graph.lower.collected import WRONG_LENGTHS, Crossing, Lowering, first_unknown
+from recsplit.graph.lower.fused_tables import FusedTable, fallback
+from recsplit.graph.lower.pooling import mean, pool, vector_dtype
 from recsplit.plan.plan import Pooling
 
-#: Stands in `unknown_ids` for the id where a row's lengths are negative or claim more ids than it has slots.
-WRONG_LENGTHS = -(2**63)
+BagForm = Literal["padded", "chunked"]
 
-BagForm = Literal["padded", "cumulative"]
-
-#: Longest bag over mean bag length from which the cumulative form is the faster one.
+#: Longest bag over mean bag length from which the form in chunks is the faster one.
 SKEW = 8.0
+
+#: Slots of a chunk: about the root of the longest bags, so that neither a bag's chunks nor a chunk's slots are many.
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def choose_form(lengths: Array | None) -> BagForm:
     """The form for bags of these measured lengths; padded where nothing was measured."""
     if lengths is None or lengths.size == 0 or float(lengths.mean()) == 0:
         return "padded"
-    return "cumulative" if float(lengths.max()) / float(lengths.mean()) > SKEW else "padded"
+    return "chunked" if float(lengths.max()) / float(lengths.mean()) > SKEW else "padded"
 
 
 def lower_bags(lowering: Lowering, ragged_group: RaggedGroup, form: BagForm, *, int32_ids: bool) -> None:
@@ -65,6 +68,9 @@ def lower_bags(lowering: Lowering, ragged_group: RaggedGroup, form: BagForm, *, 
     lengths, wrong = _checked(lowering, values, input_lengths)
     starts = emit.op("CumSum", lengths, emit.const(1), exclusive=1, name="starts")
     longest = emit.op("Max", emit.reduce("ReduceMax", emit.reshape(lengths, [-1]), 0), emit.const(1), name="longest")
+    if form == "chunked":
+        chunks = emit.op("Div", emit.op("Add", longest, emit.const(CHUNK - 1)), emit.const(CHUNK))
+        longest = emit.op("Mul", chunks, emit.const(CHUNK), name="longest")
     slot = emit.op("Range", emit.const(0), longest, emit.const(1))
     present = emit.op("Less", emit.reshape(slot, [1, 1, -1]), emit.unsqueeze(lengths, 2), name="present")  # [batch, features, longest]
     place = emit.op("Add", emit.unsqueeze(starts, 2), emit.reshape(slot, [1, 1, -1]))
@@ -84,17 +90,16 @@ def lower_bags(lowering: Lowering, ragged_group: RaggedGroup, form: BagForm, *, 
 def _checked(lowering: Lowering, values: ir.Value, lengths: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Lengths that fit the slots, and which rows' didn't, BOOL [batch, 1]: negative ones, or more ids than slots.
 
-    Such a row's bags count as empty, and it is marked as one with an unknown id; a policy without marks points behind
-    the slots, where onnxruntime refuses to read. Else one client's lengths would be read out of another's ids, or
-    take all memory there is.
+    Such a row's bags count as empty, and it is marked whatever the policy for unknown ids: else one client's lengths would be read out
+    of another's ids, take all memory there is, or fail the whole batch.
     """
     emit = lowering.emit
     huge = emit.const(2**40)  # that many features' lengths add up without overflow
     slots = emit.op("Slice", emit.op("Shape", values), emit.const([1]), emit.const([2]), name="slots")
-    claimed = emit.op("Min", emit.op("Where", emit.op("Less", lengths, emit.const(0)), huge, lengths), huge)
+    fits = emit.op("And", emit.op("GreaterOrEqual", lengths, emit.const(0)), emit.op("Less", lengths, huge))
+    claimed = emit.op("Where", fits, lengths, huge)
     wrong = emit.op("Greater", emit.reduce("ReduceSum", claimed, 1, keepdims=True), slots, name="is_wrong")
-    instead = emit.const(0) if lowering.unknown.marks else emit.op("Add", slots, emit.const(1))
-    return emit.op("Where", wrong, instead, lengths, name="lengths"), wrong
+    return emit.op("Where", wrong, emit.const(0), lengths, name="lengths"), wrong
 
 
 def _read(
@@ -108,6 +113,7 @@ def _read(
     bad = emit.op("And", outside, present, name="is_unknown")
     first_bad, first_id = (emit.reshape(item, [0, -1]) for item in first_unknown(emit, bad, bags, axis=2))
     client_id = emit.op("Sub", first_id, emit.const(shift)) if shift else first_id
+    lowering.mark_wrong_lengths(slots.wrong)
     lowering.mark(emit.op("Or", first_bad, slots.wrong), emit.op("Where", slots.wrong, emit.const(WRONG_LENGTHS), client_id))
     for feature in features:
         columns = None if shift is None else [Column(ragged_group.values, feature.index, shift)]  # a bag's column is its feature
@@ -156,24 +162,34 @@ def _pool(
     """Pooled vectors [batch, features, dim] for features of one fused table and one pooling."""
     emit, first = lowering.emit, members[0]
     fused, dtype = lowering.fused[first.table], vector_dtype(first.table)
-    if form == "padded" or first.mode == "max":
+    if form == "padded":
         vectors = emit.op("Gather", fused.value, row, axis=0, name="vectors")
         return pool(emit, vectors, first.mode, axis=2, dtype=dtype, mask=counted, weights=scale)
-    where = emit.op("Transpose", emit.op("NonZero", counted), perm=[1, 0])  # [ids, 3], bag after bag
-    vectors = emit.op("Gather", fused.value, emit.op("GatherND", row, where), axis=0, name="vectors")
-    vectors = emit.cast(vectors, ir.DataType.DOUBLE)
-    if scale is not None:
-        vectors = emit.op("Mul", vectors, emit.unsqueeze(emit.cast(emit.op("GatherND", scale, where), ir.DataType.DOUBLE), 1))
-    running = emit.op("CumSum", vectors, emit.const(0))
-    running = emit.op("Concat", emit.const(np.zeros((1, fused.dim)), np.float64, name="zero"), running, axis=0)
-    count = emit.reduce("ReduceSum", emit.cast(counted, ir.DataType.INT64), 2)  # [batch, features]
-    ends = emit.op("CumSum", emit.reshape(count, [-1]), emit.const(0))
-    begins = emit.op("Sub", ends, emit.reshape(count, [-1]))
-    total = emit.op("Sub", emit.op("Gather", running, ends, axis=0), emit.op("Gather", running, begins, axis=0))
-    if first.mode == "mean":
-        size = emit.cast(emit.op("Max", emit.reshape(count, [-1]), emit.const(1)), ir.DataType.DOUBLE)
-        total = emit.op("Div", total, emit.unsqueeze(size, 1))
-    return emit.reshape(emit.cast(total, dtype), [-1, len(members), fused.dim])
+    return _pool_chunks(emit, fused, first.mode, dtype, row, counted, scale)
+
+
+def _pool_chunks(
+    emit: Emit, fused: FusedTable, mode: Pooling, dtype: ir.DataType, row: ir.Value, counted: ir.Value, scale: ir.Value | None
+) -> ir.Value:
+    """Pooled vectors [batch, features, dim] of [batch, features, longest] slots, `longest` being a multiple of CHUNK.
+
+    1. The chunks that hold an id, [n, CHUNK], are read and pooled to [n, dim].
+    2. Each bag's chunks stand side by side, [batch, features, chunks, dim], zeros for those without an id, and are pooled again.
+    """
+    by_chunk = [None if item is None else emit.reshape(item, [0, 0, -1, CHUNK]) for item in (row, counted, scale)]
+    some = emit.cast(emit.reduce("ReduceMax", emit.cast(_present(by_chunk[1]), ir.DataType.INT32), 3), ir.DataType.BOOL)
+    where = emit.op("Transpose", emit.op("NonZero", some), perm=[1, 0])  # [n, 3]
+    rows, mask, weights = (None if item is None else emit.op("GatherND", item, where) for item in by_chunk)
+    vectors = emit.op("Gather", fused.value, rows, axis=0, name="vectors")
+    part_mode: Pooling = "max" if mode == "max" else "sum"
+    pooled = pool(emit, vectors, part_mode, axis=1, dtype=dtype, mask=mask, weights=weights)
+    zero = emit.const(np.zeros((1, fused.dim)), dtype.numpy(), name="zero")
+    before = emit.op("CumSum", emit.cast(emit.reshape(some, [-1]), ir.DataType.INT64), emit.const(0), exclusive=1)
+    count = emit.op("Slice", emit.op("Shape", where), emit.const([0]), emit.const([1]))
+    place = emit.op("Where", some, emit.op("Reshape", before, emit.op("Shape", some)), count)
+    by_bag = emit.op("Gather", emit.concat([pooled, zero], axis=0), place, axis=0)
+    total = pool(emit, by_bag, part_mode, axis=2, dtype=dtype, mask=some, weights=None)
+    return mean(emit, total, counted, axis=2, dtype=dtype) if mode == "mean" else total
 
 
 def _spread(emit: Emit, data: ir.Value, place: ir.Value) -> ir.Value:
