@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from recsplit.building import id_limits, sharding
-from recsplit.building.cases import reference_cases
+from recsplit.building.cases import judge_of, reference_cases
 from recsplit.building.load_and_cut import load_and_cut
 from recsplit.building.planning import make_plan
 from recsplit.building.settings import BuildSettings
@@ -15,6 +15,7 @@ from recsplit.plan.files import MODEL_FILE, PLAN_FILE, REFERENCES_FILE
 from recsplit.plan.plan import Plan, to_json
 from recsplit.proof import stages
 from recsplit.proof.cases import record
+from recsplit.proof.search import search
 from recsplit.proof.stages import Difference, differences_html
 from recsplit.rendering.notebook import html_table
 from recsplit.rendering.progress import Progress
@@ -87,8 +88,11 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         progress("proving the parts equal", 0, 0)
         differences = stages.parts(repository, plan, cases)
         stages.demand(differences)
+        progress("searching for an input that tells the parts from the source", 0, 0)
+        searched = search(judge_of(plan, source, known, repository, cases), references=example, seconds=settings.search_s)
+        stages.demand(searched.differences)
         record(cases, stage.path(plan.name, REFERENCES_FILE))
         stage.path(plan.name, PLAN_FILE).write_text(to_json(plan), encoding="utf-8")
         progress("publishing", 0, 0)
         stage.publish()
-    return Built(plan, settings.out, tuple(differences), (*notes, *left_out))
+    return Built(plan, settings.out, (*differences, *searched.differences), (*notes, *left_out, searched.tried))

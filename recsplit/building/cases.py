@@ -1,6 +1,6 @@
 """The cases that a build is proved on: inputs made from the plan, answered by the source, without what it can't answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +10,10 @@ from recsplit.building.id_limits import Known
 from recsplit.building.load_and_cut import CutSource
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.plan import Plan
-from recsplit.proof import samples
+from recsplit.proof import samples, stages
 from recsplit.proof.cases import Case, by_source, make_cases
+from recsplit.proof.compare import median_magnitude
+from recsplit.proof.judge import Judge
 from recsplit.proof.parts import Array, Run, joined
 
 
@@ -46,6 +48,18 @@ def reference_cases(
     run = by_source(plan, source.loaded.run, source.dtypes)
     named, notes = _without_one_row(named, run, partial(joined, folder, plan))
     return make_cases(named, run, progress, infinite_rows=_may_be_infinite(plan)), notes
+
+
+def judge_of(plan: Plan, source: CutSource, known: Known, folder: Path, cases: Sequence[Case]) -> Judge:
+    """The source beside the parts in `folder`, for the search; what the cases' answers are usually like is their scale."""
+    return Judge(
+        plan,
+        by_source(plan, source.loaded.run, source.dtypes),
+        joined(folder, plan),
+        known,
+        {name: median_magnitude([case.outputs[name] for case in cases]) for name in cases[0].outputs},
+        stages.rounding_of(folder, plan),
+    )
 
 
 def _without_one_row(

@@ -23,7 +23,8 @@ class BuildSettings:
     """What the user sets. Raises InputError for what can't be, in the words of the command line.
 
     `source`: as recsplit.load.load takes it, an object with its `example`. `threads` None: this machine's cores divided by the
-    instances. `partition` and `access`: files that recsplit partition and recsplit access wrote; `weights`: .safetensors.
+    instances. `search_s`: how long inputs are searched on which the parts answer otherwise than the source, after those that are always
+    tried. `partition` and `access`: files that recsplit partition and recsplit access wrote; `weights`: .safetensors.
     """
 
     source: ModelSource
@@ -44,6 +45,7 @@ class BuildSettings:
     queue_timeout_ms: int = 0
     templates: Path | None = None
     tolerance: float = 1e-5
+    search_s: float = 2.0
     build_id: str | None = None
     partition: Path | None = None
     access: Path | None = None
@@ -62,6 +64,8 @@ class BuildSettings:
                 raise InputError(f"{option} is {number}", hint=f"choose a number from {least} to {most}")
         if not 0 <= self.tolerance < 1:  # NaN is neither
             raise InputError(f"--tolerance is {self.tolerance:g}", hint="choose a number from 0 to below 1; 1e-5 is usual for FP32")
+        if not 0 <= self.search_s <= _HOUR_S:
+            raise InputError(f"--search-s is {self.search_s:g}", hint=f"choose a number of seconds from 0 to {_HOUR_S}")
         if self.dense_runtime != "onnxruntime" and self.dense_kind != "gpu":
             raise InputError(
                 f"the dense runtime {self.dense_runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu"

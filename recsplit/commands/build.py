@@ -42,6 +42,9 @@ _MOST_SEGMENTS = 4
 @click.option("--partition", type=click.Path(path_type=Path), help="Cut the tables into shards: the file that recsplit partition wrote.")
 @click.option("--access", type=click.Path(path_type=Path), help="The access profile that the partition was made with.")
 @click.option("--tolerance", type=float, default=1e-5, show_default=True, help="Largest relative error between source and parts.")
+@click.option(
+    "--search-s", type=float, default=2.0, show_default=True, help="Seconds of searching for an input on which the parts answer otherwise."
+)
 @click.option("--build-id", help="Fix the id of the build, for reproducible repositories.")
 @json_option
 def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, **settings: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsplit.errors import RecsplitError
 from recsplit.plan.plan import UNKNOWN_IDS
@@ -39,8 +40,19 @@ def differ(stage: str, case: str, name: str, want: Array, got: Array | None, sca
     if want.dtype.kind not in "fc":
         wrong = float(np.count_nonzero(want != got))
         return wrong, wrong
-    gap = np.abs(want.astype(np.float64) - got.astype(np.float64))
-    gap = np.where(np.isnan(gap), np.where(np.isnan(want) & np.isnan(got), 0.0, np.inf), gap)
-    worst = gap.reshape(len(want) if want.ndim else 1, -1).max(axis=1, initial=0.0)
+    absolute, relative = by_row(want, got, scale)
+    return float(absolute.max()), float(relative.max())
+
+
+def by_row(want: Array, got: Array, scale: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each row's largest absolute difference, and that divided by the row's magnitude or by `scale`, where that is more; both [rows].
+
+    Elements that are infinite or NaN on both sides are equal, on one side infinitely far apart.
+    """
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(want.astype(np.float64) - got.astype(np.float64))
+    finite = np.isfinite(want), np.isfinite(got)
+    gap = np.where(finite[0] & finite[1], gap, np.where(finite[0] == finite[1], 0.0, np.inf))
+    absolute = gap.reshape(len(want) if want.ndim else 1, -1).max(axis=1, initial=0.0)
     scales = np.maximum(_magnitudes(want), scale)
-    return float(worst.max()), float(np.divide(worst, scales, out=worst.copy(), where=scales > 0).max())
+    return absolute, np.divide(absolute, scales, out=absolute.copy(), where=scales > 0)

@@ -75,7 +75,9 @@ def verify(
         loaded = load(source, weights=None if weights is None else Path(weights), example=example_inputs)
         dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
         again = reference.by_source(build.plan, loaded.run, dtypes)
-        differences += stages.check("source - recorded", cases, again, limit=build.plan.tolerance)
+        differences += stages.check(
+            "source - recorded", cases, again, limit=build.plan.tolerance, rounding=stages.rounding_of(folder, build.plan)
+        )
     differences += stages.parts(folder, build.plan, cases, repeats=repeats)
     with contextlib.ExitStack() as stack:
         if served:
@@ -86,7 +88,7 @@ def verify(
             runs["gRPC"] = _asking(stack.enter_context(Client(grpc_url, build.plan.name, protocol="grpc")), build.plan)
         if http_url is not None:
             runs["HTTP"] = _asking(stack.enter_context(Client(http_url, build.plan.name, protocol="http")), build.plan)
-        differences += stages.served(build.plan, cases, runs, repeats=repeats)
+        differences += stages.served(folder, build.plan, cases, runs, repeats=repeats)
     return Proof(tuple(differences))
 
 

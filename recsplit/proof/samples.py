@@ -59,17 +59,24 @@ def by_law(law: Skew, rng: np.random.Generator) -> Draw:
     return draw
 
 
+def few_places(rng: np.random.Generator) -> Draw:
+    """Ids for `rows`: any of a small table, few of a large one. Another row there is another page of the disk, and proves no more."""
+
+    def draw(low: int, limit: int, shape: tuple[int, ...]) -> Array:
+        return rng.choice(rng.integers(low, limit, _PLACES), shape) if limit - low > _LARGE_TABLE else rng.integers(low, limit, shape)
+
+    return draw
+
+
 def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Array] | None = None) -> Iterator[tuple[str, dict[str, Array]]]:
     """Named inputs for a parity check: one row, an odd batch, the largest batch, first and last rows, duplicates, empty and long bags."""
     if references is not None and next(iter(references.values()), np.zeros(0)).shape[:1] not in ((), (0,)):
         yield EXAMPLE, {name: data.copy() for name, data in references.items()}
 
-    def few_places(low: int, limit: int, shape: tuple[int, ...]) -> Array:
-        # Another row of a large table is another page to bring from the disk, and proves no more.
-        return rng.choice(rng.integers(low, limit, _PLACES), shape) if limit - low > _LARGE_TABLE else rng.integers(low, limit, shape)
+    draw = few_places(rng)
 
     def drawn(batch: int) -> dict[str, Array]:
-        return rows(plan, batch, rng, references=references, draw=few_places)
+        return rows(plan, batch, rng, references=references, draw=draw)
 
     yield ONE_ROW, drawn(1)
     odd = drawn(min(_ODD, plan.max_batch_size))
@@ -80,7 +87,7 @@ def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Arra
     yield "duplicates", {name: np.repeat(data, few, axis=0) for name, data in drawn(1).items()}
     if plan.bags:
         for name, draw_lengths in _edge_lengths(rng).items():
-            yield name, drawn(few) | _bags(plan, few, rng, {}, draw_lengths, few_places)
+            yield name, drawn(few) | _bags(plan, few, rng, {}, draw_lengths, draw)
     if plan.max_batch_size > _ODD:
         # The same rows over and over: 2048 different ones would touch, and so map, most pages of a 10 GB table.
         size = min(plan.max_batch_size, max(_ODD + 1, _LARGEST_BYTES // _row_bytes(plan)))
@@ -114,6 +121,11 @@ def lowest(lookups: Sequence[Lookup], name: str) -> list[tuple[tuple[int, int] |
     return [(columns, low) for columns, low, _ in id_columns(lookups, name)]
 
 
+def dtype_of(plan: Plan, name: str) -> np.dtype[np.generic]:
+    """The numpy dtype of an input of the ensemble."""
+    return np.dtype(next(NUMPY[tensor.dtype] for tensor in plan.inputs if tensor.name == name))
+
+
 def whole_numbers(dtype: DTypeLike) -> int:
     """How many whole numbers from 0 on a dtype holds without gaps."""
     kind = np.dtype(dtype)
@@ -135,15 +147,19 @@ def _tensor(plan: Plan, tensor: Tensor, batch: int, rng: np.random.Generator, re
         data = rng.standard_normal(shape).astype(dtype)
     else:
         data = rng.integers(0, 2, shape).astype(dtype)
-    return _fill_ids(data, columns, draw)
+    return fill_ids(data, columns, draw)
 
 
-def _fill_ids(data: Array, columns: Sequence[tuple[tuple[int, int] | None, int, int]], draw: Draw) -> Array:
-    """Write ids into the id columns of an input, broadest columns first so that the narrower limits win."""
+def fill_ids(data: Array, columns: Sequence[tuple[tuple[int, int] | None, int, int]], draw: Draw, *, within: bool = True) -> Array:
+    """Write ids into the id columns of an input, broadest columns first so that the narrower limits win.
+
+    `within`: below what the input's dtype can hold, as ids of a table must be that are to be valid.
+    """
     data = data.copy()
     for span, low, limit in sorted(columns, key=lambda item: (item[0] is not None, -item[2])):
         target = data if span is None or data.ndim < 2 else data[:, span[0] : span[1]]
-        limit = max(min(limit, whole_numbers(data.dtype)), low + 1)
+        if within:
+            limit = max(min(limit, whole_numbers(data.dtype)), low + 1)
         target[...] = draw(low, limit, target.shape).astype(data.dtype)
     return data
 
@@ -155,9 +171,9 @@ def _with_ids(plan: Plan, inputs: dict[str, Array], *, last: bool) -> dict[str, 
         return np.full(size, limit - 1 if last else low)
 
     values = {bags.values: bags for bags in plan.bags}
-    filled = {name: data if name in values else _fill_ids(data, id_columns(plan.lookups, name), pick) for name, data in inputs.items()}
+    filled = {name: data if name in values else fill_ids(data, id_columns(plan.lookups, name), pick) for name, data in inputs.items()}
     for name, bags in values.items():
-        filled[name] = _bag_ids(plan, bags, inputs[bags.lengths], inputs[name], pick)
+        filled[name] = bag_ids(plan, bags, inputs[bags.lengths], inputs[name], pick)
     return filled
 
 
@@ -175,14 +191,14 @@ def _bags(
             ragged_inputs[bags.lengths] = np.asarray(draw_lengths((batch, len(bags.features)))).astype(np.int64)
         slots = max(int(ragged_inputs[bags.lengths].astype(np.int64).sum(axis=1).max(initial=0)), 1)
         empty = np.zeros((batch, slots), dtype=NUMPY[tensors[bags.values].dtype])
-        ragged_inputs[bags.values] = _bag_ids(plan, bags, ragged_inputs[bags.lengths], empty, draw)
+        ragged_inputs[bags.values] = bag_ids(plan, bags, ragged_inputs[bags.lengths], empty, draw)
         if bags.weights is not None:
             ragged_inputs[bags.weights] = rng.random((batch, slots)).astype(NUMPY[tensors[bags.weights].dtype])
     return ragged_inputs
 
 
-def _bag_ids(plan: Plan, bags: Bags, lengths: Array, values: Array, draw: Draw) -> Array:
-    """`values` with ids in every slot that the lengths tell of: feature by feature, each inside its own bounds."""
+def bag_ids(plan: Plan, bags: Bags, lengths: Array, values: Array, draw: Draw) -> Array:
+    """`values` [batch, slots] with ids in every slot that the lengths tell of: feature by feature, each inside its own bounds."""
     bounds = [(0, _ANY_ID)] * len(bags.features)
     for columns, low, limit in sorted(id_columns(plan.lookups, bags.values), key=lambda item: (item[0] is not None, -item[2])):
         for feature in range(*columns) if columns is not None else range(len(bounds)):
