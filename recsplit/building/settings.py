@@ -23,8 +23,9 @@ class BuildSettings:
     """What the user sets. Raises InputError for what can't be, in the words of the command line.
 
     `source`: as recsplit.load.load takes it, an object with its `example`. `threads` None: this machine's cores divided by the
-    instances. `search_s`: how long inputs are searched on which the parts answer otherwise than the source, after those that are always
-    tried. `partition` and `access`: files that recsplit partition and recsplit access wrote; `weights`: .safetensors.
+    instances. `tolerance` None: by the narrowest dtype on the way to an output (planning.tolerance_of). `search_s`: how long inputs are
+    searched on which the parts answer otherwise than the source, after those that are always tried. `partition` and `access`: files that
+    recsplit partition and recsplit access wrote; `weights`: .safetensors.
     """
 
     source: ModelSource
@@ -44,7 +45,7 @@ class BuildSettings:
     queue_delay_us: int = 0
     queue_timeout_ms: int = 0
     templates: Path | None = None
-    tolerance: float = 1e-5
+    tolerance: float | None = None
     search_s: float = 2.0
     build_id: str | None = None
     partition: Path | None = None
@@ -62,7 +63,7 @@ class BuildSettings:
         for option, (number, least, most) in numbers.items():
             if not least <= number <= most:
                 raise InputError(f"{option} is {number}", hint=f"choose a number from {least} to {most}")
-        if not 0 <= self.tolerance < 1:  # NaN is neither
+        if self.tolerance is not None and not 0 <= self.tolerance < 1:  # NaN is neither
             raise InputError(f"--tolerance is {self.tolerance:g}", hint="choose a number from 0 to below 1; 1e-5 is usual for FP32")
         if not 0 <= self.search_s <= _HOUR_S:
             raise InputError(f"--search-s is {self.search_s:g}", hint=f"choose a number of seconds from 0 to {_HOUR_S}")

@@ -41,7 +41,9 @@ _MOST_SEGMENTS = 4
 @click.option("--templates", type=click.Path(path_type=Path), help="A folder of templates that replace ours of the same name.")
 @click.option("--partition", type=click.Path(path_type=Path), help="Cut the tables into shards: the file that recsplit partition wrote.")
 @click.option("--access", type=click.Path(path_type=Path), help="The access profile that the partition was made with.")
-@click.option("--tolerance", type=float, default=1e-5, show_default=True, help="Largest relative error between source and parts.")
+@click.option(
+    "--tolerance", type=float, help="Largest relative error between source and parts.  [default: 1e-5, or 1e-2 with half precision]"
+)
 @click.option(
     "--search-s", type=float, default=2.0, show_default=True, help="Seconds of searching for an input on which the parts answer otherwise."
 )

@@ -81,7 +81,9 @@ def _context(plan: Plan) -> dict[str, object]:
         "lookups": lookups,
         "client": {"bags": [dataclasses.asdict(bags) for bags in plan.bags], "max_batch_size": plan.max_batch_size},
         "profiles": _profiles(plan),
-        "engine_cache": f"/tmp/recsplit-engines/{plan.dense.name}",
+        # With the build's id, for ONNX Runtime's cache knows an engine by its graph and not by its weights (onnxruntime #6455); one
+        # folder in /tmp, for it makes only the last part of the path.
+        "engine_cache": f"/tmp/recsplit-engines-{plan.dense.name}-{plan.build}",
     }
 
 

@@ -101,7 +101,7 @@ FINE: dict[str, tuple[str, dict[str, Any]]] = {
     "a double table": ("(int64[N] ids) => (double[N,8] y) { v=Gather(wide,ids) y=Tanh(v) }", {}),
     "a half table, within its precision": (
         "(int64[N,3] ids) => (float16[N,8] y) { v=Gather(half,ids) s=ReduceSum<keepdims=0>(v,one) y=Tanh(s) }",
-        {"tolerance": 2e-3},
+        {},
     ),
     "a mask of other inputs": (
         (
@@ -132,6 +132,14 @@ def test_it_is_built_and_proved_again(text: str, settings: dict[str, Any], tmp_p
     assert {tensor.name for tensor in build.plan.embedding.inputs} | {tensor.name for tensor in build.plan.dense.inputs} >= set(dtypes) - {
         "x"
     }
+
+
+@pytest.mark.parametrize(("table_name", "tolerance"), [("t", 1e-5), ("wide", 1e-5), ("half", 1e-2)])
+def test_the_tolerance_follows_the_narrowest_dtype_on_the_way_to_an_output(table_name: str, tolerance: float, tmp_path: Path) -> None:
+    wide = {"wide": table(50, 8, dtype=np.float64), "half": table(50, 8, dtype=np.float16)}
+    text = f"(int64[N] ids) => (float[N,8] y) {{ v=Gather({table_name},ids) c=Cast<to=1>(v) y=Tanh(c) }}"
+    assert built(tmp_path, text, {**ARRAYS, **wide}).plan.tolerance == tolerance
+    assert built(tmp_path, text, {**ARRAYS, **wide}, tolerance=1e-3).plan.tolerance == 1e-3
 
 
 def test_the_plan_tells_the_tables_and_where_each_id_goes(tmp_path: Path) -> None:

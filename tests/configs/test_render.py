@@ -78,11 +78,23 @@ def test_tensorrt_inside_onnxruntime_gets_its_shapes_and_a_cache_outside_the_mod
     assert accelerator.name == "tensorrt"
     assert dict(accelerator.parameters) == {
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": "/tmp/recsplit-engines/shop_dense",
+        "trt_engine_cache_path": f"/tmp/recsplit-engines-shop_dense-{plan.build}",
         "trt_profile_min_shapes": "dense:1x13,pooled:1x3x16,wide:1",
         "trt_profile_opt_shapes": "dense:512x13,pooled:512x3x16,wide:512",
         "trt_profile_max_shapes": "dense:512x13,pooled:512x3x16,wide:512",
     }
+
+
+def test_another_build_of_a_model_has_another_engine_cache() -> None:
+    """Its graph may be the same and its weights others: the cache would answer with the old ones."""
+    plan = dataclasses.replace(shop(), dense=dataclasses.replace(shop().dense, kind="gpu", runtime="onnxruntime-tensorrt"))
+
+    def cache(build: str) -> str:
+        text = render(dataclasses.replace(plan, build=build))["shop_dense/config.pbtxt"]
+        (accelerator,) = parse(text, origin="").optimization.execution_accelerators.gpu_execution_accelerator
+        return str(accelerator.parameters["trt_engine_cache_path"])
+
+    assert cache("one") != cache("two")
 
 
 def test_tensorrt_inside_onnxruntime_learns_the_shapes_that_vary() -> None:

@@ -5,12 +5,15 @@ import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recsplit.errors import RecsplitError
 from recsplit.repository.find import find
-from recsplit.serving import Server
+from recsplit.serving import Server, serve
 from recsplit_perf.perf_analyzer import input_data, perf_analyzer
+from tests.build.onnx_models import built
+from tests.graph.small import table
 
 #: What version 2.51.0 wrote for a model at two concurrencies, with -f and --verbose-csv.
 REPORT = """\
@@ -112,3 +115,15 @@ def test_a_run_without_an_end_is_ended() -> None:
     with pytest.raises(RecsplitError, match=r"did not end within 0 s") as caught:
         perf_analyzer.run(["sleep", "30"], timeout_s=0.2)
     assert caught.value.detail == "sleep 30"
+
+
+def test_it_measures_a_model_that_takes_half_precision(analyzer: Path, tmp_path: Path) -> None:
+    """Its JSON has no numbers of half precision: they go in as bytes."""
+    arrays = {"t": table(50, 8, dtype=np.float16), "w": table(4, 8, dtype=np.float16)}
+    text = "(int64[N] ids, float16[N,4] x) => (float16[N,8] y) { v=Gather(t,ids) m=MatMul(x,w) y=Add(v,m) }"
+    halves = built(tmp_path, text, arrays)
+    path = tmp_path / "data.json"
+    input_data.write(path, halves.plan, entries=16, seed=0)
+    with serve(halves.repository) as running:
+        measurement = perf_analyzer.measure(analyzer, url=running.grpc_url, model="m", batch=4, load=1, data=path, seconds=0.9)
+    assert measurement.rows_per_s > 0
