@@ -10,7 +10,9 @@ import numba
 import numpy as np
 
 ABSENT, IDLE, BUSY, LEAVING = 0, 1, 2, 3
-MEMORYLESS = -1  # in place of the count of ratios
+#: No work takes less: keeps a line that was fitted through noise, and a spread, from turning time back.
+LEAST_MS = 1e-6
+MEMORYLESS = -1  # in place of the count of spreads
 
 
 @numba.njit(cache=True)
@@ -68,9 +70,9 @@ def run(
     service: Any,  # int64 [servers]
     state: Any,  # int8 [servers]: ABSENT or IDLE
     time_ms: Any,  # float64 [services, rows + 1]
-    ratio_first: Any,  # int64 [services, rows + 1]
-    ratio_count: Any,  # int64 [services, rows + 1]: 0: none; MEMORYLESS
-    ratios: Any,  # float64 [...]
+    spread_first: Any,  # int64 [services, rows + 1]
+    spread_count: Any,  # int64 [services, rows + 1]: 0: none; MEMORYLESS
+    spreads_ms: Any,  # float64 [...]
     action_ms: Any,  # float64 [actions], rising
     action_pool: Any,  # int64 [actions]: this pool loses a server; -1
     action_server: Any,  # int64 [actions]: this server comes; -1
@@ -210,9 +212,9 @@ def run(
                     server += 1
                 kept = service[server]
                 took = time_ms[kept, size]
-                count = ratio_count[kept, size]
+                count = spread_count[kept, size]
                 if count > 0:
-                    took *= ratios[ratio_first[kept, size] + int(rng.random() * count)]
+                    took = max(took + spreads_ms[spread_first[kept, size] + int(rng.random() * count)], LEAST_MS)
                 elif count == MEMORYLESS:
                     took *= rng.standard_exponential()
                 batch_first[server], batch_last[server] = head[pool], place

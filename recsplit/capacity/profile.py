@@ -7,6 +7,7 @@ curve keeps its raw samples, so that the simulator can draw from them and a read
 import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from recsplit.plan.plan import Role
 from recsplit.plan.strict_json import read_json
 
 SCHEMA = 2
+#: A shorter time was not measured: a clock is read in a tenth of it.
+SHORTEST_MS = 1e-4
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,18 @@ class Profile:
         raise InputError(f"the profile of {self.model!r} has no {role} model", hint="recsplit profile DIR measures both")
 
 
+def others_at_work(profile: Profile) -> str | None:
+    """A warning where the machine had more work than cores when its profile was begun: what others did is in the times then."""
+    machine = profile.provenance.get("machine", {})
+    load, cores = (machine.get("load_average") or [0.0])[0], machine.get("cores", 0)
+    if not cores or not load > cores:
+        return None
+    return (
+        f"Warning: when {profile.model!r} was profiled, {load:g} processes were at work on {cores} cores before it began; its times hold "
+        "what they took. Profile it again on a quiet machine."
+    )
+
+
 def fit(x: Sequence[int], samples_ms: Sequence[Sequence[float]]) -> Fit:
     """The line through the medians that makes relative errors small: each point weighs 1 / its median.
 
@@ -169,6 +184,14 @@ def from_json(text: str, *, origin: str = "profile.json") -> Profile:
             curve(measured_curve.x, measured_curve.samples_ms)
         except ValueError as error:
             raise InputError(f"{origin}: a curve can't be used: {error}", hint="measure it again: recsplit profile DIR") from error
+        shortest_ms = min(map(min, measured_curve.samples_ms))
+        if not shortest_ms >= SHORTEST_MS or not math.isfinite(max(map(max, measured_curve.samples_ms))):
+            raise InputError(
+                f"{origin}: a curve holds a time of {shortest_ms:g} ms, and no server answers in less than {SHORTEST_MS:g} ms"
+                if not shortest_ms >= SHORTEST_MS
+                else f"{origin}: a curve holds a time without end",
+                hint="measure it again: recsplit profile DIR",
+            )
     if len(profile.cpu_ms) != len(profile.whole.x):
         raise InputError(f"{origin}: cpu_ms needs one number for each x of whole", hint="measure it again: recsplit profile DIR")
     return profile

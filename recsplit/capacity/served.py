@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from recsplit.capacity.events import LEAST_MS
 from recsplit.capacity.profile import Profile, fit
-from recsplit.capacity.service import LEAST_MS, Service, measured
+from recsplit.capacity.service import Service, measured
 from recsplit.capacity.simulate import Cores, Floats, Pool
 from recsplit.errors import InputError
 from recsplit.plan.plan import Role
@@ -72,10 +73,10 @@ def _outside(profile: Profile) -> list[Pool]:
     busy_ms = [max(line.ms(count), LEAST_MS) for count in rows]
     idle_ms = [_waking_ms(profile, count, busy) for count, busy in zip(rows, busy_ms, strict=True)]
     middle_ms = [float(np.median(times_ms)) for times_ms in idle_ms]
-    ratios = tuple(tuple((times_ms / middle).tolist()) for times_ms, middle in zip(idle_ms, middle_ms, strict=True))
+    spreads_ms = tuple(tuple((times_ms - middle).tolist()) for times_ms, middle in zip(idle_ms, middle_ms, strict=True))
     return [
         Pool(WIRE, (Service(rows, tuple(busy_ms)),) * _MANY),
-        Pool(WAKE_UPS, (Service(rows, tuple(middle_ms), ratios),) * _MANY, after=(WIRE,), cores=0.0),
+        Pool(WAKE_UPS, (Service(rows, tuple(middle_ms), spreads_ms),) * _MANY, after=(WIRE,), cores=0.0),
     ]
 
 
@@ -86,7 +87,8 @@ def _waking_ms(profile: Profile, rows: int, busy_ms: float) -> Floats:
     parts_ms, variance = np.full(_DRAWS, busy_ms), 0.0
     for part in profile.parts:
         service = measured(part.alone)
-        samples_ms = float(service.table_ms(rows)[rows]) * np.asarray(service.ratios[service.nearest(rows)[rows]])
+        spreads_ms = np.asarray(service.spreads_ms[service.nearest(rows)[rows]])
+        samples_ms = np.maximum(float(service.table_ms(rows)[rows]) + spreads_ms, LEAST_MS)
         parts_ms += rng.choice(samples_ms, _DRAWS)
         variance += float(samples_ms.var())
     share = max(1.0 - variance / float(whole_ms.var()), 0.0) if whole_ms.var() > 0 else 0.0

@@ -5,24 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.capacity.events import LEAST_MS
 from recsplit.capacity.profile import Curve, Fit
-
-#: No work takes less: keeps a line that was fitted through noise from turning time back.
-LEAST_MS = 1e-6
 
 
 @dataclass(frozen=True)
 class Service:
-    """time = middle(rows) * ratio.
+    """time = middle(rows) + spread, LEAST_MS at the least; or exponential with mean middle(rows) if `memoryless`.
 
     `middle_ms[i]` holds at `rows[i]` (rising); between two points it is interpolated, outside the line through the nearest two
-    goes on (constant where there is one point only). The ratio is 1 without `ratios`; exponential with mean 1 if `memoryless`; else
-    drawn from `ratios[i]` of the point nearest in rows.
+    goes on (constant where there is one point only). The spread is 0 without `spreads_ms`, else drawn from `spreads_ms[i]` of the point
+    nearest in rows. It is added and not multiplied: where the middle is next to nothing, a ratio to it is without bound.
     """
 
     rows: tuple[int, ...]
     middle_ms: tuple[float, ...]
-    ratios: tuple[tuple[float, ...], ...] = ()
+    spreads_ms: tuple[tuple[float, ...], ...] = ()
     memoryless: bool = False
 
     def table_ms(self, largest: int) -> NDArray[np.float64]:
@@ -61,5 +59,5 @@ def exponential(mean_ms: float) -> Service:
 def measured(curve: Curve) -> Service:
     """A measured curve: its medians, and how single samples lay about them. No line is assumed."""
     median_ms = curve.median_ms
-    ratios = tuple(tuple(sample / middle for sample in samples) for samples, middle in zip(curve.samples_ms, median_ms, strict=True))
-    return Service(curve.x, median_ms, ratios)
+    spreads_ms = tuple(tuple(sample - middle for sample in samples) for samples, middle in zip(curve.samples_ms, median_ms, strict=True))
+    return Service(curve.x, median_ms, spreads_ms)

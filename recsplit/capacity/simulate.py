@@ -114,7 +114,7 @@ def simulate(
     crew = _crew(pools, scaling, place)
     laws = list(dict.fromkeys(service for _, service, _ in crew.servers))
     followers = [[index for index, pool in enumerate(pools) if name in pool.after] for name in place]
-    time_ms, ratio_first, ratio_count, ratios = _tables(laws, int(max(min(limits.max(), rows.sum()), rows.max())), events.MEMORYLESS)
+    time_ms, spread_first, spread_count, spreads_ms = _tables(laws, int(max(min(limits.max(), rows.sum()), rows.max())), events.MEMORYLESS)
     latency_ms, waiting_ms, batch_rows, batches, areas, end_ms = events.run(
         np.asarray(arrivals_s, dtype=np.float64) * 1e3,
         first,
@@ -129,9 +129,9 @@ def simulate(
         np.array([laws.index(service) for _, service, _ in crew.servers], dtype=np.int64),
         np.array([events.IDLE if there else events.ABSENT for _, _, there in crew.servers], dtype=np.int8),
         time_ms,
-        ratio_first,
-        ratio_count,
-        ratios,
+        spread_first,
+        spread_count,
+        spreads_ms,
         *crew.actions,
         np.inf if cores is None else float(cores.count),
         1.0 if cores is None else float(cores.slowdown),
@@ -200,20 +200,20 @@ def _crew(pools: Sequence[Pool], scaling: Sequence[Scaling], place: Mapping[str,
 
 
 def _tables(laws: Sequence[Service], largest: int, memoryless: int) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Times and where their ratios lie, for each law and number of rows."""
+    """Times and where their spreads lie, for each law and number of rows."""
     time_ms = np.stack([law.table_ms(largest) for law in laws])
     starts, counts = np.zeros(time_ms.shape, dtype=np.int64), np.zeros(time_ms.shape, dtype=np.int64)
-    ratios: list[float] = []
+    spreads_ms: list[float] = []
     for row, law in enumerate(laws):
         if law.memoryless:
             counts[row] = memoryless
-        elif law.ratios:
+        elif law.spreads_ms:
             nearest = law.nearest(largest)
-            lengths = np.array([len(point_ratios) for point_ratios in law.ratios])
-            starts[row] = len(ratios) + np.concatenate([[0], np.cumsum(lengths)])[nearest]
+            lengths = np.array([len(point_spreads) for point_spreads in law.spreads_ms])
+            starts[row] = len(spreads_ms) + np.concatenate([[0], np.cumsum(lengths)])[nearest]
             counts[row] = lengths[nearest]
-            ratios += [ratio for point_ratios in law.ratios for ratio in point_ratios]
-    return time_ms, starts, counts, np.array(ratios or [1.0])
+            spreads_ms += [spread for point_spreads in law.spreads_ms for spread in point_spreads]
+    return time_ms, starts, counts, np.array(spreads_ms or [0.0])
 
 
 def _check(pools: Sequence[Pool], arrivals_s: Floats, sizes: Ints, split_rows: int | None, scaling: Sequence[Scaling]) -> None:

@@ -40,6 +40,12 @@ def refuse_output(path: Path) -> None:
         raise InputError(f"{path} can't be written: permission denied", hint="choose another folder, or change its owner or permissions")
 
 
+def warn(text: str | None) -> None:
+    """A warning on stderr, in colour on a terminal; nothing for None."""
+    if text is not None:
+        click.secho(text, err=True, fg="yellow")
+
+
 def show_json(value: object) -> None:
     """Print a value as indented JSON; dataclasses become objects, paths strings, numpy scalars numbers."""
     click.echo(json.dumps(value, indent=1, default=_plain))

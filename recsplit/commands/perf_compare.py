@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from recsplit.commands.output import example, json_option, progress, show_json, show_table
+from recsplit.commands.output import example, json_option, progress, show_json, show_table, warn
 
 
 @click.command(
@@ -36,4 +36,4 @@ def command(a: Path, b: Path, as_json: bool) -> None:
     rows = [[ratio.name, ratio.a, ratio.b, ratio.ratio, ratio.low, ratio.high] for ratio in ratios]
     show_table(("number", "A", "B", "B / A", "low", "high"), rows, title=f"A: {a}, B: {b}")
     for warning in warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        warn(f"Warning: {warning}")

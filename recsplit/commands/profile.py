@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from recsplit.commands.output import Cell, example, json_option, progress, refuse_output, show_table
+from recsplit.commands.output import Cell, example, json_option, progress, refuse_output, show_table, warn
 from recsplit.disk.files import size_text
 
 #: Exit code of a measurement that was broken off, and kept.
@@ -32,7 +32,7 @@ def command(
     --json it prints the profile, every sample in it. Ctrl-C ends the measurement early and keeps what was measured.
     """
     from recsplit.capacity import workload as workloads
-    from recsplit.capacity.profile import to_json
+    from recsplit.capacity.profile import others_at_work, to_json
     from recsplit.disk.files import whole_file
     from recsplit.repository.find import find
     from recsplit_perf.profile import profile_points, profiling
@@ -43,6 +43,7 @@ def command(
         refuse_output(output)
     with progress(f"Measuring {build.plan.name}", total=rounds * len(profile_points.sizes(build.plan.max_batch_size))) as advance:
         profile = profiling.measure(build, seconds=seconds, rounds=rounds, law=law, seed=seed, advance=advance)
+    warn(others_at_work(profile))
     if output is not None:
         with whole_file(output) as file:
             file.write(to_json(profile).encode())

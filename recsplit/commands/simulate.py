@@ -7,7 +7,7 @@ from typing import Any, cast
 import click
 import numpy as np
 
-from recsplit.commands.output import Cell, example, json_option, progress, show_json, show_table
+from recsplit.commands.output import Cell, example, json_option, progress, show_json, show_table, warn
 from recsplit.errors import InputError
 from recsplit.plan.plan import Role
 
@@ -51,6 +51,7 @@ def command(
     from recsplit.capacity import workload as workloads
 
     known = profiles.read(profile)
+    warn(profiles.others_at_work(known))
     asked = workloads.read(workload)
     law = asked.arrivals if rate is None else arrivals.at_rate(asked.arrivals, rate)
     pools = served.pools(known, _instances(instances))

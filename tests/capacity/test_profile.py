@@ -1,5 +1,6 @@
 """Profiles: the fit, and the JSON."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsplit.capacity.profile import Fit, Profile, curve, fit, from_json, to_json
+from recsplit.capacity.profile import Fit, Profile, curve, fit, from_json, others_at_work, to_json
 from recsplit.errors import InputError
 from tests.capacity.profiles import small
 
@@ -76,6 +77,8 @@ def test_medians_are_those_of_the_samples() -> None:
         (lambda data: data["whole"].update(x=[], samples_ms=[]), "a curve can't be used"),
         (lambda data: data["parts"][0]["alone"].update(x=[8, 1, 2]), "a curve can't be used"),
         (lambda data: data.update(cpu_ms=[1.0]), "cpu_ms needs one number"),
+        (lambda data: data["whole"]["samples_ms"][0].insert(0, 1e-6), "a time of 1e-06 ms, and no server answers in less"),
+        (lambda data: data["parts"][0]["alone"]["samples_ms"][1].append(-2.0), "a time of -2 ms"),
     ],
 )
 def test_a_profile_is_read_strictly(change, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -95,3 +98,13 @@ def test_a_part_that_is_not_there_is_named() -> None:
     profile: Profile = small(roles=("dense",))
     with pytest.raises(InputError, match="has no embedding model"):
         profile.part("embedding")
+
+
+@pytest.mark.parametrize(("load", "told"), [(5.2, True), (2.0, False), (0.1, False)])
+def test_a_machine_with_more_work_than_cores_is_told(load: float, told: bool) -> None:
+    profile = dataclasses.replace(small(), provenance={"machine": {"cores": 2, "load_average": [load, 1.0, 1.0]}})
+    warning = others_at_work(profile)
+    assert (warning is not None) == told
+    assert others_at_work(small()) is None
+    if warning is not None:
+        assert "5.2 processes were at work on 2 cores" in warning

@@ -50,6 +50,15 @@ def test_latencies_vary_as_much_as_was_measured() -> None:
     assert simulation.latency_ms.std() == pytest.approx(np.std(profile.whole.samples_ms[1]), rel=0.05)
 
 
+def test_wake_ups_that_take_no_time_at_one_size_make_no_query_wait_for_hours() -> None:
+    """Where parts and processor time already make up the whole, nothing is left for waking up; its spread is no ratio to that."""
+    profile = small()
+    busy = dataclasses.replace(profile, cpu_ms=(profile.whole.median_ms[0], 0.2, 0.2))
+    for rows in (1, 2, 8, 64):
+        simulation = simulate(served.pools(busy, {}), np.arange(2000.0), np.full(2000, rows), cores=served.cores(busy, 2))
+        assert np.median(simulation.latency_ms) < 3 * profile.whole.median_ms[-1]
+
+
 def test_cores_are_used_as_the_processes_were_seen_to() -> None:
     profile = small()
     idler = dataclasses.replace(profile, parts=tuple(dataclasses.replace(part, cores=0.5) for part in profile.parts))
