@@ -31,6 +31,9 @@ test-slow: $(VENV)/.installed-dev .tools/bin/promtool .tools/bin/prometheus  ## 
 	@echo "==> slow tests"
 	@pytest -q -m slow $(ARGS)
 
+test-tensorrt: $(VENV)/.installed-dev .venv-tensorrt/.installed  ## TensorRT parses the zoo's dense models and builds engines; no GPU needed
+	@python -m recsplit_perf.benchmarks.tensorrt_zoo --python .venv-tensorrt/bin/python $(ARGS)
+
 test-all: test test-slow  ## every test
 
 lint: $(VENV)/.installed-dev .tools/bin/promtool  ## ruff, mypy --strict, import contracts
@@ -69,6 +72,13 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "==> installing what the tests need"
 	@$(PIP) --editable '.[torch,local,capacity,dev]' $(TORCHREC_NEEDS)
 	@$(PIP) --no-deps torchrec
+	@touch $@
+
+# TensorRT for RTX parses and builds without a GPU. 1.5 GB, and nothing else needs it: in an environment of its own.
+.venv-tensorrt/.installed:
+	@echo "==> installing TensorRT for RTX"
+	@$(PYTHON) -m venv .venv-tensorrt
+	@.venv-tensorrt/bin/python -m pip --disable-pip-version-check install --quiet --no-input --constraint constraints.txt tensorrt-rtx-cu12 numpy
 	@touch $@
 
 # promtool checks our metrics page and rules, prometheus answers queries of autoscalers and of the controller. They come out of

@@ -32,7 +32,7 @@ def test_the_default_install_and_the_tests_need_no_tensorrt() -> None:
     assert not pins() & {"tensorrt", "nvidia-pyindex", "fbgemm-gpu"}
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-all", "test-slow", "lint", "repository", "docs", "install"])
+@pytest.mark.parametrize("target", ["demo", "test", "test-all", "test-slow", "lint", "repository", "docs", "install", "test-tensorrt"])
 def test_every_target_that_the_docs_name_can_be_made(target: str) -> None:
     done = subprocess.run(["make", "--dry-run", target], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
