@@ -51,22 +51,41 @@ def reference_cases(
 def _without_one_row(
     named: list[tuple[str, dict[str, Array]]], source: Run, parts: Callable[[], Run]
 ) -> tuple[list[tuple[str, dict[str, Array]]], tuple[str, ...]]:
-    """Leave a batch of one row out where the source fails on it, as modules do whose squeeze() takes the batch away.
+    """Leave batches of one row out where the source fails on them or drops their batch, as modules do whose squeeze() takes it away.
 
     The parts are proved on one row all the same: each row of the larger batches is asked for on its own. Raises InputError
-    where they fail on it too.
+    where they fail on it too, or where there is no larger batch.
     """
     kept, notes = [], []
     for name, inputs in named:
-        if name == samples.ONE_ROW and len(named) > 1:
-            try:
-                source(inputs)
-            except RecsplitError as error:
-                _refuse_if_parts_fail(inputs, parts, error)
-                notes.append(f"Note: on a batch of one row {error}. The parts answer it, as they answer that row of a larger batch.")
-                continue
-        kept.append((name, inputs))
-    return kept, tuple(notes)
+        error = _failure(source, inputs) if _row_count(inputs) == 1 else None
+        if error is None:
+            kept.append((name, inputs))
+            continue
+        if all(_row_count(others) == 1 for _, others in named):
+            raise error
+        _refuse_if_parts_fail(inputs, parts, error)
+        notes.append(f"Note: on a batch of one row {error}. The parts answer it, as they answer that row of a larger batch.")
+    return kept, tuple(dict.fromkeys(notes))
+
+
+def _row_count(inputs: Mapping[str, Array]) -> int:
+    return len(next(iter(inputs.values())))
+
+
+def _failure(source: Run, one_row: Mapping[str, Array]) -> RecsplitError | None:
+    """Why the source can't be compared on a batch of one row; None where it answers one row."""
+    try:
+        answers = source(one_row)
+    except RecsplitError as error:
+        return error
+    for output, data in answers.items():
+        if data.shape[:1] != (1,):
+            return InputError(
+                f"the source answers output {output!r} without the batch dimension",
+                hint="name the axis of every squeeze() in the model: squeeze(-1); or choose a larger --max-batch-size",
+            )
+    return None
 
 
 def _refuse_if_parts_fail(one_row: Mapping[str, Array], parts: Callable[[], Run], error: RecsplitError) -> None:

@@ -1,11 +1,14 @@
-"""Rewrites of an exported program before torch.onnx: bags stay one node, integer division stays exact."""
+"""Rewrites of an exported program before torch.onnx: bags stay one node, integer division and squeezes stay exact."""
 
 import operator
 from typing import Any
 
 import torch
 from onnx_ir.tensor_adapters import from_torch_dtype
+from torch.fx.experimental.symbolic_shapes import free_symbols, statically_known_true
 from torch.onnx.ops import _symbolic_impl
+
+from recsplit.errors import InputError
 
 aten = torch.ops.aten
 BAGS = (
@@ -15,6 +18,11 @@ BAGS = (
     aten._embedding_bag_forward_only.default,
 )
 MODES = ("sum", "mean", "max")
+#: A traced program reads the result of an in-place one from then on, never what it changed.
+SQUEEZES = (
+    *(aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims),
+    *(aten.squeeze_.default, aten.squeeze_.dim, aten.squeeze_.dims),
+)
 RESHAPES = (aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten.flatten.using_ints)
 #: The arguments that follow (weight, indices, offsets), with their defaults.
 OPTIONS = {
@@ -34,13 +42,19 @@ def rewrite(program: torch.export.ExportedProgram) -> None:
        gives the offsets 0, length, 2 * length, ..., gets its shape back.
     2. Rounded division of integers becomes aten.floor_divide: torch.onnx would divide as float32, which is wrong
        for hashed ids above 2**24.
+    3. A squeeze names the axes that it takes away: torch leaves alone what isn't 1, and ONNX fails there.
+
+    Raises InputError where a squeeze takes an axis away or not, by the length of a request.
     """
     graph = program.graph_module.graph
+    batches = _batches(program)
     for node in list(graph.nodes):
         if node.op == "call_function" and node.target in BAGS:
             _keep_bag(graph, node)
         if node.op == "call_function" and node.target in (aten.div.Tensor_mode, aten.div.Scalar_mode):
             _divide_exactly(graph, node)
+        if node.op == "call_function" and node.target in SQUEEZES:
+            _squeeze_exactly(node, batches)
     graph.eliminate_dead_code()
     program.graph_module.recompile()
 
@@ -64,6 +78,38 @@ def _divide_exactly(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
 def _is_float(argument: Any) -> bool:
     value = _value(argument)
     return value.is_floating_point() if isinstance(value, torch.Tensor) else isinstance(value, float)
+
+
+def _batches(program: torch.export.ExportedProgram) -> set[Any]:
+    """The symbols of the first dimensions of the inputs."""
+    inputs = set(program.graph_signature.user_inputs)
+    examples = [node.meta.get("val") for node in program.graph_module.graph.nodes if node.op == "placeholder" and node.name in inputs]
+    return {symbol for tensor in examples if isinstance(tensor, torch.Tensor) and tensor.ndim for symbol in free_symbols(tensor.shape[0])}
+
+
+def _squeeze_exactly(node: torch.fx.Node, batches: set[Any]) -> None:
+    """Name the axes whose size is always 1; where there is none the squeeze is a copy.
+
+    The batch stays, also where it is one row: it is taken away from one row only, and the parts answer a row as in a larger batch.
+    """
+    source: Any = node.args[0]
+    shape = _value(source).shape
+    named: Any = node.args[1] if len(node.args) > 1 else range(len(shape))
+    axes = [named] if isinstance(named, int) else list(named)
+    gone = []
+    for axis in sorted({axis % len(shape) for axis in axes if len(shape)}):
+        size = shape[axis]
+        if isinstance(size, int):
+            gone += [axis] * (size == 1)
+        elif not statically_known_true(size != 1) and not free_symbols(size) <= batches:
+            raise InputError(
+                f"a squeeze takes dimension {axis} of {list(map(str, shape))} away where it is 1, and leaves it where it is more",
+                hint="name an axis that is 1 in every request, x.squeeze(-1) for example, or give the varying dimension a "
+                "torch.export.Dim with min=2",
+                detail="\n".join((node.meta.get("stack_trace") or "").strip().splitlines()[-2:]),
+            )
+    node.target = aten.squeeze.dims if gone else aten.clone.default
+    node.args = (source, gone) if gone else (source,)
 
 
 def _keep_bag(graph: torch.fx.Graph, node: torch.fx.Node) -> None:

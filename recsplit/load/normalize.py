@@ -13,6 +13,7 @@ from recsplit.graph.flow import int_of, ints_of
 from recsplit.graph.infer import infer_shapes
 from recsplit.graph.names import Names
 from recsplit.load.fold import fold_constants
+from recsplit.load.squeezes import settle_squeezes
 from recsplit.plan.dtypes import ONNX
 
 MIN_OPSET = 13
@@ -159,22 +160,6 @@ def _last_axis(node: ir.Node, rank: int) -> bool:
     return ints_of(node, "axes", 1) in ([-1], [rank - 1])
 
 
-def name_squeezed_axes(graph: ir.Graph) -> None:
-    """A Squeeze that names no axes would take the batch away when it is one row: name those that are one for every batch."""
-    names = Names(graph)
-    for node in list(graph):
-        value = node.inputs[0] if node.op_type == "Squeeze" and node.domain == "" else None
-        if value is None or value.shape is None or (len(node.inputs) > 1 and node.inputs[1] is not None):
-            continue
-        axes = [axis for axis, size in enumerate(value.shape) if size == 1]
-        if axes and not isinstance(value.shape[0], int):
-            named = ir.Value(name=names.fresh(f"{value.name}_squeezed"), const_value=ir.tensor(axes), type=ir.TensorType(ir.DataType.INT64))
-            named.shape = ir.Shape([len(axes)])
-            graph.register_initializer(named)
-            node.resize_inputs(2)
-            node.replace_input_with(1, named)
-
-
 def name_boundary(graph: ir.Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Name inputs and outputs; an output that is an input, or another output too, gets a copy of its own."""
     for value, name in zip(graph.inputs, inputs, strict=True):
@@ -228,7 +213,7 @@ NORMALIZE: tuple[passes.Pass[Normalizing], ...] = (
     passes.Pass("infer shapes", lambda state: infer_shapes(state.model), (conditions.NO_FUNCTIONS,), (conditions.SHAPES_INFERRED,)),
     passes.Pass("drop idle nodes", lambda state: drop_idle(state.model), ensures=(conditions.NOTHING_IDLE,)),
     passes.Pass("gather rows", lambda state: gather_rows(state.model.graph), (conditions.SHAPES_INFERRED,), (conditions.SHAPES_INFERRED,)),
-    passes.Pass("name squeezed axes", lambda state: name_squeezed_axes(state.model.graph), (conditions.SHAPES_INFERRED,)),
+    passes.Pass("settle squeezes", lambda state: settle_squeezes(state.model), (conditions.SHAPES_INFERRED,), (conditions.NOTHING_IDLE,)),
     passes.Pass("infer shapes again", lambda state: infer_shapes(state.model), ensures=(conditions.SHAPES_INFERRED,)),
     passes.Pass("fold constants", lambda state: fold_constants(state.model), (conditions.SHAPES_INFERRED, conditions.NO_CONSTANTS)),
     passes.Pass("remove what nothing reads", lambda state: _remove_unused(state.model)),

@@ -1,5 +1,7 @@
 """Factories for builds under test."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,3 +20,89 @@ class FromTheEnd(nn.Module):
 def from_the_end() -> tuple[nn.Module, tuple[Tensor]]:
     """An example with an id of -1."""
     return FromTheEnd(), (torch.tensor([0, 3, -1, 9]),)
+
+
+class Squeezes(nn.Module):
+    """INT64 ids [batch] of a user and an item; each subclass squeezes in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.user, self.item, self.out = nn.Embedding(30, 8), nn.Embedding(40, 8), nn.Linear(8, 1)
+
+
+def _two_ids(module: nn.Module) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return module, (torch.tensor([1, 29, 0, 7]), torch.tensor([39, 5, 0, 8]))
+
+
+class SqueezeNoop(Squeezes):
+    """Dimension 1 is 8 wide: torch leaves it."""
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        return (self.user(user).squeeze(1) * self.item(item)).sum(-1)
+
+
+def squeeze_noop() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return _two_ids(SqueezeNoop())
+
+
+class SqueezeInPlace(Squeezes):
+    """The same by squeeze_."""
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        return (self.user(user).squeeze_(1) * self.item(item)).sum(-1)
+
+
+def squeeze_in_place() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return _two_ids(SqueezeInPlace())
+
+
+class SqueezeScores(Squeezes):
+    """The last dimension of the scores is the batch."""
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        return torch.cosine_similarity(self.user(user), self.item(item), dim=1).squeeze(-1)
+
+
+def squeeze_scores() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return _two_ids(SqueezeScores())
+
+
+class SqueezeOutput(Squeezes):
+    """No axis is named, and the output is squeezed."""
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        return torch.sigmoid(self.out(self.user(user) * self.item(item)).squeeze())
+
+
+def squeeze_output() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return _two_ids(SqueezeOutput())
+
+
+class SqueezeBatch(Squeezes):
+    """Scores [batch], squeezed without a name."""
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        return torch.sigmoid((self.user(user) * self.item(item)).sum(-1).squeeze())
+
+
+def squeeze_batch() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return _two_ids(SqueezeBatch())
+
+
+class SqueezeLength(Squeezes):
+    """A history of varying length, squeezed where it is 1 long."""
+
+    def forward(self, history: Tensor) -> Tensor:
+        return self.out(self.user(history).squeeze(1).mean(1))
+
+
+def squeeze_length() -> tuple[nn.Module, tuple[Tensor], dict[str, dict[int, Any]]]:
+    auto = torch.export.Dim.AUTO
+    return SqueezeLength(), (torch.arange(12).reshape(4, 3),), {"history": {0: auto, 1: auto}}
+
+
+def squeeze_length_of_two() -> tuple[nn.Module, tuple[Tensor], dict[str, dict[int, Any]]]:
+    """Histories that are declared to be 2 or longer: nothing is squeezed."""
+    length = torch.export.Dim("length", min=2, max=50)
+    return SqueezeLength(), (torch.arange(12).reshape(4, 3),), {"history": {0: torch.export.Dim.AUTO, 1: length}}
