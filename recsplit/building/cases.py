@@ -1,6 +1,6 @@
 """The cases that a build is proved on: inputs made from the plan, answered by the source, without what it can't answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -45,7 +45,24 @@ def reference_cases(
         )
     run = by_source(plan, source.loaded.run, source.dtypes)
     named, notes = _without_one_row(named, run, partial(joined, folder, plan))
-    return make_cases(named, run, progress, infinite_rows=_may_be_infinite(plan)), notes
+    cases = make_cases(named, run, progress, infinite_rows=True)
+    return cases, (*notes, *(() if _may_be_infinite(plan) else _rows_left_out(named, cases, run)))
+
+
+def _rows_left_out(named: Sequence[tuple[str, dict[str, Array]]], cases: Sequence[Case], run: Run) -> tuple[str, ...]:
+    """A note on rows that the source answers with NaN or infinity: attention over a history of padding alone, say.
+
+    Raises InputError, as make_cases does, where a row of the source's own example is one, or every second row: that is no such row.
+    """
+    kept = {case.name: _row_count(case.inputs) for case in cases}
+    lost = {name: count - kept.get(name, 0) for name, inputs in named if (count := _row_count(inputs)) > kept.get(name, 0)}
+    if not lost:
+        return ()
+    if samples.EXAMPLE in lost or 2 * sum(lost.values()) > sum(_row_count(inputs) for _, inputs in named):
+        first = samples.EXAMPLE if samples.EXAMPLE in lost else next(iter(lost))
+        make_cases([item for item in named if item[0] == first], run, lambda _: None)
+    shown = ", ".join(f"{count} of case {name!r}" for name, count in lost.items())
+    return (f"Note: the source answers NaN or infinity for some rows ({shown}), and nothing is proved of such rows.",)
 
 
 def _without_one_row(
@@ -77,6 +94,8 @@ def _failure(source: Run, one_row: Mapping[str, Array]) -> RecsplitError | None:
     """Why the source can't be compared on a batch of one row; None where it answers one row."""
     try:
         answers = source(one_row)
+    except InputError:  # not of one row: of the model
+        raise
     except RecsplitError as error:
         return error
     for output, data in answers.items():

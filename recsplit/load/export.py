@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch.fx.experimental import _config as symbolic_config
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.conditions import may_be_offsets
+from recsplit.load import fastpath
 from recsplit.load.arrays import Array
 from recsplit.load.flat import Eager
 from recsplit.load.fx import rewrite
@@ -25,6 +27,8 @@ from recsplit.load.normalize import drop_idle, normalize
 OPSET = 20
 FOLD_LIMIT_BYTES = 1 << 20
 DETAIL_LINES = 30
+UNKNOWN = "replace that operator in forward by ones that ONNX has"
+FUSED = "call torch.backends.mha.set_fastpath_enabled(False) before torch.export.export, or build from the factory"
 #: An example with a batch of 1 must not make 1 the only batch.
 BATCH_OF_ONE = functools.partial(symbolic_config.patch, backed_size_oblivious=True)  # type: ignore[attr-defined]
 
@@ -59,7 +63,7 @@ def export(module: torch.nn.Module, tensors: Sequence[torch.Tensor], shapes: Seq
     failures: list[Exception] = []
     for strict in (False, True):  # plain tracing takes more Python; dynamo takes asserts on values, and explains itself better
         try:
-            with quiet(), contextlib.redirect_stderr(io.StringIO()), torch.no_grad(), BATCH_OF_ONE():
+            with quiet(), contextlib.redirect_stderr(io.StringIO()), torch.no_grad(), BATCH_OF_ONE(), fastpath.untraced():
                 return torch.export.export(module, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=strict)
         except InputError:
             raise
@@ -96,7 +100,7 @@ def to_ir(
             root = root.__cause__
         raise RecsplitError(
             f"torch.onnx can't translate {origin}: {_first_line(root)}",
-            hint="replace that operator in forward by ones that ONNX has",
+            hint=FUSED if re.search("_transformer_encoder_layer_fwd|_native_multi_head_attention", str(root)) else UNKNOWN,
             detail=_shorten(root),
         ) from error
     assert exported is not None

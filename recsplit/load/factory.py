@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.load import fastpath
 from recsplit.load.export import Exported, export, quiet, to_ir
 from recsplit.load.flat import Eager, Flat
 from recsplit.load.jagged import collections_as_nodes
@@ -43,7 +44,7 @@ def _export(returned: Returned, spec: str, mapped: Weights | None) -> Exported:
     module.cpu()
     flat = Flat(module, args, kwargs, dynamic_shapes)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), fastpath.off():
             flat(*flat.tensors)
     except RecsplitError:
         raise

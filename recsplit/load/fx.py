@@ -23,6 +23,13 @@ SQUEEZES = (
     *(aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims),
     *(aten.squeeze_.default, aten.squeeze_.dim, aten.squeeze_.dims),
 )
+#: What `a << b` and `a <<= b` of two tensors trace as, and the operators that torch.onnx knows for it.
+SHIFTS = {
+    aten.__lshift__.Tensor: aten.bitwise_left_shift.Tensor,
+    aten.__rshift__.Tensor: aten.bitwise_right_shift.Tensor,
+    aten.__ilshift__.Tensor: aten.bitwise_left_shift_.Tensor,
+    aten.__irshift__.Tensor: aten.bitwise_right_shift_.Tensor,
+}
 RESHAPES = (aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten.flatten.using_ints)
 #: The arguments that follow (weight, indices, offsets), with their defaults.
 OPTIONS = {
@@ -42,7 +49,9 @@ def rewrite(program: torch.export.ExportedProgram) -> None:
        gives the offsets 0, length, 2 * length, ..., gets its shape back.
     2. Rounded division of integers becomes aten.floor_divide: torch.onnx would divide as float32, which is wrong
        for hashed ids above 2**24.
-    3. A squeeze names the axes that it takes away: torch leaves alone what isn't 1, and ONNX fails there.
+    3. Shifts by a tensor become the operators that torch.onnx has.
+    4. A query that attention may ask nobody gets zeros, where the exporter's softmax would give NaN.
+    5. A squeeze names the axes that it takes away: torch leaves alone what isn't 1, and ONNX fails there.
 
     Raises InputError where a squeeze takes an axis away or not, by the length of a request.
     """
@@ -55,6 +64,10 @@ def rewrite(program: torch.export.ExportedProgram) -> None:
             _divide_exactly(graph, node)
         if node.op == "call_function" and node.target in SQUEEZES:
             _squeeze_exactly(node, batches)
+        if node.op == "call_function" and node.target is aten.scaled_dot_product_attention.default:
+            _answer_masked_queries(graph, node)
+        if node.op == "call_function" and node.target in SHIFTS:
+            node.target = SHIFTS[node.target]
     graph.eliminate_dead_code()
     program.graph_module.recompile()
 
@@ -110,6 +123,25 @@ def _squeeze_exactly(node: torch.fx.Node, batches: set[Any]) -> None:
             )
     node.target = aten.squeeze.dims if gone else aten.clone.default
     node.args = (source, gone) if gone else (source,)
+
+
+def _answer_masked_queries(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
+    """Zeros, as torch has it, in the rows of an attention whose mask leaves no key: a history of padding alone."""
+    mask: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
+    if mask is None:
+        return
+    users = list(node.users)
+    with graph.inserting_after(node):
+        result = graph.call_function(aten.where.ScalarSelf, (None, 0.0, node))
+    with graph.inserting_before(result):
+        closed = graph.call_function(aten.logical_not.default, (mask,))
+        if _is_float(mask):
+            closed = graph.call_function(aten.eq.Scalar, (mask, float("-inf")))
+        nobody = graph.call_function(aten.all.dim, (closed, -1, True))
+    result.args = (nobody, 0.0, node)
+    result.meta["val"] = _value(node)
+    for user in users:
+        user.replace_input_with(node, result)
 
 
 def _keep_bag(graph: torch.fx.Graph, node: torch.fx.Node) -> None:

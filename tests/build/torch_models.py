@@ -106,3 +106,85 @@ def squeeze_length_of_two() -> tuple[nn.Module, tuple[Tensor], dict[str, dict[in
     """Histories that are declared to be 2 or longer: nothing is squeezed."""
     length = torch.export.Dim("length", min=2, max=50)
     return SqueezeLength(), (torch.arange(12).reshape(4, 3),), {"history": {0: torch.export.Dim.AUTO, 1: length}}
+
+
+class Bits(nn.Module):
+    """INT64 ids [batch, 6] and what was seen of them [batch, 6], joined by the operators `& | ^ ~ << >>` on truths and on integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.e, self.out = nn.Embedding(50, 8), nn.Linear(8, 1)
+
+    def forward(self, ids: Tensor, seen: Tensor) -> Tensor:
+        mask = ((ids != 0) & (seen > 0)) | ((ids > 40) ^ ~(seen > 1))
+        hashed = (((ids >> 2) ^ 3) << 1) & 31 | 1
+        shifted = ((ids << (seen & 1)) >> (seen & 3)) % 50
+        shifted >>= seen & 1
+        return self.out((self.e(hashed) * mask.float().unsqueeze(-1) + self.e(shifted)).sum(1))
+
+
+def bits() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return Bits(), (torch.arange(24).reshape(4, 6) * 2, torch.arange(24).reshape(4, 6) % 3)
+
+
+class Encoder(nn.Module):
+    """INT64 histories [batch, 4], padded with 0, and an item [batch]; each subclass reads the encoder in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.item = nn.Embedding(61, 16, padding_idx=0)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+
+def _history(module: nn.Module) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return module, (torch.tensor([[1, 2, 3, 0], [4, 5, 0, 0], [6, 7, 8, 9], [3, 0, 0, 0]]), torch.tensor([1, 2, 3, 60]))
+
+
+class EncoderCausal(Encoder):
+    """The mask of truths that SASRec has; nobody says that it is causal."""
+
+    def forward(self, history: Tensor, item: Tensor) -> Tensor:
+        mask = ~torch.tril(torch.ones(4, 4, dtype=torch.bool))
+        return (self.encoder(self.item(history), mask=mask)[:, -1] * self.item(item)).sum(-1)
+
+
+def encoder_causal() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return _history(EncoderCausal())
+
+
+class EncoderPadded(Encoder):
+    """Padding is masked; a history of padding alone leaves nothing."""
+
+    def forward(self, history: Tensor, item: Tensor) -> Tensor:
+        return (self.encoder(self.item(history), src_key_padding_mask=history == 0)[:, 0] * self.item(item)).sum(-1)
+
+
+def encoder_padded() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return _history(EncoderPadded())
+
+
+class EncoderMean(Encoder):
+    """Padded places are averaged too: they are zero on torch's fast path, and numbers in the layers."""
+
+    def forward(self, history: Tensor, item: Tensor) -> Tensor:
+        return (self.encoder(self.item(history), src_key_padding_mask=history == 0).mean(1) * self.item(item)).sum(-1)
+
+
+def encoder_mean() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return _history(EncoderMean())
+
+
+class AttentionPadded(Encoder):
+    """Attention alone; with its weights asked for, torch answers NaN for a history of padding alone."""
+
+    def forward(self, history: Tensor, item: Tensor) -> Tensor:
+        vectors = self.item(history)
+        pooled, _ = self.attention(self.item(item)[:, None], vectors, vectors, key_padding_mask=history == 0)
+        return (pooled[:, 0] * self.item(item)).sum(-1)
+
+
+def attention_padded() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return _history(AttentionPadded())

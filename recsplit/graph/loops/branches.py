@@ -16,8 +16,8 @@ def settle_branches(model: ir.Model) -> None:
     """Put the branch taken in the place of every If that always goes the same way, in place.
 
     A condition qualifies if no input's data reaches it, only shapes, and if it is the same at any batch size and any size of the other
-    varying dimensions. Where it asks whether the batch is one row, to squeeze that away, the batch stays, as in every larger one. An If that
-    stays is refused later, by name.
+    varying dimensions. Where it asks whether the batch is one row, to squeeze that away, the batch stays, as in every larger one. An
+    If that stays is refused later, by name.
     """
     for node in [node for node in model.graph if node.op_type == "If"]:
         condition = node.inputs[0]
