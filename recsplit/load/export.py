@@ -60,15 +60,23 @@ def export(module: torch.nn.Module, tensors: Sequence[torch.Tensor], shapes: Seq
 
     Raises RecsplitError with torch's own words as detail.
     """
+    programs: list[torch.export.ExportedProgram] = []
     failures: list[Exception] = []
-    for strict in (False, True):  # plain tracing takes more Python; dynamo takes asserts on values, and explains itself better
+    # Plain tracing takes more Python. Dynamo takes asserts on values, keeps len(x) a size that varies, and explains itself better.
+    for strict in (False, True):
         try:
             with quiet(), contextlib.redirect_stderr(io.StringIO()), torch.no_grad(), BATCH_OF_ONE(), fastpath.untraced():
-                return torch.export.export(module, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=strict)
+                program = torch.export.export(module, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=strict)
         except InputError:
             raise
         except Exception as error:
             failures.append(error)
+        else:
+            if not _fixed_batches(program):
+                return program
+            programs.append(program)
+    if programs:
+        return programs[0]  # refused later, by the name of what is fixed
     plain, explained = failures
     raise RecsplitError(
         f"torch.export can't trace the module: {_first_line(explained)}",
@@ -76,6 +84,19 @@ def export(module: torch.nn.Module, tensors: Sequence[torch.Tensor], shapes: Seq
         "torch.export.export(module, example_inputs) shows the same",
         detail=f"{_shorten(explained)}\n\nand without dynamo: {_first_line(plain)}",
     ) from explained
+
+
+def _fixed_batches(program: torch.export.ExportedProgram) -> bool:
+    """Whether an input or output has a first dimension that doesn't vary; offsets may be [features, batch]."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    inputs = [values.get(name) for name in program.graph_signature.user_inputs if isinstance(name, str)]
+    outputs = [values.get(name) for name in program.graph_signature.user_outputs if isinstance(name, str)]
+    fixed_inputs = [value for value in inputs if _is_fixed(value) and not may_be_offsets(value.shape)]
+    return bool(fixed_inputs) or any(map(_is_fixed, outputs))
+
+
+def _is_fixed(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim > 0 and isinstance(value.shape[0], int)
 
 
 def to_ir(
@@ -143,7 +164,7 @@ def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], 
             if isinstance(shape[0], int) and not (kind == "input" and may_be_offsets(shape)):
                 raise InputError(
                     f"the batch dimension of {kind} {name!r} came out fixed at {shape[0]}",
-                    hint="use x.shape[0] or -1 in forward where the batch is written as a number; for .pt2, export with "
+                    hint="use x.shape[0] or -1 in forward where the batch is written as a number or len(x); for .pt2, export with "
                     "dynamic_shapes that give dimension 0 of every input a torch.export.Dim",
                 )
 

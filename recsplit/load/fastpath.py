@@ -47,5 +47,5 @@ def untraced() -> Iterator[None]:
         transformer._detect_is_causal_mask = detect
 
 
-def _as_declared(_mask: torch.Tensor | None, is_causal: bool | None = None, _size: int | None = None) -> bool:
+def _as_declared(mask: torch.Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:  # noqa: ARG001 -- torch's own
     return is_causal is True

@@ -57,3 +57,13 @@ def test_a_program_with_fused_layers_is_refused_with_the_switch_that_unfuses_the
     with pytest.raises(RecsplitError, match="_transformer_encoder_layer_fwd") as caught:
         build_of(tmp_path / "fused.pt2", tmp_path / "models")
     assert "set_fastpath_enabled(False)" in caught.value.hint
+
+
+def test_the_length_of_a_tensor_is_the_batch_of_the_moment(tmp_path: Path) -> None:
+    """torch.export traces len(x) as the example's number, and dynamo as a size that varies."""
+    build = build_of(source("len_of_tensor", "factory", tmp_path), tmp_path / "models")
+    module, inputs = torch_models.len_of_tensor()
+    expected = module.eval()(*inputs).detach().numpy()[1:3]
+    names = [tensor.name for tensor in build.plan.inputs]
+    answers = joined(build.repository, build.plan)({name: data.numpy()[1:3] for name, data in zip(names, inputs, strict=True)})
+    np.testing.assert_allclose(answers["output"].astype(np.float64), expected.astype(np.float64), rtol=1e-4, atol=1e-6)

@@ -188,3 +188,20 @@ class AttentionPadded(Encoder):
 
 def attention_padded() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     return _history(AttentionPadded())
+
+
+class LenOfTensor(nn.Module):
+    """INT64 histories [batch, 6], their lengths and items [batch]; the batch's size is len(vectors)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.item, self.gru = nn.Embedding(42, 8), nn.GRU(8, 8, batch_first=True)
+
+    def forward(self, history: Tensor, length: Tensor, item: Tensor) -> Tensor:
+        vectors, _ = self.gru(self.item(history))
+        return (vectors[torch.arange(len(vectors)), length - 1] * self.item(item)).sum(-1)
+
+
+def len_of_tensor() -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor]]:
+    return LenOfTensor(), (torch.arange(24).reshape(4, 6), torch.tensor([1, 6, 3, 2]), torch.tensor([0, 41, 7, 9]))
