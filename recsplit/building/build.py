@@ -91,4 +91,4 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         stage.path(plan.name, PLAN_FILE).write_text(to_json(plan), encoding="utf-8")
         progress("publishing", 0, 0)
         stage.publish()
-    return Built(plan, settings.out, tuple(differences), (*notes, *left_out))
+    return Built(plan, settings.out, tuple(differences), (*source.loaded.notes, *notes, *left_out))

@@ -38,12 +38,14 @@ class Loaded:
     `example`: the source's example inputs by graph input name, batch first; None for an .onnx file.
     `run`: the source itself (torch eager, or onnxruntime on the original file), from graph inputs to graph
     outputs by name; it may be called repeatedly and from several threads.
+    `notes`: what the user should know of how it was loaded.
     """
 
     model: ir.Model
     source: Source
     example: Mapping[str, Array] | None
     run: Callable[[Mapping[str, Array]], dict[str, Array]]
+    notes: tuple[str, ...] = ()
 
 
 def load(source: ModelSource, *, weights: pathlib.Path | None = None, example: Example | None = None) -> Loaded:
@@ -53,6 +55,12 @@ def load(source: ModelSource, *, weights: pathlib.Path | None = None, example: E
     Raises InputError where the source can't be used, MissingExtra where it needs torch and torch is absent,
     RecsplitError where torch can't trace or translate the module.
     """
+    from recsplit.load import batch_first
+
+    return batch_first.turn(_load(source, weights, example))
+
+
+def _load(source: ModelSource, weights: pathlib.Path | None, example: Example | None) -> Loaded:
     if not isinstance(source, str | os.PathLike):
         from recsplit.load import memory
 

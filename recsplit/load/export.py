@@ -6,7 +6,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,18 +55,26 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def export(module: torch.nn.Module, tensors: Sequence[torch.Tensor], shapes: Sequence[Any]) -> torch.export.ExportedProgram:
+def export(module: torch.nn.Module, tensors: Sequence[torch.Tensor], shapes: Sequence[Mapping[int, Any]]) -> torch.export.ExportedProgram:
     """torch.export of forward(*tensors), with one {dimension: Dim} per tensor.
 
+    Where an entry leaves dimension 0 out it is first taken at its word, for inputs [tables, batch], and then as one whose batch varies too.
     Raises RecsplitError with torch's own words as detail.
     """
+    across = {n for n, entry in enumerate(shapes) if 0 not in entry}
+    if across:
+        with contextlib.suppress(Exception):  # torch's own kinds; the next way to trace it tells why
+            # Sizes that are one in no example are compared as they are: then the sizes of all batches are known to be one.
+            sizes_vary = all(tensor.shape[axis] > 1 for tensor, entry in zip(tensors, shapes, strict=True) for axis in entry)
+            program = _traced(module, tensors, shapes, strict=False, batch_of_one=not sizes_vary)
+            if not _fixed_batches(program, across):
+                return program
     programs: list[torch.export.ExportedProgram] = []
     failures: list[Exception] = []
     # Plain tracing takes more Python. Dynamo takes asserts on values, keeps len(x) a size that varies, and explains itself better.
     for strict in (False, True):
         try:
-            with quiet(), contextlib.redirect_stderr(io.StringIO()), torch.no_grad(), BATCH_OF_ONE(), fastpath.untraced():
-                program = torch.export.export(module, tuple(tensors), dynamic_shapes=(tuple(shapes),), strict=strict)
+            program = _traced(module, tensors, [{0: torch.export.Dim.AUTO, **entry} for entry in shapes], strict=strict)
         except InputError:
             raise
         except Exception as error:
@@ -86,17 +94,31 @@ def export(module: torch.nn.Module, tensors: Sequence[torch.Tensor], shapes: Seq
     ) from explained
 
 
-def _fixed_batches(program: torch.export.ExportedProgram) -> bool:
-    """Whether an input or output has a first dimension that doesn't vary; offsets may be [features, batch]."""
+def _traced(
+    module: torch.nn.Module,
+    tensors: Sequence[torch.Tensor],
+    shapes: Sequence[Mapping[int, Any]],
+    *,
+    strict: bool,
+    batch_of_one: bool = True,
+) -> torch.export.ExportedProgram:
+    may_be_one = BATCH_OF_ONE() if batch_of_one else contextlib.nullcontext()
+    with quiet(), contextlib.redirect_stderr(io.StringIO()), torch.no_grad(), may_be_one, fastpath.untraced():
+        return torch.export.export(module, tuple(tensors), dynamic_shapes=(tuple(map(dict, shapes)),), strict=strict)
+
+
+def _fixed_batches(program: torch.export.ExportedProgram, across: Collection[int] = ()) -> bool:
+    """Whether an output, or an input but those `across`, has a first dimension that doesn't vary; offsets may be [features, batch]."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
-    inputs = [values.get(name) for name in program.graph_signature.user_inputs if isinstance(name, str)]
+    names = [name for n, name in enumerate(program.graph_signature.user_inputs) if n not in across]
+    inputs = [values.get(name) for name in names if isinstance(name, str)]
     outputs = [values.get(name) for name in program.graph_signature.user_outputs if isinstance(name, str)]
-    fixed_inputs = [value for value in inputs if _is_fixed(value) and not may_be_offsets(value.shape)]
-    return bool(fixed_inputs) or any(map(_is_fixed, outputs))
+    fixed_inputs = [item for item in inputs if isinstance(item, torch.Tensor) and _is_fixed(item) and not may_be_offsets(item.shape)]
+    return bool(fixed_inputs) or any(isinstance(tensor, torch.Tensor) and _is_fixed(tensor) for tensor in outputs)
 
 
-def _is_fixed(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.ndim > 0 and isinstance(value.shape[0], int)
+def _is_fixed(tensor: torch.Tensor) -> bool:
+    return tensor.ndim > 0 and isinstance(tensor.shape[0], int)
 
 
 def to_ir(
@@ -154,6 +176,8 @@ def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], 
         spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument)
     ]
     output_arguments = [spec.arg for spec in signature.output_specs if isinstance(spec.arg, TensorArgument)]
+    first_sizes = [values[argument.name].shape[0] for argument in output_arguments if values[argument.name].ndim]
+    batches = {str(size) for size in first_sizes if not isinstance(size, int)}
     for kind, names, arguments in (("input", inputs, input_arguments), ("output", outputs, output_arguments)):
         for name, argument in zip(names, arguments, strict=True):
             shape = values[argument.name].shape
@@ -161,7 +185,8 @@ def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], 
                 raise InputError(
                     f"{kind} {name!r} has no batch dimension", hint="the first dimension of each input and output is the batch"
                 )
-            if isinstance(shape[0], int) and not (kind == "input" and may_be_offsets(shape)):
+            is_across = kind == "input" and (may_be_offsets(shape) or any(str(size) in batches for size in shape[1:]))
+            if isinstance(shape[0], int) and not is_across:
                 raise InputError(
                     f"the batch dimension of {kind} {name!r} came out fixed at {shape[0]}",
                     hint="use x.shape[0] or -1 in forward where the batch is written as a number or len(x); for .pt2, export with "

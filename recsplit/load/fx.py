@@ -51,7 +51,8 @@ def rewrite(program: torch.export.ExportedProgram) -> None:
        for hashed ids above 2**24.
     3. Shifts by a tensor become the operators that torch.onnx has.
     4. A query that attention may ask nobody gets zeros, where the exporter's softmax would give NaN.
-    5. A squeeze names the axes that it takes away: torch leaves alone what isn't 1, and ONNX fails there.
+    5. An unbind whose pieces are counted becomes a select for each: torch.onnx would make a sequence.
+    6. A squeeze names the axes that it takes away: torch leaves alone what isn't 1, and ONNX fails there.
 
     Raises InputError where a squeeze takes an axis away or not, by the length of a request.
     """
@@ -66,6 +67,8 @@ def rewrite(program: torch.export.ExportedProgram) -> None:
             _squeeze_exactly(node, batches)
         if node.op == "call_function" and node.target is aten.scaled_dot_product_attention.default:
             _answer_masked_queries(graph, node)
+        if node.op == "call_function" and node.target is aten.unbind.int:
+            _select_pieces(graph, node)
         if node.op == "call_function" and node.target in SHIFTS:
             node.target = SHIFTS[node.target]
     graph.eliminate_dead_code()
@@ -123,6 +126,17 @@ def _squeeze_exactly(node: torch.fx.Node, batches: set[Any]) -> None:
             )
     node.target = aten.squeeze.dims if gone else aten.clone.default
     node.args = (source, gone) if gone else (source,)
+
+
+def _select_pieces(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
+    source, *rest = node.args
+    axis = rest[0] if rest else node.kwargs.get("dim", 0)
+    for user in list(node.users):
+        if user.target is operator.getitem:
+            with graph.inserting_before(user):
+                piece = graph.call_function(aten.select.int, (source, axis, user.args[1]))
+            piece.meta["val"] = _value(user)
+            user.replace_all_uses_with(piece)
 
 
 def _answer_masked_queries(graph: torch.fx.Graph, node: torch.fx.Node) -> None:

@@ -69,6 +69,9 @@ def check_inputs(model: ir.Model, origin: str) -> None:
     """Every input is a tensor of known rank whose first dimension, the batch, may vary."""
     if not model.graph.inputs:
         raise InputError(f"{origin} has no inputs", hint="a recommender takes at least the ids as an input")
+    batches = {str(value.shape[0]) for value in model.graph.outputs if value.shape and isinstance(value.shape[0], ir.SymbolicDim)} - {
+        "None"
+    }
     for value in model.graph.inputs:
         check_numbers("input", value)
         if value.shape is None or len(value.shape) == 0:
@@ -76,7 +79,10 @@ def check_inputs(model: ir.Model, origin: str) -> None:
                 f"input {value.name!r} has no batch dimension",
                 hint="the first dimension of every input is the batch; export again with inputs of shape [batch, ...]",
             )
-        if isinstance(value.shape[0], int) and not conditions.may_be_offsets(value.shape):
+        is_across = conditions.may_be_offsets(value.shape) or any(
+            isinstance(size, ir.SymbolicDim) and size.value in batches for size in value.shape[1:]
+        )
+        if isinstance(value.shape[0], int) and not is_across:
             raise InputError(
                 f"the batch dimension of input {value.name!r} is fixed at {value.shape[0]}",
                 hint=f"export again with dynamic_axes={{{value.name!r}: {{0: 'batch'}}}}, or dynamic_shapes for the dynamo exporter",

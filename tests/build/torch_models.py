@@ -205,3 +205,55 @@ class LenOfTensor(nn.Module):
 
 def len_of_tensor() -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor]]:
     return LenOfTensor(), (torch.arange(24).reshape(4, 6), torch.tensor([1, 6, 3, 2]), torch.tensor([0, 41, 7, 9]))
+
+
+class ItemMajor(nn.Module):
+    """INT64 ids [tables, batch]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.tables, self.out = nn.ModuleList(nn.Embedding(rows, 8) for rows in (30, 40)), nn.Linear(16, 1)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.out(torch.cat([table(column) for table, column in zip(self.tables, ids, strict=True)], -1))
+
+
+def item_major() -> tuple[nn.Module, tuple[Tensor], dict[str, dict[int, Any]]]:
+    return ItemMajor(), (torch.tensor([[0, 29, 7, 8], [39, 0, 3, 4]]),), {"ids": {1: torch.export.Dim.AUTO}}
+
+
+class DenseMajor(nn.Module):
+    """FP32 features [8, batch] beside ids [batch]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.out = nn.Embedding(30, 8), nn.Linear(8, 1)
+
+    def forward(self, ids: Tensor, features: Tensor) -> Tensor:
+        return self.out(self.table(ids) + features.T)
+
+
+def dense_major() -> tuple[nn.Module, tuple[Tensor, Tensor], dict[str, dict[int, Any]]]:
+    auto = torch.export.Dim.AUTO
+    return DenseMajor(), (torch.tensor([0, 29, 7, 8]), torch.rand(8, 4)), {"ids": {0: auto}, "features": {1: auto}}
+
+
+class CriteoStacked(nn.Module):
+    """INT64 ids and offsets [tables, batch], as facebookresearch/dlrm's loader stacks them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.tables = nn.ModuleList(nn.EmbeddingBag(rows, 8, mode="sum") for rows in (30, 40, 50))
+        self.out = nn.Linear(27, 1)
+
+    def forward(self, dense: Tensor, offsets: Tensor, ids: Tensor) -> Tensor:
+        return self.out(torch.cat([dense, *[self.tables[n](values, offsets[n]) for n, values in enumerate(ids)]], 1))
+
+
+def criteo_stacked() -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor], dict[str, dict[int, Any]]]:
+    auto = torch.export.Dim.AUTO
+    inputs = torch.rand(4, 3), torch.arange(4).repeat(3, 1), torch.arange(12).reshape(3, 4)
+    return CriteoStacked(), inputs, {"dense": {0: auto}, "offsets": {1: auto}, "ids": {1: auto}}
