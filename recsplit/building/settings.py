@@ -22,7 +22,7 @@ _HOUR_S = 3600
 class BuildSettings:
     """What the user sets. Raises InputError for what can't be, in the words of the command line.
 
-    `source`: as recsplit.load.load takes it, an object with its `example`. `threads` None: this machine's cores divided by the
+    `source` and `example`: as recsplit.load.load takes them. `threads` None: this machine's cores divided by the
     instances. `partition` and `access`: files that recsplit partition and recsplit access wrote; `weights`: .safetensors.
     """
 

@@ -21,6 +21,7 @@ _MOST_SEGMENTS = 4
 )
 @click.option("--name", help="Name of the ensemble; the source's own by default.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained weights, x.safetensors, for a factory source.")
+@click.option("--example", type=click.Path(path_type=Path), help="Example inputs of an .onnx file, arrays by input name: x.npz.")
 @click.option("--max-batch-size", type=int, default=2048, show_default=True, help="Largest batch, in rows.")
 @click.option("--unknown-ids", default="error", show_default=True, help="What an id outside its table does: error, zero or row=N.")
 @click.option("--ids", type=click.Choice(("same", "int32")), default="same", show_default=True, help="Ask clients for narrower ids.")

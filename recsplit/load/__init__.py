@@ -21,8 +21,8 @@ __all__ = ["Example", "Loaded", "ModelSource", "load", "origin_of"]
 
 #: A path or package.module:factory; or a torch.nn.Module, a torch.export.ExportedProgram, an onnx.ModelProto, or a factory itself.
 ModelSource = str | os.PathLike[str] | object
-#: Example inputs: positional arguments of forward, or keyword arguments.
-Example = Sequence[Any] | Mapping[str, Any]
+#: Example inputs: positional arguments of forward, or keyword arguments; of an ONNX model arrays by input name, or an .npz file's path.
+Example = Sequence[Any] | Mapping[str, Any] | os.PathLike[str]
 
 _POINTER = b"version https://git-lfs"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".tar")
@@ -35,7 +35,7 @@ class Loaded:
     `model`: functions inlined, no Constant nodes, first dimension of every input dynamic; a lookup that recsplit recognises is one node:
     `Gather` axis 0 on a rank-2 initializer, `recsplit::EmbeddingBag` or `recsplit::JaggedBags`. Tensors stay where
     they are: an initializer from a file is an onnx_ir.ExternalTensor that points into it.
-    `example`: the source's example inputs by graph input name, batch first; None for an .onnx file.
+    `example`: the source's example inputs by graph input name, batch first; None for an .onnx file that came without.
     `run`: the source itself (torch eager, or onnxruntime on the original file), from graph inputs to graph
     outputs by name; it may be called repeatedly and from several threads.
     `notes`: what the user should know of how it was loaded.
@@ -51,7 +51,7 @@ class Loaded:
 def load(source: ModelSource, *, weights: pathlib.Path | None = None, example: Example | None = None) -> Loaded:
     """Load `x.onnx`, `x.pt2`, `package.module:factory` or an object in memory (ModelSource).
 
-    `weights`: a safetensors file for the module of a factory; `example`: the example inputs of an nn.Module.
+    `weights`: a safetensors file for the module of a factory; `example`: the example inputs of an nn.Module or of an ONNX model.
     Raises InputError where the source can't be used, MissingExtra where it needs torch and torch is absent,
     RecsplitError where torch can't trace or translate the module.
     """
@@ -65,9 +65,7 @@ def _load(source: ModelSource, weights: pathlib.Path | None, example: Example | 
         from recsplit.load import memory
 
         return memory.load(source, weights=weights, example=example)
-    if example is not None:
-        raise InputError("example inputs go with a torch.nn.Module", hint="a file has its own, and a factory returns them")
-    return _load_named(str(source), weights)
+    return _load_named(str(source), weights, example)
 
 
 def origin_of(source: ModelSource) -> str:
@@ -79,8 +77,12 @@ def origin_of(source: ModelSource) -> str:
     return type(source).__name__
 
 
-def _load_named(source: str, weights: pathlib.Path | None) -> Loaded:
+def _load_named(source: str, weights: pathlib.Path | None, example: Example | None) -> Loaded:
     path = pathlib.Path(source)
+    if example is not None and path.suffix.lower() != ".onnx":
+        raise InputError(
+            "example inputs go with a torch.nn.Module or an .onnx file", hint="a .pt2 file has its own, and a factory returns them"
+        )
     for file in (path, weights):
         refuse_pointer(file)
     suffix = path.suffix.lower()
@@ -90,7 +92,7 @@ def _load_named(source: str, weights: pathlib.Path | None) -> Loaded:
         from recsplit.load import onnx_file
 
         model, run = onnx_file.load(path)
-        return Loaded(model, Source("onnx", source, None), None, run)
+        return Loaded(model, Source("onnx", source, None), _example_of(model, example), run)
     if suffix == ".pt2":
         _need_torch("an .pt2 source")
         from recsplit.load import pt2
@@ -117,6 +119,14 @@ def _load_named(source: str, weights: pathlib.Path | None) -> Loaded:
     if suffix == ".py":
         hint = f"name the callable in it, as a module: {'.'.join(path.with_suffix('').parts)}:factory"
     raise InputError(f"{source!r} is not a model", hint=hint)
+
+
+def _example_of(model: ir.Model, example: Example | None) -> Mapping[str, Array] | None:
+    if example is None:
+        return None
+    from recsplit.load import example_file
+
+    return example_file.example_of(model, example)
 
 
 def refuse_pointer(path: pathlib.Path | None) -> None:

@@ -1,5 +1,6 @@
 """Models in memory: an nn.Module with its example inputs, an exported program, an ONNX proto, or a factory."""
 
+import os
 import pathlib
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import onnx
 from recsplit.errors import InputError
 from recsplit.load import Example, Loaded, onnx_file, origin_of
 from recsplit.load.arrays import Array
+from recsplit.load.example_file import example_of
 from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import Source
 
@@ -28,17 +30,19 @@ def load(source: object, *, weights: pathlib.Path | None, example: Example | Non
         if example is None:
             raise InputError(f"{type(source).__name__} comes without example inputs", hint="recsplit.build(module, (ids, dense), ...)")
         return _module(source, example, weights)
+    if isinstance(source, onnx.ModelProto):
+        _refuse_weights(weights)
+        return _proto(source, example)
     if example is not None:
-        raise InputError("example inputs go with a torch.nn.Module", hint="a program has its own, and a factory returns them")
+        raise InputError(
+            "example inputs go with a torch.nn.Module or an ONNX model", hint="a program has its own, and a factory returns them"
+        )
     if torch is not None and isinstance(source, torch.export.ExportedProgram):
         from recsplit.load import pt2
 
         _refuse_weights(weights)
         exported = pt2.exported(source, "the program")
         return Loaded(exported.model, Source("pt2", origin_of(source), None), exported.example, exported.run)
-    if isinstance(source, onnx.ModelProto):
-        _refuse_weights(weights)
-        return _proto(source)
     if callable(source):
         from recsplit.load import factory
 
@@ -50,6 +54,10 @@ def load(source: object, *, weights: pathlib.Path | None, example: Example | Non
 def _module(module: Any, example: Example, weights: pathlib.Path | None) -> Loaded:
     from recsplit.load import factory
 
+    if isinstance(example, str | os.PathLike):
+        raise InputError(
+            "the example inputs of a torch.nn.Module are tensors, not a file", hint="recsplit.build(module, (ids, dense), ...)"
+        )
     if not isinstance(example, Mapping | tuple | list):
         example = (example,)  # a single tensor
     elsewhere = next((tensor.device for tensor in module.state_dict().values() if tensor.device.type not in ("cpu", "meta")), None)
@@ -81,7 +89,7 @@ def _put_back(modes: list[tuple[Any, bool]]) -> None:
         part.training = training
 
 
-def _proto(model: onnx.ModelProto) -> Loaded:
+def _proto(model: onnx.ModelProto, example: Example | None) -> Loaded:
     """By way of a file, in a folder that lives as long as the original can be run."""
     folder = tempfile.TemporaryDirectory(prefix="recsplit-")
     path = pathlib.Path(folder.name) / MODEL_FILE
@@ -95,7 +103,8 @@ def _proto(model: onnx.ModelProto) -> Loaded:
         assert folder.name  # keeps the file of the session
         return session(inputs)
 
-    return Loaded(loaded, Source("onnx", "ModelProto", None), None, run)
+    checked = None if example is None else example_of(loaded, example)
+    return Loaded(loaded, Source("onnx", "ModelProto", None), checked, run)
 
 
 def _refuse_weights(weights: pathlib.Path | None) -> None:
