@@ -11,6 +11,7 @@ from recsplit.building.planning import make_plan
 from recsplit.building.settings import BuildSettings
 from recsplit.configs.render import render
 from recsplit.disk.files import size_text
+from recsplit.plan import triton_releases
 from recsplit.plan.files import MODEL_FILE, PLAN_FILE, REFERENCES_FILE
 from recsplit.plan.plan import Plan, to_json
 from recsplit.proof import stages
@@ -64,6 +65,7 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
             int32_ids=settings.int32_ids,
             bag_form=settings.bag_form if request is None else "padded",
             adding_up=request is not None,
+            release=triton_releases.release(settings.triton),
         )
         tables = submodels.tables(source.cut)
         shards = None if request is None else sharding.cut(request, source.cut, tables)

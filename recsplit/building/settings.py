@@ -10,6 +10,7 @@ from recsplit.errors import InputError
 from recsplit.graph.lower.fused_tables import policy
 from recsplit.graph.lower.ragged_bags import BagForm
 from recsplit.load import Example, ModelSource, origin_of
+from recsplit.plan import triton_releases
 from recsplit.plan.plan import Kind, Runtime
 
 # More is a mistake in typing: a request of so many rows passes gRPC's 2 GB, and no machine runs so many instances or threads.
@@ -24,6 +25,7 @@ class BuildSettings:
 
     `source` and `example`: as recsplit.load.load takes them. `threads` None: this machine's cores divided by the
     instances. `partition` and `access`: files that recsplit partition and recsplit access wrote; `weights`: .safetensors.
+    `triton`: the release of NVIDIA's container whose onnxruntime must read the sub-models.
     """
 
     source: ModelSource
@@ -47,6 +49,7 @@ class BuildSettings:
     build_id: str | None = None
     partition: Path | None = None
     access: Path | None = None
+    triton: str = triton_releases.DEFAULT
 
     def __post_init__(self) -> None:
         numbers = {
@@ -71,6 +74,7 @@ class BuildSettings:
         if self.partition is not None and self.bag_form == "cumulative":
             raise InputError("the cumulative form of bags can't be cut into shards", hint="--bags padded, or leave --bags out")
         policy(self.unknown_ids)
+        triton_releases.release(self.triton)
         if self.templates is not None:
             check_templates(self.templates)
 

@@ -8,6 +8,7 @@ import click
 
 from recsplit.commands.output import example, json_option, show_json, show_table, steps
 from recsplit.disk.files import size_text
+from recsplit.plan import triton_releases
 from recsplit.plan.plan import Kind, Plan, Runtime, Shard
 
 #: Segments of a shard that are told one by one.
@@ -38,6 +39,9 @@ _MOST_SEGMENTS = 4
 @click.option("--queue-delay-us", type=int, default=0, show_default=True, help="How long Triton may wait to fill a batch.")
 @click.option(
     "--queue-timeout-ms", type=int, default=0, show_default=True, help="How long a request may queue before it is refused; 0: no limit."
+)
+@click.option(
+    "--triton", default=triton_releases.DEFAULT, show_default=True, help="The release of Triton whose onnxruntime must read the sub-models."
 )
 @click.option("--templates", type=click.Path(path_type=Path), help="A folder of templates that replace ours of the same name.")
 @click.option("--partition", type=click.Path(path_type=Path), help="Cut the tables into shards: the file that recsplit partition wrote.")

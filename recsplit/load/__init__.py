@@ -16,6 +16,7 @@ import onnx_ir as ir
 from recsplit.errors import InputError, MissingExtra
 from recsplit.load.arrays import Array
 from recsplit.plan.plan import Source
+from recsplit.plan.triton_releases import Release
 
 __all__ = ["Example", "Loaded", "ModelSource", "load", "origin_of"]
 
@@ -48,24 +49,30 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
 
-def load(source: ModelSource, *, weights: pathlib.Path | None = None, example: Example | None = None) -> Loaded:
+def load(
+    source: ModelSource, *, weights: pathlib.Path | None = None, example: Example | None = None, release: Release | None = None
+) -> Loaded:
     """Load `x.onnx`, `x.pt2`, `package.module:factory` or an object in memory (ModelSource).
 
-    `weights`: a safetensors file for the module of a factory; `example`: the example inputs of an nn.Module or of an ONNX model.
+    `weights`: a safetensors file for the module of a factory; `example`: the example inputs of an nn.Module or of an ONNX model;
+    `release`: the Triton whose onnxruntime must read the model.
     Raises InputError where the source can't be used, MissingExtra where it needs torch and torch is absent,
     RecsplitError where torch can't trace or translate the module.
     """
     from recsplit.load import batch_first
 
-    return batch_first.turn(_load(source, weights, example))
+    loaded = batch_first.turn(_load(source, weights, example, release))
+    if release is not None:
+        loaded.model.ir_version = min(loaded.model.ir_version, release.ir_version)
+    return loaded
 
 
-def _load(source: ModelSource, weights: pathlib.Path | None, example: Example | None) -> Loaded:
+def _load(source: ModelSource, weights: pathlib.Path | None, example: Example | None, release: Release | None) -> Loaded:
     if not isinstance(source, str | os.PathLike):
         from recsplit.load import memory
 
-        return memory.load(source, weights=weights, example=example)
-    return _load_named(str(source), weights, example)
+        return memory.load(source, weights=weights, example=example, release=release)
+    return _load_named(str(source), weights, example, release)
 
 
 def origin_of(source: ModelSource) -> str:
@@ -77,7 +84,7 @@ def origin_of(source: ModelSource) -> str:
     return type(source).__name__
 
 
-def _load_named(source: str, weights: pathlib.Path | None, example: Example | None) -> Loaded:
+def _load_named(source: str, weights: pathlib.Path | None, example: Example | None, release: Release | None) -> Loaded:
     path = pathlib.Path(source)
     if example is not None and path.suffix.lower() != ".onnx":
         raise InputError(
@@ -91,7 +98,7 @@ def _load_named(source: str, weights: pathlib.Path | None, example: Example | No
     if suffix == ".onnx":
         from recsplit.load import onnx_file
 
-        model, run = onnx_file.load(path)
+        model, run = onnx_file.load(path, release)
         return Loaded(model, Source("onnx", source, None), _example_of(model, example), run)
     if suffix == ".pt2":
         _need_torch("an .pt2 source")

@@ -16,11 +16,12 @@ from recsplit.load.arrays import Array
 from recsplit.load.example_file import example_of
 from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import Source
+from recsplit.plan.triton_releases import Release
 
 _KINDS = "a torch.nn.Module with example_inputs, a torch.export.ExportedProgram, an onnx.ModelProto, or a factory"
 
 
-def load(source: object, *, weights: pathlib.Path | None, example: Example | None) -> Loaded:
+def load(source: object, *, weights: pathlib.Path | None, example: Example | None, release: Release | None) -> Loaded:
     """Load an object. Raises InputError where it is none of these, or where an nn.Module comes without example inputs.
 
     The module of the caller stays as it is: it is exported in eval mode, and its own mode is put back. It must lie on the CPU.
@@ -32,7 +33,7 @@ def load(source: object, *, weights: pathlib.Path | None, example: Example | Non
         return _module(source, example, weights)
     if isinstance(source, onnx.ModelProto):
         _refuse_weights(weights)
-        return _proto(source, example)
+        return _proto(source, example, release)
     if example is not None:
         raise InputError(
             "example inputs go with a torch.nn.Module or an ONNX model", hint="a program has its own, and a factory returns them"
@@ -89,7 +90,7 @@ def _put_back(modes: list[tuple[Any, bool]]) -> None:
         part.training = training
 
 
-def _proto(model: onnx.ModelProto, example: Example | None) -> Loaded:
+def _proto(model: onnx.ModelProto, example: Example | None, release: Release | None) -> Loaded:
     """By way of a file, in a folder that lives as long as the original can be run."""
     folder = tempfile.TemporaryDirectory(prefix="recsplit-")
     path = pathlib.Path(folder.name) / MODEL_FILE
@@ -97,7 +98,7 @@ def _proto(model: onnx.ModelProto, example: Example | None) -> Loaded:
         onnx.save(model, str(path))
     except ValueError as error:  # of protobuf, over 2 GB
         raise InputError(f"the ONNX proto can't be written: {error}", hint="save it with external data, and give the path") from error
-    loaded, session = onnx_file.load(path)
+    loaded, session = onnx_file.load(path, release)
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
         assert folder.name  # keeps the file of the session

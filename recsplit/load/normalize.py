@@ -12,9 +12,11 @@ from recsplit.graph import conditions, passes
 from recsplit.graph.flow import int_of, ints_of
 from recsplit.graph.infer import infer_shapes
 from recsplit.graph.names import Names
+from recsplit.load import opset
 from recsplit.load.fold import fold_constants
 from recsplit.load.squeezes import settle_squeezes
 from recsplit.plan.dtypes import ONNX
+from recsplit.plan.triton_releases import Release
 
 MIN_OPSET = 13
 #: What numpy, ONNX and Triton all know, and what can be drawn at random for a proof: numbers.
@@ -28,14 +30,24 @@ class Normalizing:
     model: ir.Model
     inputs: Sequence[str]
     outputs: Sequence[str]
+    origin: str
+    release: Release | None
 
 
-def normalize(model: ir.Model, *, origin: str, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None) -> None:
+def normalize(
+    model: ir.Model,
+    *,
+    origin: str,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    release: Release | None = None,
+) -> None:
     """Bring `model` into the form that the rest of recsplit reads, in place; large tensors are neither read nor copied.
 
-    `inputs` and `outputs` rename the graph's own; without them the names stay what they are.
+    `inputs` and `outputs` rename the graph's own; without them the names stay what they are. `release` says how new the opset may be.
 
-    Raises InputError where the opset is too old or too new, an input or output is no tensor of numbers, or the batch is fixed.
+    Raises InputError where the opset is too old, or too new and can't be lowered, an input or output is no tensor of numbers, or the batch
+    is fixed.
     """
     check_opset(model, origin)
     drop_initializer_inputs(model)
@@ -45,22 +57,24 @@ def normalize(model: ir.Model, *, origin: str, inputs: Sequence[str] | None = No
         model,
         inputs if inputs is not None else [value.name or "" for value in model.graph.inputs],
         outputs if outputs is not None else [value.name or "" for value in model.graph.outputs],
+        origin,
+        release,
     )
     passes.run(NORMALIZE, state, lambda state: [state.model])
 
 
 def check_opset(model: ir.Model, origin: str) -> None:
     """Refuse opsets under 13, whose Squeeze, ReduceSum and others take axes as attributes, and those that onnx doesn't know yet."""
-    opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
-    if opset is None or opset < MIN_OPSET:
+    version = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
+    if version is None or version < MIN_OPSET:
         raise InputError(
-            f"{origin} uses ONNX opset {opset}, and recsplit needs {MIN_OPSET} or newer",
+            f"{origin} uses ONNX opset {version}, and recsplit needs {MIN_OPSET} or newer",
             hint="export it again with opset_version=17, or convert it with onnx.version_converter",
         )
     newest = onnx.defs.onnx_opset_version()
-    if opset > newest:
+    if version > newest:
         raise InputError(
-            f"{origin} uses ONNX opset {opset}, and the newest that onnx {onnx.__version__} knows is {newest}",
+            f"{origin} uses ONNX opset {version}, and the newest that onnx {onnx.__version__} knows is {newest}",
             hint="export it again with opset_version=17, or try pip install --upgrade onnx onnxruntime",
         )
 
@@ -195,6 +209,17 @@ def name_everything(model: ir.Model) -> None:
         value.const_value.name = value.name
 
 
+def _lower_opset(state: Normalizing) -> None:
+    model, release = state.model, state.release
+    if release is None or not opset.needs_lowering(model, release):
+        return
+    opset.write_out(model, release)
+    _inline_functions(model)
+    _lift_constants(model)
+    infer_shapes(model)
+    opset.lower(model, release, state.origin)
+
+
 def _inline_functions(model: ir.Model) -> None:
     if model.functions:
         common.InlinePass()(model)
@@ -217,6 +242,7 @@ NORMALIZE: tuple[passes.Pass[Normalizing], ...] = (
     passes.Pass("inline functions", lambda state: _inline_functions(state.model), ensures=(conditions.NO_FUNCTIONS,)),
     passes.Pass("lift constants", lambda state: _lift_constants(state.model), ensures=(conditions.NO_CONSTANTS,)),
     passes.Pass("infer shapes", lambda state: infer_shapes(state.model), (conditions.NO_FUNCTIONS,), (conditions.SHAPES_INFERRED,)),
+    passes.Pass("lower the opset", _lower_opset, (conditions.NO_FUNCTIONS, conditions.SHAPES_INFERRED), (conditions.NO_CONSTANTS,)),
     passes.Pass("drop idle nodes", lambda state: drop_idle(state.model), ensures=(conditions.NOTHING_IDLE,)),
     passes.Pass("gather rows", lambda state: gather_rows(state.model.graph), (conditions.SHAPES_INFERRED,), (conditions.SHAPES_INFERRED,)),
     passes.Pass("settle squeezes", lambda state: settle_squeezes(state.model), (conditions.SHAPES_INFERRED,), (conditions.NOTHING_IDLE,)),

@@ -12,13 +12,16 @@ from recsplit.errors import InputError, RecsplitError
 from recsplit.load import forgiven
 from recsplit.load.arrays import Array
 from recsplit.load.normalize import check_inputs, check_opset, check_outputs, drop_initializer_inputs, normalize
+from recsplit.plan.triton_releases import Release
 
 
-def load(path: pathlib.Path) -> tuple[ir.Model, "Session"]:
+def load(path: pathlib.Path, release: Release | None = None) -> tuple[ir.Model, "Session"]:
     """The model of an .onnx file in the form of the contract, and the original, run by onnxruntime on the CPU.
 
-    External data is neither read nor copied. Raises InputError where the file or its external data is missing, broken
-    or too short, the opset is older than 13 or newer than onnx, an input or output is no number, or the batch is fixed.
+    With `release` the model's opset is one that its onnxruntime reads. External data is neither read nor copied.
+
+    Raises InputError where the file or its external data is missing, broken or too short, the opset is older than 13, newer than onnx or
+    can't be lowered to the release's, an input or output is no number, or the batch is fixed.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file", hint="check the path of the .onnx file")
@@ -44,7 +47,7 @@ def load(path: pathlib.Path) -> tuple[ir.Model, "Session"]:
     original = [value.name or "" for value in model.graph.outputs]
     tensors = {name: value.const_value for name, value in model.graph.initializers.items()} if is_linked or untyped_outputs else {}
     handed_over = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, ir.ExternalTensor)}
-    normalize(model, origin=str(path))
+    normalize(model, origin=str(path), release=release)
     outputs = dict(zip([value.name or "" for value in model.graph.outputs], original, strict=True))
     return model, Session(path, outputs, untyped_outputs, handed_over)
 
