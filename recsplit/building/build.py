@@ -25,12 +25,16 @@ from recsplit.write import shard_files, submodels, tensorrt
 
 @dataclass(frozen=True, repr=False)
 class Built:
-    """A published build: its plan, the repository, and what the proof found. Where a path is asked for, it stands for its repository."""
+    """A published build: its plan, the repository, and what the proof found. Where a path is asked for, it stands for its repository.
+
+    `notes`: what the user should know; `warnings`: what is most likely not meant.
+    """
 
     plan: Plan
     repository: Path
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def __fspath__(self) -> str:
         return str(self.repository)
@@ -93,4 +97,4 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         stage.path(plan.name, PLAN_FILE).write_text(to_json(plan), encoding="utf-8")
         progress("publishing", 0, 0)
         stage.publish()
-    return Built(plan, settings.out, tuple(differences), (*source.loaded.notes, *notes, *left_out))
+    return Built(plan, settings.out, tuple(differences), (*source.loaded.notes, *notes, *left_out), source.loaded.warnings)

@@ -62,9 +62,12 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
     with steps() as show:
         built = build(build_settings, show)
     plan = built.plan
+    for warning in built.warnings:
+        click.echo(click.style(f"Warning: {warning}", fg="red"), err=True)
     if as_json:
         differences = [{**dataclasses.asdict(item), "ok": item.ok} for item in built.differences]
-        show_json({"repository": built.repository, "plan": dataclasses.asdict(plan), "differences": differences, "notes": built.notes})
+        told = {"notes": built.notes, "warnings": built.warnings}
+        show_json({"repository": built.repository, "plan": dataclasses.asdict(plan), "differences": differences, **told})
         return
     show_table(("table", "rows", "dim", "dtype", "size"), [(t.name, t.rows, t.dim, t.dtype, size_text(t.size_bytes)) for t in plan.tables])
     if plan.shards:

@@ -39,7 +39,7 @@ class Loaded:
     `example`: the source's example inputs by graph input name, batch first; None for an .onnx file that came without.
     `run`: the source itself (torch eager, or onnxruntime on the original file), from graph inputs to graph
     outputs by name; it may be called repeatedly and from several threads.
-    `notes`: what the user should know of how it was loaded.
+    `notes`: what the user should know of how it was loaded; `warnings`: what is most likely not meant.
     """
 
     model: ir.Model
@@ -47,6 +47,7 @@ class Loaded:
     example: Mapping[str, Array] | None
     run: Callable[[Mapping[str, Array]], dict[str, Array]]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def load(
@@ -121,7 +122,8 @@ def _load_named(source: str, weights: pathlib.Path | None, example: Example | No
         from recsplit.load import factory
 
         exported = factory.load(source, weights)
-        return Loaded(exported.model, Source("factory", source, None if weights is None else str(weights)), exported.example, exported.run)
+        described = Source("factory", source, None if weights is None else str(weights))
+        return Loaded(exported.model, described, exported.example, exported.run, exported.notes, exported.warnings)
     hint = "a model is x.onnx, x.pt2 (torch.export.save) or package.module:factory"
     if suffix == ".py":
         hint = f"name the callable in it, as a module: {'.'.join(path.with_suffix('').parts)}:factory"

@@ -35,11 +35,13 @@ BATCH_OF_ONE = functools.partial(symbolic_config.patch, backed_size_oblivious=Tr
 
 @dataclass(frozen=True)
 class Exported:
-    """A torch source as IR, with its example inputs by graph input name and the source itself to run."""
+    """A torch source as IR, with its example inputs by graph input name and the source itself to run; `notes`, `warnings` as in Loaded."""
 
     model: ir.Model
     example: Mapping[str, Array]
     run: Eager
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager

@@ -1,9 +1,11 @@
 """package.module:factory: the user's own callable, imported, called, and exported."""
 
 import contextlib
+import dataclasses
 import importlib
 import pathlib
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +13,11 @@ from typing import Any
 import torch
 
 from recsplit.errors import InputError, RecsplitError
-from recsplit.load import fastpath
+from recsplit.load import drawn, fastpath
 from recsplit.load.export import Exported, export, quiet, to_ir
 from recsplit.load.flat import Eager, Flat
 from recsplit.load.jagged import collections_as_nodes
-from recsplit.load.weights import Weights, assign, open_weights, refer, refuse_meta
+from recsplit.load.weights import Weights, assign, open_weights, refer, refuse_meta, without_prefix
 
 #: The module in eval mode, its positional and keyword example inputs, and its dynamic_shapes or None.
 Returned = tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any], Any]
@@ -26,19 +28,31 @@ SHAPE = "a factory returns (module, example_inputs) or (module, example_inputs, 
 def load(spec: str, weights: pathlib.Path | None) -> Exported:
     """Import the factory, call it, fill its module from `weights` if given, export it."""
     mapped = None if weights is None else open_weights(weights)  # first: a mistake here shows before minutes of importing
-    return _export(call(resolve(spec), spec), spec, mapped)
+    return _called(resolve(spec), spec, mapped)
 
 
 def exported(factory: Any, origin: str, weights: pathlib.Path | None) -> Exported:
     """Call a factory, fill its module from `weights` if given, export it; `origin` is what texts call it."""
     mapped = None if weights is None else open_weights(weights)
-    return _export(call(factory, origin), origin, mapped)
+    return _called(factory, origin, mapped)
+
+
+def _called(factory: Any, spec: str, mapped: Weights | None) -> Exported:
+    began = time.perf_counter()
+    returned = call(factory, spec)
+    warnings: tuple[str, ...] = ()
+    if mapped is None:
+        with quiet():
+            warnings = drawn.warnings(factory, returned[0], time.perf_counter() - began)
+    return dataclasses.replace(_export(returned, spec, mapped), warnings=warnings)
 
 
 def _export(returned: Returned, spec: str, mapped: Weights | None) -> Exported:
     module, args, kwargs, dynamic_shapes = returned
     refuse_max_norm(module)
+    notes: tuple[str, ...] = ()
     if mapped is not None:
+        mapped, notes = without_prefix(module, mapped)
         assign(module, mapped)
     refuse_meta(module, weighted=mapped is not None)
     module.cpu()
@@ -61,7 +75,7 @@ def _export(returned: Returned, spec: str, mapped: Weights | None) -> Exported:
     if mapped is not None:
         refer(model, mapped)
     example = {name: tensor.numpy() for name, tensor in zip(names, flat.tensors, strict=True)}
-    return Exported(model, example, Eager(flat, names, outputs))
+    return Exported(model, example, Eager(flat, names, outputs), notes)
 
 
 def call(factory: Any, spec: str) -> Returned:

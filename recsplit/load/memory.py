@@ -48,7 +48,8 @@ def load(source: object, *, weights: pathlib.Path | None, example: Example | Non
         from recsplit.load import factory
 
         exported = factory.exported(source, origin_of(source), weights)
-        return Loaded(exported.model, Source("factory", origin_of(source), _text(weights)), exported.example, exported.run)
+        described = Source("factory", origin_of(source), _text(weights))
+        return Loaded(exported.model, described, exported.example, exported.run, exported.notes, exported.warnings)
     raise InputError(f"a {type(source).__name__} is not a model", hint=f"a model is a path, package.module:factory, {_KINDS}")
 
 
@@ -82,7 +83,7 @@ def _module(module: Any, example: Example, weights: pathlib.Path | None) -> Load
                 _put_back(modes)
 
     _put_back(modes)
-    return Loaded(exported.model, Source("module", type(module).__qualname__, _text(weights)), exported.example, run)
+    return Loaded(exported.model, Source("module", type(module).__qualname__, _text(weights)), exported.example, run, exported.notes)
 
 
 def _put_back(modes: list[tuple[Any, bool]]) -> None:
