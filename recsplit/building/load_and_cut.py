@@ -11,7 +11,7 @@ from recsplit.graph.cut import Cut, cut
 from recsplit.graph.find.candidates import Candidate, find
 from recsplit.graph.loops.prepare import prepare
 from recsplit.graph.lower.ragged_bags import BagForm
-from recsplit.load import Example, Loaded, ModelSource, batch_first, load
+from recsplit.load import Example, Loaded, ModelSource, batch_first, load, unserved
 from recsplit.load.arrays import Array
 from recsplit.plan import ragged
 from recsplit.plan.dtypes import NUMPY
@@ -57,6 +57,7 @@ def load_and_cut(
     loaded = load(source, weights=weights, example=example, release=release)
     loops = prepare(loaded.model)
     batch_first.refuse_across(loaded.model)
+    unserved.refuse_bfloat16(loaded.model)
     dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
     parts = cut(
         loaded.model,

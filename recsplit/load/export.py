@@ -169,6 +169,7 @@ def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], 
         schema = getattr(node.target, "_schema", None)
         if schema is not None and schema.is_mutable and node.args and getattr(node.args[0], "name", None) in given_by_name:
             written.append(given_by_name[node.args[0].name])
+    _refuse_renorm(program, {name: target.removeprefix(prefix) for name, target in given_by_name.items()})
     if written:
         raise InputError(
             f"the model changes {written[0].removeprefix(prefix)!r} while it runs",
@@ -194,6 +195,20 @@ def check_program(program: torch.export.ExportedProgram, inputs: Sequence[str], 
                     hint="use x.shape[0] or -1 in forward where the batch is written as a number or len(x); for .pt2, export with "
                     "dynamic_shapes that give dimension 0 of every input a torch.export.Dim",
                 )
+
+
+def _refuse_renorm(program: torch.export.ExportedProgram, given_by_name: Mapping[str, str]) -> None:
+    for node in program.graph.nodes:
+        if "embedding_renorm" in str(node.target):
+            source: Any = node.args[0]
+            while source.op != "placeholder" and source.args:
+                source = source.args[0]
+            _, _, most, norm = node.args
+            table = given_by_name.get(source.name, source.name)
+            raise InputError(
+                f"the model reads {table!r} with max_norm={most}: it changes its rows while they are read",
+                hint=f"clip the table once, before it is exported: torch.renorm(table, {norm}, 0, {most}); and leave max_norm out",
+            )
 
 
 def _should_fold(node: ir.Node) -> bool | None:

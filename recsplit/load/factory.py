@@ -17,6 +17,7 @@ from recsplit.load import drawn, fastpath
 from recsplit.load.export import Exported, export, quiet, to_ir
 from recsplit.load.flat import Eager, Flat
 from recsplit.load.jagged import collections_as_nodes
+from recsplit.load.refused_modules import refuse_modules
 from recsplit.load.weights import Weights, assign, open_weights, refer, refuse_meta, without_prefix
 
 #: The module in eval mode, its positional and keyword example inputs, and its dynamic_shapes or None.
@@ -49,7 +50,7 @@ def _called(factory: Any, spec: str, mapped: Weights | None) -> Exported:
 
 def _export(returned: Returned, spec: str, mapped: Weights | None) -> Exported:
     module, args, kwargs, dynamic_shapes = returned
-    refuse_max_norm(module)
+    refuse_modules(module)
     notes: tuple[str, ...] = ()
     if mapped is not None:
         mapped, notes = without_prefix(module, mapped)
@@ -142,17 +143,6 @@ def resolve(spec: str) -> Any:
     if not callable(named):
         raise InputError(f"{spec} is a {type(named).__name__}, not a callable", hint=SHAPE)
     return named
-
-
-def refuse_max_norm(module: torch.nn.Module) -> None:
-    """A table with max_norm rewrites its own rows while it is read, which no served graph does."""
-    for name, part in module.named_modules():
-        if isinstance(part, torch.nn.Embedding | torch.nn.EmbeddingBag) and part.max_norm is not None:
-            raise InputError(
-                f"{name or 'the module'} has max_norm={part.max_norm}: it changes its rows while they are read",
-                hint=f"clip the table once in the factory: e.weight.data = torch.renorm(e.weight.data, {part.norm_type}, 0, e.max_norm); "
-                "e.max_norm = None",
-            )
 
 
 def last_frame(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from recsplit.load.arrays import Array
 from recsplit.load.dynamic import dimensions
 from recsplit.load.inputs import Path, leaves, readable, rebuild
 from recsplit.load.jagged import JaggedSlot, parts_of
+from recsplit.load.refused_modules import refuse_layout
 
 CONSTANTS = (type(None), bool, int, float, str, bytes, torch.dtype, torch.device, enum.Enum)
 #: What numpy, ONNX and Triton all know.
@@ -109,7 +110,8 @@ class Flat(torch.nn.Module):
 
 
 def _check(what: str, tensor: torch.Tensor) -> None:
-    """Batch first, and a dtype that clients can send."""
+    """Dense, batch first, and of a dtype that clients can send."""
+    refuse_layout(what, tensor)
     if tensor.ndim == 0:
         hint = "the first dimension of every input and output is the batch; x.squeeze() drops a batch of 1, x.squeeze(-1) does not"
         raise InputError(f"{what} has no batch dimension", hint=hint)

@@ -257,3 +257,71 @@ def criteo_stacked() -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor], dict[str
     auto = torch.export.Dim.AUTO
     inputs = torch.rand(4, 3), torch.arange(4).repeat(3, 1), torch.arange(12).reshape(3, 4)
     return CriteoStacked(), inputs, {"dense": {0: auto}, "offsets": {1: auto}, "ids": {1: auto}}
+
+
+class Scores(nn.Module):
+    """INT64 ids [batch, 3]; what their vectors are looked up in is up to who builds it."""
+
+    def __init__(self, table: nn.Module) -> None:
+        super().__init__()
+        self.table, self.out = table, nn.Linear(8, 1)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        vectors = self.table(ids)
+        return torch.sigmoid(self.out(vectors.mean(1) if vectors.dim() == 3 else vectors))
+
+
+class Autocast(Scores):
+    """The layers in bfloat16."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().forward(ids).float()
+
+
+def _three_ids(module: nn.Module) -> tuple[nn.Module, tuple[Tensor]]:
+    return module, (torch.tensor([[1, 2, 3], [4, 5, 6]]),)
+
+
+def autocast() -> tuple[nn.Module, tuple[Tensor]]:
+    return _three_ids(Autocast(nn.Embedding(100, 8)))
+
+
+def quantized_bag() -> tuple[nn.Module, tuple[Tensor]]:
+    module = Scores(nn.EmbeddingBag(100, 8, mode="sum")).eval()
+    module.table.qconfig = torch.ao.quantization.float_qparams_weight_only_qconfig  # type: ignore[assignment]
+    torch.ao.quantization.prepare(module, inplace=True)
+    torch.ao.quantization.convert(module, inplace=True)
+    return _three_ids(module)
+
+
+class Renorm(Scores):
+    """Rows clipped as they are read, by the function and not by nn.Embedding."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return torch.sigmoid(self.out(nn.functional.embedding(ids, self.table.weight, max_norm=1.0).mean(1)))  # type: ignore[arg-type]
+
+
+def renorm() -> tuple[nn.Module, tuple[Tensor]]:
+    return _three_ids(Renorm(nn.Embedding(100, 8)))
+
+
+class Neighbours(Scores):
+    """A sparse matrix among the buffers."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Embedding(100, 8))
+        self.register_buffer("neighbours", torch.eye(100).to_sparse())
+
+
+def sparse_buffer() -> tuple[nn.Module, tuple[Tensor]]:
+    return _three_ids(Neighbours())
+
+
+def sparse_input() -> tuple[nn.Module, tuple[Tensor]]:
+    return Scores(nn.Embedding(100, 8)), (torch.tensor([[1, 2, 3], [4, 5, 6]]).to_sparse(),)
+
+
+def sparse_gradients() -> tuple[nn.Module, tuple[Tensor]]:
+    torch.manual_seed(0)
+    return _three_ids(Scores(nn.Embedding(100, 8, sparse=True)))
