@@ -44,7 +44,8 @@ def reference_cases(
             hint="build from the factory or the .pt2, which bring an example along",
         )
     run = by_source(plan, source.loaded.run, source.dtypes)
-    named, notes = _without_one_row(named, run, partial(joined, folder, plan))
+    ranks = {tensor.name: 1 + len(tensor.dims) for tensor in plan.outputs}
+    named, notes = _without_one_row(named, run, partial(joined, folder, plan), ranks)
     cases = make_cases(named, run, progress, infinite_rows=True)
     return cases, (*notes, *(() if _may_be_infinite(plan) else _rows_left_out(named, cases, run)))
 
@@ -66,7 +67,7 @@ def _rows_left_out(named: Sequence[tuple[str, dict[str, Array]]], cases: Sequenc
 
 
 def _without_one_row(
-    named: list[tuple[str, dict[str, Array]]], source: Run, parts: Callable[[], Run]
+    named: list[tuple[str, dict[str, Array]]], source: Run, parts: Callable[[], Run], ranks: Mapping[str, int]
 ) -> tuple[list[tuple[str, dict[str, Array]]], tuple[str, ...]]:
     """Leave batches of one row out where the source fails on them or drops their batch, as modules do whose squeeze() takes it away.
 
@@ -75,7 +76,7 @@ def _without_one_row(
     """
     kept, notes = [], []
     for name, inputs in named:
-        error = _failure(source, inputs) if _row_count(inputs) == 1 else None
+        error = _failure(source, inputs, ranks) if _row_count(inputs) == 1 else None
         if error is None:
             kept.append((name, inputs))
             continue
@@ -90,8 +91,8 @@ def _row_count(inputs: Mapping[str, Array]) -> int:
     return len(next(iter(inputs.values())))
 
 
-def _failure(source: Run, one_row: Mapping[str, Array]) -> RecsplitError | None:
-    """Why the source can't be compared on a batch of one row; None where it answers one row."""
+def _failure(source: Run, one_row: Mapping[str, Array], ranks: Mapping[str, int]) -> RecsplitError | None:
+    """Why the source can't be compared on a batch of one row; None where it answers one row, in outputs of these ranks."""
     try:
         answers = source(one_row)
     except InputError:  # not of one row: of the model
@@ -99,7 +100,7 @@ def _failure(source: Run, one_row: Mapping[str, Array]) -> RecsplitError | None:
     except RecsplitError as error:
         return error
     for output, data in answers.items():
-        if data.shape[:1] != (1,):
+        if data.shape[:1] != (1,) or data.ndim != ranks.get(output, data.ndim):
             return InputError(
                 f"the source answers output {output!r} without the batch dimension",
                 hint="name the axis of every squeeze() in the model: squeeze(-1); or choose a larger --max-batch-size",

@@ -209,15 +209,14 @@ def name_everything(model: ir.Model) -> None:
         value.const_value.name = value.name
 
 
-def _lower_opset(state: Normalizing) -> None:
-    model, release = state.model, state.release
+def _lower_opset(model: ir.Model, release: Release | None, origin: str) -> None:
     if release is None or not opset.needs_lowering(model, release):
         return
     opset.write_out(model, release)
     _inline_functions(model)
     _lift_constants(model)
     infer_shapes(model)
-    opset.lower(model, release, state.origin)
+    opset.lower(model, release, origin)
 
 
 def _inline_functions(model: ir.Model) -> None:
@@ -242,7 +241,12 @@ NORMALIZE: tuple[passes.Pass[Normalizing], ...] = (
     passes.Pass("inline functions", lambda state: _inline_functions(state.model), ensures=(conditions.NO_FUNCTIONS,)),
     passes.Pass("lift constants", lambda state: _lift_constants(state.model), ensures=(conditions.NO_CONSTANTS,)),
     passes.Pass("infer shapes", lambda state: infer_shapes(state.model), (conditions.NO_FUNCTIONS,), (conditions.SHAPES_INFERRED,)),
-    passes.Pass("lower the opset", _lower_opset, (conditions.NO_FUNCTIONS, conditions.SHAPES_INFERRED), (conditions.NO_CONSTANTS,)),
+    passes.Pass(
+        "lower the opset",
+        lambda state: _lower_opset(state.model, state.release, state.origin),
+        (conditions.NO_FUNCTIONS, conditions.SHAPES_INFERRED),
+        (conditions.NO_FUNCTIONS, conditions.NO_CONSTANTS, conditions.SHAPES_INFERRED),
+    ),
     passes.Pass("drop idle nodes", lambda state: drop_idle(state.model), ensures=(conditions.NOTHING_IDLE,)),
     passes.Pass("gather rows", lambda state: gather_rows(state.model.graph), (conditions.SHAPES_INFERRED,), (conditions.SHAPES_INFERRED,)),
     passes.Pass("settle squeezes", lambda state: settle_squeezes(state.model), (conditions.SHAPES_INFERRED,), (conditions.NOTHING_IDLE,)),

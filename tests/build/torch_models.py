@@ -90,6 +90,17 @@ def squeeze_batch() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     return _two_ids(SqueezeBatch())
 
 
+class SqueezeFront(Squeezes):
+    """Scores [batch, 1], of which one row is answered as [1]."""
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        return self.out(self.user(user) * self.item(item)).squeeze(0)
+
+
+def squeeze_front() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return _two_ids(SqueezeFront())
+
+
 class SqueezeLength(Squeezes):
     """A history of varying length, squeezed where it is 1 long."""
 
