@@ -2,9 +2,11 @@
 
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,20 +95,23 @@ def _put_back(modes: list[tuple[Any, bool]]) -> None:
 
 def _proto(model: onnx.ModelProto, example: Example | None, release: Release | None) -> Loaded:
     """By way of a file, in a folder that lives as long as the original can be run."""
-    folder = tempfile.TemporaryDirectory(prefix="recsplit-")
-    path = pathlib.Path(folder.name) / MODEL_FILE
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="recsplit-"))
+    try:
+        _save(model, folder / MODEL_FILE)
+        loaded, session = onnx_file.load(folder / MODEL_FILE, release)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    weakref.finalize(session, shutil.rmtree, folder)
+    checked = None if example is None else example_of(loaded, example)
+    return Loaded(loaded, Source("onnx", "ModelProto", None), checked, session)
+
+
+def _save(model: onnx.ModelProto, path: pathlib.Path) -> None:
     try:
         onnx.save(model, str(path))
     except ValueError as error:  # of protobuf, over 2 GB
         raise InputError(f"the ONNX proto can't be written: {error}", hint="save it with external data, and give the path") from error
-    loaded, session = onnx_file.load(path, release)
-
-    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        assert folder.name  # keeps the file of the session
-        return session(inputs)
-
-    checked = None if example is None else example_of(loaded, example)
-    return Loaded(loaded, Source("onnx", "ModelProto", None), checked, run)
 
 
 def _refuse_weights(weights: pathlib.Path | None) -> None:

@@ -109,6 +109,7 @@ class Session:
         self._outputs = outputs
         self._untyped_outputs = untyped_outputs
         self._handed_over = handed_over
+        self._values: list[onnxruntime.OrtValue] = []
         self._opening = threading.Lock()
         self._session: onnxruntime.InferenceSession | None = None
 
@@ -128,8 +129,9 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised; the rest is chatter
         if self._handed_over:
-            values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy()) for tensor in self._handed_over.values()]
-            options.add_external_initializers(list(self._handed_over), values)
+            # Kept: onnxruntime reads the mapped files for as long as the session lives.
+            self._values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy()) for tensor in self._handed_over.values()]
+            options.add_external_initializers(list(self._handed_over), self._values)
         source: str | bytes = str(self._path)
         if self._untyped_outputs:
             proto = onnx.load(self._path, load_external_data=False)

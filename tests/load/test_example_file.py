@@ -39,6 +39,11 @@ def test_a_file_with_an_example_is_proved_on_it(model: Path, tmp_path: Path) -> 
     assert [case.inputs["x"].tolist() for case in cases if case.name == EXAMPLE] == [X.tolist()]
 
 
+def test_a_proto_in_memory_takes_an_example_too(model: Path) -> None:
+    loaded = load(onnx.load(model), example={"ids": IDS, "x": X})
+    assert loaded.example is not None and loaded.example["ids"].tolist() == IDS.tolist()
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
