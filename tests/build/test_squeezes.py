@@ -55,7 +55,7 @@ def test_a_dimension_that_is_declared_never_one_stays(tmp_path: Path) -> None:
 
 def test_a_legacy_branch_on_a_length_is_not_settled(tmp_path: Path) -> None:
     """The source squeezes a history of one item, so its answer has another rank there."""
-    with pytest.raises(InputError, match="the model still has If"):
+    with pytest.raises(InputError, match="squeezes a dimension away where it is 1"):
         build_of(source("squeeze_length", "legacy", tmp_path), tmp_path / "models")
 
 

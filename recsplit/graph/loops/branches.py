@@ -28,7 +28,7 @@ def settle_branches(model: ir.Model) -> None:
         if len(larger) != 1 or None in larger or others["length one"] not in (None, *larger):
             continue
         (holds,) = larger
-        if others["one row"] in larger or (others["one row"] is not None and _squeezes_what_is_one(condition, _branch(node, not holds))):
+        if others["one row"] in larger or (others["one row"] is not None and squeezes_what_is_one(condition, _branch(node, not holds))):
             _inline(model.graph, node, _branch(node, bool(holds)))
 
 
@@ -36,7 +36,7 @@ def _branch(node: ir.Node, holds: bool) -> ir.Graph:
     return node.attributes["then_branch" if holds else "else_branch"].as_graph()
 
 
-def _squeezes_what_is_one(condition: ir.Value, branch: ir.Graph) -> bool:
+def squeezes_what_is_one(condition: ir.Value, branch: ir.Graph) -> bool:
     """Whether the branch is Squeeze(x, axis), and the condition that axis of x being 1."""
     inner = [node for node in branch if node.op_type != "Constant"]
     equal = condition.producer()
