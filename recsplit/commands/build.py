@@ -66,8 +66,8 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
         click.echo(click.style(f"Warning: {warning}", fg="red"), err=True)
     if as_json:
         differences = [{**dataclasses.asdict(item), "ok": item.ok} for item in built.differences]
-        told = {"notes": built.notes, "warnings": built.warnings}
-        show_json({"repository": built.repository, "plan": dataclasses.asdict(plan), "differences": differences, **told})
+        remarks = {"notes": built.notes, "warnings": built.warnings}
+        show_json({"repository": built.repository, "plan": dataclasses.asdict(plan), "differences": differences, **remarks})
         return
     show_table(("table", "rows", "dim", "dtype", "size"), [(t.name, t.rows, t.dim, t.dtype, size_text(t.size_bytes)) for t in plan.tables])
     if plan.shards:

@@ -87,8 +87,8 @@ def _body(schema: Any, node: ir.Node, opset: int) -> onnx.FunctionProto | None:
         text = schema.get_context_dependent_function_with_opset_version(versions[-1], ir.to_proto(node).SerializeToString(), types)
         body.ParseFromString(text)
     del body.output[len(node.outputs) :]  # those that the node leaves out aren't always made
-    made = {name for inner in body.node for name in inner.output}
-    return body if len(body.output) == len(node.outputs) and made.issuperset(body.output) else None
+    outputs = {name for inner in body.node for name in inner.output}
+    return body if len(body.output) == len(node.outputs) and outputs.issuperset(body.output) else None
 
 
 def _difference(node: ir.Node, opset: int, older: int) -> str | None:

@@ -82,8 +82,8 @@ def without_prefix(module: torch.nn.Module, weights: Weights) -> tuple[Weights, 
 def _fit(module: torch.nn.Module, names: Collection[str]) -> bool:
     """Whether each tensor of the module has one of these names, and each name is one of the module's."""
     module_tensors = module.state_dict(keep_vars=True)
-    found = {id(module_tensors[name]) for name in names if name in module_tensors}
-    return all(name in module_tensors for name in names) and all(id(tensor) in found for tensor in module_tensors.values())
+    filled = {id(module_tensors[name]) for name in names if name in module_tensors}
+    return all(name in module_tensors for name in names) and all(id(tensor) in filled for tensor in module_tensors.values())
 
 
 def _renamings(names: Collection[str]) -> Iterator[dict[str, str]]:
