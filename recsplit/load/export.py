@@ -64,7 +64,7 @@ def export(module: torch.nn.Module, tensors: Sequence[torch.Tensor], shapes: Seq
     Raises RecsplitError with torch's own words as detail.
     """
     across = {n for n, entry in enumerate(shapes) if 0 not in entry}
-    if across:
+    if across and all(tensors[n].shape[0] > 1 for n in across):  # one row would be broadcast to any batch
         with contextlib.suppress(Exception):  # torch's own kinds; the next way to trace it tells why
             # Sizes that are one in no example are compared as they are: then the sizes of all batches are known to be one.
             sizes_vary = all(tensor.shape[axis] > 1 for tensor, entry in zip(tensors, shapes, strict=True) for axis in entry)

@@ -55,6 +55,10 @@ def lower(model: ir.Model, release: Release, origin: str) -> None:
                 f"{release.opset}: {node.op_type} {node.name!r} {reason}",
                 hint=f"export it again with opset_version={release.opset}" + (f", or build with --triton {newer.name}" if newer else ""),
             )
+    for node in _standard_nodes(model):
+        older = _schema(node, release.opset)
+        for name in [name for name in node.attributes if older is not None and name not in older.attributes]:
+            del node.attributes[name]  # it has its default, which the older operator always had
     for graph in model.graphs():
         graph.opset_imports[""] = release.opset
     model.opset_imports[""] = release.opset
@@ -109,8 +113,6 @@ def _difference(node: ir.Node, opset: int, older: int) -> str | None:
             formal = formals[min(place, len(formals) - 1)]
             if value is not None and value.dtype is not None and _type_text(value.dtype) not in formal.types:
                 return f"takes {value.dtype.name} since opset {now.since_version}"
-    for name in [name for name in node.attributes if name not in then.attributes]:
-        del node.attributes[name]
     return None
 
 

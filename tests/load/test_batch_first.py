@@ -51,6 +51,21 @@ def test_a_history_that_only_names_its_length_keeps_its_batch_first(tmp_path: Pa
     assert not build.notes
 
 
+def test_an_example_of_one_row_keeps_its_batch_first_too(tmp_path: Path) -> None:
+    """One row is broadcast to any batch, so that an export with it fixed looks as if the batch varied."""
+    build = build_of("tests.load.test_batch_first:one_row", tmp_path / "models")
+    assert [tensor.dims for tensor in build.plan.inputs] == [(-1,), ()]
+
+
+def one_row() -> object:
+    """A history beside an item, in one row."""
+    torch.manual_seed(0)
+    module = torch_models.Squeezes()
+    module.forward = lambda history, item: module.out(module.user(history).mean(1) * module.item(item))
+    auto = torch.export.Dim.AUTO
+    return module, (torch.tensor([[1, 2, 3]]), torch.tensor([4])), {"history": {1: auto}, "item": {0: auto}}
+
+
 def history() -> object:
     """dynamic_shapes tell that the length varies, and leave the batch out."""
     torch.manual_seed(0)
