@@ -30,6 +30,7 @@ def build(
         model: a torch.nn.Module, a torch.export.ExportedProgram, an onnx.ModelProto, a factory, "package.module:factory", or the path
             of an .onnx or .pt2 file.
         example_inputs: of an nn.Module: its positional arguments as a tuple, or its keyword arguments as a dict. First dimension: batch.
+            Of an ONNX proto or .onnx file, which do without: arrays by input name, or the path of an .npz file.
         out: the model repository; made where only the last part of its path is missing.
         name: of the ensemble, which clients ask for; after the model by default.
         progress: called with (text, bytes done, bytes in all) as the work goes on.

@@ -11,6 +11,7 @@ from recsplit.building.planning import make_plan
 from recsplit.building.settings import BuildSettings
 from recsplit.configs.render import render
 from recsplit.disk.files import size_text
+from recsplit.plan import triton_releases
 from recsplit.plan.files import MODEL_FILE, PLAN_FILE, REFERENCES_FILE
 from recsplit.plan.plan import Plan, to_json
 from recsplit.proof import stages
@@ -25,12 +26,16 @@ from recsplit.write import shard_files, submodels, tensorrt
 
 @dataclass(frozen=True, repr=False)
 class Built:
-    """A published build: its plan, the repository, and what the proof found. Where a path is asked for, it stands for its repository."""
+    """A published build: its plan, the repository, and what the proof found. Where a path is asked for, it stands for its repository.
+
+    `notes`: what the user should know; `warnings`: what is most likely not meant.
+    """
 
     plan: Plan
     repository: Path
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def __fspath__(self) -> str:
         return str(self.repository)
@@ -65,6 +70,7 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
             int32_ids=settings.int32_ids,
             bag_form=settings.bag_form if request is None else "padded",
             adding_up=request is not None,
+            release=triton_releases.release(settings.triton),
         )
         tables = submodels.tables(source.cut)
         shards = None if request is None else sharding.cut(request, source.cut, tables)
@@ -95,4 +101,6 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         stage.path(plan.name, PLAN_FILE).write_text(to_json(plan), encoding="utf-8")
         progress("publishing", 0, 0)
         stage.publish()
-    return Built(plan, settings.out, (*differences, *searched.differences), (*notes, *left_out, searched.tried))
+    differences += searched.differences
+    all_notes = (*source.loaded.notes, *notes, *left_out, searched.tried)
+    return Built(plan, settings.out, tuple(differences), all_notes, source.loaded.warnings)

@@ -46,8 +46,26 @@ def reference_cases(
             hint="build from the factory or the .pt2, which bring an example along",
         )
     run = by_source(plan, source.loaded.run, source.dtypes)
-    named, notes = _without_one_row(named, run, partial(joined, folder, plan))
-    return make_cases(named, run, progress, infinite_rows=_may_be_infinite(plan)), notes
+    ranks = {tensor.name: 1 + len(tensor.dims) for tensor in plan.outputs}
+    named, notes = _without_one_row(named, run, partial(joined, folder, plan), ranks)
+    cases = make_cases(named, run, progress, infinite_rows=True)
+    return cases, (*notes, *(() if _may_be_infinite(plan) else _rows_left_out(named, cases, run)))
+
+
+def _rows_left_out(named: Sequence[tuple[str, dict[str, Array]]], cases: Sequence[Case], run: Run) -> tuple[str, ...]:
+    """A note on rows that the source answers with NaN or infinity: attention over a history of padding alone, say.
+
+    Raises InputError, as make_cases does, where a row of the source's own example is one, or every second row: that is no such row.
+    """
+    kept = {case.name: _row_count(case.inputs) for case in cases}
+    lost = {name: count - kept.get(name, 0) for name, inputs in named if (count := _row_count(inputs)) > kept.get(name, 0)}
+    if not lost:
+        return ()
+    if samples.EXAMPLE in lost or 2 * sum(lost.values()) > sum(_row_count(inputs) for _, inputs in named):
+        first = samples.EXAMPLE if samples.EXAMPLE in lost else next(iter(lost))
+        make_cases([item for item in named if item[0] == first], run, lambda _: None)
+    shown = ", ".join(f"{count} of case {name!r}" for name, count in lost.items())
+    return (f"Note: the source answers NaN or infinity for some rows ({shown}), and nothing is proved of such rows.",)
 
 
 def judge_of(plan: Plan, source: CutSource, known: Known, folder: Path, cases: Sequence[Case]) -> Judge:
@@ -63,24 +81,45 @@ def judge_of(plan: Plan, source: CutSource, known: Known, folder: Path, cases: S
 
 
 def _without_one_row(
-    named: list[tuple[str, dict[str, Array]]], source: Run, parts: Callable[[], Run]
+    named: list[tuple[str, dict[str, Array]]], source: Run, parts: Callable[[], Run], ranks: Mapping[str, int]
 ) -> tuple[list[tuple[str, dict[str, Array]]], tuple[str, ...]]:
-    """Leave a batch of one row out where the source fails on it, as modules do whose squeeze() takes the batch away.
+    """Leave batches of one row out where the source fails on them or drops their batch, as modules do whose squeeze() takes it away.
 
     The parts are proved on one row all the same: each row of the larger batches is asked for on its own. Raises InputError
-    where they fail on it too.
+    where they fail on it too, or where there is no larger batch.
     """
     kept, notes = [], []
     for name, inputs in named:
-        if name == samples.ONE_ROW and len(named) > 1:
-            try:
-                source(inputs)
-            except RecsplitError as error:
-                _refuse_if_parts_fail(inputs, parts, error)
-                notes.append(f"Note: on a batch of one row {error}. The parts answer it, as they answer that row of a larger batch.")
-                continue
-        kept.append((name, inputs))
-    return kept, tuple(notes)
+        error = _failure(source, inputs, ranks) if _row_count(inputs) == 1 else None
+        if error is None:
+            kept.append((name, inputs))
+            continue
+        if all(_row_count(others) == 1 for _, others in named):
+            raise error
+        _refuse_if_parts_fail(inputs, parts, error)
+        notes.append(f"Note: on a batch of one row {error}. The parts answer it, as they answer that row of a larger batch.")
+    return kept, tuple(dict.fromkeys(notes))
+
+
+def _row_count(inputs: Mapping[str, Array]) -> int:
+    return len(next(iter(inputs.values())))
+
+
+def _failure(source: Run, one_row: Mapping[str, Array], ranks: Mapping[str, int]) -> RecsplitError | None:
+    """Why the source can't be compared on a batch of one row; None where it answers one row, in outputs of these ranks."""
+    try:
+        answers = source(one_row)
+    except InputError:  # not of one row: of the model
+        raise
+    except RecsplitError as error:
+        return error
+    for output, data in answers.items():
+        if data.shape[:1] != (1,) or data.ndim != ranks.get(output, data.ndim):
+            return InputError(
+                f"the source answers output {output!r} without the batch dimension",
+                hint="name the axis of every squeeze() in the model: squeeze(-1); or choose a larger --max-batch-size",
+            )
+    return None
 
 
 def _refuse_if_parts_fail(one_row: Mapping[str, Array], parts: Callable[[], Run], error: RecsplitError) -> None:

@@ -11,11 +11,12 @@ from recsplit.graph.cut import Cut, cut
 from recsplit.graph.find.candidates import Candidate, find
 from recsplit.graph.loops.prepare import prepare
 from recsplit.graph.lower.ragged_bags import BagForm
-from recsplit.load import Example, Loaded, ModelSource, load
+from recsplit.load import Example, Loaded, ModelSource, batch_first, load, unserved
 from recsplit.load.arrays import Array
 from recsplit.plan import ragged
 from recsplit.plan.dtypes import NUMPY
 from recsplit.plan.plan import Bags, Tensor
+from recsplit.plan.triton_releases import Release
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,16 @@ def load_and_cut(
     int32_ids: bool,
     bag_form: BagForm | None,
     adding_up: bool = False,
+    release: Release | None = None,
 ) -> CutSource:
-    """Load and cut; the settings are those of `cut`. Raises InputError, MissingExtra, RecsplitError as load and cut do.
+    """Load and cut; the settings are those of `load` and `cut`. Raises InputError, MissingExtra, RecsplitError as load and cut do.
 
     InputError too where the export is faulty.
     """
-    loaded = load(source, weights=weights, example=example)
+    loaded = load(source, weights=weights, example=example, release=release)
     loops = prepare(loaded.model)
+    batch_first.refuse_across(loaded.model)
+    unserved.refuse_bfloat16(loaded.model)
     dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
     parts = cut(
         loaded.model,

@@ -10,6 +10,7 @@ from recsplit.errors import InputError
 from recsplit.graph.lower.fused_tables import policy
 from recsplit.graph.lower.ragged_bags import BagForm
 from recsplit.load import Example, ModelSource, origin_of
+from recsplit.plan import triton_releases
 from recsplit.plan.plan import Kind, Runtime
 
 # More is a mistake in typing: a request of so many rows passes gRPC's 2 GB, and no machine runs so many instances or threads.
@@ -22,10 +23,11 @@ _HOUR_S = 3600
 class BuildSettings:
     """What the user sets. Raises InputError for what can't be, in the words of the command line.
 
-    `source`: as recsplit.load.load takes it, an object with its `example`. `threads` None: this machine's cores divided by the
-    instances. `tolerance` None: by the narrowest dtype on the way to an output (planning.tolerance_of). `search_s`: how long inputs are
-    searched on which the parts answer otherwise than the source, after those that are always tried. `partition` and `access`: files that
-    recsplit partition and recsplit access wrote; `weights`: .safetensors.
+    `source` and `example`: as recsplit.load.load takes them. `threads` None: this machine's cores divided by the instances. `tolerance`
+    None: by the narrowest dtype on the way to an output (planning.tolerance_of). `search_s`: how long inputs are searched on which the
+    parts answer otherwise than the source, after those that are always tried. `partition` and `access`: files that recsplit partition and
+    recsplit access wrote; `weights`: .safetensors. `triton`: the release of NVIDIA's container whose onnxruntime must read the
+    sub-models.
     """
 
     source: ModelSource
@@ -50,6 +52,7 @@ class BuildSettings:
     build_id: str | None = None
     partition: Path | None = None
     access: Path | None = None
+    triton: str = triton_releases.DEFAULT
 
     def __post_init__(self) -> None:
         numbers = {
@@ -76,6 +79,7 @@ class BuildSettings:
         if self.partition is not None and self.bag_form == "chunked":
             raise InputError("the chunked form of bags can't be cut into shards", hint="--bags padded, or leave --bags out")
         policy(self.unknown_ids)
+        triton_releases.release(self.triton)
         if self.templates is not None:
             check_templates(self.templates)
 

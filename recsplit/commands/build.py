@@ -8,6 +8,7 @@ import click
 
 from recsplit.commands.output import example, json_option, show_json, show_table, steps
 from recsplit.disk.files import size_text
+from recsplit.plan import triton_releases
 from recsplit.plan.plan import Kind, Plan, Runtime, Shard
 
 #: Segments of a shard that are told one by one.
@@ -21,6 +22,7 @@ _MOST_SEGMENTS = 4
 )
 @click.option("--name", help="Name of the ensemble; the source's own by default.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained weights, x.safetensors, for a factory source.")
+@click.option("--example", type=click.Path(path_type=Path), help="Example inputs of an .onnx file, arrays by input name: x.npz.")
 @click.option("--max-batch-size", type=int, default=2048, show_default=True, help="Largest batch, in rows.")
 @click.option("--unknown-ids", default="error", show_default=True, help="What an id outside its table does: error, zero or row=N.")
 @click.option("--ids", type=click.Choice(("same", "int32")), default="same", show_default=True, help="Ask clients for narrower ids.")
@@ -37,6 +39,9 @@ _MOST_SEGMENTS = 4
 @click.option("--queue-delay-us", type=int, default=0, show_default=True, help="How long Triton may wait to fill a batch.")
 @click.option(
     "--queue-timeout-ms", type=int, default=0, show_default=True, help="How long a request may queue before it is refused; 0: no limit."
+)
+@click.option(
+    "--triton", default=triton_releases.DEFAULT, show_default=True, help="The release of Triton whose onnxruntime must read the sub-models."
 )
 @click.option("--templates", type=click.Path(path_type=Path), help="A folder of templates that replace ours of the same name.")
 @click.option("--partition", type=click.Path(path_type=Path), help="Cut the tables into shards: the file that recsplit partition wrote.")
@@ -62,9 +67,12 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
     with steps() as show:
         built = build(build_settings, show)
     plan = built.plan
+    for warning in built.warnings:
+        click.echo(click.style(f"Warning: {warning}", fg="red"), err=True)
     if as_json:
         differences = [{**dataclasses.asdict(item), "ok": item.ok} for item in built.differences]
-        show_json({"repository": built.repository, "plan": dataclasses.asdict(plan), "differences": differences, "notes": built.notes})
+        remarks = {"notes": built.notes, "warnings": built.warnings}
+        show_json({"repository": built.repository, "plan": dataclasses.asdict(plan), "differences": differences, **remarks})
         return
     show_table(("table", "rows", "dim", "dtype", "size"), [(t.name, t.rows, t.dim, t.dtype, size_text(t.size_bytes)) for t in plan.tables])
     if plan.shards:

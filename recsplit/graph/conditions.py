@@ -70,7 +70,7 @@ def _fixed_inputs(model: ir.Model) -> str | None:
     for value in model.graph.inputs:
         if value.shape is None or len(value.shape) == 0:
             return f"input {value.name!r} has no dimensions"
-        if isinstance(value.shape[0], int) and not may_be_offsets(value.shape):
+        if all(isinstance(size, int) for size in value.shape):
             return f"input {value.name!r} has {value.shape[0]} rows"
     return None
 
@@ -94,6 +94,7 @@ UNIQUE_NAMES = Condition("names are unique", _repeated)
 SORTED = Condition("nodes are sorted", _unsorted)
 NO_BAGS = Condition("no lookup of recsplit's own domain is left", _bags)
 SERVED = Condition("no loop, branch or sequence is left", _unserved)
-#: The first dimension of every input is the batch; [features, batch], in which facebookresearch/dlrm takes its offsets, is fine too.
-BATCHED_INPUTS = Condition("the first dimension of every input is the batch", _fixed_inputs)
+#: That the batch is the first dimension is another matter: load/batch_first sees to that, and [features, batch], in which
+#: facebookresearch/dlrm takes its offsets, stays.
+BATCHED_INPUTS = Condition("a dimension of every input is the batch", _fixed_inputs)
 BATCHED_OUTPUTS = Condition("the first dimension of every output is the batch", _fixed_outputs)

@@ -9,7 +9,7 @@ import onnxruntime as ort
 from recsplit.graph.flow import Array, is_lookup_shaped, table_shape
 from recsplit.graph.names import Names
 
-#: The IR version in which sub-models are written; onnxruntime 1.17 and newer read it.
+#: The IR version in which sub-models are written, unless a model's own is lower; onnxruntime 1.18 and newer read it.
 _IR_VERSION = 10
 
 

@@ -186,15 +186,38 @@ def runner(model: ir.Model, values: Sequence[ir.Value]) -> _Run:
         ) from error
     needed = [item.name for item in session.get_inputs()]
 
+    def ask(inputs: Mapping[str, Array]) -> list[Array]:
+        return [np.asarray(item) for item in session.run(None, {name: inputs[name] for name in needed})]
+
     def run(inputs: Mapping[str, Array]) -> list[Array]:
         try:
-            return [np.asarray(item) for item in session.run(None, {name: inputs[name] for name in needed})]
+            return ask(inputs)
         except Exception as error:
             names = ", ".join(sorted({value.name or "?" for value in values})[:5])
+            size = _runs_at(model, ask)
+            if size is None:
+                raise RecsplitError(
+                    f"onnxruntime can't run the part of the graph that makes {names}",
+                    hint="does the model run in onnxruntime, and with ids 0 and 1?",
+                    detail=str(error),
+                ) from error
             raise RecsplitError(
-                f"the part of the graph that makes {names} does not run at another batch size than the exported one",
+                f"the part of the graph that makes {names} does not run at another batch size than the exported one, {size}",
                 hint="export with a dynamic batch dimension, and avoid Python numbers taken from shapes",
                 detail=str(error),
             ) from error
 
     return run
+
+
+def _runs_at(model: ir.Model, ask: _Run) -> int | None:
+    """A batch size at which a graph runs, after it failed at one of the probes; None where it runs at none of those tried."""
+    sizes: tuple[int, ...] = (*range(1, 33), 64, 128, 256, 512, 1024)
+    for batch in sizes:
+        for _, length in _PROBES:
+            try:
+                ask(feeds(model, batch, length, np.random.default_rng(0)))
+            except Exception:  # onnxruntime raises its own kinds, undocumented
+                continue
+            return batch
+    return None

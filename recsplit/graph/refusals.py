@@ -7,6 +7,7 @@ import onnx_ir as ir
 from recsplit.errors import InputError
 from recsplit.graph.conditions import UNSERVED
 from recsplit.graph.find.candidates import Candidate
+from recsplit.graph.loops.branches import squeezes_what_is_one
 
 
 def no_lookup(candidates: Sequence[Candidate]) -> InputError:
@@ -22,6 +23,12 @@ def no_lookup(candidates: Sequence[Candidate]) -> InputError:
 def refuse_control(model: ir.Model) -> None:
     """Raise InputError for loops, branches and sequences, which have no place in the parts."""
     for node in model.graph.all_nodes():
+        condition = node.inputs[0] if node.op_type == "If" else None
+        if condition is not None and squeezes_what_is_one(condition, node.attributes["then_branch"].as_graph()):
+            raise InputError(
+                f"If {node.name!r} squeezes a dimension away where it is 1, and leaves it where it is more",
+                hint="in forward, squeeze an axis that is 1 in every request, x.squeeze(-1) for example, and export again",
+            )
         if node.op_type in UNSERVED:
             raise InputError(
                 f"the model still has {node.op_type} {node.name!r}, which neither sub-model may have",

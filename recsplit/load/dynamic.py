@@ -16,7 +16,8 @@ def dimensions(arguments: Mapping[str, Any], dynamic_shapes: Any) -> list[dict[i
     """One {dimension: Dim} for every tensor among `arguments` (by parameter name), in order.
 
     `dynamic_shapes` has the form that torch.export takes: by parameter name, or in the parameters' order, each entry nested
-    as its argument is. Where it has no entry, dimension 0 varies and all others are fixed.
+    as its argument is. Where it has no entry, dimension 0 varies and all others are fixed. An entry that leaves dimension 0 out
+    stays so: the batch may be another dimension.
     """
     tensor_dims: list[dict[int, Any]] = []
     if dynamic_shapes is not None and not isinstance(dynamic_shapes, Mapping) and len(dynamic_shapes) != len(arguments):
@@ -57,4 +58,4 @@ def _entry(dynamic_shape: Any, where: str) -> dict[int, Any]:
             f"the factory's {where} is {dynamic_shape!r}", hint="for a tensor it is {dimension: torch.export.Dim}, a tuple or None"
         )
     rest = {dim: size for dim, size in dynamic_shape.items() if size is not None}
-    return {0: AUTO, **rest}
+    return rest or {0: AUTO}

@@ -1,9 +1,11 @@
 """package.module:factory: the user's own callable, imported, called, and exported."""
 
 import contextlib
+import dataclasses
 import importlib
 import pathlib
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +13,12 @@ from typing import Any
 import torch
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.load import drawn, fastpath
 from recsplit.load.export import Exported, export, quiet, to_ir
 from recsplit.load.flat import Eager, Flat
 from recsplit.load.jagged import collections_as_nodes
-from recsplit.load.weights import Weights, assign, open_weights, refer, refuse_meta
+from recsplit.load.refused_modules import refuse_modules
+from recsplit.load.weights import Weights, assign, open_weights, refer, refuse_meta, without_prefix
 
 #: The module in eval mode, its positional and keyword example inputs, and its dynamic_shapes or None.
 Returned = tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any], Any]
@@ -25,25 +29,37 @@ SHAPE = "a factory returns (module, example_inputs) or (module, example_inputs, 
 def load(spec: str, weights: pathlib.Path | None) -> Exported:
     """Import the factory, call it, fill its module from `weights` if given, export it."""
     mapped = None if weights is None else open_weights(weights)  # first: a mistake here shows before minutes of importing
-    return _export(call(resolve(spec), spec), spec, mapped)
+    return _called(resolve(spec), spec, mapped)
 
 
 def exported(factory: Any, origin: str, weights: pathlib.Path | None) -> Exported:
     """Call a factory, fill its module from `weights` if given, export it; `origin` is what texts call it."""
     mapped = None if weights is None else open_weights(weights)
-    return _export(call(factory, origin), origin, mapped)
+    return _called(factory, origin, mapped)
+
+
+def _called(factory: Any, spec: str, mapped: Weights | None) -> Exported:
+    began = time.perf_counter()
+    returned = call(factory, spec)
+    warnings: tuple[str, ...] = ()
+    if mapped is None:
+        with quiet():
+            warnings = drawn.warnings(factory, returned[0], time.perf_counter() - began)
+    return dataclasses.replace(_export(returned, spec, mapped), warnings=warnings)
 
 
 def _export(returned: Returned, spec: str, mapped: Weights | None) -> Exported:
     module, args, kwargs, dynamic_shapes = returned
-    refuse_max_norm(module)
+    refuse_modules(module)
+    notes: tuple[str, ...] = ()
     if mapped is not None:
+        mapped, notes = without_prefix(module, mapped)
         assign(module, mapped)
     refuse_meta(module, weighted=mapped is not None)
     module.cpu()
     flat = Flat(module, args, kwargs, dynamic_shapes)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), fastpath.off():
             flat(*flat.tensors)
     except RecsplitError:
         raise
@@ -60,7 +76,7 @@ def _export(returned: Returned, spec: str, mapped: Weights | None) -> Exported:
     if mapped is not None:
         refer(model, mapped)
     example = {name: tensor.numpy() for name, tensor in zip(names, flat.tensors, strict=True)}
-    return Exported(model, example, Eager(flat, names, outputs))
+    return Exported(model, example, Eager(flat, names, outputs), notes)
 
 
 def call(factory: Any, spec: str) -> Returned:
@@ -127,17 +143,6 @@ def resolve(spec: str) -> Any:
     if not callable(named):
         raise InputError(f"{spec} is a {type(named).__name__}, not a callable", hint=SHAPE)
     return named
-
-
-def refuse_max_norm(module: torch.nn.Module) -> None:
-    """A table with max_norm rewrites its own rows while it is read, which no served graph does."""
-    for name, part in module.named_modules():
-        if isinstance(part, torch.nn.Embedding | torch.nn.EmbeddingBag) and part.max_norm is not None:
-            raise InputError(
-                f"{name or 'the module'} has max_norm={part.max_norm}: it changes its rows while they are read",
-                hint=f"clip the table once in the factory: e.weight.data = torch.renorm(e.weight.data, {part.norm_type}, 0, e.max_norm); "
-                "e.max_norm = None",
-            )
 
 
 def last_frame(error: BaseException) -> str:

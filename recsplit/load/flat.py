@@ -3,6 +3,7 @@
 import enum
 import inspect
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.load import fastpath
 from recsplit.load.arrays import Array
 from recsplit.load.dynamic import dimensions
 from recsplit.load.inputs import Path, leaves, readable, rebuild
 from recsplit.load.jagged import JaggedSlot, parts_of
+from recsplit.load.refused_modules import refuse_layout
 
 CONSTANTS = (type(None), bool, int, float, str, bytes, torch.dtype, torch.device, enum.Enum)
 #: What numpy, ONNX and Triton all know.
@@ -107,7 +110,8 @@ class Flat(torch.nn.Module):
 
 
 def _check(what: str, tensor: torch.Tensor) -> None:
-    """Batch first, and a dtype that clients can send."""
+    """Dense, batch first, and of a dtype that clients can send."""
+    refuse_layout(what, tensor)
     if tensor.ndim == 0:
         hint = "the first dimension of every input and output is the batch; x.squeeze() drops a batch of 1, x.squeeze(-1) does not"
         raise InputError(f"{what} has no batch dimension", hint=hint)
@@ -116,22 +120,46 @@ def _check(what: str, tensor: torch.Tensor) -> None:
 
 
 class Eager:
-    """The source itself: numpy arrays in and out by graph names, torch eager in between."""
+    """The source itself: numpy arrays in and out by graph names, torch eager in between.
+
+    Transformer layers run as the layers they are, not on torch's fast path: the parts do the same.
+    """
 
     def __init__(self, flat: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self._flat, self._inputs, self._outputs = flat, list(inputs), list(outputs)
+        self._has_fast_path = fastpath.is_used(flat)
         self._lock = threading.Lock()
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the module; raises InputError on missing inputs, RecsplitError with torch's words where it fails."""
+        """Run the module; raises InputError on missing inputs and where torch's fast path answers otherwise than the layers, RecsplitError
+        with torch's words where the module fails.
+        """
         missing = [name for name in self._inputs if name not in inputs]
         if missing:
             raise InputError(f"inputs {missing} are missing", hint=f"the model takes {self._inputs}")
+        tensors = [torch.from_numpy(np.array(inputs[name])) for name in self._inputs]
         try:
             # A module may keep state between calls (caches, Flat's output names): one call at a time.
-            with self._lock, torch.no_grad():
-                results = self._flat(*(torch.from_numpy(np.array(inputs[name])) for name in self._inputs))
+            with self._lock, torch.no_grad(), fastpath.off():
+                results = self._flat(*tensors)
         except Exception as error:
             hint = "are all ids inside their tables, and shapes and dtypes those of the example inputs?"
             raise RecsplitError(f"the source model fails: {error}", hint=hint) from error
+        if self._has_fast_path:
+            self._compare_fast_path(tensors, results)
         return {name: result.numpy() for name, result in zip(self._outputs, results, strict=True)}
+
+    def _compare_fast_path(self, tensors: Sequence[torch.Tensor], results: Sequence[torch.Tensor]) -> None:
+        try:
+            with self._lock, torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # nested tensors are a prototype
+                fast_results = self._flat(*tensors)
+        except Exception:  # torch's own kinds: it has no fast path for these inputs
+            return
+        for name, layers, fast in zip(self._outputs, results, fast_results, strict=True):
+            if not fastpath.agree(layers, fast):
+                raise InputError(
+                    f"output {name!r} is another one on torch's fast path for transformers, where padded places are zero",
+                    hint="mask the padded places of the encoder's output in forward, or build nn.TransformerEncoder with "
+                    "enable_nested_tensor=False, which is what the parts would answer",
+                )

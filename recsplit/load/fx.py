@@ -1,11 +1,14 @@
-"""Rewrites of an exported program before torch.onnx: bags stay one node, integer division stays exact."""
+"""Rewrites of an exported program before torch.onnx: bags stay one node, integer division and squeezes stay exact."""
 
 import operator
 from typing import Any
 
 import torch
 from onnx_ir.tensor_adapters import from_torch_dtype
+from torch.fx.experimental.symbolic_shapes import free_symbols, statically_known_true
 from torch.onnx.ops import _symbolic_impl
+
+from recsplit.errors import InputError
 
 aten = torch.ops.aten
 BAGS = (
@@ -15,6 +18,18 @@ BAGS = (
     aten._embedding_bag_forward_only.default,
 )
 MODES = ("sum", "mean", "max")
+#: A traced program reads the result of an in-place one from then on, never what it changed.
+SQUEEZES = (
+    *(aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims),
+    *(aten.squeeze_.default, aten.squeeze_.dim, aten.squeeze_.dims),
+)
+#: What `a << b` and `a <<= b` of two tensors trace as, and the operators that torch.onnx knows for it.
+SHIFTS = {
+    aten.__lshift__.Tensor: aten.bitwise_left_shift.Tensor,
+    aten.__rshift__.Tensor: aten.bitwise_right_shift.Tensor,
+    aten.__ilshift__.Tensor: aten.bitwise_left_shift_.Tensor,
+    aten.__irshift__.Tensor: aten.bitwise_right_shift_.Tensor,
+}
 RESHAPES = (aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten.flatten.using_ints)
 #: The arguments that follow (weight, indices, offsets), with their defaults.
 OPTIONS = {
@@ -34,13 +49,28 @@ def rewrite(program: torch.export.ExportedProgram) -> None:
        gives the offsets 0, length, 2 * length, ..., gets its shape back.
     2. Rounded division of integers becomes aten.floor_divide: torch.onnx would divide as float32, which is wrong
        for hashed ids above 2**24.
+    3. Shifts by a tensor become the operators that torch.onnx has.
+    4. A query that attention may ask nobody gets zeros, where the exporter's softmax would give NaN.
+    5. An unbind whose pieces are counted becomes a select for each: torch.onnx would make a sequence.
+    6. A squeeze names the axes that it takes away: torch leaves alone what isn't 1, and ONNX fails there.
+
+    Raises InputError where a squeeze takes an axis away or not, by the length of a request.
     """
     graph = program.graph_module.graph
+    batches = _batches(program)
     for node in list(graph.nodes):
         if node.op == "call_function" and node.target in BAGS:
             _keep_bag(graph, node)
         if node.op == "call_function" and node.target in (aten.div.Tensor_mode, aten.div.Scalar_mode):
             _divide_exactly(graph, node)
+        if node.op == "call_function" and node.target in SQUEEZES:
+            _squeeze_exactly(node, batches)
+        if node.op == "call_function" and node.target is aten.scaled_dot_product_attention.default:
+            _answer_masked_queries(graph, node)
+        if node.op == "call_function" and node.target is aten.unbind.int:
+            _select_pieces(graph, node)
+        if node.op == "call_function" and node.target in SHIFTS:
+            node.target = SHIFTS[node.target]
     graph.eliminate_dead_code()
     program.graph_module.recompile()
 
@@ -64,6 +94,68 @@ def _divide_exactly(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
 def _is_float(argument: Any) -> bool:
     value = _value(argument)
     return value.is_floating_point() if isinstance(value, torch.Tensor) else isinstance(value, float)
+
+
+def _batches(program: torch.export.ExportedProgram) -> set[Any]:
+    """The symbols of the first dimensions of the inputs."""
+    inputs = set(program.graph_signature.user_inputs)
+    examples = [node.meta.get("val") for node in program.graph_module.graph.nodes if node.op == "placeholder" and node.name in inputs]
+    return {symbol for tensor in examples if isinstance(tensor, torch.Tensor) and tensor.ndim for symbol in free_symbols(tensor.shape[0])}
+
+
+def _squeeze_exactly(node: torch.fx.Node, batches: set[Any]) -> None:
+    """Name the axes whose size is always 1; where there is none the squeeze is a copy.
+
+    The batch stays, also where it is one row: it is taken away from one row only, and the parts answer a row as in a larger batch.
+    """
+    source: Any = node.args[0]
+    shape = _value(source).shape
+    named: Any = node.args[1] if len(node.args) > 1 else range(len(shape))
+    axes = [named] if isinstance(named, int) else list(named)
+    gone = []
+    for axis in sorted({axis % len(shape) for axis in axes if len(shape)}):
+        size = shape[axis]
+        if isinstance(size, int):
+            gone += [axis] * (size == 1)
+        elif not statically_known_true(size != 1) and not free_symbols(size) <= batches:
+            raise InputError(
+                f"a squeeze takes dimension {axis} of {list(map(str, shape))} away where it is 1, and leaves it where it is more",
+                hint="name an axis that is 1 in every request, x.squeeze(-1) for example, or give the varying dimension a "
+                "torch.export.Dim with min=2",
+                detail="\n".join((node.meta.get("stack_trace") or "").strip().splitlines()[-2:]),
+            )
+    node.target = aten.squeeze.dims if gone else aten.clone.default
+    node.args = (source, gone) if gone else (source,)
+
+
+def _select_pieces(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
+    source, *rest = node.args
+    axis = rest[0] if rest else node.kwargs.get("dim", 0)
+    for user in list(node.users):
+        if user.target is operator.getitem:
+            with graph.inserting_before(user):
+                piece = graph.call_function(aten.select.int, (source, axis, user.args[1]))
+            piece.meta["val"] = _value(user)
+            user.replace_all_uses_with(piece)
+
+
+def _answer_masked_queries(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
+    """Zeros, as torch has it, in the rows of an attention whose mask leaves no key: a history of padding alone."""
+    mask: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
+    if mask is None:
+        return
+    users = list(node.users)
+    with graph.inserting_after(node):
+        result = graph.call_function(aten.where.ScalarSelf, (None, 0.0, node))
+    with graph.inserting_before(result):
+        closed = graph.call_function(aten.logical_not.default, (mask,))
+        if _is_float(mask):
+            closed = graph.call_function(aten.eq.Scalar, (mask, float("-inf")))
+        nobody = graph.call_function(aten.all.dim, (closed, -1, True))
+    result.args = (nobody, 0.0, node)
+    result.meta["val"] = _value(node)
+    for user in users:
+        user.replace_input_with(node, result)
 
 
 def _keep_bag(graph: torch.fx.Graph, node: torch.fx.Node) -> None:

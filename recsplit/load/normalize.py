@@ -12,8 +12,11 @@ from recsplit.graph import conditions, passes
 from recsplit.graph.flow import int_of, ints_of
 from recsplit.graph.infer import infer_shapes
 from recsplit.graph.names import Names
+from recsplit.load import opset
 from recsplit.load.fold import fold_constants
+from recsplit.load.squeezes import settle_squeezes
 from recsplit.plan.dtypes import ONNX
+from recsplit.plan.triton_releases import Release
 
 MIN_OPSET = 13
 #: What numpy, ONNX and Triton all know, and what can be drawn at random for a proof: numbers.
@@ -27,14 +30,24 @@ class Normalizing:
     model: ir.Model
     inputs: Sequence[str]
     outputs: Sequence[str]
+    origin: str
+    release: Release | None
 
 
-def normalize(model: ir.Model, *, origin: str, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None) -> None:
+def normalize(
+    model: ir.Model,
+    *,
+    origin: str,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    release: Release | None = None,
+) -> None:
     """Bring `model` into the form that the rest of recsplit reads, in place; large tensors are neither read nor copied.
 
-    `inputs` and `outputs` rename the graph's own; without them the names stay what they are.
+    `inputs` and `outputs` rename the graph's own; without them the names stay what they are. `release` says how new the opset may be.
 
-    Raises InputError where the opset is too old or too new, an input or output is no tensor of numbers, or the batch is fixed.
+    Raises InputError where the opset is too old, or too new and can't be lowered, an input or output is no tensor of numbers, or the batch
+    is fixed.
     """
     check_opset(model, origin)
     drop_initializer_inputs(model)
@@ -44,22 +57,24 @@ def normalize(model: ir.Model, *, origin: str, inputs: Sequence[str] | None = No
         model,
         inputs if inputs is not None else [value.name or "" for value in model.graph.inputs],
         outputs if outputs is not None else [value.name or "" for value in model.graph.outputs],
+        origin,
+        release,
     )
     passes.run(NORMALIZE, state, lambda state: [state.model])
 
 
 def check_opset(model: ir.Model, origin: str) -> None:
     """Refuse opsets under 13, whose Squeeze, ReduceSum and others take axes as attributes, and those that onnx doesn't know yet."""
-    opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
-    if opset is None or opset < MIN_OPSET:
+    version = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
+    if version is None or version < MIN_OPSET:
         raise InputError(
-            f"{origin} uses ONNX opset {opset}, and recsplit needs {MIN_OPSET} or newer",
+            f"{origin} uses ONNX opset {version}, and recsplit needs {MIN_OPSET} or newer",
             hint="export it again with opset_version=17, or convert it with onnx.version_converter",
         )
     newest = onnx.defs.onnx_opset_version()
-    if opset > newest:
+    if version > newest:
         raise InputError(
-            f"{origin} uses ONNX opset {opset}, and the newest that onnx {onnx.__version__} knows is {newest}",
+            f"{origin} uses ONNX opset {version}, and the newest that onnx {onnx.__version__} knows is {newest}",
             hint="export it again with opset_version=17, or try pip install --upgrade onnx onnxruntime",
         )
 
@@ -68,6 +83,9 @@ def check_inputs(model: ir.Model, origin: str) -> None:
     """Every input is a tensor of known rank whose first dimension, the batch, may vary."""
     if not model.graph.inputs:
         raise InputError(f"{origin} has no inputs", hint="a recommender takes at least the ids as an input")
+    batches = {str(value.shape[0]) for value in model.graph.outputs if value.shape and isinstance(value.shape[0], ir.SymbolicDim)} - {
+        "None"
+    }
     for value in model.graph.inputs:
         check_numbers("input", value)
         if value.shape is None or len(value.shape) == 0:
@@ -75,7 +93,10 @@ def check_inputs(model: ir.Model, origin: str) -> None:
                 f"input {value.name!r} has no batch dimension",
                 hint="the first dimension of every input is the batch; export again with inputs of shape [batch, ...]",
             )
-        if isinstance(value.shape[0], int) and not conditions.may_be_offsets(value.shape):
+        is_across = conditions.may_be_offsets(value.shape) or any(
+            isinstance(size, ir.SymbolicDim) and size.value in batches for size in value.shape[1:]
+        )
+        if isinstance(value.shape[0], int) and not is_across:
             raise InputError(
                 f"the batch dimension of input {value.name!r} is fixed at {value.shape[0]}",
                 hint=f"export again with dynamic_axes={{{value.name!r}: {{0: 'batch'}}}}, or dynamic_shapes for the dynamo exporter",
@@ -159,22 +180,6 @@ def _last_axis(node: ir.Node, rank: int) -> bool:
     return ints_of(node, "axes", 1) in ([-1], [rank - 1])
 
 
-def name_squeezed_axes(graph: ir.Graph) -> None:
-    """A Squeeze that names no axes would take the batch away when it is one row: name those that are one for every batch."""
-    names = Names(graph)
-    for node in list(graph):
-        value = node.inputs[0] if node.op_type == "Squeeze" and node.domain == "" else None
-        if value is None or value.shape is None or (len(node.inputs) > 1 and node.inputs[1] is not None):
-            continue
-        axes = [axis for axis, size in enumerate(value.shape) if size == 1]
-        if axes and not isinstance(value.shape[0], int):
-            named = ir.Value(name=names.fresh(f"{value.name}_squeezed"), const_value=ir.tensor(axes), type=ir.TensorType(ir.DataType.INT64))
-            named.shape = ir.Shape([len(axes)])
-            graph.register_initializer(named)
-            node.resize_inputs(2)
-            node.replace_input_with(1, named)
-
-
 def name_boundary(graph: ir.Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Name inputs and outputs; an output that is an input, or another output too, gets a copy of its own."""
     for value, name in zip(graph.inputs, inputs, strict=True):
@@ -204,6 +209,16 @@ def name_everything(model: ir.Model) -> None:
         value.const_value.name = value.name
 
 
+def _lower_opset(model: ir.Model, release: Release | None, origin: str) -> None:
+    if release is None or not opset.needs_lowering(model, release):
+        return
+    opset.write_out(model, release)
+    _inline_functions(model)
+    _lift_constants(model)
+    infer_shapes(model)
+    opset.lower(model, release, origin)
+
+
 def _inline_functions(model: ir.Model) -> None:
     if model.functions:
         common.InlinePass()(model)
@@ -226,9 +241,15 @@ NORMALIZE: tuple[passes.Pass[Normalizing], ...] = (
     passes.Pass("inline functions", lambda state: _inline_functions(state.model), ensures=(conditions.NO_FUNCTIONS,)),
     passes.Pass("lift constants", lambda state: _lift_constants(state.model), ensures=(conditions.NO_CONSTANTS,)),
     passes.Pass("infer shapes", lambda state: infer_shapes(state.model), (conditions.NO_FUNCTIONS,), (conditions.SHAPES_INFERRED,)),
+    passes.Pass(
+        "lower the opset",
+        lambda state: _lower_opset(state.model, state.release, state.origin),
+        (conditions.NO_FUNCTIONS, conditions.SHAPES_INFERRED),
+        (conditions.NO_FUNCTIONS, conditions.NO_CONSTANTS, conditions.SHAPES_INFERRED),
+    ),
     passes.Pass("drop idle nodes", lambda state: drop_idle(state.model), ensures=(conditions.NOTHING_IDLE,)),
     passes.Pass("gather rows", lambda state: gather_rows(state.model.graph), (conditions.SHAPES_INFERRED,), (conditions.SHAPES_INFERRED,)),
-    passes.Pass("name squeezed axes", lambda state: name_squeezed_axes(state.model.graph), (conditions.SHAPES_INFERRED,)),
+    passes.Pass("settle squeezes", lambda state: settle_squeezes(state.model), (conditions.SHAPES_INFERRED,), (conditions.NOTHING_IDLE,)),
     passes.Pass("infer shapes again", lambda state: infer_shapes(state.model), ensures=(conditions.SHAPES_INFERRED,)),
     passes.Pass("fold constants", lambda state: fold_constants(state.model), (conditions.SHAPES_INFERRED, conditions.NO_CONSTANTS)),
     passes.Pass("remove what nothing reads", lambda state: _remove_unused(state.model)),

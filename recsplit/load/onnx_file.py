@@ -2,22 +2,26 @@
 
 import pathlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx
 import onnx_ir as ir
 import onnxruntime
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.load import forgiven
 from recsplit.load.arrays import Array
 from recsplit.load.normalize import check_inputs, check_opset, check_outputs, drop_initializer_inputs, normalize
+from recsplit.plan.triton_releases import Release
 
 
-def load(path: pathlib.Path) -> tuple[ir.Model, "Session"]:
+def load(path: pathlib.Path, release: Release | None = None) -> tuple[ir.Model, "Session"]:
     """The model of an .onnx file in the form of the contract, and the original, run by onnxruntime on the CPU.
 
-    External data is neither read nor copied. Raises InputError where the file or its external data is missing, broken
-    or too short, the opset is older than 13 or newer than onnx, an input or output is no number, or the batch is fixed.
+    With `release` the model's opset is one that its onnxruntime reads. External data is neither read nor copied.
+
+    Raises InputError where the file or its external data is missing, broken or too short, the opset is older than 13, newer than onnx or
+    can't be lowered to the release's, an input or output is no number, or the batch is fixed.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file", hint="check the path of the .onnx file")
@@ -30,21 +34,22 @@ def load(path: pathlib.Path) -> tuple[ir.Model, "Session"]:
     check_opset(model, str(path))
     drop_initializer_inputs(model)
     check_inputs(model, str(path))
-    check_outputs(model, str(path))
     check_external_data(model, path)
+    is_linked, is_unsorted = forgiven.resolve_links(model), forgiven.sort_nodes(model, str(path))
+    is_untyped = any(value.type is None or value.shape is None for value in model.graph.outputs)
+    untyped_outputs = forgiven.infer_outputs(model)
+    check_outputs(model, str(path))
     try:
-        onnx.checker.check_model(str(path))
+        onnx.checker.check_model(forgiven.skeleton(model) if is_linked or is_unsorted or is_untyped else str(path))
     except Exception as error:
         raise _broken(path, error, "export it again with torch.onnx.export; onnx.checker.check_model tells the same") from error
     refuse_unmade(model, path)
     original = [value.name or "" for value in model.graph.outputs]
-    try:
-        normalize(model, origin=str(path))
-    except RecsplitError:
-        raise
-    except Exception as error:
-        raise _broken(path, error) from error
-    return model, Session(path, dict(zip([value.name or "" for value in model.graph.outputs], original, strict=True)))
+    tensors = {name: value.const_value for name, value in model.graph.initializers.items()} if is_linked or untyped_outputs else {}
+    handed_over = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, ir.ExternalTensor)}
+    normalize(model, origin=str(path), release=release)
+    outputs = dict(zip([value.name or "" for value in model.graph.outputs], original, strict=True))
+    return model, Session(path, outputs, untyped_outputs, handed_over)
 
 
 def _broken(path: pathlib.Path, error: Exception, hint: str = "copy it again, or export it again with torch.onnx.export") -> InputError:
@@ -92,11 +97,19 @@ def _check_tensor(tensor: ir.ExternalTensor, path: pathlib.Path) -> None:
 
 
 class Session:
-    """The original file in onnxruntime, opened on the first call. `outputs`: the file's own name of each output, by the IR's."""
+    """The original file in onnxruntime, opened on the first call. `outputs`: the file's own name of each output, by the IR's.
 
-    def __init__(self, path: pathlib.Path, outputs: Mapping[str, str]) -> None:
+    `untyped_outputs`: those whose dtype onnxruntime must infer; `handed_over`: tensors that it would not read from where they lie, by name.
+    """
+
+    def __init__(
+        self, path: pathlib.Path, outputs: Mapping[str, str], untyped_outputs: Sequence[str], handed_over: Mapping[str, ir.ExternalTensor]
+    ) -> None:
         self._path = path
         self._outputs = outputs
+        self._untyped_outputs = untyped_outputs
+        self._handed_over = handed_over
+        self._values: list[onnxruntime.OrtValue] = []
         self._opening = threading.Lock()
         self._session: onnxruntime.InferenceSession | None = None
 
@@ -105,11 +118,25 @@ class Session:
         try:
             with self._opening:
                 if self._session is None:
-                    options = onnxruntime.SessionOptions()
-                    options.log_severity_level = 4  # what goes wrong is raised; the rest is chatter
-                    self._session = onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+                    self._session = self._open()
             results = self._session.run(list(self._outputs.values()), dict(inputs))
         except Exception as error:
             hint = "are all ids inside their tables, and shapes and dtypes those of the model?"
             raise RecsplitError(f"onnxruntime can't run {self._path}", hint=hint, detail=str(error)) from error
         return dict(zip(self._outputs, results, strict=True))
+
+    def _open(self) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is raised; the rest is chatter
+        if self._handed_over:
+            # Kept: onnxruntime reads the mapped files for as long as the session lives.
+            self._values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy()) for tensor in self._handed_over.values()]
+            options.add_external_initializers(list(self._handed_over), self._values)
+        source: str | bytes = str(self._path)
+        if self._untyped_outputs:
+            proto = onnx.load(self._path, load_external_data=False)
+            for output in proto.graph.output:
+                if output.name in self._untyped_outputs:
+                    output.ClearField("type")
+            source = proto.SerializeToString()
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

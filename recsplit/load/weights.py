@@ -5,7 +5,7 @@ A safetensors file is an 8-byte little-endian header length, a JSON header, and 
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -15,6 +15,10 @@ import torch
 from recsplit.errors import InputError
 
 SHOWN = 10
+#: What torch.compile puts before the names of a module, also of one within another.
+COMPILED = "_orig_mod."
+#: What wrappers put before all names: DataParallel, torch.compile, and the module that a trainer keeps its model in.
+PREFIXES = ("module.", COMPILED, "model.")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,41 @@ def open_weights(path: pathlib.Path) -> Weights:
         begin, end = entries[name]["data_offsets"]
         spans[name] = Span(8 + header + begin, end - begin)
     return Weights(path, tensors, spans)
+
+
+def without_prefix(module: torch.nn.Module, weights: Weights) -> tuple[Weights, tuple[str, ...]]:
+    """The weights under the names of `module`, and a note, where only what a wrapper puts before names is too much; else as they are."""
+    if _fit(module, weights.tensors):
+        return weights, ()
+    for names in _renamings(weights.tensors):
+        if len(set(names.values())) == len(names) and _fit(module, names.values()):
+            renamed = Weights(
+                weights.path,
+                {names[name]: tensor for name, tensor in weights.tensors.items()},
+                {names[name]: span for name, span in weights.spans.items()},
+            )
+            old, new = next((old, new) for old, new in names.items() if old != new)
+            return renamed, (f"Note: {weights.path} calls {old!r} what the module calls {new!r}, and the others likewise.",)
+    return weights, ()
+
+
+def _fit(module: torch.nn.Module, names: Collection[str]) -> bool:
+    """Whether each tensor of the module has one of these names, and each name is one of the module's."""
+    module_tensors = module.state_dict(keep_vars=True)
+    filled = {id(module_tensors[name]) for name in names if name in module_tensors}
+    return all(name in module_tensors for name in names) and all(id(tensor) in filled for tensor in module_tensors.values())
+
+
+def _renamings(names: Collection[str]) -> Iterator[dict[str, str]]:
+    """The names without what DataParallel, torch.compile and trainers put before all of them, one more at a time, and within them."""
+    renamed = {name: name for name in names}
+    while names:
+        yield {name: new.replace(COMPILED, "") for name, new in renamed.items()}
+        prefix = next((prefix for prefix in PREFIXES if all(new.startswith(prefix) for new in renamed.values())), None)
+        if prefix is None:
+            return
+        renamed = {name: new.removeprefix(prefix) for name, new in renamed.items()}
+        yield renamed
 
 
 def assign(module: torch.nn.Module, weights: Weights) -> None:
@@ -132,11 +171,10 @@ def refer(model: ir.Model, weights: Weights) -> None:
         if raw.shape == original.shape and raw.dtype == original.dtype and raw.is_contiguous():
             assert value.const_value is not None
             value.const_value = ir.ExternalTensor(
-                path.name,
+                path,  # without a base_dir: onnx_ir takes no hard links from a folder
                 weights.spans[source].offset,
                 weights.spans[source].length,
                 value.const_value.dtype,
                 shape=ir.Shape(original.shape),
                 name=value.name or source,
-                base_dir=path.parent,
             )

@@ -100,10 +100,14 @@ class Judge:
         if not len(index):
             return index, {}
         try:
-            return index, self.source({name: data[index] for name, data in inputs.items()})
+            truth = self.source({name: data[index] for name, data in inputs.items()})
         except RecsplitError:
-            if len(index) == 1:
-                return index[:0], {}
+            truth = {}
+        ranks = {tensor.name: 1 + len(tensor.dims) for tensor in self.plan.outputs}
+        if truth and all(data.shape[:1] == index.shape and data.ndim == ranks.get(name, data.ndim) for name, data in truth.items()):
+            return index, truth  # else a squeeze took the batch away, or an axis that was one in these rows
+        if len(index) == 1:
+            return index[:0], {}
         answered = []
         for row in index:
             one, truth = self._truth(inputs, np.array([row]))

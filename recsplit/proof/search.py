@@ -67,9 +67,7 @@ def search(judge: Judge, *, references: Mapping[str, Array] | None, seconds: flo
                     STAGE, output, float(judged.absolute[row]), float(judged.relative[row]), _words(rows[row]), compared, judged.limit
                 )
     took_s = time.monotonic() - began_s
-    tried = (
-        f"{compared:,} rows of numbers, ids and bags that break models in {took_s:.1f} s; the largest relative difference is {worst:.1e}"
-    )
+    tried = f"Searched: {compared:,} rows of numbers, ids and bags that break models, in {took_s:.1f} s; largest difference {worst:.1e}"
     return Searched(tuple(replace(item, runs=compared) for item in differences.values()), tried)
 
 

@@ -5,12 +5,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from recsplit.plan import triton_releases
 from recsplit.plan.files import CONFIG_FILE
 from recsplit.serving.command_line import CHANGEABLE
 from recsplit.serving.repository import auto_complete_needed, models_to_load
 
-#: The release that the pip wheel holds as well (Triton 2.51.0); the user's registry goes before it.
-IMAGE = "tritonserver:24.10-py3"
+#: The user's registry goes before it.
+IMAGE = f"tritonserver:{triton_releases.DEFAULT}-py3"
 PORTS = (8000, 8001, 8002)
 
 

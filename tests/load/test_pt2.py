@@ -145,13 +145,23 @@ def test_nothing_in_the_file_is_unpickled_or_evaluated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["torch.ops.aten.add.Tensor", "_operator.floordiv", "math.ceil", "torch.sym_max", "torch.ops.higher_order.cond"]
+    "target",
+    [
+        *("torch.ops.aten.add.Tensor", "_operator.floordiv", "math.ceil", "torch.sym_max", "torch.ops.higher_order.cond"),
+        *("torch.ops.aten.__and__.Tensor", "torch.ops.aten.__ixor__.Scalar", "torch.ops.aten.__lshift__.Scalar"),
+    ],
 )
 def test_operators_of_tensor_programs_are_known(target: str) -> None:
     assert TARGET.fullmatch(target)
 
 
-@pytest.mark.parametrize("target", ["os.system", "torch.load", "_operator.call", "torch.ops.load_library", "builtins.eval"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("os.system", "torch.load", "_operator.call", "torch.ops.load_library", "builtins.eval"),
+        *("torch.ops.aten.__class__", "torch.ops.aten.__and__.__globals__", "torch.ops.aten.add.__call__", "math.__loader__"),
+    ],
+)
 def test_other_callables_are_not(target: str) -> None:
     assert not TARGET.fullmatch(target)
 
@@ -161,7 +171,9 @@ def test_sizes_are_known(size: str) -> None:
     assert SIZE.fullmatch(size)
 
 
-@pytest.mark.parametrize("size", ["eval('x')", "s0.bit_length()", "exec(chr(1))", 'f("x")', "[x for x in y]", "a;b", "lambda: 0"])
+@pytest.mark.parametrize(
+    "size", ["eval('x')", "s0.bit_length()", "exec(chr(1))", 'f("x")', "[x for x in y]", "a;b", "lambda: 0", "A__b__(1)"]
+)
 def test_other_expressions_are_not(size: str) -> None:
     assert not SIZE.fullmatch(size)
 

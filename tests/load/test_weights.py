@@ -1,6 +1,8 @@
 """Weights from a safetensors file are mapped: the IR points into the file, and nothing is copied."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,3 +155,71 @@ def test_a_torchrec_collection_on_meta_is_mapped(save: Callable[[dict[str, Tenso
     compare(loaded, dict(loaded.example))
     tables = [value.const_value for name, value in loaded.model.graph.initializers.items() if "embedding_bags" in name]
     assert len(tables) == 2 and all(isinstance(table, ir.ExternalTensor) for table in tables)
+
+
+def _prefixed(prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors().items()}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.", "model.module._orig_mod."])
+def test_what_wrappers_put_before_names_is_dropped_and_told(prefix: str, save: Callable[[dict[str, Tensor]], Path]) -> None:
+    loaded = load(f"{__name__}:ranker", weights=save(_prefixed(prefix)))
+    assert isinstance(loaded.model.graph.initializers["bag.weight"].const_value, ir.ExternalTensor)
+    (note,) = loaded.notes
+    assert f"calls '{prefix}again.weight' what the module calls 'again.weight'" in note
+
+
+def test_a_submodule_that_was_compiled_is_found(save: Callable[[dict[str, Tensor]], Path]) -> None:
+    contents = {name.replace("layer.", "layer._orig_mod."): tensor for name, tensor in tensors().items()}
+    (note,) = load(f"{__name__}:ranker", weights=save(contents)).notes
+    assert "calls 'layer._orig_mod." in note
+
+
+def test_names_that_fit_as_they_are_are_not_touched(save: Callable[[dict[str, Tensor]], Path]) -> None:
+    assert not load(f"{__name__}:ranker", weights=save(tensors())).notes
+
+
+def test_a_prefix_that_leaves_a_name_over_is_not_dropped(save: Callable[[dict[str, Tensor]], Path]) -> None:
+    with pytest.raises(InputError, match=r"module\.loss is in the file and not in the module|is missing in the file"):
+        load(f"{__name__}:ranker", weights=save({**_prefixed("module."), "module.loss": torch.zeros(1)}))
+
+
+def test_a_file_with_hard_links_is_read(save: Callable[[dict[str, Tensor]], Path], tmp_path: Path) -> None:
+    path = save(tensors())
+    (tmp_path / "again.safetensors").hardlink_to(path)
+    table = load(f"{__name__}:ranker", weights=path).model.graph.initializers["bag.weight"].const_value
+    assert table is not None and table.numpy().shape == (ROWS, DIM)
+
+
+def drawn() -> Any:
+    """Random parameters, others at each call."""
+    return nn.Sequential(nn.Embedding(ROWS, DIM), nn.Linear(DIM, 1)), (ids(3),)
+
+
+def seeded() -> Any:
+    """The same parameters at each call."""
+    torch.manual_seed(0)
+    return drawn()
+
+
+def test_a_factory_that_draws_its_parameters_is_warned_of(save: Callable[[dict[str, Tensor]], Path]) -> None:
+    (warning,) = load(f"{__name__}:drawn").warnings
+    assert "no --weights" in warning and "'0.weight'" in warning
+    assert not load(f"{__name__}:seeded").warnings
+    module, _ = drawn()
+    assert not load(f"{__name__}:drawn", weights=save(dict(module.state_dict()))).warnings
+
+
+def test_a_second_call_leaves_the_random_state_as_it_was() -> None:
+    torch.manual_seed(1)
+    drawn()
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    load(f"{__name__}:drawn")
+    assert torch.rand(1) == expected
+
+
+def test_the_warning_is_red_and_no_part_of_the_answer(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "recsplit", "build", f"{__name__}:drawn", "-o", str(tmp_path / "models"), "--name", "m"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Warning: no --weights" in done.stderr and "Warning" not in done.stdout

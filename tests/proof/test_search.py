@@ -21,7 +21,7 @@ from recsplit.graph.lower.pooling import mean
 from recsplit.load import export
 from recsplit.plan.plan import Pooling
 from recsplit.proof import search
-from tests.build.torch_models import clamped, masked_mean, two_hashed_bags, weighted_bag
+from tests.proof.broken_models import clamped, masked_mean, two_hashed_bags, weighted_bag
 
 AUTO = torch.export.Dim.AUTO
 

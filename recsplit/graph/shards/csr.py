@@ -14,7 +14,7 @@ import onnx_ir as ir
 from recsplit.graph.emit import Emit
 from recsplit.plan.plan import Reading
 
-_OPSET, _IR_VERSION = 18, 10
+_OPSET, _IR_VERSION = 18, 8  # every Triton that recsplit builds for reads them
 
 
 @dataclass(frozen=True)

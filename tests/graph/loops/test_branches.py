@@ -21,8 +21,25 @@ BY_DATA = "total = ReduceSum<keepdims = 0>(x) count = Cast<to = 7>(total) same =
 BY_BATCH = "zero = Sub(one, one) shape = Shape(x) size = Gather(shape, zero) same = Equal(size, one)"
 
 
+# squeeze(x, 0), where dimension 0 is the batch
+SQUEEZED_BATCH = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[batch] x) => (float[rest] y)
+<int64 one = {1}, int64[1] axis = {0}>
+{
+    shape = Shape(x) size = Gather(shape, axis) same = Equal(size, one)
+    y = If <then_branch = taken () => (float t) { t = Squeeze(x, axis) },
+            else_branch = other () => (float[batch] e) { e = Identity(x) }> (same)
+}
+"""
+
+
 def operators(condition: str, width: int) -> list[str]:
-    model = ir.from_onnx_text(TEXT.format(condition=condition, width=width))
+    return settled(TEXT.format(condition=condition, width=width))
+
+
+def settled(text: str) -> list[str]:
+    model = ir.from_onnx_text(text)
     settle_branches(model)
     return [node.op_type for node in model.graph]
 
@@ -40,3 +57,7 @@ def test_a_branch_on_data_stays() -> None:
 
 def test_a_branch_that_a_batch_of_one_takes_differently_stays() -> None:
     assert "If" in operators(BY_BATCH, 3)
+
+
+def test_a_branch_that_squeezes_a_batch_of_one_away_is_settled_for_every_batch() -> None:
+    assert settled(SQUEEZED_BATCH) == ["Shape", "Gather", "Equal", "Identity"]
