@@ -8,6 +8,7 @@ from recsplit.building import id_limits, sharding
 from recsplit.building.cases import judge_of, reference_cases
 from recsplit.building.load_and_cut import load_and_cut
 from recsplit.building.planning import make_plan
+from recsplit.building.remains import remains
 from recsplit.building.settings import BuildSettings
 from recsplit.configs.render import render
 from recsplit.disk.files import size_text
@@ -95,4 +96,4 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         stage.path(plan.name, PLAN_FILE).write_text(to_json(plan), encoding="utf-8")
         progress("publishing", 0, 0)
         stage.publish()
-    return Built(plan, settings.out, (*differences, *searched.differences), (*notes, *left_out, searched.tried))
+    return Built(plan, settings.out, (*differences, *searched.differences), (*notes, *left_out, searched.tried, *remains(source.cut, tables)))

@@ -34,7 +34,7 @@ def table(rows: int, dim: int, *, seed: int = 0, dtype: Any = np.float32) -> Arr
 
 def proto(text: str, arrays: Feeds, *, opset: int = 17) -> onnx.ModelProto:
     """`text` is `(inputs) => (outputs) { nodes }`; `arrays` become initializers."""
-    header = f'<ir_version: 8, opset_import: ["" : {opset}, "recsplit" : 1]> small '
+    header = f'<ir_version: 8, opset_import: ["" : {opset}, "recsplit" : 1, "com.microsoft" : 1, "ai.onnx.ml" : 2]> small '
     model = parser.parse_model(header + text)
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items())
     return model
