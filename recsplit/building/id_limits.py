@@ -65,7 +65,7 @@ def _full(lookups: Sequence[Lookup], bags: Sequence[Bags], tensor: Tensor, numbe
     dims = [slots.get(tensor.name, 2) if size == -1 else size for size in tensor.dims]
     data = np.full([1, *dims], 1 if tensor.name in lengths else number, dtype=NUMPY[tensor.dtype])
     for columns, low in lowest(lookups, tensor.name):
-        target = data if columns is None or data.ndim < 2 else data[:, columns[0] : columns[1]]
+        target = data if columns is None else data.reshape(1, -1)[:, columns[0] : columns[1]]
         np.maximum(target, np.asarray(low).astype(data.dtype), out=target)
     return data
 
@@ -76,9 +76,9 @@ def _limit(lookups: Sequence[Lookup], tensor: Tensor, valid: Sequence[Mapping[st
     traced = [lookup.columns for lookup in lookups if lookup.direct and lookup.inputs == (tensor.name,) and lookup.columns is not None]
 
     def accepts(base: Mapping[str, Array], number: int) -> bool:
-        data = np.full_like(base[tensor.name], number)
+        data, start = np.full(base[tensor.name].shape, number, base[tensor.name].dtype), base[tensor.name]
         for first, last in traced:
-            data[:, first:last] = base[tensor.name][:, first:last]
+            data.reshape(len(data), -1)[:, first:last] = start.reshape(len(start), -1)[:, first:last]
         return bool(known({**base, tensor.name: data}).all())
 
     limits = []

@@ -85,6 +85,15 @@ IDS: dict[str, tuple[str, dict[str, Any], list[int]]] = {
         {"o": number(1), "k": number(20)},
         [51, 1000],
     ),
+    "two tables of rank 3 and a computed one": (
+        (
+            "(int64[N,3,2] ids) => (float[N,1] y) { a=Gather<axis=1>(ids,zeroth) v=Gather(ten,a) r=ReduceSum<keepdims=0>(v,one) "
+            "b=Gather<axis=1>(ids,first) u=Gather(t,b) s=ReduceSum<keepdims=0>(u,one) c=Gather<axis=1>(ids,second) h=Div(c,k) "
+            "x=Gather(t,h) z=ReduceSum<keepdims=0>(x,one) p=Mul(r,s) q=Mul(p,z) y=MatMul(q,w) }"
+        ),
+        {"ten": table(10, 8), "zeroth": number(0), "first": number(1), "second": number(2), "k": number(20)},
+        [10, 50, 1000],
+    ),
     "one column, two tables": (
         "(int64[N] ids) => (float[N,1] y) { v=Gather(t,ids) u=Gather(ten,ids) p=Mul(v,u) y=MatMul(p,w) }",
         {"ten": table(10, 8)},

@@ -69,6 +69,41 @@ TRACED: dict[str, tuple[str, str, dict[str, Array], Traced]] = {
     "an offset": ("int64[N,3] ids", "i=Add(ids,k)", {"k": number(20)}, [("ids", (0, 3), 20)]),
     "an offset a column": ("int64[N,3] ids", "i=Add(k,ids)", {"k": at(0, 10, 10)}, [("ids", (0, 1), 0), ("ids", (1, 3), 10)]),
     "ids from 1 on": ("int64[N,3] ids", "h=Add(ids,k) i=Sub(h,j)", {"k": number(2), "j": number(1)}, [("ids", (0, 3), 1)]),
+    "one id, three offsets": (
+        "int64[N,1] ids",
+        "i=Add(ids,k)",
+        {"k": at(0, 10, 20)},
+        [("ids", (0, 1), 0), ("ids", (0, 1), 10), ("ids", (0, 1), 20)],
+    ),
+    "rank 3": ("int64[N,2,2] ids", "i=Identity(ids)", {}, [("ids", (0, 4), 0)]),
+    "one of rank 3": ("int64[N,3,2] ids", "i=Gather<axis=1>(ids,k)", {"k": number(-2)}, [("ids", (2, 4), 0)]),
+    "one of rank 3 in INT32": ("int32[N,3,2] ids", "i=Gather<axis=1>(ids,k)", {"k": number(2)}, [("ids", (4, 6), 0)]),
+    "one of rank 3 behind a shift": (
+        "int64[N,3,2] ids",
+        "h=Add(ids,o) i=Gather<axis=1>(h,k)",
+        {"k": number(1), "o": np.array([[[0]], [[10]], [[20]]])[:, 0]},
+        [("ids", (2, 4), 10)],
+    ),
+    "one of rank 3 by a slice": (
+        "int64[N,3,2] ids",
+        "h=Slice(ids,one,two,one) i=Squeeze(h,one)",
+        {"two": at(2)},
+        [("ids", (2, 4), 0)],
+    ),
+    "one of rank 3 by a split": ("int64[N,3,2] ids", "h,g,f=Split<axis=1>(ids) i=Squeeze(g,one)", {}, [("ids", (2, 4), 0)]),
+    "the last of rank 3": ("int64[N,2,3] ids", "i=Gather<axis=2>(ids,k)", {"k": number(1)}, [("ids", (1, 2), 0), ("ids", (4, 5), 0)]),
+    "rank 3 with the batch behind, and back": (
+        "int64[N,3,2] ids",
+        "h=Transpose<perm=[1,0,2]>(ids) i=Gather<axis=0>(h,k)",
+        {"k": number(2)},
+        [("ids", (4, 6), 0)],
+    ),
+    "rank 4, flattened and sliced": (
+        "int64[N,1,3,2] ids",
+        "h=Flatten(ids) i=Slice(h,a,b,one)",
+        {"a": at(3), "b": at(6)},
+        [("ids", (3, 6), 0)],
+    ),
     "a view and back": ("int64[N,6] ids", "h=Reshape(ids,k) i=Reshape(h,j)", {"k": at(-1, 3), "j": at(-1, 6)}, [("ids", (0, 6), 0)]),
 }
 
@@ -88,7 +123,6 @@ COMPUTED: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "through INT32": ("int64[N,3] ids", "h=Cast<to=6>(ids) i=Cast<to=7>(h)", {}, 50),
     "through FLOAT, which rounds": ("int64[N,3] ids", "h=Cast<to=1>(ids) g=Cast<to=7>(h) i=Sub(ids,g)", {}, 2**24),
     "a constant less the id": ("int64[N,3] ids", "i=Sub(k,ids)", {"k": number(49)}, 50),
-    "one id, three offsets": ("int64[N,1] ids", "i=Add(ids,k)", {"k": at(0, 10, 20)}, 30),
     "a view that regroups, and its first column": (
         "int64[N,6] ids",
         "h=Reshape(ids,k) g=Slice(h,zero,one,one) i=Reshape(g,j)",
@@ -101,7 +135,6 @@ COMPUTED: dict[str, tuple[str, str, dict[str, Any], int]] = {
         {"k": at(-1, 3), "o": at(0, 10, 20), "j": at(-1, 6)},
         30,
     ),
-    "rank 3": ("int64[N,2,2] ids", "i=Identity(ids)", {}, 50),
     "a table of integers": ("int64[N] ids", "i=Gather(remap,ids)", {"remap": np.random.default_rng(0).integers(0, 50, 90)}, 90),
     "a mask": ("int64[N,3] ids, bool[N,3] seen", "h=Sub(ids,ids) i=Where(seen,ids,h)", {}, 50),
     "buckets of a float": (
