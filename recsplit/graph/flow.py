@@ -17,6 +17,9 @@ PORTABLE = frozenset(
     "Sign Size Slice Split Sqrt Squeeze Sub Tile Transpose Unsqueeze Where Xor".split()
 )
 
+#: The same of other domains: what makes ids of a client's numbers, each by itself.
+_PORTABLE_ELSEWHERE = frozenset({("ai.onnx.ml", "LabelEncoder"), ("com.microsoft", "MurmurHash3")})
+
 #: Operators whose output tells the shape of their input and nothing of its data.
 SHAPE_ONLY = frozenset({"Shape", "Size", "ConstantOfShape"})
 
@@ -44,7 +47,7 @@ class Flow:
         for node in order:
             inputs = [value for value in node.inputs if value is not None]
             blocker = next((upstream_blocker for value in inputs if (upstream_blocker := self._blockers.get(value)) is not None), None)
-            if blocker is None and (node.domain not in ("", "ai.onnx") or node.op_type not in PORTABLE or is_lookup_shaped(node)):
+            if blocker is None and (not is_portable(node) or is_lookup_shaped(node)):
                 blocker = node
             sources: frozenset[ir.Value] = frozenset()
             if node.op_type not in SHAPE_ONLY:
@@ -62,6 +65,13 @@ class Flow:
         if value.is_graph_input():
             return frozenset({value})
         return self._sources.get(value, frozenset())
+
+
+def is_portable(node: ir.Node) -> bool:
+    """Whether the node is one of those that make ids, masks and bag lengths of a client's numbers."""
+    if node.domain in ("", "ai.onnx"):
+        return node.op_type in PORTABLE
+    return (node.domain, node.op_type) in _PORTABLE_ELSEWHERE
 
 
 def is_lookup_shaped(node: ir.Node) -> bool:

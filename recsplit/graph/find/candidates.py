@@ -138,7 +138,9 @@ def _why_not(node: ir.Node, flow: Flow) -> str:
             return f"its ids come out of another lookup ({blocker.op_type} {blocker.name!r}), so it stays in the dense model"
         what = "ids" if value is ids else "bags"
         maker = f"{blocker.op_type} {blocker.name!r}"
-        return f"its {what} depend on floating-point layers ({maker} comes before them), so it stays in the dense model"
+        if any(value is not None and value.dtype is not None and value.dtype.is_floating_point() for value in blocker.inputs):
+            return f"its {what} depend on floating-point layers ({maker} comes before them), so it stays in the dense model"
+        return f"its {what} are made by {maker}, which is no operator of the embedding model, so it stays in the dense model"
     if not flow.sources(ids):
         shaped = not ids.is_initializer() and ids.producer() is not None
         reason = "tell positions only (made from shapes, not from data)" if shaped else "are a constant of the model"

@@ -47,7 +47,7 @@ READERS = [
     Reader(
         "columns",
         "int64[N] i",
-        "g=Gather<axis=1>(big,i) h=Transpose(g) p=MatMul(h,w) y=Add(s,p)",
+        "g=Gather<axis=1>(big,i) h=Transpose(g) p=MatMul(h,w) k=ReduceSum<keepdims=0>(g) q=Mul(p,k) y=Add(s,q)",
         {"big": table(8, 60)},
         60 * 8 * 4,
         "columns",
