@@ -16,6 +16,7 @@ from recsplit.graph.extract import part
 from recsplit.graph.find import ragged
 from recsplit.graph.find.candidates import Candidate, find, tables_of
 from recsplit.graph.find.row_lookups import RowLookup, is_ragged, read_rows
+from recsplit.graph.find.vocabularies import Vocabulary, vocabularies
 from recsplit.graph.flow import Array
 from recsplit.graph.int64 import rewrite_int64
 from recsplit.graph.lower.collected import Crossing, Lowering, mark_rows, mark_wrong_lengths
@@ -60,6 +61,10 @@ class Cut:
     candidates: tuple[Candidate, ...]
     marks: bool
     packed: tuple[Packed, ...]
+
+    def vocabularies(self) -> Sequence[Vocabulary]:
+        """Keys that the ensemble's inputs are looked up by, before rows are."""
+        return vocabularies(self.whole)
 
     def known(self) -> Callable[[Mapping[str, Array]], NDArray[np.bool_]]:
         """A function of the ensemble's inputs: BOOL [batch], whether all ids of a row are inside their tables."""

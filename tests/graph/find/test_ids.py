@@ -136,6 +136,24 @@ COMPUTED: dict[str, tuple[str, str, dict[str, Any], int]] = {
         30,
     ),
     "a table of integers": ("int64[N] ids", "i=Gather(remap,ids)", {"remap": np.random.default_rng(0).integers(0, 50, 90)}, 90),
+    "a hash": (
+        "int64[N,3] ids",
+        "h=com.microsoft.MurmurHash3<positive=1,seed=7>(ids) g=Cast<to=7>(h) i=Mod(g,k)",
+        {"k": number(50)},
+        2**62,
+    ),
+    "a vocabulary": (
+        "int64[N,3] ids",
+        "i=ai.onnx.ml.LabelEncoder<keys_int64s=[3,1000001,7],values_int64s=[40,41,42],default_int64=2>(ids)",
+        {},
+        9,
+    ),
+    "a vocabulary of INT32 ids behind a shift": (
+        "int32[N,3] ids",
+        "h=Cast<to=7>(ids) g=Add(h,k) i=ai.onnx.ml.LabelEncoder<keys_int64s=[3,7],values_int64s=[40,42],default_int64=2>(g)",
+        {"k": number(1)},
+        9,
+    ),
     "a mask": ("int64[N,3] ids, bool[N,3] seen", "h=Sub(ids,ids) i=Where(seen,ids,h)", {}, 50),
     "buckets of a float": (
         "float[N,3] x",
