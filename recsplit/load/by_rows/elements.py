@@ -14,11 +14,11 @@ def rows_of_elements(emit: Emit) -> None:
             continue
         table, indices = node.inputs
         tensor = table.const_value if table is not None and table.is_initializer() else None
-        if table is None or indices is None or tensor is None or tensor.dtype not in TABLE_DTYPES:
+        if table is None or indices is None or tensor is None:
             continue
-        if len(tensor.shape) == 1:
+        if len(tensor.shape) == 1:  # a buffer of integers as well
             stand_in(emit, node.outputs[0], emit.op("Gather", table, indices, axis=0, name="vectors"))
-        elif len(tensor.shape) == 2:
+        elif len(tensor.shape) == 2 and tensor.dtype in TABLE_DTYPES:
             ids = _repeated(indices, int(tensor.shape.numpy()[1]))
             if ids is not None:
                 single = emit.op("Squeeze", ids, emit.const([1]), name="ids")
