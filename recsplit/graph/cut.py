@@ -20,6 +20,7 @@ from recsplit.graph.flow import Array, is_lookup_shaped
 from recsplit.graph.int64 import rewrite_int64
 from recsplit.graph.lower.buffers import guard
 from recsplit.graph.lower.collected import Crossing, Lowering, mark_rows, mark_wrong_lengths
+from recsplit.graph.lower.dense_weights import weigh_after_lookup
 from recsplit.graph.lower.fused_tables import FusedTable, UnknownIds, fuse, policy
 from recsplit.graph.lower.pack import pack
 from recsplit.graph.lower.ragged_bags import BagForm, choose_form, lower_bags
@@ -255,6 +256,7 @@ CUT: tuple[passes.Pass[Cutting], ...] = (
         (conditions.UNIQUE_NAMES,),
     ),
     passes.Pass("rewrite INT64 operators", lambda state: rewrite_int64(state.model), ensures=(conditions.UNIQUE_NAMES,)),
+    passes.Pass("weigh after the lookup", lambda state: weigh_after_lookup(state.model), ensures=(conditions.UNIQUE_NAMES,)),
     passes.Pass("find lookups", _find, ensures=(conditions.SERVED,)),
     passes.Pass("guard buffers", _guard, (conditions.SERVED,), (conditions.SORTED, conditions.UNIQUE_NAMES)),
     passes.Pass("read lookups", _read, requires=(conditions.SERVED,)),  # what has bodies can't be taken out and measured
