@@ -13,6 +13,38 @@ BEFORE = {
     "ids shifted": (Bag(before="v5=Add(values,five)", ids="v5"), 45, (True, 5, 45)),
     "ids hashed": (Bag(before="v5=Mod(values,k)", ids="v5"), 10**6, (False, 0, None)),
     "ids through BOOL": (Bag(before="v4=Cast<to=9>(values) v5=Cast<to=7>(v4)", ids="v5"), 5, (False, 0, None)),
+    "ids // 4, as torch.onnx writes it": (
+        Bag(
+            before="b=Less(values,none) h=Equal(b,yes) m=Mod(values,four) c=Cast<to=9>(m) d=And(h,c) f=Cast<to=7>(d) g=Div(values,four) "
+            "v5=Sub(g,f)",
+            ids="v5",
+        ),
+        4 * ROWS,
+        (False, 0, None),
+    ),
+    "quotient and remainder of one id": (
+        Bag(before="g=Div(values,four) m=Mod(values,four) a=Add(g,m) v5=Mod(a,k)", ids="v5"),
+        10**6,
+        (False, 0, None),
+    ),
+    "ids above a limit as 0, by zeros_like": (
+        Bag(before="b=Less(values,k) l=Shape(values) h=Expand(none,l) v5=Where(b,values,h)", ids="v5"),
+        10**6,
+        (False, 0, None),
+    ),
+    "ids above a limit as 0, by ConstantOfShape": (
+        Bag(before="b=Less(values,k) l=Shape(values) h=ConstantOfShape<value=int64[1] {0}>(l) v5=Where(b,values,h)", ids="v5"),
+        10**6,
+        (False, 0, None),
+    ),
+    "ids of a vocabulary": (
+        Bag(
+            before="v5=ai.onnx.ml.LabelEncoder<keys_int64s=[3,1000001,7],values_int64s=[40,41,42],default_int64=2>(values)",
+            ids="v5",
+        ),
+        9,
+        (False, 0, None),
+    ),
     "offsets without their last": (Bag(before="o=Slice(offsets,zero,minus)", offsets="o"), ROWS, (True, 0, ROWS)),
     "offsets from lengths": (Bag(before="o=CumSum<exclusive=1>(offsets,axis)", offsets="o"), ROWS, (True, 0, ROWS)),
     "offsets from lengths, with the last": (
@@ -25,7 +57,7 @@ BEFORE = {
 
 @pytest.mark.parametrize(("bag", "limit", "told"), BEFORE.values(), ids=BEFORE)
 def test_what_a_model_does_to_ids_and_offsets_is_understood(bag: Bag, limit: int, told: tuple[bool, int, int | None]) -> None:
-    arrays = {**ARRAYS, "minus": np.array([-1])}
+    arrays = {**ARRAYS, "minus": np.array([-1]), "none": np.array(0), "four": np.array(4), "yes": np.array(True)}
     parts = small(bag.text, arrays)
     (bags,), (lookup,) = parts.cut.bags, parts.cut.lookups
     assert (lookup.direct, lookup.shift, lookup.limit) == told
