@@ -24,7 +24,13 @@ _PORTABLE_ELSEWHERE = frozenset({("ai.onnx.ml", "LabelEncoder"), ("com.microsoft
 SHAPE_ONLY = frozenset({"Shape", "Size", "ConstantOfShape"})
 
 #: What onnxruntime reads, pads and pools on a CPU.
-TABLE_DTYPES = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16})
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16})
+#: What onnxruntime reads, and the model itself makes vectors of.
+QUANTIZED = frozenset({ir.DataType.INT8, ir.DataType.UINT8})
+TABLE_DTYPES = FLOATS | QUANTIZED
+
+#: Operators that read by their second input.
+_BY_INDICES = frozenset({"Gather", "GatherElements", "GatherND"})
 
 #: Elements of the largest constant that is read. Tables are larger, and may be 10 GB on a disk.
 SMALL = 1 << 16
@@ -75,10 +81,29 @@ def is_portable(node: ir.Node) -> bool:
 
 
 def is_lookup_shaped(node: ir.Node) -> bool:
-    """Whether the node reads rows of a rank-2 float initializer: a candidate for a lookup."""
+    """Whether the node reads rows of a rank-2 initializer of floats, or of INT8 or UINT8 that aren't ids: a candidate for a lookup."""
     if node.domain == "recsplit":
         return True
-    return node.op_type == "Gather" and int_of(node, "axis", 0) in (0, -2) and table_shape(node.inputs[0]) is not None
+    table = node.inputs[0] if node.op_type == "Gather" else None
+    if table is None or int_of(node, "axis", 0) not in (0, -2) or table_shape(table) is None:
+        return False
+    return table.dtype not in QUANTIZED or not leads_to_ids(node.outputs[0])
+
+
+def leads_to_ids(value: ir.Value) -> bool:
+    """Whether whole numbers reach the indices of a node that reads by them, as those of a buffer `category_of` do."""
+    seen: set[ir.Value] = set()
+    ahead = [value]
+    while ahead:
+        current = ahead.pop()
+        if current in seen or (current.dtype is not None and current.dtype.is_floating_point()):
+            continue
+        seen.add(current)
+        for use in current.uses():
+            if (use.node.op_type in _BY_INDICES and use.idx == 1) or use.node.domain == "recsplit":
+                return True
+            ahead.extend(use.node.outputs if use.node.op_type not in ("DequantizeLinear", *SHAPE_ONLY) else ())
+    return False
 
 
 def table_shape(value: ir.Value | None) -> tuple[int, int] | None:

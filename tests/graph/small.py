@@ -167,6 +167,6 @@ def filled(cut_model: Cut, model: ir.Model) -> ir.Model:
     """The model with its fused tables in memory, as `build` would write them into the file."""
     for fused in cut_model.fused:
         data = [np.asarray(source.const_value.numpy()) for source in fused.sources if source.const_value is not None]
-        whole = np.concatenate([*data, np.zeros((1, fused.dim), dtype=data[0].dtype)])
+        whole = np.concatenate([*data, np.array([fused.zeros], dtype=data[0].dtype)])
         model.graph.initializers[fused.value.name or ""].const_value = ir.tensor(whole, name=fused.value.name)
     return model

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from recsplit.graph.find.other_readers import other_reading, weight_bytes
-from recsplit.graph.flow import CONTROL, TABLE_DTYPES, Flow, int_of, ints_of, is_lookup_shaped, table_shape, upstream
+from recsplit.graph.flow import CONTROL, FLOATS, Flow, int_of, ints_of, is_lookup_shaped, table_shape, upstream
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def _unreadable(node: ir.Node, flow: Flow) -> Candidate | None:
     if data is None or ids is None:
         return None
     tensor = data.const_value if data.is_initializer() else None
-    if table_shape(data) is not None:
+    if table_shape(data) is not None and data.dtype in FLOATS:
         why = f"it picks along axis {int_of(node, 'axis', 0)}: columns of the table, not rows"
-    elif tensor is not None and tensor.dtype.is_floating_point() and tensor.dtype not in TABLE_DTYPES:
+    elif tensor is not None and tensor.dtype.is_floating_point() and tensor.dtype not in FLOATS:
         why = f"its table is of {tensor.dtype.name}, which onnxruntime can't pool on a CPU: store it as FLOAT16 or FLOAT"
     elif not data.is_initializer() and _made_of_weights(data, flow):
         maker = data.producer()
@@ -120,7 +120,7 @@ def _judge_lookup(node: ir.Node, flow: Flow) -> Candidate:
     shapes = [table_shape(value) for value in tables]
     size_bytes, asked = sum(map(weight_bytes, tables)), bool(flow.sources(ids_of(node)))
     if None in shapes:
-        why = "its table isn't a stored rank-2 float tensor"
+        why = "its table isn't a stored rank-2 tensor of floats, INT8 or UINT8"
         return Candidate(node, node.op_type, table_name(tables[0]), 0, 0, size_bytes, asked, why)
     rows, dim = shapes[0] or (0, 0)
     return Candidate(node, node.op_type, table_name(tables[0]), rows, dim, size_bytes, asked, _why_not(node, flow))

@@ -6,6 +6,7 @@ from onnx_ir.passes import common
 from recsplit.graph.emit import Emit
 from recsplit.load.by_rows.elements import rows_of_elements
 from recsplit.load.by_rows.products import rows_of_products
+from recsplit.load.by_rows.quantized import rows_of_quantized
 from recsplit.load.by_rows.tables import rows_of_tables
 from recsplit.load.by_rows.uniques import rows_of_uniques
 from recsplit.load.by_rows.views import Views
@@ -16,6 +17,7 @@ def read_by_rows(model: ir.Model) -> None:
     emit = Emit(model, "by_rows")
     views = Views(emit)
     rows_of_uniques(emit)
+    rows_of_quantized(emit)
     rows_of_products(emit, views)
     rows_of_elements(emit)
     common.TopologicalSortPass()(model)

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
 from recsplit.graph.find.one_hot import counts_up
-from recsplit.graph.flow import TABLE_DTYPES, constant, int_of, ints_of
+from recsplit.graph.flow import FLOATS, constant, int_of, ints_of
 from recsplit.load.by_rows.stand_in import stand_in
 from recsplit.load.by_rows.views import Views
 
@@ -93,7 +93,7 @@ def _table(views: Views, weight: ir.Value, rows: int, *, turned: bool) -> ir.Val
             return None
         weight, turned = maker.inputs[0], not turned
     tensor = weight.const_value if weight.is_initializer() else None
-    if tensor is None or tensor.dtype not in TABLE_DTYPES or len(tensor.shape) != 2:
+    if tensor is None or tensor.dtype not in FLOATS or len(tensor.shape) != 2:
         return None
     if int(tensor.shape.numpy()[1 if turned else 0]) != rows:
         return None

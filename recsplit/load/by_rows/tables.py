@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
-from recsplit.graph.flow import TABLE_DTYPES, Flow, int_of
+from recsplit.graph.flow import QUANTIZED, TABLE_DTYPES, Flow, int_of, leads_to_ids
 from recsplit.load.by_rows.stand_in import stand_in
 from recsplit.load.by_rows.views import Views
 
@@ -17,6 +17,8 @@ def rows_of_tables(emit: Emit, views: Views) -> None:
             continue
         tensor = table.const_value if table.is_initializer() else None
         if tensor is None or tensor.dtype not in TABLE_DTYPES or ids.shape is None or tensor.size == 0 or len(tensor.shape) == 0:
+            continue
+        if tensor.dtype in QUANTIZED and leads_to_ids(node.outputs[0]):  # a buffer of integers
             continue
         sizes, rank = [int(size) for size in tensor.shape.numpy()], len(ids.shape)
         axis = int_of(node, "axis", 0) % len(sizes)

@@ -120,7 +120,11 @@ def test_it_is_cut_and_equal_and_its_columns_are_told(form: Form, policy: str) -
     parts = agrees(form.text, {**SHARED, **form.constants}, {"ids": ROWS}, unknown_ids=policy)
     assert all(item.is_lookup for item in parts.cut.candidates)
     assert all((lookup.direct, lookup.limit) == (True, ROWS) for lookup in parts.cut.lookups)
-    large = [value.name for value in parts.cut.dense.graph.initializers.values() if value.const_value is not None and value.const_value.size >= ROWS]
+    large = [
+        value.name
+        for value in parts.cut.dense.graph.initializers.values()
+        if value.const_value is not None and value.const_value.size >= ROWS
+    ]
     assert not large, "a table stayed in the dense model"
 
 
