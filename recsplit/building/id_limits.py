@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.errors import RecsplitError
 from recsplit.plan.dtypes import NUMPY
 from recsplit.plan.plan import Bags, Lookup, Tensor
 from recsplit.proof.samples import ANY, lowest, whole_numbers
@@ -37,7 +38,7 @@ def probe(
     unknown = {name for lookup in lookups if lookup.limit is None for name in lookup.inputs}
     if not unknown:
         return tuple(lookups)
-    valid = [row for row in _bases(lookups, inputs, bags, references or {}) if known(row).all()]
+    valid = [row for row in _bases(lookups, inputs, bags, references or {}) if _accepted(known, row)]
     tensors = {tensor.name: tensor for tensor in inputs}
     limits = {name: _limit(lookups, tensors[name], valid, known) for name in sorted(unknown) if name in tensors}
 
@@ -79,7 +80,7 @@ def _limit(lookups: Sequence[Lookup], tensor: Tensor, valid: Sequence[Mapping[st
         data, start = np.full(base[tensor.name].shape, number, base[tensor.name].dtype), base[tensor.name]
         for first, last in traced:
             data.reshape(len(data), -1)[:, first:last] = start.reshape(len(start), -1)[:, first:last]
-        return bool(known({**base, tensor.name: data}).all())
+        return _accepted(known, {**base, tensor.name: data})
 
     limits = []
     for base in valid:
@@ -96,3 +97,11 @@ def _limit(lookups: Sequence[Lookup], tensor: Tensor, valid: Sequence[Mapping[st
             good, bad = (middle, bad) if accepts(base, middle) else (good, middle)
         limits.append(ANY if bad == largest else bad)
     return min(limits, default=None)
+
+
+def _accepted(known: Known, inputs: Mapping[str, Array]) -> bool:
+    """Whether all ids are inside their tables. An input may also hold places in a row, and the model fails on a place outside."""
+    try:
+        return bool(known(inputs).all())
+    except RecsplitError:
+        return False

@@ -11,10 +11,10 @@ Array = NDArray[np.generic]
 #: Operators that only move, compare or count: what makes ids, masks and bag lengths of a client's input. A value
 #: made by these alone can be computed on the embedding side; anything else is a layer of the dense model.
 PORTABLE = frozenset(
-    "Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Concat ConstantOfShape "
+    "Abs Add And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Concat ConstantOfShape "
     "CumSum Div Equal Expand Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity IsNaN Less "
-    "LessOrEqual Max Min Mod Mul Neg Not Or Pad Pow Range ReduceMax ReduceMin ReduceProd ReduceSum Reshape Round Shape "
-    "Sign Size Slice Split Sqrt Squeeze Sub Tile Transpose Unsqueeze Where Xor".split()
+    "LessOrEqual Max Min Mod Mul Neg NonZero Not Or Pad Pow Range ReduceMax ReduceMin ReduceProd ReduceSum Reshape Round "
+    "ScatterElements ScatterND Shape Sign Size Slice Split Sqrt Squeeze Sub Tile TopK Transpose Unsqueeze Where Xor".split()
 )
 
 #: The same of other domains: what makes ids of a client's numbers, each by itself.
@@ -76,7 +76,8 @@ class Flow:
 def is_portable(node: ir.Node) -> bool:
     """Whether the node is one of those that make ids, masks and bag lengths of a client's numbers."""
     if node.domain in ("", "ai.onnx"):
-        return node.op_type in PORTABLE
+        # A reduction in place adds in any order, and onnxruntime's ScatterND loses some of it.
+        return node.op_type in PORTABLE and node.attributes.get_string("reduction", "none") == "none"
     return (node.domain, node.op_type) in _PORTABLE_ELSEWHERE
 
 

@@ -94,6 +94,14 @@ IDS: dict[str, tuple[str, dict[str, Any], list[int]]] = {
         {"ten": table(10, 8), "zeroth": number(0), "first": number(1), "second": number(2), "k": number(20)},
         [10, 50, 1000],
     ),
+    "ids put at places in a row, which the client tells": (
+        (
+            f"(int64[N,4] ids, int64[N,1] place) => (float[N,4,1] y) {{ s=Shape(place) n=Expand(nine,s) "
+            f"i=ScatterElements<axis=1>(ids,place,n) {LAYER} }}"
+        ),
+        {"nine": number(9)},
+        [4],
+    ),
     "one column, two tables": (
         "(int64[N] ids) => (float[N,1] y) { v=Gather(t,ids) u=Gather(ten,ids) p=Mul(v,u) y=MatMul(p,w) }",
         {"ten": table(10, 8)},

@@ -136,6 +136,22 @@ COMPUTED: dict[str, tuple[str, str, dict[str, Any], int]] = {
         30,
     ),
     "a table of integers": ("int64[N] ids", "i=Gather(remap,ids)", {"remap": np.random.default_rng(0).integers(0, 50, 90)}, 90),
+    "the largest two": ("int64[N,4] ids", "i,p=TopK<axis=1>(ids,k)", {"k": at(2)}, 50),
+    "the id at the largest place": (
+        "int64[N,4] ids, int64[N,4] rank",
+        "p=ArgMax<axis=1,keepdims=1>(rank) i=GatherElements<axis=1>(ids,p)",
+        {},
+        50,
+    ),
+    "the first one set": (
+        "int64[N,3] ids",
+        (
+            "l=Shape<start=0,end=1>(ids) e=Concat<axis=0>(l,one) p=ConstantOfShape<value=int64[1] {0}>(e) u=Expand(seven,e) "
+            "i=ScatterElements<axis=1>(ids,p,u)"
+        ),
+        {"seven": number(7)},
+        50,
+    ),
     "a hash": (
         "int64[N,3] ids",
         "h=com.microsoft.MurmurHash3<positive=1,seed=7>(ids) g=Cast<to=7>(h) i=Mod(g,k)",
