@@ -207,7 +207,7 @@ def _one_input(flow: Flow, value: ir.Value) -> ir.Value | None:
 
 
 def _is_elementwise(value: ir.Value, source: ir.Value) -> bool:
-    """Whether `value` is made of `source` element by element, with single constants only."""
+    """Whether `value` is made of `source` element by element, with single constants and buffers of integers only."""
     if value is source:
         return source.shape is not None and len(source.shape) == 1
     small = constant(value)
@@ -216,12 +216,25 @@ def _is_elementwise(value: ir.Value, source: ir.Value) -> bool:
     node = value.producer()
     if node is None or not is_portable(node):
         return False
-    if node.op_type in _REPEATED:
-        single = constant(node.inputs[0])
-        return node.op_type == "ConstantOfShape" or (single is not None and single.size == 1)
+    inputs = [item for item in node.inputs if item is not None]
+    if node.op_type == "ConstantOfShape":
+        return True
+    if node.op_type == "Expand":
+        single, shape = constant(inputs[0]), inputs[1].producer()
+        like = shape.inputs[0] if shape is not None and shape.op_type == "Shape" else None
+        to_itself = like is not None and _is_elementwise(inputs[0], source) and _is_elementwise(like, source)
+        return to_itself or (single is not None and single.size == 1)
     if node.op_type in _FLATTEN:
-        return node.inputs[0] is not None and _is_elementwise(node.inputs[0], source)
-    return node.op_type in _ELEMENTWISE and all(_is_elementwise(item, source) for item in node.inputs if item is not None)
+        return _is_elementwise(inputs[0], source)
+    if node.op_type == "Gather":
+        return _is_buffer(inputs[0]) and int_of(node, "axis", 0) in (0, -1) and _is_elementwise(inputs[1], source)
+    return node.op_type in _ELEMENTWISE and all(_is_elementwise(item, source) for item in inputs)
+
+
+def _is_buffer(value: ir.Value) -> bool:
+    """Whether the value is a constant [n] of integers."""
+    tensor = value.const_value if value.is_initializer() else None
+    return tensor is not None and not tensor.dtype.is_floating_point() and len(tensor.shape) == 1
 
 
 def _try_offsets(

@@ -12,7 +12,6 @@ import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
 from recsplit.graph.find.candidates import Candidate, ids_of
-from recsplit.graph.find.row_lookups import is_ragged
 from recsplit.graph.flow import Flow, int_of, is_portable, upstream
 
 _PASSED_ON = frozenset({"Cast", "Identity"})
@@ -36,7 +35,7 @@ class Guarded:
 def guard(model: ir.Model, candidates: Sequence[Candidate]) -> Guarded:
     """Guard every read of a buffer that leads to the ids of a lookup, in place; the nodes come unsorted."""
     flow, emit = Flow(model.graph), Emit(model, "recsplit/buffer")
-    nodes = [candidate.node for candidate in candidates if candidate.is_lookup and not is_ragged(candidate.node)]
+    nodes = [candidate.node for candidate in candidates if candidate.is_lookup]
     ways = {node: _way(ids_of(node)) for node in nodes}
     reads = {node for way in ways.values() for node in way if _reads_buffer(node, flow)}
     if not reads:

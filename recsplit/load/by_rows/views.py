@@ -38,7 +38,7 @@ class Views:
         """A view is called as its table was if nothing reads the table any more: users know their tables by name."""
         for table, view in (*self._flattened.items(), *self._transposed.items()):
             name = table.name or ""
-            if not table.uses() and view.uses():
+            if not table.uses() and not table.is_graph_output() and view.uses():
                 self._emit.graph.initializers.pop(name, None)
                 view.name = name
 

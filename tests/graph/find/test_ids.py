@@ -113,6 +113,7 @@ def test_columns_are_told_and_read_from_the_inputs(signature: str, nodes: str, c
     parts = agrees(text(signature, nodes), {"t": table(80, 8), "w": W, "one": at(1), **constants}, {"ids": 50, "more": 50})
     assert [(*lookup.inputs, lookup.columns, lookup.shift) for lookup in parts.cut.lookups] == traced
     assert all(lookup.direct and lookup.limit == 80 - lookup.shift for lookup in parts.cut.lookups)
+    agrees(text(signature, nodes), {"t": table(80, 8), "w": W, "one": at(1), **constants}, {"ids": 50, "more": 50}, int32_ids=True)
 
 
 COMPUTED: dict[str, tuple[str, str, dict[str, Any], int]] = {

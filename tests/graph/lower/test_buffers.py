@@ -61,6 +61,11 @@ def test_it_is_cut_and_equal(signature: str, shape: str, nodes: str, policy: str
     assert parts.cut.known()({"ids": np.full_like(ids_of(signature), 10**6)}).tolist() == [False] * 4
 
 
+@pytest.mark.parametrize(("signature", "shape", "nodes"), WAYS.values(), ids=WAYS)
+def test_ids_may_be_asked_for_in_int32(signature: str, shape: str, nodes: str) -> None:
+    agrees(text(signature, shape, nodes), CONSTANTS, {"ids": ITEMS}, int32_ids=True)
+
+
 def ids_of(signature: str) -> Array:
     shape = (4,) if "[N]" in signature else (4, 3)
     return np.ones(shape, np.int32 if "int32" in signature else np.int64)

@@ -129,6 +129,11 @@ def test_it_is_cut_and_equal_and_its_columns_are_told(form: Form, policy: str) -
 
 
 @pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
+def test_its_ids_may_be_asked_for_in_int32(form: Form) -> None:
+    agrees(form.text, {**SHARED, **form.constants}, {"ids": ROWS}, int32_ids=True)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
 def test_an_id_outside_is_unknown(form: Form) -> None:
     arrays = {**SHARED, **form.constants}
     parts, kind = small(form.text, arrays), np.int32 if "int32" in form.text else np.int64
