@@ -4,7 +4,7 @@ A product adds the row to zeros, so the numbers are the same; but for a weight t
 An id outside the weight has no one: its product is zeros, where a lookup finds it unknown.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -16,14 +16,17 @@ from recsplit.load.by_rows.stand_in import stand_in
 from recsplit.load.by_rows.views import Views
 
 _WHOLE = frozenset({ir.DataType.INT32, ir.DataType.INT64})
+#: What keeps how often an id is among several: as BOOL it is there or not, and bytes end at 127.
+_COUNTS = _WHOLE | FLOATS
 
 
 @dataclass(frozen=True)
 class _OneHot:
-    """One-hot vectors [..., rows] of whole numbers `ids` [...]."""
+    """One-hot vectors [..., rows] of whole numbers `ids` [...]; `summed`: those of the last dimension of `ids` were added up."""
 
     ids: ir.Value
     rows: int
+    summed: bool = False
 
 
 def rows_of_products(emit: Emit, views: Views) -> None:
@@ -41,6 +44,10 @@ def rows_of_products(emit: Emit, views: Views) -> None:
         if table is None:
             continue
         product = emit.op("Gather", table, one_hot.ids, axis=0, name="vectors")
+        if one_hot.summed:
+            assert one_hot.ids.shape is not None and table.shape is not None
+            product.type, product.shape = table.type, ir.Shape([*one_hot.ids.shape, table.shape[1]])
+            product = emit.reduce("ReduceSum", product, len(one_hot.ids.shape) - 1)
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is not None:
             product.type, product.shape = node.outputs[0].type, node.outputs[0].shape
@@ -49,15 +56,27 @@ def rows_of_products(emit: Emit, views: Views) -> None:
 
 
 def _one_hot(value: ir.Value) -> _OneHot | None:
-    """What the one-hot vectors say, where nothing but casts between numbers was done to them."""
-    node = value.producer()
-    while node is not None and node.domain == "" and node.op_type == "Cast" and node.inputs[0] is not None:
-        if node.outputs[0].dtype in (None, ir.DataType.STRING):
+    """What the one-hot vectors say, where nothing was done to them but casts between numbers, and one sum of several (multi-hot)."""
+    node, kinds = _behind_casts(value)
+    if node is not None and node.op_type == "ReduceSum" and node.domain == "" and node.inputs[0] is not None:
+        vectors = node.inputs[0]
+        single, rank = _one_hot(vectors), len(vectors.shape or ())
+        last_but_one = int_of(node, "keepdims", 1) == 0 and ints_of(node, "axes", 1) in ([-2], [rank - 2])
+        if single is None or single.summed or rank < 3 or not last_but_one or not kinds <= _COUNTS:
             return None
-        node = node.inputs[0].producer()
-    if node is None or node.domain != "":
+        return replace(single, summed=True)
+    if node is None or node.domain != "" or ir.DataType.STRING in kinds:
         return None
     return _of_operator(node) if node.op_type == "OneHot" else _of_comparison(node) if node.op_type == "Equal" else None
+
+
+def _behind_casts(value: ir.Value) -> tuple[ir.Node | None, set[ir.DataType | None]]:
+    """The node that makes what was cast, and all that it was cast to."""
+    node, kinds = value.producer(), set[ir.DataType | None]()
+    while node is not None and node.domain == "" and node.op_type == "Cast" and node.inputs[0] is not None:
+        kinds.add(ir.DataType(int_of(node, "to", 1)))
+        node = node.inputs[0].producer()
+    return node, kinds
 
 
 def _of_operator(node: ir.Node) -> _OneHot | None:

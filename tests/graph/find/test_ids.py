@@ -238,6 +238,17 @@ REFUSED = {
         ),
         "no leading batch dimension",
     ),
+    "each id once, and no way back": (
+        (
+            "(int64[N] ids) => (float[N,8] y) { u,a,i,n=Unique(ids) v=Gather(t,u) s=ReduceSum<keepdims=1>(v,zero) f=Cast<to=1>(ids) "
+            "g=Unsqueeze(f,last) y=Add(s,g) }"
+        ),
+        "its ids are made by Unique 'node', which is no operator of the embedding model",
+    ),
+    "sums scattered into ids": (
+        '(int64[N,1] ids) => (float[N,1,8] y) { e=ScatterElements<axis=1,reduction="add">(ids,ids,ids) v=Gather(t,e) y=Tanh(v) }',
+        "its ids are made by ScatterElements 'node', which is no operator of the embedding model",
+    ),
     "ids with the batch second": (
         "(int64[N,3] ids) => (float[N,8] y) { i=Transpose<perm=[1,0]>(ids) v=Gather(t,i) y=ReduceSum<keepdims=0>(v,zero) }",
         "no leading batch dimension",

@@ -53,9 +53,9 @@ READERS = [
         "columns",
     ),
     Reader(
-        "a sum of one-hot vectors",
+        "the largest of one-hot vectors",
         "int64[N,3] i",
-        "h=OneHot(i,depth,bits) m=ReduceSum<keepdims=0>(h,one) p=MatMul(m,big) q=MatMul(p,w) y=Add(s,q)",
+        "h=OneHot(i,depth,bits) m=ReduceMax<axes=[1],keepdims=0>(h) p=MatMul(m,big) q=MatMul(p,w) y=Add(s,q)",
         {"big": table(60, 8), "depth": np.array(60), "bits": np.array([0, 1], np.float32)},
         60 * 8 * 4,
         "product with one-hot vectors (of OneHot",

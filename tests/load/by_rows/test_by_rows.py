@@ -88,6 +88,18 @@ FORMS = [
         {"large": np.ascontiguousarray(table(ROWS, 2000).T), "zero": at(0), "eight": at(8)},
     ),
     Form(
+        "several one-hot vectors added up",
+        "(int64[N,3] ids) => (float[N,8] y) { o=OneHot(ids,depth,whole) s=ReduceSum<keepdims=0>(o,one) f=Cast<to=1>(s) g=MatMul(f,t) "
+        "y=Tanh(g) }",
+        {"whole": at(0, 1)},
+    ),
+    Form(
+        "several added up as torch.onnx writes them",
+        "(int64[N,3] ids) => (float[N,8] y) { u=Unsqueeze(ids,last) e=Equal(u,all) i=Cast<to=7>(e) s=ReduceSum<keepdims=0>(i,before) "
+        "f=Cast<to=1>(s) g=MatMul(f,t) y=Tanh(g) }",
+        {"before": at(-2)},
+    ),
+    Form(
         "each id once",
         "(int64[N,3] ids) => (float[N,3,8] y) { f=Reshape(ids,flat) u,a,i,c=Unique<sorted=1>(f) r=Gather(t,u) v=Gather(r,i) "
         "d=Reshape(v,deep) y=Tanh(d) }",
@@ -151,6 +163,12 @@ LEFT = {
     "a zero that is a one": "o=OneHot(ids,depth,cold) g=MatMul(o,t)",
     "one-hot vectors along the first axis": "o=OneHot<axis=0>(ids,depth,bits) h=Transpose(o) g=MatMul(h,t)",
     "a comparison with other numbers": "u=Unsqueeze(ids,last) e=Equal(u,odd) f=Cast<to=1>(e) g=MatMul(f,t)",
+    "several one-hot vectors, each id once": (
+        "w2=Unsqueeze(ids,last) o=OneHot(w2,depth,bits) s=ReduceSum<keepdims=0>(o,one) k=Cast<to=9>(s) f=Cast<to=1>(k) g=MatMul(f,t)"
+    ),
+    "the largest of several one-hot vectors": (
+        "w2=Unsqueeze(ids,last) o=OneHot(w2,depth,bits) s=ReduceMax<axes=[1],keepdims=0>(o) g=MatMul(s,t)"
+    ),
     "a scaled product": "o=OneHot(ids,depth,bits) g=Gemm<alpha=2.0>(o,t)",
     "elements of several rows": "u=Unsqueeze(ids,last) e=Concat<axis=1>(u,u,u,u,u,u,u,u) g=GatherElements(t,e)",
     "unique ids whose places are counted on": (
