@@ -96,4 +96,6 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         stage.path(plan.name, PLAN_FILE).write_text(to_json(plan), encoding="utf-8")
         progress("publishing", 0, 0)
         stage.publish()
-    return Built(plan, settings.out, (*differences, *searched.differences), (*notes, *left_out, searched.tried, *remains(source.cut, tables)))
+    return Built(
+        plan, settings.out, (*differences, *searched.differences), (*notes, *left_out, searched.tried, *remains(source.cut, tables))
+    )

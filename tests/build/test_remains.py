@@ -16,10 +16,10 @@ ARRAYS = {"t": table(50, 8), "w": table(8, 1), "small": table(50, 8), "big": tab
 
 
 def test_the_share_of_bytes_that_stays_is_told_with_the_largest_and_its_reason(tmp_path: Path) -> None:
-    (note,) = built(tmp_path, LEFT, ARRAYS).notes
+    *_, note = built(tmp_path, LEFT, ARRAYS).notes
     assert note.startswith("Note: 75 % of the bytes of tables that requests read by ids, 4.8 kB of 6.4 kB, stays in the dense model. ")
     assert "GatherND 'node_3' on 'big' (3.2 kB, the largest of 2): it reads by several indices at once" in note
 
 
 def test_nothing_is_told_where_every_table_is_cut_out(tmp_path: Path) -> None:
-    assert built(tmp_path, CUT, ARRAYS).notes == ()
+    assert not any("stays in the dense model" in note for note in built(tmp_path, CUT, ARRAYS).notes)

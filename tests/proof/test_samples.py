@@ -94,14 +94,6 @@ IDS: dict[str, tuple[str, dict[str, Any], list[int]]] = {
         {"ten": table(10, 8), "zeroth": number(0), "first": number(1), "second": number(2), "k": number(20)},
         [10, 50, 1000],
     ),
-    "ids put at places in a row, which the client tells": (
-        (
-            f"(int64[N,4] ids, int64[N,1] place) => (float[N,4,1] y) {{ s=Shape(place) n=Expand(nine,s) "
-            f"i=ScatterElements<axis=1>(ids,place,n) {LAYER} }}"
-        ),
-        {"nine": number(9)},
-        [4],
-    ),
     "one column, two tables": (
         "(int64[N] ids) => (float[N,1] y) { v=Gather(t,ids) u=Gather(ten,ids) p=Mul(v,u) y=MatMul(p,w) }",
         {"ten": table(10, 8)},
@@ -118,6 +110,15 @@ def test_limits_are_found_and_samples_are_valid_under_every_policy(
     build = built(tmp_path, text, {**ARRAYS, **arrays}, unknown_ids=policy)
     assert sorted(lookup.limit or 0 for lookup in build.plan.lookups) == sorted(limits)
     answers(build, tmp_path / "source.onnx")
+
+
+def test_a_place_outside_a_row_ends_the_search_for_the_largest_id_and_is_then_what_the_parts_fail_on(tmp_path: Path) -> None:
+    text = (
+        "(int64[N,4] ids, int64[N,1] place) => (float[N,4,1] y) { s=Shape(place) n=Expand(nine,s) "
+        f"i=ScatterElements<axis=1>(ids,place,n) {LAYER} }}"
+    )
+    with pytest.raises(RecsplitError, match="the parts do not answer as the source does"):
+        built(tmp_path, text, {**ARRAYS, "nine": number(9)})
 
 
 def answers(build: Built, source: Path) -> None:
