@@ -8,6 +8,7 @@ from recsplit.building import id_limits, sharding
 from recsplit.building.cases import judge_of, reference_cases
 from recsplit.building.load_and_cut import load_and_cut
 from recsplit.building.planning import make_plan
+from recsplit.building.remains import remains
 from recsplit.building.settings import BuildSettings
 from recsplit.configs.render import render
 from recsplit.disk.files import size_text
@@ -102,5 +103,5 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         progress("publishing", 0, 0)
         stage.publish()
     differences += searched.differences
-    all_notes = (*source.loaded.notes, *notes, *left_out, searched.tried)
+    all_notes = (*source.loaded.notes, *notes, *left_out, searched.tried, *remains(source.cut, tables))
     return Built(plan, settings.out, tuple(differences), all_notes, source.loaded.warnings)

@@ -1,7 +1,8 @@
 """The cases that a build is proved on: inputs made from the plan, answered by the source, without what it can't answer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,16 @@ import numpy as np
 from recsplit.building.id_limits import Known
 from recsplit.building.load_and_cut import CutSource
 from recsplit.errors import InputError, RecsplitError
+from recsplit.graph.find.vocabularies import Vocabulary
 from recsplit.plan.plan import Plan
 from recsplit.proof import samples, stages
 from recsplit.proof.cases import Case, by_source, make_cases
 from recsplit.proof.compare import median_magnitude
 from recsplit.proof.judge import Judge
 from recsplit.proof.parts import Array, Run, joined
+
+#: Rows of inputs made of a vocabulary's keys.
+_KEYED_ROWS = 16
 
 
 def reference_cases(
@@ -31,7 +36,8 @@ def reference_cases(
     Rows with an unknown id are left out: the source may raise on them.
     """
     named = []
-    for name, inputs in samples.cases(plan, np.random.default_rng(0), references=example):
+    rng = np.random.default_rng(0)
+    for name, inputs in chain(samples.cases(plan, rng, references=example), _with_keys(plan, source.cut.vocabularies(), rng, example)):
         fine = known(inputs)
         if name == samples.EXAMPLE and not fine.all():
             raise InputError(
@@ -78,6 +84,20 @@ def judge_of(plan: Plan, source: CutSource, known: Known, folder: Path, cases: S
         {name: median_magnitude([case.outputs[name] for case in cases]) for name in cases[0].outputs},
         stages.rounding_of(folder, plan),
     )
+
+
+def _with_keys(
+    plan: Plan, known: Sequence[Vocabulary], rng: np.random.Generator, example: Mapping[str, Array] | None
+) -> Iterator[tuple[str, dict[str, Array]]]:
+    """Inputs whose ids are keys of the model's vocabularies: of numbers at random nearly all mean the same, that they are none."""
+    if known:
+        inputs = samples.rows(plan, min(_KEYED_ROWS, plan.max_batch_size), rng, references=example)
+        for vocabulary in known:
+            data = np.array(inputs[vocabulary.source], order="C")
+            by_column = data.reshape(len(data), -1)
+            by_column[:, vocabulary.columns] = rng.choice(vocabulary.keys, (len(data), len(vocabulary.columns))).astype(data.dtype)
+            inputs[vocabulary.source] = data
+        yield "keys of vocabularies", inputs
 
 
 def _without_one_row(

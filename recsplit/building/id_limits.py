@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.errors import RecsplitError
 from recsplit.plan.dtypes import NUMPY
 from recsplit.plan.plan import Bags, Lookup, Tensor
 from recsplit.proof.samples import ANY, lowest, whole_numbers
@@ -37,7 +38,7 @@ def probe(
     unknown = {name for lookup in lookups if lookup.limit is None for name in lookup.inputs}
     if not unknown:
         return tuple(lookups)
-    valid = [row for row in _bases(lookups, inputs, bags, references or {}) if known(row).all()]
+    valid = [row for row in _bases(lookups, inputs, bags, references or {}) if _accepted(known, row)]
     tensors = {tensor.name: tensor for tensor in inputs}
     limits = {name: _limit(lookups, tensors[name], valid, known) for name in sorted(unknown) if name in tensors}
 
@@ -65,7 +66,7 @@ def _full(lookups: Sequence[Lookup], bags: Sequence[Bags], tensor: Tensor, numbe
     dims = [slots.get(tensor.name, 2) if size == -1 else size for size in tensor.dims]
     data = np.full([1, *dims], 1 if tensor.name in lengths else number, dtype=NUMPY[tensor.dtype])
     for columns, low in lowest(lookups, tensor.name):
-        target = data if columns is None or data.ndim < 2 else data[:, columns[0] : columns[1]]
+        target = data if columns is None else data.reshape(1, -1)[:, columns[0] : columns[1]]
         np.maximum(target, np.asarray(low).astype(data.dtype), out=target)
     return data
 
@@ -76,10 +77,10 @@ def _limit(lookups: Sequence[Lookup], tensor: Tensor, valid: Sequence[Mapping[st
     traced = [lookup.columns for lookup in lookups if lookup.direct and lookup.inputs == (tensor.name,) and lookup.columns is not None]
 
     def accepts(base: Mapping[str, Array], number: int) -> bool:
-        data = np.full_like(base[tensor.name], number)
+        data, start = np.full(base[tensor.name].shape, number, base[tensor.name].dtype), base[tensor.name]
         for first, last in traced:
-            data[:, first:last] = base[tensor.name][:, first:last]
-        return bool(known({**base, tensor.name: data}).all())
+            data.reshape(len(data), -1)[:, first:last] = start.reshape(len(start), -1)[:, first:last]
+        return _accepted(known, {**base, tensor.name: data})
 
     limits = []
     for base in valid:
@@ -96,3 +97,11 @@ def _limit(lookups: Sequence[Lookup], tensor: Tensor, valid: Sequence[Mapping[st
             good, bad = (middle, bad) if accepts(base, middle) else (good, middle)
         limits.append(ANY if bad == largest else bad)
     return min(limits, default=None)
+
+
+def _accepted(known: Known, inputs: Mapping[str, Array]) -> bool:
+    """Whether all ids are inside their tables. An input may also hold places in a row, and the model fails on a place outside."""
+    try:
+        return bool(known(inputs).all())
+    except RecsplitError:
+        return False

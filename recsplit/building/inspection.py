@@ -6,7 +6,7 @@ from recsplit.graph.find.candidates import Candidate
 from recsplit.rendering.notebook import html_table
 
 #: What is told of a candidate; `reason` is empty for a lookup.
-COLUMNS = ("table", "rows", "dim", "operator", "node", "cut", "reason")
+COLUMNS = ("table", "rows", "dim", "bytes", "operator", "node", "cut", "reason")
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,10 +26,19 @@ class Inspection:
         """Names of the tables that lookups read."""
         return tuple(dict.fromkeys(candidate.table for candidate in self.lookups))
 
-    def rows(self) -> list[tuple[str, int, int, str, str, str, str]]:
+    def rows(self) -> list[tuple[str, int, int, int, str, str, str, str]]:
         """One row a candidate, by COLUMNS."""
         return [
-            (item.table, item.rows, item.dim, item.kind, item.node.name or "", "yes" if item.is_lookup else "no", item.reason)
+            (
+                item.table,
+                item.rows,
+                item.dim,
+                item.size_bytes,
+                item.kind,
+                item.node.name or "",
+                "yes" if item.is_lookup else "no",
+                item.reason,
+            )
             for item in self.candidates
         ]
 

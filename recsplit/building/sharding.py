@@ -84,6 +84,7 @@ def read(partition: Path, profile: Path | None) -> Request:
 
 def cut(request: Request, whole: Cut, tables: Sequence[Table]) -> Sharding:
     """Cut the model's tables into the partition's shards. Raises InputError where they don't fit."""
+    partition_file.refuse_quantized(tables)
     rows = {table.name: table.rows for table in tables}
     partition_file.check(request.partition, rows)
     if request.profile is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from recsplit.commands.output import example, json_option, progress, show_json, show_table
+from recsplit.disk.files import size_text
 
 
 @click.command(epilog=example("recsplit inspect recsplit.zoo.tiny:dlrm"))
@@ -13,6 +14,8 @@ from recsplit.commands.output import example, json_option, progress, show_json, 
 @json_option
 def command(source: str, weights: Path | None, as_json: bool) -> None:
     """Show the tables and lookups of a model, and why a candidate is not cut out.
+
+    Candidates are the lookups, and whatever else of 1 kB or more is read by ids that come from a client's data.
 
     SOURCE is x.onnx, x.pt2 (torch.export.save) or package.module:factory.
     """
@@ -24,5 +27,7 @@ def command(source: str, weights: Path | None, as_json: bool) -> None:
     if as_json:
         show_json([dict(zip(COLUMNS, row, strict=True)) for row in inspection.rows()])
         return
-    show_table((*COLUMNS[:-1], "why not"), inspection.rows())
+    size = COLUMNS.index("bytes")
+    rows = [(*row[:size], size_text(int(row[size])), *row[size + 1 :]) for row in inspection.rows()]
+    show_table((*COLUMNS[:size], "size", *COLUMNS[size + 1 : -1], "why not"), rows)
     click.echo(f"\n{inspection}")

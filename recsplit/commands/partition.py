@@ -89,6 +89,7 @@ def command(
     With --update it keeps the shards of an older partition and moves only boundaries that pay for the copies within --hours. It then
     writes a second file beside FILE.json, FILE.access.npz, which holds the order of rows that the new partition follows.
     """
+    from recsplit.partition import partition_file
     from recsplit.partition.access import frequencies
     from recsplit.partition.choice import choose
     from recsplit.partition.drift import Pay
@@ -96,6 +97,7 @@ def command(
     from recsplit.repository.find import find
 
     plan = find(repository, model).plan
+    partition_file.refuse_quantized(plan.tables)
     access = frequencies.read_for(access_path, plan)
     if output is not None:
         refuse_output(output)

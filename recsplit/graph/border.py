@@ -32,7 +32,7 @@ def narrow_inputs(emit: Emit, lookups: Sequence[RowLookup]) -> None:
         if value.dtype != ir.DataType.INT64 or not any(value in upstream(lookup.ids) for lookup in lookups):
             continue
         uses = list(value.uses())
-        value.dtype = ir.DataType.INT32
+        value.type = ir.TensorType(ir.DataType.INT32)  # a new one: other values may share the old
         wide = emit.cast(value, ir.DataType.INT64)
         wide.dtype, wide.shape = ir.DataType.INT64, value.shape
         for use in uses:

@@ -1,8 +1,7 @@
 """The cut: lower every lookup, pack what crosses, and take the graph apart at the boundary. CUT lists the passes."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -16,9 +15,12 @@ from recsplit.graph.extract import part
 from recsplit.graph.find import ragged
 from recsplit.graph.find.candidates import Candidate, find, tables_of
 from recsplit.graph.find.row_lookups import RowLookup, is_ragged, read_rows
-from recsplit.graph.flow import Array
+from recsplit.graph.find.vocabularies import Vocabulary, vocabularies
+from recsplit.graph.flow import Array, is_lookup_shaped
 from recsplit.graph.int64 import rewrite_int64
+from recsplit.graph.lower.buffers import guard
 from recsplit.graph.lower.collected import Crossing, Lowering, mark_rows, mark_wrong_lengths
+from recsplit.graph.lower.dense_weights import weigh_after_lookup
 from recsplit.graph.lower.fused_tables import FusedTable, UnknownIds, fuse, policy
 from recsplit.graph.lower.pack import pack
 from recsplit.graph.lower.ragged_bags import BagForm, choose_form, lower_bags
@@ -60,6 +62,10 @@ class Cut:
     candidates: tuple[Candidate, ...]
     marks: bool
     packed: tuple[Packed, ...]
+
+    def vocabularies(self) -> Sequence[Vocabulary]:
+        """Keys that the ensemble's inputs are looked up by, before rows are."""
+        return vocabularies(self.whole)
 
     def known(self) -> Callable[[Mapping[str, Array]], NDArray[np.bool_]]:
         """A function of the ensemble's inputs: BOOL [batch], whether all ids of a row are inside their tables."""
@@ -142,14 +148,24 @@ def _find(state: Cutting) -> None:
     refusals.refuse_control(state.model)
 
 
+def _guard(state: Cutting) -> None:
+    """Buffers that ids come out of are read inside their bounds; they move along, so their reading is cut out too."""
+    guarded = guard(state.model, state.candidates)
+    refusals.refuse_left(state.model, guarded.refused)
+    _tidy(state.model)
+    reasons = {**guarded.refused, **dict.fromkeys(guarded.reads, "")}
+    state.candidates = tuple(replace(item, reason=reasons.get(item.node, item.reason)) for item in state.candidates)
+
+
 def _read(state: Cutting) -> None:
     """What each lookup reads, by rows or in ragged bags; a lookup that can't be cut out after all gets its reason."""
-    state.row_lookups, refused = read_rows(state.model, state.candidates, adding_up=state.adding_up)
-    nodes = [candidate.node for candidate in state.candidates if candidate.is_lookup and is_ragged(candidate.node)]
+    lookups = [candidate for candidate in state.candidates if is_lookup_shaped(candidate.node)]
+    state.row_lookups, refused = read_rows(state.model, lookups, adding_up=state.adding_up)
+    nodes = [candidate.node for candidate in lookups if candidate.is_lookup and is_ragged(candidate.node)]
     state.ragged_groups, ragged_refused = ragged.group(state.model, nodes)
     refused.update(ragged_refused)
     state.candidates = tuple(
-        dataclasses.replace(candidate, reason=candidate.reason or refused.get(candidate.node, "")) for candidate in state.candidates
+        replace(candidate, reason=candidate.reason or refused.get(candidate.node, "")) for candidate in state.candidates
     )
     if not state.row_lookups and not state.ragged_groups:
         raise refusals.no_lookup(state.candidates)
@@ -240,7 +256,9 @@ CUT: tuple[passes.Pass[Cutting], ...] = (
         (conditions.UNIQUE_NAMES,),
     ),
     passes.Pass("rewrite INT64 operators", lambda state: rewrite_int64(state.model), ensures=(conditions.UNIQUE_NAMES,)),
+    passes.Pass("weigh after the lookup", lambda state: weigh_after_lookup(state.model), ensures=(conditions.UNIQUE_NAMES,)),
     passes.Pass("find lookups", _find, ensures=(conditions.SERVED,)),
+    passes.Pass("guard buffers", _guard, (conditions.SERVED,), (conditions.SORTED, conditions.UNIQUE_NAMES)),
     passes.Pass("read lookups", _read, requires=(conditions.SERVED,)),  # what has bodies can't be taken out and measured
     passes.Pass("lower lookups", _lower, (conditions.SERVED, conditions.UNIQUE_NAMES), (conditions.SORTED, conditions.NO_BAGS)),
     # Until now the inputs in rows stand beside the ragged ones, under the same names.

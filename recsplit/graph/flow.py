@@ -11,17 +11,26 @@ Array = NDArray[np.generic]
 #: Operators that only move, compare or count: what makes ids, masks and bag lengths of a client's input. A value
 #: made by these alone can be computed on the embedding side; anything else is a layer of the dense model.
 PORTABLE = frozenset(
-    "Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Concat ConstantOfShape "
+    "Abs Add And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Concat ConstantOfShape "
     "CumSum Div Equal Expand Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity IsNaN Less "
-    "LessOrEqual Max Min Mod Mul Neg Not Or Pad Pow Range ReduceMax ReduceMin ReduceProd ReduceSum Reshape Round Shape "
-    "Sign Size Slice Split Sqrt Squeeze Sub Tile Transpose Unsqueeze Where Xor".split()
+    "LessOrEqual Max Min Mod Mul Neg NonZero Not Or Pad Pow Range ReduceMax ReduceMin ReduceProd ReduceSum Reshape Round "
+    "ScatterElements ScatterND Shape Sign Size Slice Split Sqrt Squeeze Sub Tile TopK Transpose Unsqueeze Where Xor".split()
 )
+
+#: The same of other domains: what makes ids of a client's numbers, each by itself.
+_PORTABLE_ELSEWHERE = frozenset({("ai.onnx.ml", "LabelEncoder"), ("com.microsoft", "MurmurHash3")})
 
 #: Operators whose output tells the shape of their input and nothing of its data.
 SHAPE_ONLY = frozenset({"Shape", "Size", "ConstantOfShape"})
 
 #: What onnxruntime reads, pads and pools on a CPU.
-TABLE_DTYPES = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16})
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16})
+#: What onnxruntime reads, and the model itself makes vectors of.
+QUANTIZED = frozenset({ir.DataType.INT8, ir.DataType.UINT8})
+TABLE_DTYPES = FLOATS | QUANTIZED
+
+#: Operators that read by their second input.
+_BY_INDICES = frozenset({"Gather", "GatherElements", "GatherND"})
 
 #: Elements of the largest constant that is read. Tables are larger, and may be 10 GB on a disk.
 SMALL = 1 << 16
@@ -44,7 +53,7 @@ class Flow:
         for node in order:
             inputs = [value for value in node.inputs if value is not None]
             blocker = next((upstream_blocker for value in inputs if (upstream_blocker := self._blockers.get(value)) is not None), None)
-            if blocker is None and (node.domain not in ("", "ai.onnx") or node.op_type not in PORTABLE or is_lookup_shaped(node)):
+            if blocker is None and (not is_portable(node) or is_lookup_shaped(node)):
                 blocker = node
             sources: frozenset[ir.Value] = frozenset()
             if node.op_type not in SHAPE_ONLY:
@@ -64,11 +73,38 @@ class Flow:
         return self._sources.get(value, frozenset())
 
 
+def is_portable(node: ir.Node) -> bool:
+    """Whether the node is one of those that make ids, masks and bag lengths of a client's numbers."""
+    if node.domain in ("", "ai.onnx"):
+        # A reduction in place adds in any order, and onnxruntime's ScatterND loses some of it.
+        return node.op_type in PORTABLE and node.attributes.get_string("reduction", "none") == "none"
+    return (node.domain, node.op_type) in _PORTABLE_ELSEWHERE
+
+
 def is_lookup_shaped(node: ir.Node) -> bool:
-    """Whether the node reads rows of a rank-2 float initializer: a candidate for a lookup."""
+    """Whether the node reads rows of a rank-2 initializer of floats, or of INT8 or UINT8 that aren't ids: a candidate for a lookup."""
     if node.domain == "recsplit":
         return True
-    return node.op_type == "Gather" and int_of(node, "axis", 0) in (0, -2) and table_shape(node.inputs[0]) is not None
+    table = node.inputs[0] if node.op_type == "Gather" else None
+    if table is None or int_of(node, "axis", 0) not in (0, -2) or table_shape(table) is None:
+        return False
+    return table.dtype not in QUANTIZED or not leads_to_ids(node.outputs[0])
+
+
+def leads_to_ids(value: ir.Value) -> bool:
+    """Whether whole numbers reach the indices of a node that reads by them, as those of a buffer `category_of` do."""
+    seen: set[ir.Value] = set()
+    ahead = [value]
+    while ahead:
+        current = ahead.pop()
+        if current in seen or (current.dtype is not None and current.dtype.is_floating_point()):
+            continue
+        seen.add(current)
+        for use in current.uses():
+            if (use.node.op_type in _BY_INDICES and use.idx == 1) or use.node.domain == "recsplit":
+                return True
+            ahead.extend(use.node.outputs if use.node.op_type not in ("DequantizeLinear", *SHAPE_ONLY) else ())
+    return False
 
 
 def table_shape(value: ir.Value | None) -> tuple[int, int] | None:

@@ -1,5 +1,7 @@
 """Constant folding by onnx's reference operators: shapes that are known, and exact arithmetic on small constants."""
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
@@ -7,8 +9,9 @@ from onnx.reference import ReferenceEvaluator
 from recsplit.graph.flow import SMALL, constant, int_of
 from recsplit.load.arrays import Array
 
-#: Folding these only makes the file larger.
+#: Folding these only makes the file larger, but for sizes and axes of a few numbers, which other nodes are told by.
 GROWING = {"ConstantOfShape", "Expand", "Tile", "EyeLike"}
+_FEW = 16
 #: Operators that only move, choose or compare elements, and those that IEEE 754 rounds correctly. Exp, Log, Pow, Tanh, sums and products
 #: of matrices differ by the library in the last bit: the server's runtime computes them.
 EXACT = frozenset(
@@ -60,7 +63,7 @@ def _sizes_of(node: ir.Node) -> Array | None:
 
 def _evaluate(node: ir.Node, opset: int) -> Array | None:
     """The node's value where all its inputs are small constants."""
-    if node.op_type in GROWING or not node.inputs or not is_exact(node):
+    if not node.inputs or (not _few(node) if node.op_type in GROWING else not is_exact(node)):
         return None
     if any(attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()):
         return None
@@ -79,6 +82,12 @@ def _evaluate(node: ir.Node, opset: int) -> Array | None:
     except Exception:  # an operator without a reference: it stays
         return None
     return np.asarray(result) if isinstance(result, np.ndarray | np.generic) and result.size <= SMALL else None
+
+
+def _few(node: ir.Node) -> bool:
+    shape = node.outputs[0].shape
+    sizes = [size for size in shape if isinstance(size, int)] if shape is not None else []
+    return shape is not None and len(sizes) == len(shape) and math.prod(sizes) <= _FEW
 
 
 def _replace(graph: ir.Graph, node: ir.Node, array: Array) -> None:

@@ -13,6 +13,7 @@ from recsplit.graph.flow import int_of, ints_of
 from recsplit.graph.infer import infer_shapes
 from recsplit.graph.names import Names
 from recsplit.load import opset
+from recsplit.load.by_rows import read_by_rows
 from recsplit.load.fold import fold_constants
 from recsplit.load.squeezes import settle_squeezes
 from recsplit.plan.dtypes import ONNX
@@ -252,6 +253,9 @@ NORMALIZE: tuple[passes.Pass[Normalizing], ...] = (
     passes.Pass("settle squeezes", lambda state: settle_squeezes(state.model), (conditions.SHAPES_INFERRED,), (conditions.NOTHING_IDLE,)),
     passes.Pass("infer shapes again", lambda state: infer_shapes(state.model), ensures=(conditions.SHAPES_INFERRED,)),
     passes.Pass("fold constants", lambda state: fold_constants(state.model), (conditions.SHAPES_INFERRED, conditions.NO_CONSTANTS)),
+    # What was folded is known now: the target of an Expand, the numbers that ids are compared with.
+    passes.Pass("read by rows", lambda state: read_by_rows(state.model), (conditions.SHAPES_INFERRED,)),
+    passes.Pass("infer shapes of rows", lambda state: infer_shapes(state.model), ensures=(conditions.SHAPES_INFERRED,)),
     passes.Pass("remove what nothing reads", lambda state: _remove_unused(state.model)),
     passes.Pass(
         "name the boundary",

@@ -6,12 +6,12 @@ A table's rows are counted in ranks: rank 0 is the row that is read most. The or
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from recsplit.errors import InputError
-from recsplit.plan.plan import Location, Segment
+from recsplit.plan.plan import Location, Segment, Table
 from recsplit.plan.strict_json import read_json
 
 SCHEMA = 2
@@ -96,3 +96,13 @@ def check(partition: Partition, rows: Mapping[str, int]) -> None:
             end = segment.last
         if end != size:
             raise InputError(f"the partition covers {end} rows of table {table!r}, which has {size}", hint=again)
+
+
+def refuse_quantized(tables: Sequence[Table]) -> None:
+    """Raise InputError for a table whose rows shards can't hold: of its quantized rows no partial results can be added up."""
+    quantized = next((table for table in tables if table.dtype in ("INT8", "UINT8")), None)
+    if quantized is not None:
+        raise InputError(
+            f"table {quantized.name!r} is {quantized.dtype}: shards add up partial results, and those of quantized rows don't add up",
+            hint="build without a partition, or from a model whose tables are floats",
+        )

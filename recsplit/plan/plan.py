@@ -55,8 +55,9 @@ class Lookup:
     """One reading of a table.
 
     `inputs` and `columns` say which part of which client inputs holds the ids: columns [first, last) of the
-    one input's second dimension, None where that can't be told (hashed or otherwise computed ids, perhaps of
-    several inputs) or where the input is one-dimensional. `shift`: row = id + shift. `direct` is true where
+    one input's second dimension (of the input flattened behind the batch, row-major, where it has more), None
+    where that can't be told (hashed or otherwise computed ids, perhaps of several inputs) or where the input is
+    one-dimensional. `shift`: row = id + shift. `direct` is true where
     input, columns and shift tell the whole way from the client's id to the row; there is one input then.
     `limit`: ids 0 .. limit-1 of the client's input are inside the table (None: every id is, as after a modulo).
     `width`: positions this lookup takes in `unknown_ids`. Pooling "graph": pooled by the model's own operators, which moved along.

@@ -91,8 +91,8 @@ class Judge:
             return True
         try:
             known = bool(self.known(row)[0])
-        except RecsplitError:  # the parts' own operators fail: no fault of the row's
-            return True
+        except RecsplitError:  # operators before the lookups fail on the row: a place outside of it, perhaps, or a fault of ours
+            known = True
         return not known or bool(len(self._truth(row, np.array([0]))[0]))
 
     def _truth(self, inputs: Mapping[str, Array], index: NDArray[np.intp]) -> tuple[NDArray[np.intp], dict[str, Array]]:

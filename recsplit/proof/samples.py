@@ -155,9 +155,10 @@ def fill_ids(data: Array, columns: Sequence[tuple[tuple[int, int] | None, int, i
 
     `within`: below what the input's dtype can hold, as ids of a table must be that are to be valid.
     """
-    data = data.copy()
+    data = np.array(data, order="C")
+    by_column = data.reshape(len(data), -1)
     for span, low, limit in sorted(columns, key=lambda item: (item[0] is not None, -item[2])):
-        target = data if span is None or data.ndim < 2 else data[:, span[0] : span[1]]
+        target = data if span is None else by_column[:, span[0] : span[1]]
         if within:
             limit = max(min(limit, whole_numbers(data.dtype)), low + 1)
         target[...] = draw(low, limit, target.shape).astype(data.dtype)

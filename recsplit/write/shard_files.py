@@ -61,6 +61,7 @@ def _write_maps(sharded: Sharded, order: Order | None, folder: Path) -> dict[str
         Entry(name, tuple(_later(make_part, size) for make_part, size in layout.maps(order)))
         for name, layout in sharded.maps.items()
     ]  # fmt: skip
+    entries += submodels.large_others(sharded.embedding, sharded.maps)
     tensors = {tensor.name or "": tensor for tensor in write_external(entries, folder / PLACES_FILE)} if entries else {}
     submodels.save(sharded.embedding, folder / MODEL_FILE, tensors)
     return {layout.fused.value.name or "": tensors[name].numpy() for name, layout in sharded.maps.items()}

@@ -1,13 +1,15 @@
 """Writing the sub-models' files: embedding with its tables, dense with its weights, and the whole for the proof."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from recsplit.graph.cut import Cut
 from recsplit.graph.find.candidates import table_name
+from recsplit.graph.lower.fused_tables import FusedTable
 from recsplit.plan.dtypes import TRITON
 from recsplit.plan.files import MODEL_FILE, TABLES_FILE, WEIGHTS_FILE, WHOLE_FILE
 from recsplit.plan.plan import Table, Tensor
@@ -29,11 +31,30 @@ class Interface:
 
 def write(cut: Cut, embedding: Path, dense: Path, *, progress: Callable[[int, int], None]) -> None:
     """Write model files into the two version folders. Raises RecsplitError where the disk is full."""
-    entries = [Entry(item.value.name or "", tuple(data_of(table) for table in item.sources), zero_rows=1) for item in cut.fused]
+    entries = [_entry(item) for item in cut.fused]
+    entries += large_others(cut.embedding, [entry.name for entry in entries])
     tensors = {tensor.name: tensor for tensor in write_external(entries, embedding / TABLES_FILE, progress=progress)}
     save(cut.embedding, embedding / MODEL_FILE, tensors)
     save(cut.whole, embedding / WHOLE_FILE, tensors)
     write_dense(cut.dense, dense)
+
+
+def _entry(fused: FusedTable) -> Entry:
+    """Tables end to end, and the row that means zeros."""
+    sources = tuple(data_of(table) for table in fused.sources)
+    if not any(fused.zeros):
+        return Entry(fused.value.name or "", sources, zero_rows=1)
+    dtype = sources[0].dtype
+    return Entry(fused.value.name or "", (*sources, ir.tensor(np.array([fused.zeros], dtype.numpy()), dtype=dtype)))
+
+
+def large_others(model: ir.Model, written: Collection[str]) -> list[Entry]:
+    """What an embedding model has besides tables and is too large to lie in it: buffers that map ids to ids."""
+    return [
+        Entry(name, (data_of(value),))
+        for name, value in model.graph.initializers.items()
+        if name not in written and _outside(data_of(value))
+    ]
 
 
 def write_dense(model: ir.Model, folder: Path) -> None:

@@ -34,7 +34,7 @@ def table(rows: int, dim: int, *, seed: int = 0, dtype: Any = np.float32) -> Arr
 
 def proto(text: str, arrays: Feeds, *, opset: int = 17) -> onnx.ModelProto:
     """`text` is `(inputs) => (outputs) { nodes }`; `arrays` become initializers."""
-    header = f'<ir_version: 8, opset_import: ["" : {opset}, "recsplit" : 1]> small '
+    header = f'<ir_version: 8, opset_import: ["" : {opset}, "recsplit" : 1, "com.microsoft" : 1, "ai.onnx.ml" : 2]> small '
     model = parser.parse_model(header + text)
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items())
     return model
@@ -167,6 +167,6 @@ def filled(cut_model: Cut, model: ir.Model) -> ir.Model:
     """The model with its fused tables in memory, as `build` would write them into the file."""
     for fused in cut_model.fused:
         data = [np.asarray(source.const_value.numpy()) for source in fused.sources if source.const_value is not None]
-        whole = np.concatenate([*data, np.zeros((1, fused.dim), dtype=data[0].dtype)])
+        whole = np.concatenate([*data, np.array([fused.zeros], dtype=data[0].dtype)])
         model.graph.initializers[fused.value.name or ""].const_value = ir.tensor(whole, name=fused.value.name)
     return model

@@ -289,3 +289,17 @@ def test_counts_of_a_law_need_columns_that_are_apart() -> None:
     assert not drawable(dataclasses.replace(plan, lookups=(wide, *plan.lookups[1:])), 50_000)
     hashed = dataclasses.replace(plan.lookups[0], direct=False)
     assert not drawable(dataclasses.replace(plan, lookups=(hashed, *plan.lookups[1:])), 50_000)
+
+
+def test_columns_of_an_input_of_rank_3_are_those_of_the_flattened_one() -> None:
+    plan = plain(
+        inputs=(Tensor("ids", "INT64", (2, 3)),),
+        tables=(Table("a", 50, 4, "FP32", 800), Table("b", 60, 4, "FP32", 960)),
+        bags=(),
+    )
+    lookups = (Lookup("a", "a", "sum", ("ids",), (0, 3), 0, True, 50, 3), Lookup("b", "b", "sum", ("ids",), (3, 6), 0, True, 60, 3))
+    counter = Counter(dataclasses.replace(plan, lookups=lookups))
+    counter.add({"ids": np.array([[[1, 1, 2], [59, 58, 57]], [[0, 3, 4], [59, 0, 0]]])})
+    counts = counter.profile(1.0, ()).tables
+    assert counts["a"][:5].tolist() == [1, 2, 1, 1, 1] and counts["a"].sum() == 6
+    assert counts["b"][[0, 57, 58, 59]].tolist() == [2, 1, 1, 2] and counter.unknown == 0

@@ -85,6 +85,15 @@ IDS: dict[str, tuple[str, dict[str, Any], list[int]]] = {
         {"o": number(1), "k": number(20)},
         [51, 1000],
     ),
+    "two tables of rank 3 and a computed one": (
+        (
+            "(int64[N,3,2] ids) => (float[N,1] y) { a=Gather<axis=1>(ids,zeroth) v=Gather(ten,a) r=ReduceSum<keepdims=0>(v,one) "
+            "b=Gather<axis=1>(ids,first) u=Gather(t,b) s=ReduceSum<keepdims=0>(u,one) c=Gather<axis=1>(ids,second) h=Div(c,k) "
+            "x=Gather(t,h) z=ReduceSum<keepdims=0>(x,one) p=Mul(r,s) q=Mul(p,z) y=MatMul(q,w) }"
+        ),
+        {"ten": table(10, 8), "zeroth": number(0), "first": number(1), "second": number(2), "k": number(20)},
+        [10, 50, 1000],
+    ),
     "one column, two tables": (
         "(int64[N] ids) => (float[N,1] y) { v=Gather(t,ids) u=Gather(ten,ids) p=Mul(v,u) y=MatMul(p,w) }",
         {"ten": table(10, 8)},
@@ -101,6 +110,15 @@ def test_limits_are_found_and_samples_are_valid_under_every_policy(
     build = built(tmp_path, text, {**ARRAYS, **arrays}, unknown_ids=policy)
     assert sorted(lookup.limit or 0 for lookup in build.plan.lookups) == sorted(limits)
     answers(build, tmp_path / "source.onnx")
+
+
+def test_a_place_outside_a_row_ends_the_search_for_the_largest_id_and_is_then_what_the_parts_fail_on(tmp_path: Path) -> None:
+    text = (
+        "(int64[N,4] ids, int64[N,1] place) => (float[N,4,1] y) { s=Shape(place) n=Expand(nine,s) "
+        f"i=ScatterElements<axis=1>(ids,place,n) {LAYER} }}"
+    )
+    with pytest.raises(RecsplitError, match="the parts do not answer as the source does"):
+        built(tmp_path, text, {**ARRAYS, "nine": number(9)})
 
 
 def answers(build: Built, source: Path) -> None:

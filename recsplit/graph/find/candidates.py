@@ -1,18 +1,21 @@
 """Finding tables and lookups: every candidate in a graph, and why it is a lookup or not."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from recsplit.graph.flow import CONTROL, TABLE_DTYPES, Flow, int_of, ints_of, is_lookup_shaped, table_shape, upstream
+from recsplit.graph.find.other_readers import other_reading, weight_bytes
+from recsplit.graph.flow import CONTROL, FLOATS, Flow, int_of, ints_of, is_lookup_shaped, table_shape, upstream
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A node that reads, or seems to read, rows of a table.
 
-    `reason` is empty for a lookup and says why not otherwise. `table`, `rows`, `dim` are those of the (first) table.
+    `reason` is empty for a lookup and says why not otherwise. `table`, `rows`, `dim` are those of the (first) table; `size_bytes`
+    of all that the node reads. `by_requests`: whether a client's data decides which rows are read.
     """
 
     node: ir.Node
@@ -20,6 +23,8 @@ class Candidate:
     table: str
     rows: int
     dim: int
+    size_bytes: int
+    by_requests: bool
     reason: str
 
     @property
@@ -61,43 +66,64 @@ def ids_of(node: ir.Node) -> ir.Value:
 def _judge(node: ir.Node, flow: Flow, loops: Mapping[str, str]) -> Candidate | None:
     if is_lookup_shaped(node):
         return _judge_lookup(node, flow)
-    if node.op_type in CONTROL and _reads_table(node):
+    if node.op_type in CONTROL:
+        tables = _tables_inside(node)
         why = loops.get(node.name or "", "its body isn't one of the forms that exporters make of an EmbeddingBag")
-        return Candidate(node, node.op_type, "?", 0, 0, why)
-    if node.op_type != "Gather" or node.domain not in ("", "ai.onnx"):
+        asked = any(flow.sources(value) for value in node.inputs if value is not None)
+        return Candidate(node, node.op_type, "?", 0, 0, sum(map(weight_bytes, tables)), asked, why) if tables else None
+    if node.op_type == "Gather" and node.domain in ("", "ai.onnx"):
+        unreadable = _unreadable(node, flow)
+        if unreadable is not None:
+            return unreadable
+    reading = other_reading(node, flow)
+    if reading is None:
         return None
-    data = node.inputs[0]
-    shape = table_shape(data)
-    if shape is not None and data is not None:
+    rows, dim = _rows_and_dim(reading.table)
+    return Candidate(node, node.op_type, _weight_name(reading.table), rows, dim, reading.size_bytes, True, reading.reason)
+
+
+def _unreadable(node: ir.Node, flow: Flow) -> Candidate | None:
+    """A Gather that reads a float table of any size in a way, or of a kind, that can't be cut out."""
+    data, ids = node.inputs[0], node.inputs[1]
+    if data is None or ids is None:
+        return None
+    tensor = data.const_value if data.is_initializer() else None
+    if table_shape(data) is not None and data.dtype in FLOATS:
         why = f"it picks along axis {int_of(node, 'axis', 0)}: columns of the table, not rows"
-        return Candidate(node, "Gather", table_name(data), *shape, why)
-    tensor = data.const_value if data is not None and data.is_initializer() else None
-    if data is not None and tensor is not None and tensor.dtype.is_floating_point() and tensor.dtype not in TABLE_DTYPES:
-        rows, *dims = tensor.shape.numpy()
+    elif tensor is not None and tensor.dtype.is_floating_point() and tensor.dtype not in FLOATS:
         why = f"its table is of {tensor.dtype.name}, which onnxruntime can't pool on a CPU: store it as FLOAT16 or FLOAT"
-        return Candidate(node, "Gather", table_name(data), rows, dims[0] if dims else 1, why)
-    if data is not None and not data.is_initializer() and _made_of_weights(data, flow):
+    elif not data.is_initializer() and _made_of_weights(data, flow):
         maker = data.producer()
         assert maker is not None
-        return Candidate(
-            node,
-            "Gather",
-            table_name(data),
-            0,
-            0,
-            f"its table isn't stored but computed by {maker.op_type} {maker.name!r}: export it as a constant",
-        )
-    return None
+        why = f"its table isn't stored but computed by {maker.op_type} {maker.name!r}: export it as a constant"
+    else:
+        return None
+    return Candidate(node, "Gather", table_name(data), *_rows_and_dim(data), weight_bytes(data), bool(flow.sources(ids)), why)
+
+
+def _rows_and_dim(table: ir.Value) -> tuple[int, int]:
+    """Rows, and elements of a row, of a table of any rank; 0 where its shape isn't known."""
+    if table.shape is None or len(table.shape) == 0:
+        return 0, 0
+    sizes = [size if isinstance(size, int) else 0 for size in table.shape]
+    return sizes[0], math.prod(sizes[1:])
+
+
+def _weight_name(table: ir.Value) -> str:
+    """The name of a constant that is read; of the largest weight that it is made of where it is computed."""
+    weights = [value for value in upstream(table, data_only=True) if value.is_initializer()]
+    return table_name(max(weights, key=weight_bytes, default=table))
 
 
 def _judge_lookup(node: ir.Node, flow: Flow) -> Candidate:
     tables = tables_of(node)
     shapes = [table_shape(value) for value in tables]
-    kind = node.op_type
+    size_bytes, asked = sum(map(weight_bytes, tables)), bool(flow.sources(ids_of(node)))
     if None in shapes:
-        return Candidate(node, kind, table_name(tables[0]), 0, 0, "its table isn't a stored rank-2 float tensor")
+        why = "its table isn't a stored rank-2 tensor of floats, INT8 or UINT8"
+        return Candidate(node, node.op_type, table_name(tables[0]), 0, 0, size_bytes, asked, why)
     rows, dim = shapes[0] or (0, 0)
-    return Candidate(node, kind, table_name(tables[0]), rows, dim, _why_not(node, flow))
+    return Candidate(node, node.op_type, table_name(tables[0]), rows, dim, size_bytes, asked, _why_not(node, flow))
 
 
 def _why_not(node: ir.Node, flow: Flow) -> str:
@@ -112,7 +138,9 @@ def _why_not(node: ir.Node, flow: Flow) -> str:
             return f"its ids come out of another lookup ({blocker.op_type} {blocker.name!r}), so it stays in the dense model"
         what = "ids" if value is ids else "bags"
         maker = f"{blocker.op_type} {blocker.name!r}"
-        return f"its {what} depend on floating-point layers ({maker} comes before them), so it stays in the dense model"
+        if any(value is not None and value.dtype is not None and value.dtype.is_floating_point() for value in blocker.inputs):
+            return f"its {what} depend on floating-point layers ({maker} comes before them), so it stays in the dense model"
+        return f"its {what} are made by {maker}, which is no operator of the embedding model, so it stays in the dense model"
     if not flow.sources(ids):
         shaped = not ids.is_initializer() and ids.producer() is not None
         reason = "tell positions only (made from shapes, not from data)" if shaped else "are a constant of the model"
@@ -120,14 +148,16 @@ def _why_not(node: ir.Node, flow: Flow) -> str:
     return ""
 
 
-def _reads_table(node: ir.Node) -> bool:
-    """Whether a Loop or If reads rows of a table somewhere in its bodies (implicit captures included)."""
+def _tables_inside(node: ir.Node) -> list[ir.Value]:
+    """The tables of which a Loop or If reads rows somewhere in its bodies (implicit captures included)."""
+    tables: dict[ir.Value, None] = {}
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             for inner in ir.traversal.RecursiveGraphIterator(attribute.as_graph()):
-                if inner.op_type == "Gather" and table_shape(inner.inputs[0]) is not None:
-                    return True
-    return False
+                table = inner.inputs[0] if inner.op_type == "Gather" else None
+                if table is not None and table_shape(table) is not None:
+                    tables[table] = None
+    return list(tables)
 
 
 def _made_of_weights(value: ir.Value, flow: Flow) -> bool:

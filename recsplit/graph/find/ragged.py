@@ -17,13 +17,14 @@ from recsplit.graph.emit import Emit
 from recsplit.graph.extract import evaluate
 from recsplit.graph.find.candidates import table_name, tables_of
 from recsplit.graph.find.columns import proved
-from recsplit.graph.flow import Array, Flow, constant, int_of
+from recsplit.graph.flow import Array, Flow, constant, int_of, is_portable
 from recsplit.plan.plan import Bags
 
 _ELEMENTWISE = frozenset(
-    "Abs Add And BitwiseAnd BitwiseOr BitwiseXor Cast Clip Div Equal Floor Greater Identity Less Max Min Mod Mul Neg Not Or Sub "
-    "Where".split()
+    "Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Div Equal Floor Greater GreaterOrEqual Identity "
+    "LabelEncoder Less LessOrEqual Max Min Mod Mul MurmurHash3 Neg Not Or Round Sign Sub Where Xor".split()
 )
+_REPEATED = frozenset({"Expand", "ConstantOfShape"})  # one constant everywhere, as torch.zeros_like makes it
 _FLATTEN = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 _LENGTHS = np.array([[2, 0, 3, 1], [1, 4, 0, 2], [3, 1, 1, 0], [0, 2, 5, 1]])  # known bags to try offsets on
 
@@ -119,23 +120,37 @@ def drop_old_inputs(model: ir.Model, groups: Sequence[RaggedGroup]) -> str:
 
 
 def elementwise(emit: Emit, value: ir.Value, old: ir.Value, new: ir.Value) -> ir.Value:
-    """`value`, made element by element from `old`, made again from `new` (of any shape)."""
-    if value is old:
-        return new
-    node = value.producer()
-    if node is None:
-        return value
-    if node.op_type in _FLATTEN:
-        inner = node.inputs[0]
-        assert inner is not None
-        return elementwise(emit, inner, old, new)
-    inputs = [None if item is None else elementwise(emit, item, old, new) for item in node.inputs]
-    copied = ir.node(node.op_type, inputs, dict(node.attributes), name=f"{node.name}/rows")
-    copied.outputs[0].name = emit.names.fresh(f"{value.name}/rows")
-    copied.outputs[0].type = value.type
-    emit.graph.append(copied)
-    emit.new_nodes.add(copied)
-    return copied.outputs[0]
+    """`value`, made element by element from `old`, made again from `new` (of any shape); what is used twice is made once."""
+    copies = {old: new}
+
+    def again(item: ir.Value) -> ir.Value:
+        if item not in copies:
+            copies[item] = copy(item)
+        return copies[item]
+
+    def copy(item: ir.Value) -> ir.Value:
+        node = item.producer()
+        if node is None:
+            return item
+        if node.op_type == "ConstantOfShape":
+            return emit.const(_fill(node), _fill(node).dtype)
+        if node.op_type in _FLATTEN or node.op_type in _REPEATED:
+            assert node.inputs[0] is not None
+            return again(node.inputs[0])
+        inputs = [None if operand is None else again(operand) for operand in node.inputs]
+        name = emit.names.fresh(f"{item.name}/rows")
+        copied = ir.node(node.op_type, inputs, dict(node.attributes), domain=node.domain, name=name)
+        copied.outputs[0].name, copied.outputs[0].type = name, item.type
+        emit.graph.append(copied)
+        emit.new_nodes.add(copied)
+        return copied.outputs[0]
+
+    return again(value)
+
+
+def _fill(node: ir.Node) -> Array:
+    """The one number of a ConstantOfShape."""
+    return np.asarray(node.attributes["value"].as_tensor().numpy()).reshape(()) if "value" in node.attributes else np.zeros((), np.float32)
 
 
 def _recognise(model: ir.Model, flow: Flow, node: ir.Node) -> RaggedGroup | str:
@@ -192,18 +207,34 @@ def _one_input(flow: Flow, value: ir.Value) -> ir.Value | None:
 
 
 def _is_elementwise(value: ir.Value, source: ir.Value) -> bool:
-    """Whether `value` is made of `source` element by element, with single constants only."""
+    """Whether `value` is made of `source` element by element, with single constants and buffers of integers only."""
     if value is source:
         return source.shape is not None and len(source.shape) == 1
     small = constant(value)
     if small is not None:
         return small.size == 1
     node = value.producer()
-    if node is None or node.domain not in ("", "ai.onnx"):
+    if node is None or not is_portable(node):
         return False
+    inputs = [item for item in node.inputs if item is not None]
+    if node.op_type == "ConstantOfShape":
+        return True
+    if node.op_type == "Expand":
+        single, shape = constant(inputs[0]), inputs[1].producer()
+        like = shape.inputs[0] if shape is not None and shape.op_type == "Shape" else None
+        to_itself = like is not None and _is_elementwise(inputs[0], source) and _is_elementwise(like, source)
+        return to_itself or (single is not None and single.size == 1)
     if node.op_type in _FLATTEN:
-        return node.inputs[0] is not None and _is_elementwise(node.inputs[0], source)
-    return node.op_type in _ELEMENTWISE and all(_is_elementwise(item, source) for item in node.inputs if item is not None)
+        return _is_elementwise(inputs[0], source)
+    if node.op_type == "Gather":
+        return _is_buffer(inputs[0]) and int_of(node, "axis", 0) in (0, -1) and _is_elementwise(inputs[1], source)
+    return node.op_type in _ELEMENTWISE and all(_is_elementwise(item, source) for item in inputs)
+
+
+def _is_buffer(value: ir.Value) -> bool:
+    """Whether the value is a constant [n] of integers."""
+    tensor = value.const_value if value.is_initializer() else None
+    return tensor is not None and not tensor.dtype.is_floating_point() and len(tensor.shape) == 1
 
 
 def _try_offsets(

@@ -14,7 +14,7 @@ from recsplit.plan.plan import Pooling
 
 #: What may stand between a lookup and its pooling and move to the embedding side with it.
 _LIGHT = frozenset(
-    "Add Cast Clip Div Expand Identity Max Min Mul Neg ReduceMax ReduceMean ReduceMin ReduceSum Reshape Sqrt Squeeze Sub "
+    "Add Cast Clip DequantizeLinear Div Expand Identity Max Min Mul Neg ReduceMax ReduceMean ReduceMin ReduceSum Reshape Sqrt Squeeze Sub "
     "Transpose Unsqueeze Where".split()
 )
 _REDUCE = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 import onnx_ir as ir
 
@@ -84,7 +85,7 @@ class Lowering:
 
     def _add(self, lookup: Lookup) -> None:
         used_names = {known.name for known in self.lookups}
-        names = (lookup.table, *(f"{lookup.table}_{number}" for number in range(2, len(used_names) + 3)))
+        names = chain((lookup.table,), (f"{lookup.table}_{number}" for number in count(2)))
         self.lookups.append(dataclasses.replace(lookup, name=next(name for name in names if name not in used_names)))
 
 

@@ -1,7 +1,8 @@
 """Fused tables: all tables of one dtype and dim lie one after the other and are read as a single tensor.
 
 One Gather then serves any number of lookups, which is what makes a split with hundreds of tables fast; a table
-that several lookups share is stored once; and one zero row at the end serves padding and unknown ids.
+that several lookups share is stored once; and one zero row at the end serves padding and unknown ids. Quantized tables
+lie together where the same numbers mean zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import onnx_ir as ir
 from recsplit.errors import InputError
 from recsplit.graph.emit import Emit
 from recsplit.graph.flow import table_shape
+from recsplit.graph.lower.zero_points import zero_vector
 from recsplit.plan.files import TABLES_FILE, whole_pages
 
 #: Name of the file of tables beside the embedding model, and the alignment of tensors in it.
@@ -19,13 +21,17 @@ from recsplit.plan.files import TABLES_FILE, whole_pages
 
 @dataclass(frozen=True)
 class FusedTable:
-    """`value` is the initializer [rows + 1, dim] that stands for `sources` laid end to end, and a zero row."""
+    """`value` is the initializer [rows + 1, dim] that stands for `sources` laid end to end, and a zero row.
+
+    `zeros`: the numbers of that row, one for each of `dim` columns; other ones than 0 where the tables' zero points are.
+    """
 
     value: ir.Value
     dim: int
     sources: tuple[ir.Value, ...]
     bases: Mapping[ir.Value, int]
     zero_row: int
+    zeros: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,12 @@ def policy(text: str) -> UnknownIds:
 
 
 def fuse(emit: Emit, tables: Sequence[ir.Value], unknown: UnknownIds) -> dict[ir.Value, FusedTable]:
-    """One FusedTable for each dtype and dim, registered in the graph; the answer maps each table to its own.
+    """One FusedTable for each dtype, dim and zero vector, registered in the graph; the answer maps each table to its own.
 
     The initializer's data is an ExternalTensor in TABLES_FILE that is yet to be written: repository code lays
     `sources` and the zero row there. Raises InputError for an empty table, or one without the row that unknown ids read.
     """
-    groups: dict[tuple[ir.DataType, int], list[ir.Value]] = {}
+    groups: dict[tuple[ir.DataType, tuple[int, ...]], list[ir.Value]] = {}
     for table in dict.fromkeys(tables):
         shape = table_shape(table)
         assert shape is not None and table.const_value is not None
@@ -65,10 +71,12 @@ def fuse(emit: Emit, tables: Sequence[ir.Value], unknown: UnknownIds) -> dict[ir
             raise InputError(
                 f"--unknown-ids row={unknown.row}: table {table.name!r} has {shape[0]} rows", hint=f"choose a row below {shape[0]}, or zero"
             )
-        groups.setdefault((table.const_value.dtype, shape[1]), []).append(table)
+        zeros = zero_vector(table, needed=not unknown.marks and unknown.row is None)
+        groups.setdefault((table.const_value.dtype, zeros), []).append(table)
     fused: dict[ir.Value, FusedTable] = {}
     offset = 0
-    for (dtype, dim), members in groups.items():
+    for (dtype, zeros), members in groups.items():
+        dim = len(zeros)
         bases: dict[ir.Value, int] = {}
         rows = 0
         for table in members:
@@ -80,7 +88,7 @@ def fuse(emit: Emit, tables: Sequence[ir.Value], unknown: UnknownIds) -> dict[ir
         offset += whole_pages(int(length))
         value = ir.val(name, dtype=dtype, shape=[rows + 1, dim], const_value=tensor)
         emit.graph.register_initializer(value)
-        whole = FusedTable(value, dim, tuple(members), bases, rows)
+        whole = FusedTable(value, dim, tuple(members), bases, rows, zeros)
         fused.update(dict.fromkeys(members, whole))
     return fused
 

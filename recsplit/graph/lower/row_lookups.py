@@ -4,6 +4,7 @@ Race-free and portable: Gather, Reduce, Where, Concat, Split; never ScatterND, L
 is still one graph, numerically the whole model; cut.py takes it apart at the boundary.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -211,8 +212,8 @@ def _side_by_side(lowering: Lowering, lookups: Sequence[RowLookup]) -> ir.Value:
                 last.append(column)
             else:
                 pieces.append([column])
-    alone: dict[ir.Value, ir.Value] = {}  # one-dimensional inputs, as columns
-    values = [piece if isinstance(piece, ir.Value) else _pick(emit, piece, alone) for piece in pieces]
+    flat: dict[ir.Value, ir.Value] = {}  # inputs of another rank than two, as columns
+    values = [piece if isinstance(piece, ir.Value) else _pick(emit, piece, flat) for piece in pieces]
     narrow = all(value.dtype == ir.DataType.INT32 for value in values)
     narrow = narrow and all(fused.zero_row < 2**31 for fused in lowering.fused.values())
     narrow = narrow and all(abs(shift) < 2**30 for lookup in lookups for shift in _shifts(lookup))
@@ -222,20 +223,21 @@ def _side_by_side(lowering: Lowering, lookups: Sequence[RowLookup]) -> ir.Value:
     return joined
 
 
-def _pick(emit: Emit, columns: Sequence[Column], alone: dict[ir.Value, ir.Value]) -> ir.Value:
+def _pick(emit: Emit, columns: Sequence[Column], flat: dict[ir.Value, ir.Value]) -> ir.Value:
     """Columns of one input, in order, as [batch, n]; the input itself where it is just those."""
     source = columns[0].source
-    numbers = [column.column for column in columns if column.column is not None]
-    if not numbers:
-        picked = alone[source] if source in alone else emit.unsqueeze(source, 1)
-        alone[source] = picked
-    elif source.shape is not None and numbers == list(range(int(source.shape[1]))):  # type: ignore[arg-type]
-        return source
+    numbers = [column.column or 0 for column in columns]
+    assert source.shape is not None
+    if len(source.shape) != 2 and source not in flat:
+        flat[source] = emit.unsqueeze(source, 1) if len(source.shape) == 1 else emit.op("Flatten", source, axis=1)
+    data = flat.get(source, source)
+    if numbers == list(range(math.prod(size for size in source.shape[1:] if isinstance(size, int)))):
+        picked = data
     elif numbers == list(range(numbers[0], numbers[-1] + 1)):
         bounds = (emit.const([numbers[0]]), emit.const([numbers[-1] + 1]), emit.const([1]))
-        picked = emit.op("Slice", source, *bounds)
+        picked = emit.op("Slice", data, *bounds)
     else:
-        picked = emit.op("Gather", source, emit.const(numbers, name="columns"), axis=1)
+        picked = emit.op("Gather", data, emit.const(numbers, name="columns"), axis=1)
     picked.type = source.type
     return picked
 

@@ -111,6 +111,7 @@ class Counter:
             return _ragged(lookup, bags, array, _whole(_taken(inputs, bags.lengths), bags.lengths))
         if lookup.columns is not None and array.ndim > 1:
             first, last = lookup.columns
+            array = array.reshape(len(array), -1)
             if array.shape[1] < last:
                 raise InputError(f"input {name!r} has {array.shape[1]} columns in the trace, and table {lookup.table!r} reads up to {last}")
             array = array[:, first:last]

@@ -69,6 +69,41 @@ TRACED: dict[str, tuple[str, str, dict[str, Array], Traced]] = {
     "an offset": ("int64[N,3] ids", "i=Add(ids,k)", {"k": number(20)}, [("ids", (0, 3), 20)]),
     "an offset a column": ("int64[N,3] ids", "i=Add(k,ids)", {"k": at(0, 10, 10)}, [("ids", (0, 1), 0), ("ids", (1, 3), 10)]),
     "ids from 1 on": ("int64[N,3] ids", "h=Add(ids,k) i=Sub(h,j)", {"k": number(2), "j": number(1)}, [("ids", (0, 3), 1)]),
+    "one id, three offsets": (
+        "int64[N,1] ids",
+        "i=Add(ids,k)",
+        {"k": at(0, 10, 20)},
+        [("ids", (0, 1), 0), ("ids", (0, 1), 10), ("ids", (0, 1), 20)],
+    ),
+    "rank 3": ("int64[N,2,2] ids", "i=Identity(ids)", {}, [("ids", (0, 4), 0)]),
+    "one of rank 3": ("int64[N,3,2] ids", "i=Gather<axis=1>(ids,k)", {"k": number(-2)}, [("ids", (2, 4), 0)]),
+    "one of rank 3 in INT32": ("int32[N,3,2] ids", "i=Gather<axis=1>(ids,k)", {"k": number(2)}, [("ids", (4, 6), 0)]),
+    "one of rank 3 behind a shift": (
+        "int64[N,3,2] ids",
+        "h=Add(ids,o) i=Gather<axis=1>(h,k)",
+        {"k": number(1), "o": np.array([[[0]], [[10]], [[20]]])[:, 0]},
+        [("ids", (2, 4), 10)],
+    ),
+    "one of rank 3 by a slice": (
+        "int64[N,3,2] ids",
+        "h=Slice(ids,one,two,one) i=Squeeze(h,one)",
+        {"two": at(2)},
+        [("ids", (2, 4), 0)],
+    ),
+    "one of rank 3 by a split": ("int64[N,3,2] ids", "h,g,f=Split<axis=1>(ids) i=Squeeze(g,one)", {}, [("ids", (2, 4), 0)]),
+    "the last of rank 3": ("int64[N,2,3] ids", "i=Gather<axis=2>(ids,k)", {"k": number(1)}, [("ids", (1, 2), 0), ("ids", (4, 5), 0)]),
+    "rank 3 with the batch behind, and back": (
+        "int64[N,3,2] ids",
+        "h=Transpose<perm=[1,0,2]>(ids) i=Gather<axis=0>(h,k)",
+        {"k": number(2)},
+        [("ids", (4, 6), 0)],
+    ),
+    "rank 4, flattened and sliced": (
+        "int64[N,1,3,2] ids",
+        "h=Flatten(ids) i=Slice(h,a,b,one)",
+        {"a": at(3), "b": at(6)},
+        [("ids", (3, 6), 0)],
+    ),
     "a view and back": ("int64[N,6] ids", "h=Reshape(ids,k) i=Reshape(h,j)", {"k": at(-1, 3), "j": at(-1, 6)}, [("ids", (0, 6), 0)]),
 }
 
@@ -78,6 +113,7 @@ def test_columns_are_told_and_read_from_the_inputs(signature: str, nodes: str, c
     parts = agrees(text(signature, nodes), {"t": table(80, 8), "w": W, "one": at(1), **constants}, {"ids": 50, "more": 50})
     assert [(*lookup.inputs, lookup.columns, lookup.shift) for lookup in parts.cut.lookups] == traced
     assert all(lookup.direct and lookup.limit == 80 - lookup.shift for lookup in parts.cut.lookups)
+    agrees(text(signature, nodes), {"t": table(80, 8), "w": W, "one": at(1), **constants}, {"ids": 50, "more": 50}, int32_ids=True)
 
 
 COMPUTED: dict[str, tuple[str, str, dict[str, Any], int]] = {
@@ -88,7 +124,6 @@ COMPUTED: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "through INT32": ("int64[N,3] ids", "h=Cast<to=6>(ids) i=Cast<to=7>(h)", {}, 50),
     "through FLOAT, which rounds": ("int64[N,3] ids", "h=Cast<to=1>(ids) g=Cast<to=7>(h) i=Sub(ids,g)", {}, 2**24),
     "a constant less the id": ("int64[N,3] ids", "i=Sub(k,ids)", {"k": number(49)}, 50),
-    "one id, three offsets": ("int64[N,1] ids", "i=Add(ids,k)", {"k": at(0, 10, 20)}, 30),
     "a view that regroups, and its first column": (
         "int64[N,6] ids",
         "h=Reshape(ids,k) g=Slice(h,zero,one,one) i=Reshape(g,j)",
@@ -101,8 +136,41 @@ COMPUTED: dict[str, tuple[str, str, dict[str, Any], int]] = {
         {"k": at(-1, 3), "o": at(0, 10, 20), "j": at(-1, 6)},
         30,
     ),
-    "rank 3": ("int64[N,2,2] ids", "i=Identity(ids)", {}, 50),
     "a table of integers": ("int64[N] ids", "i=Gather(remap,ids)", {"remap": np.random.default_rng(0).integers(0, 50, 90)}, 90),
+    "the largest two": ("int64[N,4] ids", "i,p=TopK<axis=1>(ids,k)", {"k": at(2)}, 50),
+    "the id at the largest place": (
+        "int64[N,4] ids, int64[N,4] rank",
+        "p=ArgMax<axis=1,keepdims=1>(rank) i=GatherElements<axis=1>(ids,p)",
+        {},
+        50,
+    ),
+    "the first one set": (
+        "int64[N,3] ids",
+        (
+            "l=Shape<start=0,end=1>(ids) e=Concat<axis=0>(l,one) p=ConstantOfShape<value=int64[1] {0}>(e) u=Expand(seven,e) "
+            "i=ScatterElements<axis=1>(ids,p,u)"
+        ),
+        {"seven": number(7)},
+        50,
+    ),
+    "a hash": (
+        "int64[N,3] ids",
+        "h=com.microsoft.MurmurHash3<positive=1,seed=7>(ids) g=Cast<to=7>(h) i=Mod(g,k)",
+        {"k": number(50)},
+        2**62,
+    ),
+    "a vocabulary": (
+        "int64[N,3] ids",
+        "i=ai.onnx.ml.LabelEncoder<keys_int64s=[3,1000001,7],values_int64s=[40,41,42],default_int64=2>(ids)",
+        {},
+        9,
+    ),
+    "a vocabulary of INT32 ids behind a shift": (
+        "int32[N,3] ids",
+        "h=Cast<to=7>(ids) g=Add(h,k) i=ai.onnx.ml.LabelEncoder<keys_int64s=[3,7],values_int64s=[40,42],default_int64=2>(g)",
+        {"k": number(1)},
+        9,
+    ),
     "a mask": ("int64[N,3] ids, bool[N,3] seen", "h=Sub(ids,ids) i=Where(seen,ids,h)", {}, 50),
     "buckets of a float": (
         "float[N,3] x",
@@ -169,6 +237,17 @@ REFUSED = {
             "s=Transpose<perm=[1,0,2]>(r) y=Reshape(s,wide) }"
         ),
         "no leading batch dimension",
+    ),
+    "each id once, and no way back": (
+        (
+            "(int64[N] ids) => (float[N,8] y) { u,a,i,n=Unique(ids) v=Gather(t,u) s=ReduceSum<keepdims=1>(v,zero) f=Cast<to=1>(ids) "
+            "g=Unsqueeze(f,last) y=Add(s,g) }"
+        ),
+        "its ids are made by Unique 'node', which is no operator of the embedding model",
+    ),
+    "sums scattered into ids": (
+        '(int64[N,1] ids) => (float[N,1,8] y) { e=ScatterElements<axis=1,reduction="add">(ids,ids,ids) v=Gather(t,e) y=Tanh(v) }',
+        "its ids are made by ScatterElements 'node', which is no operator of the embedding model",
     ),
     "ids with the batch second": (
         "(int64[N,3] ids) => (float[N,8] y) { i=Transpose<perm=[1,0]>(ids) v=Gather(t,i) y=ReduceSum<keepdims=0>(v,zero) }",

@@ -9,10 +9,49 @@ from recsplit.plan.plan import UNKNOWN_IDS
 from tests.graph.ragged_models import ARRAYS, FORMS, ROWS, Bag, bag_of, jagged, rows_of, torch_answer
 from tests.graph.small import Array, small, source_of, table
 
+OF = np.random.default_rng(0).integers(1, ROWS, 90)
 BEFORE = {
     "ids shifted": (Bag(before="v5=Add(values,five)", ids="v5"), 45, (True, 5, 45)),
     "ids hashed": (Bag(before="v5=Mod(values,k)", ids="v5"), 10**6, (False, 0, None)),
     "ids through BOOL": (Bag(before="v4=Cast<to=9>(values) v5=Cast<to=7>(v4)", ids="v5"), 5, (False, 0, None)),
+    "ids // 4, as torch.onnx writes it": (
+        Bag(
+            before="b=Less(values,none) h=Equal(b,yes) m=Mod(values,four) c=Cast<to=9>(m) d=And(h,c) f=Cast<to=7>(d) g=Div(values,four) "
+            "v5=Sub(g,f)",
+            ids="v5",
+        ),
+        4 * ROWS,
+        (False, 0, None),
+    ),
+    "quotient and remainder of one id": (
+        Bag(before="g=Div(values,four) m=Mod(values,four) a=Add(g,m) v5=Mod(a,k)", ids="v5"),
+        10**6,
+        (False, 0, None),
+    ),
+    "ids above a limit as 0, by zeros_like": (
+        Bag(before="b=Less(values,k) l=Shape(values) h=Expand(none,l) v5=Where(b,values,h)", ids="v5"),
+        10**6,
+        (False, 0, None),
+    ),
+    "ids above a limit as 0, by ConstantOfShape": (
+        Bag(before="b=Less(values,k) l=Shape(values) h=ConstantOfShape<value=int64[1] {0}>(l) v5=Where(b,values,h)", ids="v5"),
+        10**6,
+        (False, 0, None),
+    ),
+    "ids out of a buffer": (Bag(before="v5=Gather(of,values)", ids="v5"), 90, (False, 0, None)),
+    "ids out of a buffer of a buffer, hashed": (
+        Bag(before="c=Gather(of,values) d=Gather(of,c) m=Mul(d,four) v5=Mod(m,k)", ids="v5"),
+        90,
+        (False, 0, None),
+    ),
+    "ids of a vocabulary": (
+        Bag(
+            before="v5=ai.onnx.ml.LabelEncoder<keys_int64s=[3,1000001,7],values_int64s=[40,41,42],default_int64=2>(values)",
+            ids="v5",
+        ),
+        9,
+        (False, 0, None),
+    ),
     "offsets without their last": (Bag(before="o=Slice(offsets,zero,minus)", offsets="o"), ROWS, (True, 0, ROWS)),
     "offsets from lengths": (Bag(before="o=CumSum<exclusive=1>(offsets,axis)", offsets="o"), ROWS, (True, 0, ROWS)),
     "offsets from lengths, with the last": (
@@ -25,7 +64,7 @@ BEFORE = {
 
 @pytest.mark.parametrize(("bag", "limit", "told"), BEFORE.values(), ids=BEFORE)
 def test_what_a_model_does_to_ids_and_offsets_is_understood(bag: Bag, limit: int, told: tuple[bool, int, int | None]) -> None:
-    arrays = {**ARRAYS, "minus": np.array([-1])}
+    arrays = {**ARRAYS, "minus": np.array([-1]), "none": np.array(0), "four": np.array(4), "yes": np.array(True), "of": OF}
     parts = small(bag.text, arrays)
     (bags,), (lookup,) = parts.cut.bags, parts.cut.lookups
     assert (lookup.direct, lookup.shift, lookup.limit) == told
@@ -40,6 +79,19 @@ def test_shifted_ids_are_told_as_the_client_sent_them() -> None:
     rows = rows_of([2, 1], limit=45)
     rows["values"][1, 0] = 45
     assert parts(rows)[UNKNOWN_IDS].tolist() == [[-1, 0], [0, 45]]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_id_outside_a_buffer_is_unknown_to_its_own_row_alone(form: str) -> None:
+    bag = Bag(before="c=Gather(of,values) m=Mul(c,five) v5=Mod(m,k)", ids="v5")
+    parts = small(bag.text, {**ARRAYS, "of": OF}, bag_form=form)
+    rows = rows_of([2, 1, 3], limit=90, extra=2, fill=10**6)
+    fine = parts(rows)
+    assert (fine[UNKNOWN_IDS][:, 0] == -1).all()
+    rows["values"][1, 0] = 90
+    marked = parts(rows)
+    assert marked[UNKNOWN_IDS].tolist() == [[-1, 0], [0, -1], [-1, 0]] and np.isnan(marked["y"][1]).all()
+    assert np.array_equal(marked["y"][[0, 2]], fine["y"][[0, 2]])
 
 
 ONE_INPUT = "(int64[K] a, int64[M] offsets) => (float[N,8] y)"
