@@ -3,18 +3,16 @@
 import os
 import secrets
 
-import onnx_ir as ir
-
 from recsplit.building.load_and_cut import CutSource
 from recsplit.building.settings import BuildSettings
 from recsplit.building.sharding import Sharding
-from recsplit.graph.flow import upstream
+from recsplit.graph.precision import half
 from recsplit.plan.plan import Kind, Lookup, Plan, Role, Runtime, Submodel, Table
 from recsplit.write import submodels
 
-#: Of models in FP32 and FP64, and of those with half precision somewhere, the coarsest first.
-TOLERANCE = 1e-5
-_HALVES = {ir.DataType.BFLOAT16: 1e-1, ir.DataType.FLOAT16: 1e-2}
+#: The largest relative error between two right ways to compute a model, by the half precision that an output depends on, if any: some
+#: twenty roundings of that, or some eighty of FP32.
+_TOLERANCE = {None: 1e-5, "FP16": 1e-2, "BF16": 1e-1}
 
 
 def make_plan(
@@ -59,13 +57,5 @@ def make_plan(
         shards=() if sharding is None else sharding.shards(tables, shard),
         readings=() if sharding is None else sharding.readings(settings.unknown_ids),
         dense=submodel("dense", dense, settings.dense_runtime, settings.dense_kind, settings.dense_instances),
-        tolerance=tolerance_of(cut.whole) if settings.tolerance is None else settings.tolerance,
+        tolerance=_TOLERANCE[half(cut.whole)] if settings.tolerance is None else settings.tolerance,
     )
-
-
-def tolerance_of(whole: ir.Model) -> float:
-    """The largest relative error between two right ways to compute the model: some twenty roundings of the narrowest float that an output
-    depends on, for half precision; 1e-5, some eighty of FP32, for all others."""
-    values = {value for output in whole.graph.outputs for value in upstream(output)}
-    tensors = [value.const_value.dtype if value.const_value is not None else value.dtype for value in values]
-    return next((tolerance for dtype, tolerance in _HALVES.items() if dtype in tensors), TOLERANCE)

@@ -24,7 +24,7 @@ class BuildSettings:
     """What the user sets. Raises InputError for what can't be, in the words of the command line.
 
     `source` and `example`: as recsplit.load.load takes them. `threads` None: this machine's cores divided by the instances. `tolerance`
-    None: by the narrowest dtype on the way to an output (planning.tolerance_of). `search_s`: how long inputs are searched on which the
+    None: by the narrowest dtype on the way to an output. `search_s`: how long inputs are searched on which the
     parts answer otherwise than the source, after those that are always tried. `partition` and `access`: files that recsplit partition and
     recsplit access wrote; `weights`: .safetensors. `triton`: the release of NVIDIA's container whose onnxruntime must read the
     sub-models.

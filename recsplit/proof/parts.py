@@ -29,6 +29,11 @@ def session(path: Path, *, threads: int = 1) -> Run:
         raise RecsplitError(
             f"onnxruntime can't load {path}: {str(error).rpartition(' : ')[2]}", hint="is the file whole? if not, build the model again"
         ) from error
+    return function(loaded)
+
+
+def function(loaded: ort.InferenceSession) -> Run:
+    """A session as a function of inputs by name; those that the model doesn't read are ignored."""
     inputs = [item.name for item in loaded.get_inputs()]
     outputs = [item.name for item in loaded.get_outputs()]
 
