@@ -140,6 +140,10 @@ def cut(
     )
 
 
+def _rewrite_int64(state: Cutting) -> None:
+    rewrite_int64(state.model)
+
+
 def _find(state: Cutting) -> None:
     """Every candidate. Raises InputError where none is a lookup, and for operators that no part may have."""
     state.candidates = find(state.model, loops=state.loops)
@@ -255,7 +259,7 @@ CUT: tuple[passes.Pass[Cutting], ...] = (
         (conditions.NO_FUNCTIONS, conditions.NO_CONSTANTS, conditions.BATCHED_INPUTS),
         (conditions.UNIQUE_NAMES,),
     ),
-    passes.Pass("rewrite INT64 operators", lambda state: rewrite_int64(state.model), ensures=(conditions.UNIQUE_NAMES,)),
+    passes.Pass("rewrite INT64 operators", _rewrite_int64, ensures=(conditions.UNIQUE_NAMES,)),
     passes.Pass("weigh after the lookup", lambda state: weigh_after_lookup(state.model), ensures=(conditions.UNIQUE_NAMES,)),
     passes.Pass("find lookups", _find, ensures=(conditions.SERVED,)),
     passes.Pass("guard buffers", _guard, (conditions.SERVED,), (conditions.SORTED, conditions.UNIQUE_NAMES)),

@@ -21,8 +21,8 @@ _SMALL = 2**31
 _HALF = 2**32
 
 
-def rewrite_int64(model: ir.Model) -> None:
-    """Rewrite them in the main graph, in place; its nodes are sorted afterwards."""
+def rewrite_int64(model: ir.Model) -> bool:
+    """Rewrite them in the main graph, in place, whose nodes are sorted afterwards; whether there were any."""
     emit = Emit(model, "recsplit/int64")
     for node in tuple(model.graph):
         write = _WRITERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
@@ -39,6 +39,7 @@ def rewrite_int64(model: ir.Model) -> None:
         model.graph.remove(node, safe=True)
     if emit.new_nodes:
         common.TopologicalSortPass()(model)
+    return bool(emit.new_nodes)
 
 
 def _is_int64(node: ir.Node) -> bool:

@@ -9,6 +9,8 @@ import onnx_ir as ir
 import onnxruntime
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.graph.infer import infer_shapes
+from recsplit.graph.int64 import rewrite_int64
 from recsplit.load import forgiven
 from recsplit.load.arrays import Array
 from recsplit.load.normalize import check_inputs, check_opset, check_outputs, drop_initializer_inputs, normalize
@@ -132,11 +134,15 @@ class Session:
             # Kept: onnxruntime reads the mapped files for as long as the session lives.
             self._values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy()) for tensor in self._handed_over.values()]
             options.add_external_initializers(list(self._handed_over), self._values)
+        original = ir.load(self._path)
+        infer_shapes(original)
+        # INT64 operators that this onnxruntime computes wrongly would make a wrong model the measure of the parts.
         source: str | bytes = str(self._path)
-        if self._untyped_outputs:
-            proto = onnx.load(self._path, load_external_data=False)
+        if rewrite_int64(original) or self._untyped_outputs:
+            proto = ir.to_proto(original)
             for output in proto.graph.output:
                 if output.name in self._untyped_outputs:
                     output.ClearField("type")
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self._path.parent.resolve()))
             source = proto.SerializeToString()
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.load import load
+from tests.graph.small import proto, table
 from tests.load.agreement import compare, names, ops
 
 TABLE = np.arange(20, dtype=np.float32).reshape(10, 2)
@@ -216,3 +217,13 @@ def test_files_of_both_exporters_load_with_their_loops(tmp_path: Path) -> None:
         case = {"values": np.arange(7), "offsets": np.array([0, 0, 3, 7])}
         (answer,) = loaded.run(case).values()
         np.testing.assert_allclose(answer.astype(np.float64), module(*map(torch.tensor, case.values())).detach().numpy(), rtol=1e-5)
+
+
+def test_a_file_with_int64_operators_that_onnxruntime_computes_wrongly_is_run_as_onnx_means_it(tmp_path: Path) -> None:
+    """onnxruntime 1.31 clips 2**31 + 5 to 0: such a source would make right parts wrong."""
+    arrays = {"t": table(31, 8), "zero": np.array(0), "last": np.array(30)}
+    proto_model = proto("(int64[N] ids) => (float[N,8] y) { i = Clip(ids, zero, last) y = Gather(t, i) }", arrays)
+    path = tmp_path / "clip.onnx"
+    onnx.save(proto_model, path, save_as_external_data=True, size_threshold=0, location="clip.bin")
+    ids = np.array([2**31, 2**31 + 5, 3 * 10**9, -5, 7])
+    np.testing.assert_array_equal(load(str(path)).run({"ids": ids})["y"], arrays["t"][ids.clip(0, 30)])
