@@ -99,8 +99,8 @@ def _load_named(source: str, weights: pathlib.Path | None, example: Example | No
     if suffix == ".onnx":
         from recsplit.load import onnx_file
 
-        model, run = onnx_file.load(path, release)
-        return Loaded(model, Source("onnx", source, None), _example_of(model, example), run)
+        model, run, notes = onnx_file.load(path, release)
+        return Loaded(model, Source("onnx", source, None), _example_of(model, example), run, notes)
     if suffix == ".pt2":
         _need_torch("an .pt2 source")
         from recsplit.load import pt2

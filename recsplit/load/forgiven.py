@@ -68,18 +68,18 @@ def infer_outputs(model: ir.Model) -> list[str]:
     return names
 
 
-def resolve_links(model: ir.Model) -> bool:
-    """Point each tensor in another file at that file itself, where a link or one of several hard links leads to it; whether any is one.
+def resolve_links(model: ir.Model) -> list[Path]:
+    """Point each tensor in another file at that file itself, where a link or one of several hard links leads to it; these files, each once.
 
     A cache of downloads keeps files as links. onnx and onnxruntime refuse them, for fear of an archive whose links lead anywhere.
     """
-    resolved = False
+    resolved: dict[Path, None] = {}
     for graph in model.graphs():
         for value in graph.initializers.values():
             tensor = value.const_value
             if isinstance(tensor, ir.ExternalTensor) and _is_linked(tensor):
                 value.const_value = _plain(tensor)
-                resolved = True
+                resolved[Path(tensor.path).resolve()] = None
         for node in graph:
             for name, attribute in list(node.attributes.items()):
                 if (
@@ -88,8 +88,8 @@ def resolve_links(model: ir.Model) -> bool:
                     and _is_linked(attribute.value)
                 ):
                     node.attributes[name] = ir.AttrTensor(name, _plain(attribute.value))
-                    resolved = True
-    return resolved
+                    resolved[Path(attribute.value.path).resolve()] = None
+    return list(resolved)
 
 
 def _is_linked(tensor: ir.ExternalTensor) -> bool:

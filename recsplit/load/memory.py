@@ -98,7 +98,7 @@ def _proto(model: onnx.ModelProto, example: Example | None, release: Release | N
     folder = pathlib.Path(tempfile.mkdtemp(prefix="recsplit-"))
     try:
         _save(model, folder / MODEL_FILE)
-        loaded, session = onnx_file.load(folder / MODEL_FILE, release)
+        loaded, session, _ = onnx_file.load(folder / MODEL_FILE, release)
     except BaseException:
         shutil.rmtree(folder)
         raise

@@ -17,8 +17,8 @@ from recsplit.load.normalize import check_inputs, check_opset, check_outputs, dr
 from recsplit.plan.triton_releases import Release
 
 
-def load(path: pathlib.Path, release: Release | None = None) -> tuple[ir.Model, "Session"]:
-    """The model of an .onnx file in the form of the contract, and the original, run by onnxruntime on the CPU.
+def load(path: pathlib.Path, release: Release | None = None) -> tuple[ir.Model, "Session", tuple[str, ...]]:
+    """The model of an .onnx file in the form of the contract; the original, run by onnxruntime on the CPU; notes for the user.
 
     With `release` the model's opset is one that its onnxruntime reads. External data is neither read nor copied.
 
@@ -37,21 +37,25 @@ def load(path: pathlib.Path, release: Release | None = None) -> tuple[ir.Model, 
     drop_initializer_inputs(model)
     check_inputs(model, str(path))
     check_external_data(model, path)
-    is_linked, is_unsorted = forgiven.resolve_links(model), forgiven.sort_nodes(model, str(path))
+    linked_files, is_unsorted = forgiven.resolve_links(model), forgiven.sort_nodes(model, str(path))
     is_untyped = any(value.type is None or value.shape is None for value in model.graph.outputs)
     untyped_outputs = forgiven.infer_outputs(model)
     check_outputs(model, str(path))
     try:
-        onnx.checker.check_model(forgiven.skeleton(model) if is_linked or is_unsorted or is_untyped else str(path))
+        onnx.checker.check_model(forgiven.skeleton(model) if linked_files or is_unsorted or is_untyped else str(path))
     except Exception as error:
         raise _broken(path, error, "export it again with torch.onnx.export; onnx.checker.check_model tells the same") from error
     refuse_unmade(model, path)
     original = [value.name or "" for value in model.graph.outputs]
-    tensors = {name: value.const_value for name, value in model.graph.initializers.items()} if is_linked or untyped_outputs else {}
+    tensors = {name: value.const_value for name, value in model.graph.initializers.items()} if linked_files or untyped_outputs else {}
     handed_over = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, ir.ExternalTensor)}
     normalize(model, origin=str(path), release=release)
     outputs = dict(zip([value.name or "" for value in model.graph.outputs], original, strict=True))
-    return model, Session(path, outputs, untyped_outputs, handed_over)
+    folder = path.parent.resolve()
+    outside = [str(file) for file in linked_files if not file.is_relative_to(folder)]
+    # Whose links they are is not for us to know: what they lead to is published, so it is told.
+    notes = (f"Note: weights are read through links to {', '.join(outside)}",) if outside else ()
+    return model, Session(path, outputs, untyped_outputs, handed_over), notes
 
 
 def _broken(path: pathlib.Path, error: Exception, hint: str = "copy it again, or export it again with torch.onnx.export") -> InputError:

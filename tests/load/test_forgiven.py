@@ -91,6 +91,7 @@ def test_data_behind_links_is_read_and_published_as_plain_files(link: str, tmp_p
     build = build_of(snapshot / "model.onnx", tmp_path / "models")
     files = [path for path in build.repository.rglob("*") if not path.is_dir()]
     assert files and not [path for path in files if path.is_symlink() or path.stat().st_nlink > 1]
+    assert any("weights are read through links to " in note for note in build.notes) == (link != "hard")  # no path leads elsewhere there
 
 
 def test_linked_data_that_is_cut_short_is_still_refused(tmp_path: Path) -> None:
