@@ -131,6 +131,7 @@ def test_a_server_that_is_not_there_is_told(run_recsplit: Run, tiny: Path, workl
     assert "no server answers at 127.0.0.1:1" in done.stderr
 
 
+@pytest.mark.slow  # half a minute of measuring
 def test_a_report_measures_what_it_is_not_given(run_recsplit: Run, tiny: Path, workload: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     done = run_recsplit("report", tiny, "--workload", workload, "--seconds", "1", "-o", page, "--json")
