@@ -26,6 +26,7 @@ _IDS = {
 }  # fmt: skip
 _BORDERS = ("first ids", "last ids", "ids just beyond", "ids of any size")
 _LENGTHS = ("empty bags", "bags of one", "uneven bags", "a long bag", *WRONG)
+_MOST_ALONE = 512  # of models with hundreds of inputs
 _LONG = 70  # more than a chunk of ragged_bags
 
 
@@ -44,11 +45,14 @@ def fills_of(plan: Plan, name: str) -> tuple[str, ...]:
 
 
 def systematic(plan: Plan) -> list[Fills]:
-    """Rows in which all inputs of a kind are filled alike, then rows in which one input alone is."""
+    """Rows in which all inputs of a kind are filled alike, then rows in which one input alone is: all of them, or _MOST_ALONE."""
     by_input = {tensor.name: fills_of(plan, tensor.name) for tensor in plan.inputs}
     together = [{name: fill for name, fills in by_input.items() if fill in fills} for fill in dict.fromkeys(sum(by_input.values(), ()))]
     alone = [{name: fill} for name, fills in by_input.items() for fill in fills] if len(by_input) > 1 else []
-    return [*together, *alone]
+    chosen = (
+        sorted(np.random.default_rng(0).choice(len(alone), _MOST_ALONE, replace=False)) if len(alone) > _MOST_ALONE else range(len(alone))
+    )
+    return [*together, *(alone[index] for index in chosen)]
 
 
 def drawn(plan: Plan, rng: np.random.Generator) -> Fills:
