@@ -83,6 +83,7 @@ def judge_of(plan: Plan, source: CutSource, known: Known, folder: Path, cases: S
         known,
         {name: median_magnitude([case.outputs[name] for case in cases]) for name in cases[0].outputs},
         stages.rounding_of(folder, plan),
+        _may_be_infinite(plan),
     )
 
 

@@ -47,7 +47,8 @@ class Judged:
 class Judge:
     """Source and parts side by side. `known`: which rows' ids are all inside their tables; `scales`: the median magnitude of each output.
 
-    `rounding` is asked where a difference might be rounding.
+    `rounding` is asked where a difference might be rounding. `infinite_rows`: rows that the source answers with NaN or infinity aren't
+    compared, as in cases.make_cases.
     """
 
     plan: Plan
@@ -56,6 +57,7 @@ class Judge:
     known: Callable[[Mapping[str, Array]], NDArray[np.bool_]]
     scales: Mapping[str, float]
     rounding: Rounding
+    infinite_rows: bool = False
 
     def __call__(self, inputs: Mapping[str, Array]) -> Judged:
         """Judge one batch."""
@@ -104,8 +106,12 @@ class Judge:
         except RecsplitError:
             truth = {}
         ranks = {tensor.name: 1 + len(tensor.dims) for tensor in self.plan.outputs}
+        # Another shape: a squeeze took the batch away, or an axis that was one in these rows.
         if truth and all(data.shape[:1] == index.shape and data.ndim == ranks.get(name, data.ndim) for name, data in truth.items()):
-            return index, truth  # else a squeeze took the batch away, or an axis that was one in these rows
+            if not self.infinite_rows:
+                return index, truth
+            finite = np.logical_and.reduce([np.isfinite(data.reshape(len(data), -1)).all(axis=1) for data in truth.values()])
+            return index[finite], {name: data[finite] for name, data in truth.items()}
         if len(index) == 1:
             return index[:0], {}
         answered = []
