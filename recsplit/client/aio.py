@@ -1,6 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Mapping
 from types import TracebackType
 from typing import Any
@@ -10,11 +11,12 @@ from numpy.typing import ArrayLike
 from recsplit.client import query, signature, unknown
 from recsplit.client.failures import ServerError, server_error
 from recsplit.client.wire import CONCURRENT_SUBQUERIES, Array, AsyncConnection, Protocol, address
+from recsplit.errors import InputError
 from recsplit.plan.plan import UNKNOWN_IDS
 
 
 class AsyncClient:
-    """A model on a server, for one event loop. Any number of tasks may share one; arguments are those of Client."""
+    """A model on a server, for one event loop of one process. Any number of tasks may share one; arguments are those of Client."""
 
     def __init__(
         self, url: str, model: str, protocol: Protocol = "grpc", *, timeout_s: float = 10.0, on_unknown: unknown.OnUnknown = "error"
@@ -22,6 +24,7 @@ class AsyncClient:
         self.url, self.model, self.protocol = address(url, protocol), model, protocol
         self.timeout_s, self.on_unknown = timeout_s, on_unknown
         self._connection: AsyncConnection | None = None  # made in the event loop that it then belongs to
+        self._process = os.getpid()
         self._signature: signature.Signature | None = None
         self._lookups: list[dict[str, Any]] = []
 
@@ -68,7 +71,12 @@ class AsyncClient:
     async def _connect(self) -> tuple[AsyncConnection, signature.Signature]:
         """The connection and the model's signature; asks the server for it the first time."""
         if self._connection is None:
-            self._connection = AsyncConnection(self.url, self.protocol, self.timeout_s)
+            self._connection, self._process = AsyncConnection(self.url, self.protocol, self.timeout_s), os.getpid()
+        if self._process != os.getpid():
+            raise InputError(
+                "this AsyncClient was used before the process was forked: its connection belongs to the other process's event loop",
+                hint="make an AsyncClient in each process, after the fork",
+            )
         if self._signature is None:
             model = signature.read(await self._call(self._connection.config(self.model), self.model))
             if UNKNOWN_IDS in model.outputs:

@@ -1,5 +1,6 @@
 """The client for synchronous code and threads."""
 
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -14,7 +15,7 @@ from recsplit.plan.plan import UNKNOWN_IDS
 
 
 class Client:
-    """A model on a server. Any number of threads may share one; use as a context manager, or close it.
+    """A model on a server. Any number of threads may share one, and processes that are forked; use as a context manager, or close it.
 
     `url`: host:port of the server's `protocol`, "grpc" or "http". `timeout_s` bounds each request, and a query of at most
     max_batch_size rows is one request. `on_unknown` says what to do about ids outside their tables where the server
@@ -29,10 +30,16 @@ class Client:
     ) -> None:
         self.url, self.model, self.protocol = address(url, protocol), model, protocol
         self.timeout_s, self.on_unknown = timeout_s, on_unknown
-        self._connection = (GrpcConnection if protocol == "grpc" else HttpConnection)(self.url, timeout_s)
-        self._pool = ThreadPoolExecutor(CONCURRENT_SUBQUERIES, thread_name_prefix="recsplit-client")  # starts threads when needed
+        self._inherited: list[GrpcConnection | HttpConnection] = []
+        self._open()
         self._signature: signature.Signature | None = None
         self._lookups: list[dict[str, Any]] = []
+
+    def _open(self, *, forked: bool = False) -> None:
+        """Connections and threads of this process: a fork shares the sockets, and would read answers that belong to another's questions."""
+        self._process = os.getpid()
+        self._connection = (GrpcConnection if self.protocol == "grpc" else HttpConnection)(self.url, self.timeout_s, forked=forked)
+        self._pool = ThreadPoolExecutor(CONCURRENT_SUBQUERIES, thread_name_prefix="recsplit-client")  # starts threads when needed
 
     def __enter__(self) -> "Client":
         try:
@@ -72,6 +79,9 @@ class Client:
 
     def _connect(self) -> signature.Signature:
         """The model's signature; asks the server for it the first time."""
+        if self._process != os.getpid():
+            self._inherited.append(self._connection)  # kept: taken down, it would write to sockets of the other process
+            self._open(forked=True)
         if self._signature is None:
             model = signature.read(self._call(self._connection.config, self.model))
             if UNKNOWN_IDS in model.outputs:

@@ -22,6 +22,13 @@ Protocol = Literal["grpc", "http"]
 #: How many sub-queries of one query are on their way at once.
 CONCURRENT_SUBQUERIES = 8
 
+# Connections of a channel's own; and tritonclient's own limit of messages, which it leaves out where arguments are given.
+_APART = [
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_send_message_length", 2**31 - 1),
+    ("grpc.max_receive_message_length", 2**31 - 1),
+]
+
 
 def address(url: str, protocol: str) -> str:
     """host:port, as tritonclient wants it; for HTTP a path may follow. Raises InputError for another protocol or form."""
@@ -37,11 +44,14 @@ def address(url: str, protocol: str) -> str:
 
 
 class GrpcConnection:
-    """A blocking gRPC connection, for any number of threads."""
+    """A blocking gRPC connection, for any number of threads.
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    `forked`: in a process that was forked from one which had connections. gRPC would use those again, for it keeps them by address.
+    """
+
+    def __init__(self, url: str, timeout_s: float, *, forked: bool = False) -> None:
         self._tritonclient = importlib.import_module("tritonclient.grpc")
-        self._client = self._tritonclient.InferenceServerClient(url)
+        self._client = self._tritonclient.InferenceServerClient(url, channel_args=_APART if forked else None)
         self._timeout_s = timeout_s
 
     def config(self, model: str) -> dict[str, Any]:
@@ -59,10 +69,15 @@ class GrpcConnection:
 
 
 class HttpConnection:
-    """Blocking HTTP connections: one a thread, because tritonclient's belong to the thread that made them."""
+    """Blocking HTTP connections: one a thread, because tritonclient's belong to the thread that made them.
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    `forked`: in a process that was forked from one which had connections; gevent's loop, which tritonclient waits in, begins anew there.
+    """
+
+    def __init__(self, url: str, timeout_s: float, *, forked: bool = False) -> None:
         self._tritonclient = importlib.import_module("tritonclient.http")
+        if forked:
+            importlib.import_module("gevent").reinit()
         self._url, self._timeout_s = url, timeout_s
         self._local = threading.local()
 
