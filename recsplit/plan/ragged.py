@@ -23,12 +23,14 @@ def to_rows(bags: Bags, source: Mapping[str, Array], *, slots_multiple: int = 1)
     values = np.asarray(source[bags.source_values])
     features = len(bags.features)
     lengths = bag_lengths(bags, source, len(values)).reshape(features, -1).T  # [batch, features]
-    if lengths.min(initial=0) < 0 or int(lengths.sum()) != len(values):
+    # Each for itself, too: the sum of lengths near 2**62 is any number.
+    if lengths.min(initial=0) < 0 or lengths.max(initial=0) > len(values) or int(lengths.sum()) != len(values):
         name = bags.source_offsets or bags.source_lengths
         shortest = int(lengths.min(initial=0))
         negative = f", and a bag has length {shortest}" if shortest < 0 else ""
+        described = sum(int(length) for length in lengths.reshape(-1))
         raise InputError(
-            f"input {name!r} describes {int(lengths.sum())} ids and input {bags.source_values!r} holds {len(values)}{negative}",
+            f"input {name!r} describes {described} ids and input {bags.source_values!r} holds {len(values)}{negative}",
             hint="offsets start at 0, never fall, and end at the number of values; lengths add up to it",
         )
     batch, per_row = len(lengths), lengths.sum(axis=1)

@@ -125,7 +125,7 @@ def test_offsets_that_do_not_fit_are_refused(source: dict[str, list[int]]) -> No
         to_rows(OFFSETS, {name: np.array(data, dtype=np.int64) for name, data in source.items()})
 
 
-@pytest.mark.parametrize("lengths", [[3, 0], [-1, 3], [0, 0], [1, 1, 1]])
+@pytest.mark.parametrize("lengths", [[3, 0], [-1, 3], [0, 0], [1, 1, 1], [2**62, 2**62, 2**62, 2**62 + 2], [2**63 - 1, 3 - 2**62]])
 def test_lengths_that_do_not_add_up_are_refused(lengths: list[int]) -> None:
     with pytest.raises(InputError, match="describes"):
         to_rows(KINDS["lengths"], {"lengths": np.array(lengths), "values": np.array([1, 2])})
