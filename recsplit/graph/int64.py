@@ -1,9 +1,9 @@
 """INT64 operators that onnxruntime computes wrongly, written as those that it computes right.
 
 Seen with onnxruntime 1.31.1 on x86-64 (1.19.2, Triton 24.10's, is right): Min, Max, Clip, Relu, Sign and ReduceMax take a number from 2**31
-to 2**32 for a negative one, for they compare the lower halves of two numbers with equal upper halves as signed. ReduceSum adds in FP64,
-which is wrong from 2**53 on; Mod with fmod is so in both versions. Less, Greater, Equal, Where, Add, Sub, Mul, Div, Mod, Abs and Neg are
-right (tests/graph/test_int64.py compares each with numpy).
+to 2**32 for a negative one, for they compare the lower halves of two numbers with equal upper halves as signed. ReduceSum, ReduceProd and
+Pow compute in FP64, which is wrong from 2**53 on; Mod with fmod does so in both versions. Less, Greater, Equal, Where, Add, Sub, Mul, Div,
+Mod, Abs and Neg are right (tests/graph/test_int64.py compares each with numpy).
 
 Hashed ids are of that size, so every one of these operators that may see such a number is rewritten, in both models.
 """
@@ -14,11 +14,13 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from recsplit.graph.emit import Emit
-from recsplit.graph.flow import constant, int_of, ints_of
+from recsplit.graph.flow import constant, int_of, ints_of, upstream
 
 #: Numbers below it are computed right by all operators.
 _SMALL = 2**31
 _HALF = 2**32
+#: Factors of a product that are multiplied one by one.
+_MOST_FACTORS = 256
 
 
 def rewrite_int64(model: ir.Model) -> bool:
@@ -26,7 +28,7 @@ def rewrite_int64(model: ir.Model) -> bool:
     emit = Emit(model, "recsplit/int64")
     for node in tuple(model.graph):
         write = _WRITERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-        if write is None or not _is_int64(node) or all(_is_small(value) for value in node.inputs if value is not None):
+        if write is None or not _is_int64(node) or _stays_small(node):
             continue
         old = node.outputs[0]
         new = write(emit, node)
@@ -47,6 +49,14 @@ def _is_int64(node: ir.Node) -> bool:
     value = node.inputs[0]
     tensor = None if value is None else value.const_value
     return ir.DataType.INT64 in (node.outputs[0].dtype, None if value is None else value.dtype, None if tensor is None else tensor.dtype)
+
+
+def _stays_small(node: ir.Node) -> bool:
+    """Whether every number that the operator meets is surely small; products grow, but those of sizes."""
+    if node.op_type in ("ReduceProd", "Pow"):
+        value = node.inputs[0]
+        return value is None or not any(item.is_graph_input() for item in upstream(value, data_only=True))
+    return all(_is_small(value) for value in node.inputs if value is not None)
 
 
 def _is_small(value: ir.Value) -> bool:
@@ -159,6 +169,41 @@ def _reduce_extreme(kind: str) -> Callable[[Emit, ir.Node], ir.Value | None]:
     return write
 
 
+def _reduce_prod(emit: Emit, node: ir.Node) -> ir.Value | None:
+    """A chain of products, which wrap around as INT64 does; None where a size isn't known."""
+    how, value = _reduce(node), node.inputs[0]
+    if how is None or value is None or value.shape is None:
+        return None
+    shape = list(value.shape)
+    axes = sorted(axis % len(shape) for axis in (how[0] if how[0] is not None else range(len(shape))))
+    sizes = [size for axis in axes if isinstance(size := shape[axis], int) and 0 < size <= _MOST_FACTORS]
+    if len(sizes) < len(axes):
+        return None
+    for axis, size in zip(axes, sizes, strict=True):
+        first, *others = emit.split(value, [1] * size, axis)
+        for other in others:
+            first = emit.op("Mul", first, other)
+        value = first
+    return value if how[1] else emit.op("Squeeze", value, emit.const(axes))
+
+
+def _pow(emit: Emit, node: ir.Node) -> ir.Value | None:
+    """Squares and products, for whole constant exponents."""
+    value, exponent = node.inputs[0], constant(node.inputs[1])
+    if value is None or exponent is None or exponent.size != 1:
+        return None
+    number = float(exponent.reshape(-1)[0])
+    if number != int(number) or not 1 <= number <= _MOST_FACTORS:
+        return None
+    result, square, left = None, value, int(number)
+    while left:
+        if left % 2:
+            result = square if result is None else emit.op("Mul", result, square)
+        left //= 2
+        square = emit.op("Mul", square, square) if left else square
+    return emit.op("Identity", value) if result is value else result
+
+
 def _mod(emit: Emit, node: ir.Node) -> ir.Value | None:
     """With fmod the remainder has the sign of the number: what is left of a division that cuts off."""
     if not int_of(node, "fmod", 0):
@@ -176,5 +221,7 @@ _WRITERS: dict[str, Callable[[Emit, ir.Node], ir.Value | None]] = {
     "ReduceSum": _reduce_sum,
     "ReduceMax": _reduce_extreme("ReduceMax"),
     "ReduceMin": _reduce_extreme("ReduceMin"),
+    "ReduceProd": _reduce_prod,
+    "Pow": _pow,
     "Mod": _mod,
 }

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from recsplit.plan.plan import Plan
+from recsplit.plan.plan import Bags, Plan
 from recsplit.proof import samples
 from recsplit.proof.samples import Array
 
@@ -18,8 +18,11 @@ Fills = Mapping[str, str]
 USUAL, NAN, HUGE, WRONG = "usual", "NaN", "huge", ("negative lengths", "lengths beyond the slots", "lengths of 2**62")
 
 #: Numbers that are no ids. Whole numbers are only filled with those that no model takes for a size of gigabytes.
-_NUMBERS = {"zeros": 0.0, "ones": 1.0, "minus ones": -1.0, "tiny": 1e-9, "large": 1e4, "large and negative": -1e4, HUGE: 1e30, NAN: np.nan}
-_WHOLE = ("zeros", "ones", "minus ones", "zeros and ones")
+_NUMBERS = {
+    "zeros": 0.0, "ones": 1.0, "minus ones": -1.0, "tiny": 1e-9, "a thousand": 1e3, "large": 1e4, "large and negative": -1e4, HUGE: 1e30,
+    NAN: np.nan,
+}  # fmt: skip
+_WHOLE = ("zeros", "ones", "minus ones", "zeros and ones", "a thousand")
 _IDS = {
     "id -1": -1, "id -2**31": -(2**31), "id -2**63": -(2**63), "id 2**31 - 1": 2**31 - 1, "id 2**31": 2**31, "id 2**31 + 5": 2**31 + 5,
     "id 3 * 10**9": 3 * 10**9, "id 2**32 + 3": 2**32 + 3, "id 2**62": 2**62, "id 2**63 - 1": 2**63 - 1,
@@ -73,8 +76,14 @@ def batch(
 ) -> dict[str, Array]:
     """Inputs of the ensemble with a row for each of `rows`; what isn't filled, and dimensions that vary, as in `samples.rows`."""
     inputs = samples.rows(plan, len(rows), rng, references=references, draw=draw)
+    shared: dict[str, tuple[Array, int]] = {}  # groups of the same offsets have the same lengths, and as many slots
     for bags in plan.bags:
-        inputs |= _ragged(plan, bags.values, bags.lengths, bags.weights, rows, inputs, rng, draw or rng.integers)
+        if bags.lengths not in shared:
+            shared[bags.lengths] = _lengths(rows, bags.lengths, inputs[bags.lengths].astype(np.int64), rng)
+        counts, slots = shared[bags.lengths]
+        inputs |= _slots(plan, bags, rows, counts, slots, inputs, rng, draw or rng.integers)
+    for name, (counts, slots) in shared.items():
+        inputs[name] = _wrong(rows, name, counts, slots, rng).astype(inputs[name].dtype)
     for tensor in plan.inputs:
         name = tensor.name
         if any(name in (bags.lengths, bags.values) for bags in plan.bags):
@@ -126,21 +135,10 @@ def _ids(fill: str, rng: np.random.Generator) -> samples.Draw:
     return draw
 
 
-def _ragged(
-    plan: Plan,
-    values: str,
-    lengths: str,
-    weights: str | None,
-    rows: Sequence[Fills],
-    inputs: Mapping[str, Array],
-    rng: np.random.Generator,
-    draw: samples.Draw,
-) -> dict[str, Array]:
-    """One group's lengths as filled, ids for them, and garbage in every slot that holds no id."""
-    counts = inputs[lengths].astype(np.int64)
-    wrong: dict[int, str] = {}
+def _lengths(rows: Sequence[Fills], name: str, counts: Array, rng: np.random.Generator) -> tuple[Array, int]:
+    """One lengths input [batch, features] as filled, without the wrong ones; and the slots of its values, some more than are needed."""
     for index, fills in enumerate(rows):
-        fill, features = fills.get(lengths, USUAL), counts.shape[1]
+        fill, features = fills.get(name, USUAL), counts.shape[1]
         if fill == "empty bags":
             counts[index] = 0
         elif fill == "bags of one":
@@ -149,20 +147,37 @@ def _ragged(
             counts[index] = rng.permutation(features + 3)[:features]
         elif fill == "a long bag":
             counts[index, rng.integers(features)] = _LONG
-        elif fill in WRONG:
-            wrong[index] = fill
-    slots = int(counts.sum(axis=1).max(initial=0)) + 1 + int(rng.integers(0, 4))
-    empty = np.zeros((len(rows), slots), inputs[values].dtype)
-    bags = next(bags for bags in plan.bags if bags.values == values)
+    return counts, int(counts.sum(axis=1).max(initial=0)) + 1 + int(rng.integers(0, 4))
+
+
+def _slots(
+    plan: Plan,
+    bags: Bags,
+    rows: Sequence[Fills],
+    counts: Array,
+    slots: int,
+    inputs: Mapping[str, Array],
+    rng: np.random.Generator,
+    draw: samples.Draw,
+) -> dict[str, Array]:
+    """One group's ids [batch, slots], and its weights, with garbage in every slot that holds no id."""
+    empty = np.zeros((len(rows), slots), inputs[bags.values].dtype)
     ids = samples.bag_ids(plan, bags, counts, empty, draw)
     for index, fills in enumerate(rows):
-        fill = fills.get(values, USUAL)
+        fill = fills.get(bags.values, USUAL)
         if fill != USUAL:
             ids[index] = samples.bag_ids(plan, bags, counts[index : index + 1], empty[index : index + 1], _ids(fill, rng))[0]
     unused = np.arange(slots) >= counts.sum(axis=1, keepdims=True)
-    filled: dict[str, Array] = {values: np.where(unused, np.iinfo(ids.dtype.name).max if ids.dtype.kind in "iu" else 1, ids)}
-    if weights is not None:
-        filled[weights] = np.where(unused, np.nan, rng.random(empty.shape)).astype(inputs[weights].dtype)
-    for index, fill in wrong.items():
-        counts[index, rng.integers(counts.shape[1])] = {WRONG[0]: -1, WRONG[1]: slots + 1, WRONG[2]: 2**62}[fill]
-    return {**filled, lengths: counts.astype(inputs[lengths].dtype)}
+    filled: dict[str, Array] = {bags.values: np.where(unused, np.iinfo(ids.dtype.name).max if ids.dtype.kind in "iu" else 1, ids)}
+    if bags.weights is not None:
+        filled[bags.weights] = np.where(unused, np.nan, rng.random(empty.shape)).astype(inputs[bags.weights].dtype)
+    return filled
+
+
+def _wrong(rows: Sequence[Fills], name: str, counts: Array, slots: int, rng: np.random.Generator) -> Array:
+    """The lengths with those that can't be read."""
+    wrong = {WRONG[0]: -1, WRONG[1]: slots + 1, WRONG[2]: 2**62}
+    for index, fills in enumerate(rows):
+        if fills.get(name) in wrong:
+            counts[index, rng.integers(counts.shape[1])] = wrong[fills[name]]
+    return counts

@@ -10,7 +10,7 @@ from recsplit.errors import RecsplitError
 from recsplit.plan.plan import UNKNOWN_IDS, Plan
 from recsplit.proof.compare import by_row
 from recsplit.proof.parts import Array, Run
-from recsplit.proof.rounding import TIMES, Rounding
+from recsplit.proof.rounding import Rounding, rounded
 
 #: Where FP64 can't tell what is rounding, numbers that overflow or cancel may differ by so much.
 _UNSURE = 1e-3
@@ -142,7 +142,7 @@ class Judge:
                 finite &= np.isfinite(data.reshape(len(data), -1)).all(axis=1)
         overflows = np.zeros(len(relative), dtype=bool)
         overflows[index] = finite & self._reaches(asked, _OVERFLOWING)
-        return np.where(overflows & np.isinf(relative), 0.0, relative), max(self.plan.tolerance, TIMES * noise)
+        return np.where(overflows & np.isinf(relative), 0.0, relative), max(self.plan.tolerance, rounded(noise))
 
     def _reaches(self, inputs: Mapping[str, Array], bound: float) -> NDArray[np.bool_]:
         """Rows with a number of that size."""

@@ -45,6 +45,8 @@ ELEMENTWISE: dict[str, Callable[[Whole, int], NDArray[Any]]] = {
     "Add(x, c)": lambda x, c: x + c,
     "Sub(x, c)": lambda x, c: x - c,
     "Mul(x, c)": lambda x, c: x * c,
+    "Pow(x, two_)": lambda x, c: x**2,
+    "Pow(x, three)": lambda x, c: x**3,
     "Mod(x, d)": lambda x, c: np.mod(x, c or 7),
     "Mod<fmod=1>(x, d)": lambda x, c: x - truncated(x, c or 7) * (c or 7),
     "Div(x, d)": lambda x, c: truncated(x, c or 7),
@@ -64,7 +66,14 @@ COMPARISONS: dict[str, Callable[[Whole, int], NDArray[np.bool_]]] = {
 
 def answers(nodes: str, bound: int) -> Whole:
     """y of `nodes` for x = NUMBERS, as one vector; c, d and zero are constants."""
-    arrays = {"c": np.array(bound), "d": np.array(bound or 7), "zero": np.array(0), "two": np.array(7)}
+    arrays = {
+        "c": np.array(bound),
+        "d": np.array(bound or 7),
+        "zero": np.array(0),
+        "two": np.array(7),
+        "two_": np.array(2),
+        "three": np.array(3.0, np.float32),
+    }
     model = loaded(proto(f"(int64[N] x) => (int64[N] y) {{ seven = Equal(x, two) {nodes} }}", arrays, opset=18))
     rewrite_int64(model)
     return session(model)({"x": NUMBERS})["y"]
@@ -79,10 +88,14 @@ def test_elementwise_operators_are_right_at_any_size(form: str, bound: int) -> N
     np.testing.assert_array_equal(answers(nodes, bound), expected.astype(np.int64))
 
 
+AXES = ((1,), (0,), (0, 1), ())
+#: A product goes over known sizes, which the batch's isn't.
+REDUCTIONS = [("ReduceProd", (1,)), *((kind, axes) for kind in ("ReduceSum", "ReduceMax", "ReduceMin") for axes in AXES)]
+
+
 @pytest.mark.parametrize("opset", [17, 18])
 @pytest.mark.parametrize("keepdims", [0, 1])
-@pytest.mark.parametrize("axes", [(1,), (0,), (0, 1), ()])
-@pytest.mark.parametrize("kind", ["ReduceSum", "ReduceMax", "ReduceMin"])
+@pytest.mark.parametrize(("kind", "axes"), REDUCTIONS)
 def test_reductions_are_right_at_any_size(kind: str, axes: tuple[int, ...], keepdims: int, opset: int) -> None:
     numbers = np.random.default_rng(0).choice(NUMBERS, (40, 6))
     numbers[:8] = np.random.default_rng(1).choice(NUMBERS[NUMBERS > 2**30], (8, 6))
@@ -95,7 +108,7 @@ def test_reductions_are_right_at_any_size(kind: str, axes: tuple[int, ...], keep
     for value in model.graph.outputs:
         value.shape = None
     rewrite_int64(model)
-    reduce = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min}[kind]
+    reduce = {"ReduceProd": np.prod, "ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min}[kind]
     expected = reduce(numbers, axis=axes or None, keepdims=bool(keepdims))  # type: ignore[operator]
     np.testing.assert_array_equal(session(model)({"x": numbers})["y"], expected)
 

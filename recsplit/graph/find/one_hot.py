@@ -5,8 +5,11 @@ import onnx_ir as ir
 
 from recsplit.graph.flow import constant, upstream
 
-#: What exporters put between one-hot vectors and the product: a dtype, a shape, sums of several (multi-hot), several side by side.
-_BETWEEN = frozenset("Cast Concat Expand Flatten Identity ReduceMax ReduceSum Reshape Squeeze Transpose Unsqueeze".split())
+#: What stands between one-hot vectors and the product: a dtype, a shape, sums of several (multi-hot), masks, several side by side.
+_BETWEEN = frozenset(
+    "Add And Cast Concat Div Expand Flatten Identity Mul Not Or ReduceMax ReduceMean ReduceSum Reshape Squeeze Sub Transpose Unsqueeze "
+    "Where".split()
+)
 #: Numbers from 0 on that are read, to see that they are: a table of more rows than these isn't multiplied with one-hot vectors.
 _MOST_ROWS = 1 << 24
 

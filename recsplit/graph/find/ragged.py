@@ -7,7 +7,7 @@ many, but by evaluating it on known bags.
 """
 
 import dataclasses
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,7 +161,7 @@ def _recognise(model: ir.Model, flow: Flow, node: ir.Node) -> RaggedGroup | str:
     values = _one_input(flow, ids)
     offsets = _one_input(flow, bounds)
     if values is None or not _is_elementwise(ids, values):
-        return "its ids aren't one input's values taken one by one (an exported KeyedJaggedTensor split?): build from the factory instead"
+        return "its ids aren't one input's values taken one by one: several inputs together, or the split of an exported KeyedJaggedTensor"
     if offsets is None:
         return "its offsets don't come from one input alone"
     source_weights = None
@@ -169,6 +169,8 @@ def _recognise(model: ir.Model, flow: Flow, node: ir.Node) -> RaggedGroup | str:
         source_weights = _one_input(flow, weights)
         if source_weights is None or not _is_elementwise(weights, source_weights):
             return "its per-sample weights aren't one input's values taken one by one"
+        if source_weights is values:  # a mask of the ids, say: no input of its own
+            source_weights = None
     form = _try_lengths(model, node, bounds, values, offsets) if jagged else _try_offsets(model, node, bounds, values, offsets)
     if form is None:
         return f"how its offsets follow from input {offsets.name!r} isn't understood"
@@ -208,6 +210,18 @@ def _one_input(flow: Flow, value: ir.Value) -> ir.Value | None:
 
 def _is_elementwise(value: ir.Value, source: ir.Value) -> bool:
     """Whether `value` is made of `source` element by element, with single constants and buffers of integers only."""
+    known: dict[ir.Value, bool] = {}  # what is used twice is asked once: exporters write sums in which each step reads the last one twice
+
+    def holds(item: ir.Value) -> bool:
+        if item not in known:
+            known[item] = _holds(item, source, holds)
+        return known[item]
+
+    return holds(value)
+
+
+def _holds(value: ir.Value, source: ir.Value, holds: Callable[[ir.Value], bool]) -> bool:
+    """The same of one value, where `holds` answers for those that it is made of."""
     if value is source:
         return source.shape is not None and len(source.shape) == 1
     small = constant(value)
@@ -222,13 +236,13 @@ def _is_elementwise(value: ir.Value, source: ir.Value) -> bool:
     if node.op_type == "Expand":
         single, shape = constant(inputs[0]), inputs[1].producer()
         like = shape.inputs[0] if shape is not None and shape.op_type == "Shape" else None
-        to_itself = like is not None and _is_elementwise(inputs[0], source) and _is_elementwise(like, source)
+        to_itself = like is not None and holds(inputs[0]) and holds(like)
         return to_itself or (single is not None and single.size == 1)
     if node.op_type in _FLATTEN:
-        return _is_elementwise(inputs[0], source)
+        return holds(inputs[0])
     if node.op_type == "Gather":
-        return _is_buffer(inputs[0]) and int_of(node, "axis", 0) in (0, -1) and _is_elementwise(inputs[1], source)
-    return node.op_type in _ELEMENTWISE and all(_is_elementwise(item, source) for item in inputs)
+        return _is_buffer(inputs[0]) and int_of(node, "axis", 0) in (0, -1) and holds(inputs[1])
+    return node.op_type in _ELEMENTWISE and all(holds(item) for item in inputs)
 
 
 def _is_buffer(value: ir.Value) -> bool:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
 from recsplit.graph.find.candidates import Candidate, ids_of
-from recsplit.graph.flow import Flow, int_of, is_portable, upstream
+from recsplit.graph.flow import SHAPE_ONLY, Flow, int_of, is_portable, upstream
 
 _PASSED_ON = frozenset({"Cast", "Identity"})
 #: Takes elements of its first input elsewhere, and makes none.
@@ -132,7 +132,7 @@ class _Masks:
                 mask if behind == 0 else self._as(self.emit.op("Unsqueeze", mask, self.emit.const([-1 - n for n in range(behind)])), value)
             )
         masks = [None if item is None else self.of(item) for item in node.inputs]
-        if not any(masks):
+        if not any(masks) or node.op_type in SHAPE_ONLY:  # a shape tells nothing of the elements
             return None
         if node.op_type in _PASSED_ON:
             return masks[0]

@@ -20,7 +20,7 @@ from recsplit.graph.emit import Emit
 from recsplit.graph.find.candidates import tables_of
 from recsplit.graph.find.columns import Column
 from recsplit.graph.find.ragged import RaggedGroup, as_rows, elementwise
-from recsplit.graph.flow import Array, int_of, table_shape
+from recsplit.graph.flow import Array, Flow, int_of, table_shape
 from recsplit.graph.lower.collected import WRONG_LENGTHS, Crossing, Lowering, first_unknown
 from recsplit.graph.lower.fused_tables import FusedTable, fallback
 from recsplit.graph.lower.pooling import mean, pool, vector_dtype
@@ -63,7 +63,7 @@ def choose_form(lengths: Array | None) -> BagForm:
 
 def lower_bags(lowering: Lowering, ragged_group: RaggedGroup, form: BagForm, *, int32_ids: bool) -> None:
     """Lower all lookups of one ragged group and replace its graph inputs by rows."""
-    emit = lowering.emit
+    emit, flow = lowering.emit, Flow(lowering.emit.graph)
     values, input_lengths, weights = as_rows(emit, ragged_group, int32_ids=int32_ids)
     lengths, wrong = _checked(lowering, values, input_lengths)
     starts = emit.op("CumSum", lengths, emit.const(1), exclusive=1, name="starts")
@@ -82,8 +82,11 @@ def lower_bags(lowering: Lowering, ragged_group: RaggedGroup, form: BagForm, *, 
         slots = _Slots(_spread(emit, ids, place), present, wrong)
         scale = None
         factor = node.inputs[2 if jagged else 3] if len(node.inputs) > (2 if jagged else 3) else None
-        if factor is not None and ragged_group.weights is not None and weights is not None:
-            scale = _spread(emit, elementwise(emit, factor, ragged_group.weights, weights), place)
+        if factor is not None:
+            by_ids = flow.sources(factor) == {ragged_group.values}
+            old, new = (ragged_group.values, values) if by_ids else (ragged_group.weights, weights)
+            assert old is not None and new is not None
+            scale = _spread(emit, elementwise(emit, factor, old, new), place)
         _read(lowering, node, ragged_group, slots, scale, form, shift)
 
 
