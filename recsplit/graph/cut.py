@@ -20,6 +20,7 @@ from recsplit.graph.flow import Array, is_lookup_shaped
 from recsplit.graph.int64 import rewrite_int64
 from recsplit.graph.lower.buffers import guard
 from recsplit.graph.lower.collected import Crossing, Lowering, mark_rows, mark_wrong_lengths
+from recsplit.graph.lower.dense_reads import DenseRead, guard_dense_reads, mark_dense_reads
 from recsplit.graph.lower.dense_weights import weigh_after_lookup
 from recsplit.graph.lower.fused_tables import FusedTable, UnknownIds, fuse, policy
 from recsplit.graph.lower.pack import pack
@@ -87,6 +88,8 @@ class Cutting:
     candidates: tuple[Candidate, ...] = ()
     row_lookups: Sequence[RowLookup] = ()
     ragged_groups: Sequence[ragged.RaggedGroup] = ()
+    buffer_reads: frozenset[ir.Node] = frozenset()
+    dense_reads: Sequence[DenseRead] = ()
     lowering: Lowering = field(init=False)
     all_marks: ir.Value = field(init=False)  # of unknown ids and wrong lengths
     marks: ir.Value | None = None  # those that leave the model under the policy
@@ -155,6 +158,7 @@ def _find(state: Cutting) -> None:
 def _guard(state: Cutting) -> None:
     """Buffers that ids come out of are read inside their bounds; they move along, so their reading is cut out too."""
     guarded = guard(state.model, state.candidates)
+    state.buffer_reads = guarded.reads
     refusals.refuse_left(state.model, guarded.refused)
     _tidy(state.model)
     reasons = {**guarded.refused, **dict.fromkeys(guarded.reads, "")}
@@ -173,7 +177,14 @@ def _read(state: Cutting) -> None:
     )
     if not state.row_lookups and not state.ragged_groups:
         raise refusals.no_lookup(state.candidates)
-    refusals.refuse_left(state.model, refused)
+    refusals.refuse_left(state.model, {candidate.node: candidate.reason for candidate in state.candidates if candidate.reason})
+
+
+def _guard_rest(state: Cutting) -> None:
+    """What else is read by a client's ids stays in the dense model, and is read inside its bounds there."""
+    lookups = {lookup.node for lookup in state.row_lookups} | {node for group in state.ragged_groups for node in group.nodes}
+    state.dense_reads = guard_dense_reads(state.model, lookups | state.buffer_reads)
+    common.TopologicalSortPass()(state.model)
 
 
 def _lower(state: Cutting) -> None:
@@ -191,6 +202,7 @@ def _lower(state: Cutting) -> None:
     for group in state.ragged_groups:
         form = state.bag_form or choose_form(_example_lengths(group, state.example))
         lower_bags(state.lowering, group, form, int32_ids=state.int32_ids)
+    mark_dense_reads(state.lowering, state.dense_reads)
     state.all_marks = mark_rows(state.lowering)
     state.marks = state.all_marks if state.unknown.marks else mark_wrong_lengths(state.lowering)
     if state.marks is not None:
@@ -264,6 +276,7 @@ CUT: tuple[passes.Pass[Cutting], ...] = (
     passes.Pass("find lookups", _find, ensures=(conditions.SERVED,)),
     passes.Pass("guard buffers", _guard, (conditions.SERVED,), (conditions.SORTED, conditions.UNIQUE_NAMES)),
     passes.Pass("read lookups", _read, requires=(conditions.SERVED,)),  # what has bodies can't be taken out and measured
+    passes.Pass("guard what stays", _guard_rest, (conditions.SERVED,), (conditions.SORTED, conditions.UNIQUE_NAMES)),
     passes.Pass("lower lookups", _lower, (conditions.SERVED, conditions.UNIQUE_NAMES), (conditions.SORTED, conditions.NO_BAGS)),
     # Until now the inputs in rows stand beside the ragged ones, under the same names.
     passes.Pass("drop ragged inputs", _drop_ragged_inputs, (conditions.NO_BAGS,), _WHOLE),

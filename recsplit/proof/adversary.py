@@ -18,11 +18,12 @@ Fills = Mapping[str, str]
 USUAL, NAN, HUGE, WRONG = "usual", "NaN", "huge", ("negative lengths", "lengths beyond the slots", "lengths of 2**62")
 
 #: Numbers that are no ids. Whole numbers are only filled with those that no model takes for a size of gigabytes.
+_PLACE = "a thousand"
 _NUMBERS = {
-    "zeros": 0.0, "ones": 1.0, "minus ones": -1.0, "tiny": 1e-9, "a thousand": 1e3, "large": 1e4, "large and negative": -1e4, HUGE: 1e30,
+    "zeros": 0.0, "ones": 1.0, "minus ones": -1.0, "tiny": 1e-9, _PLACE: 1e3, "large": 1e4, "large and negative": -1e4, HUGE: 1e30,
     NAN: np.nan,
 }  # fmt: skip
-_WHOLE = ("zeros", "ones", "minus ones", "zeros and ones", "a thousand")
+_WHOLE = ("zeros", "ones", "minus ones", "zeros and ones", _PLACE)
 _IDS = {
     "id -1": -1, "id -2**31": -(2**31), "id -2**63": -(2**63), "id 2**31 - 1": 2**31 - 1, "id 2**31": 2**31, "id 2**31 + 5": 2**31 + 5,
     "id 3 * 10**9": 3 * 10**9, "id 2**32 + 3": 2**32 + 3, "id 2**62": 2**62, "id 2**63 - 1": 2**63 - 1,
@@ -61,14 +62,20 @@ def systematic(plan: Plan) -> list[Fills]:
 def drawn(plan: Plan, rng: np.random.Generator) -> Fills:
     """A row in which each input is filled at random, half of them as usual."""
     return {
-        tensor.name: str(rng.choice(fills_of(plan, tensor.name))) for tensor in plan.inputs if rng.random() < 1 / 2 or len(plan.inputs) == 1
+        tensor.name: str(rng.choice(_mixed(plan, tensor.name))) for tensor in plan.inputs if rng.random() < 1 / 2 or len(plan.inputs) == 1
     }
 
 
 def changed(plan: Plan, fills: Fills, rng: np.random.Generator) -> Fills:
     """`fills` with another fill, or the usual one, in one input."""
     name = str(rng.choice([tensor.name for tensor in plan.inputs]))
-    return {**fills, name: str(rng.choice([USUAL, *fills_of(plan, name)]))}
+    return {**fills, name: str(rng.choice([USUAL, *_mixed(plan, name)]))}
+
+
+def _mixed(plan: Plan, name: str) -> list[str]:
+    """The fills that go with any others: not a place that may be outside of what it is read from, for of a row that holds an unknown id
+    as well the source can't be asked whether it can answer."""
+    return [fill for fill in fills_of(plan, name) if fill != _PLACE or samples.dtype_of(plan, name).kind == "f"]
 
 
 def batch(

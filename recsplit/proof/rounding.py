@@ -20,6 +20,10 @@ from recsplit.proof.parts import Array, Run, function, session
 _TIMES, _TIMES_OF_SMALL, _SMALL = 64.0, 512.0, 1e-4
 
 
+#: Where nothing tells what is rounding: a bag of 200 vectors whose sum nearly cancels is below it.
+UNTOLD = 1e-4
+
+
 def rounded(noise: float) -> float:
     """The relative difference that is rounding, where FP32 is `noise` away from FP64."""
     return max(_TIMES * noise, min(_TIMES_OF_SMALL * noise, _SMALL))
@@ -49,9 +53,11 @@ class Rounding:
             return None
 
     def limit(self, inputs: Mapping[str, Array], name: str, scale: float) -> float:
-        """The relative difference of output `name` that is rounding: TIMES what FP32 is from FP64; 0 where that can't be told."""
+        """The relative difference of output `name` that is rounding; 0 without a whole, UNTOLD where FP64 can't be computed."""
         pair = self.pair(inputs)
-        if pair is None or name not in pair[0] or pair[0][name].dtype.kind != "f":
+        if pair is None:
+            return 0.0 if self._whole is None else UNTOLD
+        if name not in pair[0] or pair[0][name].dtype.kind != "f":
             return 0.0
         _, relative = by_row(pair[1][name], pair[0][name], scale)
         return rounded(float(relative[np.isfinite(relative)].max(initial=0.0)))

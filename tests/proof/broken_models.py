@@ -76,3 +76,40 @@ def weighted_bag() -> tuple[nn.Module, tuple[Tensor, ...], dict[str, dict[int, o
     torch.manual_seed(0)
     args = torch.randint(0, 50, (7,)), torch.tensor([0, 2, 3, 5]), torch.rand(7)
     return WeightedBag(), args, {"ids": {0: V}, "offsets": {0: V}, "weights": {0: V}}
+
+
+class MaskedByIds(nn.Module):
+    """A ragged bag whose weights are a mask of its own ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.e, self.out = nn.EmbeddingBag(50, 8, mode="sum"), nn.Linear(8, 1)
+
+    def forward(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        return torch.as_tensor(self.out(self.e(ids, offsets, per_sample_weights=(ids != 0).float())))
+
+
+def masked_by_ids() -> tuple[nn.Module, tuple[Tensor, ...], dict[str, dict[int, object]]]:
+    """Id 0 counts for nothing."""
+    torch.manual_seed(0)
+    return MaskedByIds(), (torch.randint(0, 50, (7,)), torch.tensor([0, 2, 3, 5])), {"ids": {0: V}, "offsets": {0: V}}
+
+
+class SharedOffsets(nn.Module):
+    """Two groups of ids with one set of offsets, and a history through a GRU, of which onnxruntime has none in FP64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.EmbeddingBag(30, 8, mode="sum"), nn.EmbeddingBag(40, 8, mode="sum")
+        self.item, self.gru = nn.Embedding(30, 8), nn.GRU(8, 8, batch_first=True)
+
+    def forward(self, ids_a: Tensor, ids_b: Tensor, offsets: Tensor, history: Tensor) -> Tensor:
+        states, _ = self.gru(self.item(history))
+        return torch.as_tensor((self.a(ids_a, offsets) * self.b(ids_b, offsets) * states[:, -1]).sum(1))
+
+
+def shared_offsets() -> tuple[nn.Module, tuple[Tensor, ...], dict[str, dict[int, object]]]:
+    """Four rows."""
+    torch.manual_seed(0)
+    args = torch.randint(0, 30, (7,)), torch.randint(0, 40, (7,)), torch.tensor([0, 2, 3, 5]), torch.randint(0, 30, (4, 5))
+    return SharedOffsets(), args, {name: {0: V} for name in ("ids_a", "ids_b", "offsets", "history")}

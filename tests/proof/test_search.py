@@ -21,7 +21,7 @@ from recsplit.graph.lower.pooling import mean
 from recsplit.load import export
 from recsplit.plan.plan import Pooling
 from recsplit.proof import search
-from tests.proof.broken_models import clamped, masked_mean, two_hashed_bags, weighted_bag
+from tests.proof.broken_models import clamped, masked_by_ids, masked_mean, shared_offsets, two_hashed_bags, weighted_bag
 
 AUTO = torch.export.Dim.AUTO
 
@@ -46,10 +46,10 @@ def refused(model: Any, folder: Path, **settings: Any) -> str:
 
 
 def test_models_that_once_broke_are_built_and_searched(tmp_path: Path) -> None:
-    for model in (masked_mean, clamped, two_hashed_bags, weighted_bag):
+    for model in (masked_mean, clamped, two_hashed_bags, weighted_bag, masked_by_ids, shared_offsets):
         built = recsplit.build(model, out=tmp_path / "models", name=model.__name__)
         assert search.STAGE in {difference.stage for difference in built.differences}
-        assert "rows of numbers, ids and bags that break models" in built.notes[-1]
+        assert "rows of numbers, ids and bags that break models" in " ".join(built.notes)
 
 
 def test_an_epsilon_that_is_dropped_is_found_by_a_mask_of_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

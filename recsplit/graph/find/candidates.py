@@ -134,9 +134,10 @@ def _why_not(node: ir.Node, flow: Flow) -> str:
         blocker = flow.blocker(value)
         if blocker is None:
             continue
+        weights = node.inputs[2 if node.op_type == "JaggedBags" else 3] if len(node.inputs) > 3 and node.domain == "recsplit" else None
+        what = "ids" if value is ids else "per-sample weights" if value is weights else "bags"
         if is_lookup_shaped(blocker):
-            return f"its ids come out of another lookup ({blocker.op_type} {blocker.name!r}), so it stays in the dense model"
-        what = "ids" if value is ids else "bags"
+            return f"its {what} come out of another lookup ({blocker.op_type} {blocker.name!r}), so it stays in the dense model"
         maker = f"{blocker.op_type} {blocker.name!r}"
         if any(value is not None and value.dtype is not None and value.dtype.is_floating_point() for value in blocker.inputs):
             return f"its {what} depend on floating-point layers ({maker} comes before them), so it stays in the dense model"
