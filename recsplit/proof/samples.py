@@ -25,9 +25,10 @@ DrawLengths = Callable[[tuple[int, int]], Array]
 #: The limit that stands for "any id".
 ANY = 2**31
 
-#: Names of cases: the one that the source brought along, and the smallest batch.
+#: Names of cases: the one that the source brought along, the smallest batch, and the one that the largest repeats.
 EXAMPLE = "example"
 ONE_ROW = "one row"
+ODD_BATCH = "odd batch"
 
 _ANY_ID = 10_000  # hashed ids may be anything: draw below this
 _VARYING = 8  # size of a varying dimension that no reference tells
@@ -80,7 +81,7 @@ def cases(plan: Plan, rng: np.random.Generator, *, references: Mapping[str, Arra
 
     yield ONE_ROW, drawn(1)
     odd = drawn(min(_ODD, plan.max_batch_size))
-    yield "odd batch", odd
+    yield ODD_BATCH, odd
     few = min(4, plan.max_batch_size)
     yield "first rows", _with_ids(plan, drawn(few), last=False)
     yield "last rows", _with_ids(plan, drawn(few), last=True)

@@ -113,3 +113,21 @@ def shared_offsets() -> tuple[nn.Module, tuple[Tensor, ...], dict[str, dict[int,
     torch.manual_seed(0)
     args = torch.randint(0, 30, (7,)), torch.randint(0, 40, (7,)), torch.tensor([0, 2, 3, 5]), torch.randint(0, 30, (4, 5))
     return SharedOffsets(), args, {name: {0: V} for name in ("ids_a", "ids_b", "offsets", "history")}
+
+
+class LastOfHistory(nn.Module):
+    """The last item of a history by its length, which has a table too: a length of 0 is an id, and no place in the history."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.item, self.length = nn.Embedding(50, 8), nn.Embedding(7, 8)
+
+    def forward(self, history: Tensor, length: Tensor) -> Tensor:
+        last = history.gather(1, length.unsqueeze(1) - 1).squeeze(1)
+        return torch.as_tensor((self.item(last) * self.length(length)).sum(-1))
+
+
+def last_of_history() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """Lengths from 1 on."""
+    torch.manual_seed(0)
+    return LastOfHistory(), (torch.randint(0, 50, (4, 6)), torch.tensor([1, 6, 3, 2]))

@@ -21,7 +21,7 @@ from recsplit.graph.lower.pooling import mean
 from recsplit.load import export
 from recsplit.plan.plan import Pooling
 from recsplit.proof import search
-from tests.proof.broken_models import clamped, masked_by_ids, masked_mean, shared_offsets, two_hashed_bags, weighted_bag
+from tests.proof.broken_models import clamped, last_of_history, masked_by_ids, masked_mean, shared_offsets, two_hashed_bags, weighted_bag
 
 AUTO = torch.export.Dim.AUTO
 
@@ -117,3 +117,10 @@ def test_rows_that_the_source_cant_answer_are_left_out(tmp_path: Path) -> None:
 
     built = recsplit.build(Positions(), (torch.randint(0, 50, (4,)), torch.randint(0, 4, (4,))), out=tmp_path / "models", name="m")
     assert all(difference.ok for difference in built.differences)
+
+
+def test_made_up_rows_that_the_source_fails_on_are_left_out_and_told(tmp_path: Path) -> None:
+    built = recsplit.build(last_of_history, out=tmp_path / "models", name="m")
+    assert any("the source fails on" in note for note in built.notes)
+    compared = [difference for difference in built.differences if difference.stage == "source - whole"]
+    assert compared and all(difference.ok for difference in compared)
