@@ -187,7 +187,7 @@ def markdown(rows: Sequence[Row], left_out: dict[str, dict[str, str]]) -> str:
         "",
         "Every model of pytorch-widedeep, RecBole and torch-rechub that takes rows of inputs, small and with seeded weights. A number is",
         "the largest difference of the joined parts from torch eager, on fresh inputs with batches of 1, 3 and 17, relative to its row's",
-        f"magnitude; up to {EQUAL:.0e} counts as equal. Tables: those in the plan, of the tensors that torch eager reads by ids that depend",
+        f"magnitude; up to {EQUAL:.0e} counts as equal. Tables: those in the plan, of the tensors that torch reads by ids that depend",
         "on the inputs.",
     ]
     for library, group in groupby(rows, key=lambda row: row.library):

@@ -135,7 +135,7 @@ def by_row(source: NDArray[Any], parts: NDArray[Any]) -> float:
     magnitude = np.abs(np.where(np.isfinite(left), left, 0.0)).max(axis=1, initial=0.0)
     magnitude = np.maximum(magnitude, np.median(magnitude)) if len(magnitude) else magnitude
     relative = np.divide(gap, magnitude, out=np.where(gap > 0, np.inf, 0.0), where=magnitude > 0)
-    return float(np.nan_to_num(relative, nan=np.inf).max(initial=0.0))
+    return float(np.nan_to_num(relative, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
 if __name__ == "__main__":
