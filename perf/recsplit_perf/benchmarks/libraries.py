@@ -83,22 +83,26 @@ def command(env: Path, library: str | None, model: str | None, as_json: Path | N
     if not chosen:
         raise click.BadParameter(f"no model of {', '.join(LIBRARIES)} fits", param_hint="--library, --model")
     prepare(env)
-    rows = []
+    rows: list[Row] = []
     with TemporaryDirectory(prefix="recsplit-libraries-") as folder, progress(f"Trying {len(chosen)} models", total=len(chosen)) as advance:
         for row in tried(chosen, env, Path(folder), jobs=jobs, advance=advance):
-            rows.append(row)
+            rows = sorted([*rows, row], key=lambda row: chosen.index((row.library, row.model)))
+            if as_json is not None:  # as it goes: what was tried is kept where the run is ended
+                as_json.write_text(json.dumps(record(rows), indent=1) + "\n")
             if not row.equal:
                 click.echo(f"{row.library}, {row.model}: {why(row)}", err=True)
-    rows.sort(key=lambda row: chosen.index((row.library, row.model)))
     page = markdown(rows, LEFT_OUT)
     if output is None:
         click.echo(page)
     else:
         output.write_text(page)
         click.echo(totals(rows), err=True)
-    if as_json is not None:
-        record = {**provenance(), "libraries": PINNED, "totals": totals(rows), "by_library": by_library(rows)}
-        as_json.write_text(json.dumps({**record, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+
+
+def record(rows: Sequence[Row]) -> dict[str, Any]:
+    """What the JSON file holds."""
+    counts = {"totals": totals(rows), "wrong": sum(row.wrong for row in rows), "by_library": by_library(rows)}
+    return {**provenance(), "libraries": PINNED, **counts, "rows": [asdict(row) for row in rows]}
 
 
 def prepare(env: Path) -> None:

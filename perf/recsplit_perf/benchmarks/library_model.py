@@ -9,6 +9,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from recsplit.errors import InputError, RecsplitError
 from recsplit.load.export import quiet
 from recsplit.load.flat import Flat
 from recsplit.plan.dtypes import NUMPY
-from recsplit.proof.parts import joined
+from recsplit.plan.plan import Plan
+from recsplit.proof.parts import Run, joined
 from recsplit.rendering.progress import in_silence
 from recsplit_perf.benchmarks.coverage_model import short
 from recsplit_perf.benchmarks.libraries import Row
@@ -91,7 +93,7 @@ def _built(tried: Row, factory: Factory, folder: Path) -> Row:
     tables = len(built.plan.tables)
     tried = dataclasses.replace(tried, cut=True, tables=tables, left=_left(source) if tables < tried.tables_read else ())
     try:
-        largest = max(_error(built, *factory(batch, seed)) for batch, seed in FRESH)
+        largest = max(_errors(built, factory))
     except Exception as failure:
         return dataclasses.replace(tried, reason=f"the parts fail: {short(failure)}")
     return dataclasses.replace(tried, error=largest)
@@ -107,23 +109,34 @@ def _left(source: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(left))
 
 
-def _error(built: Built, module: torch.nn.Module, inputs: tuple[Any, ...]) -> float:
-    """The largest difference of the parts from torch eager, relative to the magnitude of its row."""
-    flat = Flat(module, inputs, {}, None)
+def _errors(built: Built, factory: Factory) -> list[float]:
+    """The largest difference of the parts from torch eager on each of the fresh inputs."""
+    module, inputs = factory(*EXAMPLE)
+    example = Flat(module, inputs, {}, None)
     with torch.no_grad():
-        answers = flat(*flat.tensors)
-    named = {name: tensor.numpy() for name, tensor in zip(flat.names, flat.tensors, strict=True)}
-    dtypes = {tensor.name: NUMPY[tensor.dtype] for tensor in built.plan.inputs}
-    rows = {name: data.astype(dtypes[name]) for name, data in as_rows(built.plan.bags, named).items() if name in dtypes}
-    parts = joined(built.repository, built.plan)(rows)
-    return max(by_row(answer.numpy(), parts[name]) for name, answer in zip(flat.output_names, answers, strict=True))
+        example(*example.tensors)  # names the outputs
+    run = joined(built.repository, built.plan)
+    return [max(_differences(built.plan, run, example.output_names, *factory(batch, seed))) for batch, seed in FRESH]
+
+
+def _differences(plan: Plan, run: Run, names: Sequence[str], module: torch.nn.Module, inputs: tuple[Any, ...]) -> list[float]:
+    with torch.no_grad():
+        answers = [leaf for leaf in _pytree.tree_leaves(module(*inputs)) if isinstance(leaf, torch.Tensor)]
+    flat = Flat(module, inputs, {}, None)
+    rows = as_rows(plan.bags, {name: tensor.numpy() for name, tensor in zip(flat.names, flat.tensors, strict=True)})
+    dtypes = {tensor.name: NUMPY[tensor.dtype] for tensor in plan.inputs}
+    parts = run({name: data.astype(dtypes[name]) for name, data in rows.items() if name in dtypes})
+    return [by_row(answer.numpy(), parts[name]) for name, answer in zip(names, answers, strict=True)]
 
 
 def by_row(source: NDArray[Any], parts: NDArray[Any]) -> float:
     """The largest difference in any row over the magnitude of that row in the source, or of the median row, where that is more.
 
-    A score that happens to lie near zero would make rounding look large. Infinity where shapes differ, or one is not a number.
+    A score that happens to lie near zero would make rounding look large. Infinity where shapes differ, or one is not a number. Libraries
+    squeeze their answers, and a batch of one with them: that is the same row.
     """
+    if len(parts) == 1 and source.size == parts.size:
+        source = source.reshape(parts.shape)
     if source.shape != parts.shape:
         return float("inf")
     if source.dtype.kind not in "fc":

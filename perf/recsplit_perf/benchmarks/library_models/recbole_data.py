@@ -16,7 +16,7 @@ from recsplit.zoo.layers import Examples
 
 NAME = "drawn"
 USERS, ITEMS, CLASSES, GENRES, CLICKS, LENGTH, ENTITIES, RELATIONS = 30, 50, 7, 9, 12, 6, 70, 4
-EMBEDDING = 16
+EMBEDDING = 64
 SETTINGS: dict[str, Any] = {
     "load_col": {
         "inter": ["user_id", "item_id", "rating", "timestamp"],
@@ -41,10 +41,10 @@ KNOWLEDGE = {
 }
 PRELOADED = {
     **KNOWLEDGE,
-    "additional_feat_suffix": ["ent", "rel"],
-    "load_col": {**KNOWLEDGE["load_col"], "ent": ["ent_id", "ent_emb"], "rel": ["rel_id", "rel_emb"]},
-    "preload_weight": {"ent_id": "ent_emb", "rel_id": "rel_emb"},
-    "alias_of_item_id": ["ent_id"],
+    "additional_feat_suffix": ["ent"],
+    "load_col": {**KNOWLEDGE["load_col"], "ent": ["ent_id", "ent_emb"]},
+    "preload_weight": {"ent_id": "ent_emb"},
+    "alias_of_entity_id": ["ent_id"],
 }
 
 
@@ -81,10 +81,8 @@ def folder() -> Path:
     triples = {(draw.integers(ENTITIES), draw.integers(RELATIONS), draw.integers(ENTITIES)) for _ in range(400)}
     write("kg", "head_id:token\trelation_id:token\ttail_id:token", [f"e{head}\tr{how}\te{tail}" for head, how, tail in sorted(triples)])
     write("link", "item_id:token\tentity_id:token", [f"i{item}\te{item}" for item in range(ITEMS)])
-    vectors = [f"i{item}\t{' '.join(f'{value:.3f}' for value in draw.normal(size=EMBEDDING))}" for item in range(ITEMS)]
+    vectors = [f"e{entity}\t{' '.join(f'{value:.3f}' for value in draw.normal(size=EMBEDDING))}" for entity in range(ENTITIES)]
     write("ent", "ent_id:token\tent_emb:float_seq", vectors)
-    relations = [f"r{how}\t{' '.join(f'{value:.3f}' for value in draw.normal(size=EMBEDDING))}" for how in range(RELATIONS)]
-    write("rel", "rel_id:token\trel_emb:float_seq", relations)
     return root
 
 
@@ -114,7 +112,7 @@ def fields(dataset: Any) -> dict[str, Field]:
 
 
 def _rows(dataset: Any, name: str) -> int:
-    return LENGTH + 1 if name == "item_length" else int(dataset.num(name.removesuffix("_list")))
+    return LENGTH + 1 if name == "item_length" else int(dataset.num(name.removeprefix("neg_").removesuffix("_list")))
 
 
 def drawn(fields: dict[str, Field], batch: int, seed: int) -> dict[str, Tensor]:
@@ -135,5 +133,6 @@ def drawn(fields: dict[str, Field], batch: int, seed: int) -> dict[str, Tensor]:
             present = (torch.arange(field.shape[0]) < filled[:, None]).view(batch, field.shape[0], *(1 for _ in field.shape[1:]))
             values[name] = torch.where(present, ids, 0)
         else:
-            values[name] = examples.ids(field.rows, batch)
+            first = int(name == "user_id")  # user 0 is padding, and RippleNet and NAIS have no answer for it
+            values[name] = examples.ids(field.rows - first, batch) + first
     return values
