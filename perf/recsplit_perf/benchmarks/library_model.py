@@ -116,12 +116,22 @@ def _errors(built: Built, factory: Factory) -> list[float]:
     with torch.no_grad():
         example(*example.tensors)  # names the outputs
     run = joined(built.repository, built.plan)
-    return [max(_differences(built.plan, run, example.output_names, *factory(batch, seed))) for batch, seed in FRESH]
+    errors = []
+    for batch, seed in FRESH:
+        try:
+            module, inputs = factory(batch, seed)
+            with torch.no_grad():
+                answers = [leaf for leaf in _pytree.tree_leaves(module(*inputs)) if isinstance(leaf, torch.Tensor)]
+        except Exception:  # torch-rechub's DCNv2 and SASRec, for two, fail on a batch of one row: there is no answer to compare with
+            if batch > 1:
+                raise
+        else:
+            errors.append(max(_differences(built.plan, run, example.output_names, (module, inputs), answers)))
+    return errors
 
 
-def _differences(plan: Plan, run: Run, names: Sequence[str], module: torch.nn.Module, inputs: tuple[Any, ...]) -> list[float]:
-    with torch.no_grad():
-        answers = [leaf for leaf in _pytree.tree_leaves(module(*inputs)) if isinstance(leaf, torch.Tensor)]
+def _differences(plan: Plan, run: Run, names: Sequence[str], sample: Sample, answers: Sequence[torch.Tensor]) -> list[float]:
+    module, inputs = sample
     flat = Flat(module, inputs, {}, None)
     rows = as_rows(plan.bags, {name: tensor.numpy() for name, tensor in zip(flat.names, flat.tensors, strict=True)})
     dtypes = {tensor.name: NUMPY[tensor.dtype] for tensor in plan.inputs}
