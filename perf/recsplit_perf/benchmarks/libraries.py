@@ -39,11 +39,11 @@ _CHECKOUT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Row:
-    """One model. `exported`: by torch.export itself, with a batch that varies; `reason`: why there is no cut, as torch or recsplit says.
+    """One model. `exported`: by torch itself, with a batch that varies; `reason`: why there is no cut, as torch or recsplit says.
 
-    `error`: the largest difference of the joined parts from torch eager on fresh inputs, relative to the magnitude of its row;
-    `tables`: in the build's plan; `tables_read`: tensors that torch eager reads by ids that depend on the inputs; `left`: what
-    `recsplit inspect` names as not cut out, asked where tables are missing.
+    torch.onnx is asked too where there is no cut, since recsplit needs ONNX. `error`: the largest difference of the joined parts from torch
+    eager on fresh inputs, relative to the magnitude of its row; `tables`: in the build's plan; `tables_read`: tensors that torch eager
+    reads by ids that depend on the inputs; `left`: what `recsplit inspect` names as not cut out, asked where tables are missing.
     """
 
     library: str
@@ -74,8 +74,9 @@ class Row:
 @click.option("--model", metavar="NAME", help="Only models whose name has this in it.")
 @click.option("--json", "as_json", metavar="FILE", type=click.Path(path_type=Path), help="Write the rows there, as JSON.")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the table there, as Markdown.")
+@click.option("--again", is_flag=True, help="Keep what FILE of --json has as equal, and try the others again.")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True, help="Models at a time.")
-def command(env: Path, library: str | None, model: str | None, as_json: Path | None, output: Path | None, jobs: int) -> None:
+def command(env: Path, library: str | None, model: str | None, as_json: Path | None, output: Path | None, again: bool, jobs: int) -> None:
     """Build the models of public libraries and compare the parts with torch eager."""
     from recsplit_perf.benchmarks.library_models import LEFT_OUT, LIBRARIES
 
@@ -83,9 +84,13 @@ def command(env: Path, library: str | None, model: str | None, as_json: Path | N
     if not chosen:
         raise click.BadParameter(f"no model of {', '.join(LIBRARIES)} fits", param_hint="--library, --model")
     prepare(env)
-    rows: list[Row] = []
-    with TemporaryDirectory(prefix="recsplit-libraries-") as folder, progress(f"Trying {len(chosen)} models", total=len(chosen)) as advance:
-        for row in tried(chosen, env, Path(folder), jobs=jobs, advance=advance):
+    rows = _kept(as_json, chosen) if again else []
+    missing = [item for item in chosen if item not in {(row.library, row.model) for row in rows}]
+    with (
+        TemporaryDirectory(prefix="recsplit-libraries-") as folder,
+        progress(f"Trying {len(missing)} models", total=len(missing)) as advance,
+    ):
+        for row in tried(missing, env, Path(folder), jobs=jobs, advance=advance):
             rows = sorted([*rows, row], key=lambda row: chosen.index((row.library, row.model)))
             if as_json is not None:  # as it goes: what was tried is kept where the run is ended
                 as_json.write_text(json.dumps(record(rows), indent=1) + "\n")
@@ -97,6 +102,14 @@ def command(env: Path, library: str | None, model: str | None, as_json: Path | N
     else:
         output.write_text(page)
         click.echo(totals(rows), err=True)
+
+
+def _kept(path: Path | None, chosen: Sequence[tuple[str, str]]) -> list[Row]:
+    """The rows of a file that are equal and were chosen."""
+    if path is None or not path.is_file():
+        raise click.BadParameter("there is no file of --json to go on from", param_hint="--again")
+    rows = [read(row) for row in json.loads(path.read_text())["rows"]]
+    return [row for row in rows if row.equal and (row.library, row.model) in chosen]
 
 
 def record(rows: Sequence[Row]) -> dict[str, Any]:

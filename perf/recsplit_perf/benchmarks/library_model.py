@@ -5,7 +5,9 @@
 prints one JSON object, the fields of libraries.Row. It runs in the libraries' environment.
 """
 
+import contextlib
 import dataclasses
+import io
 import json
 import sys
 import time
@@ -57,25 +59,40 @@ def row(library: str, model: str, folder: Path) -> Row:
         return dataclasses.replace(tried, reason=f"{NOWHERE}: {short(error)}")
     failure = _export_failure(module, inputs)
     tried = _built(dataclasses.replace(tried, exported=failure is None), factory, folder)
-    if not tried.cut and failure is not None:
-        tried = dataclasses.replace(tried, reason=failure)
+    if not tried.cut:
+        failure = failure or _onnx_failure(module, inputs)
+        tried = dataclasses.replace(tried, exported=failure is None, reason=failure or tried.reason)
     return dataclasses.replace(tried, exported=tried.exported or tried.cut, seconds=round(time.monotonic() - start, 1))
 
 
 def _export_failure(module: torch.nn.Module, inputs: tuple[Any, ...]) -> str | None:
     """Why torch.export by itself can't export a module with a batch that varies, in its words; None where it can."""
-    varies = torch.export.Dim.DYNAMIC
-    shapes = tuple(_pytree.tree_map(lambda leaf: {0: varies} if isinstance(leaf, torch.Tensor) else None, value) for value in inputs)
     failures = []
     for strict in (False, True):
         try:
             with quiet(), torch.no_grad():
-                torch.export.export(module, inputs, dynamic_shapes=shapes, strict=strict)
+                torch.export.export(module, inputs, dynamic_shapes=_varying(inputs), strict=strict)
         except Exception as error:
             failures.append(short(error))
         else:
             return None
     return failures[0]
+
+
+def _onnx_failure(module: torch.nn.Module, inputs: tuple[Any, ...]) -> str | None:
+    """Why torch.onnx by itself can't make ONNX of it, for sparse and complex tensors have no form there; None where it can."""
+    try:
+        with quiet(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            torch.onnx.export(module, inputs, dynamo=True, dynamic_shapes=_varying(inputs), verbose=False)
+    except Exception as error:
+        return f"torch.onnx: {short(error)}"
+    return None
+
+
+def _varying(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Of each tensor, that its first dimension varies; torch raises where the module makes a number of it."""
+    varies = {0: torch.export.Dim.DYNAMIC}
+    return tuple(_pytree.tree_map(lambda leaf: varies if isinstance(leaf, torch.Tensor) else None, value) for value in inputs)
 
 
 def _built(tried: Row, factory: Factory, folder: Path) -> Row:
@@ -87,7 +104,7 @@ def _built(tried: Row, factory: Factory, folder: Path) -> Row:
     try:
         built = build(BuildSettings(source=source, out=folder / "repository", name=NAME), in_silence)
     except (InputError, RecsplitError) as failure:
-        return dataclasses.replace(tried, reason=str(failure), left=_left(source))
+        return dataclasses.replace(tried, reason=_said(failure), left=_left(source))
     except Exception as error:  # a fault of recsplit's own: a row, and not the end
         return dataclasses.replace(tried, reason=f"recsplit itself fails: {short(error)}")
     tables = len(built.plan.tables)
@@ -97,6 +114,12 @@ def _built(tried: Row, factory: Factory, folder: Path) -> Row:
     except Exception as failure:
         return dataclasses.replace(tried, reason=f"the parts fail: {short(failure)}")
     return dataclasses.replace(tried, error=largest)
+
+
+def _said(failure: InputError | RecsplitError) -> str:
+    """The sentence, and the first line of the detail, which says by how much parts differ and on what."""
+    detail = (failure.detail or "").strip().splitlines()
+    return f"{failure}: {detail[0]}"[:400] if detail and "answer" in str(failure) else str(failure)
 
 
 def _left(source: Any) -> tuple[str, ...]:

@@ -58,13 +58,13 @@ class Answers(nn.Module):
     def __init__(self, model: nn.Module, method: str) -> None:
         super().__init__()
         self.model, self.method = model, method
-        self._items = int(getattr(model, "n_items", 0))  # context-aware models have none, and no full_sort_predict
 
     def forward(self, fields: dict[str, Tensor]) -> Tensor:
         """The scores of these interactions."""
         interaction = importlib.import_module("recbole.data.interaction").Interaction(fields)
         scores: Tensor = getattr(self.model, self.method)(interaction)
-        return scores.view(-1, self._items) if self.method == "full_sort_predict" else scores
+        batch = next(iter(fields.values())).shape[0]
+        return scores.view(batch, -1) if self.method == "full_sort_predict" else scores
 
 
 @functools.cache
