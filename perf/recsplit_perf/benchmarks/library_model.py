@@ -57,42 +57,38 @@ def row(library: str, model: str, folder: Path) -> Row:
             tried = dataclasses.replace(tried, tables_read=tables_read(module, inputs, factory(*OTHER)[1]))
     except Exception as error:
         return dataclasses.replace(tried, reason=f"{NOWHERE}: {short(error)}")
-    failure = _export_failure(module, inputs)
-    tried = _built(dataclasses.replace(tried, exported=failure is None), factory, folder)
-    if not tried.cut:
-        failure = failure or _onnx_failure(module, inputs)
-        tried = dataclasses.replace(tried, exported=failure is None, reason=failure or tried.reason)
-    return dataclasses.replace(tried, exported=tried.exported or tried.cut, seconds=round(time.monotonic() - start, 1))
+    program = _exported(module, inputs)
+    tried = _built(tried, factory, folder)
+    if tried.cut:
+        failure = None
+    else:
+        failure = program if isinstance(program, str) else _onnx_failure(program)
+        tried = dataclasses.replace(tried, reason=failure or tried.reason)
+    return dataclasses.replace(tried, exported=failure is None, seconds=round(time.monotonic() - start, 1))
 
 
-def _export_failure(module: torch.nn.Module, inputs: tuple[Any, ...]) -> str | None:
-    """Why torch.export by itself can't export a module with a batch that varies, in its words; None where it can."""
+def _exported(module: torch.nn.Module, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram | str:
+    """The module as torch.export by itself has it, with a batch that varies; where it can't, why, in its words."""
+    varies = {0: torch.export.Dim.DYNAMIC}  # torch raises where the module makes a number of it
+    shapes = tuple(_pytree.tree_map(lambda leaf: varies if isinstance(leaf, torch.Tensor) else None, value) for value in inputs)
     failures = []
     for strict in (False, True):
         try:
             with quiet(), torch.no_grad():
-                torch.export.export(module, inputs, dynamic_shapes=_varying(inputs), strict=strict)
+                return torch.export.export(module, inputs, dynamic_shapes=shapes, strict=strict)
         except Exception as error:
             failures.append(short(error))
-        else:
-            return None
     return failures[0]
 
 
-def _onnx_failure(module: torch.nn.Module, inputs: tuple[Any, ...]) -> str | None:
-    """Why torch.onnx by itself can't make ONNX of it, for sparse and complex tensors have no form there; None where it can."""
+def _onnx_failure(program: torch.export.ExportedProgram) -> str | None:
+    """Why torch.onnx by itself can't make ONNX of a program, for sparse and complex tensors have no form there; None where it can."""
     try:
         with quiet(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-            torch.onnx.export(module, inputs, dynamo=True, dynamic_shapes=_varying(inputs), verbose=False)
+            torch.onnx.export(program, dynamo=True, verbose=False, optimize=False)
     except Exception as error:
         return f"torch.onnx: {short(error)}"
     return None
-
-
-def _varying(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Of each tensor, that its first dimension varies; torch raises where the module makes a number of it."""
-    varies = {0: torch.export.Dim.DYNAMIC}
-    return tuple(_pytree.tree_map(lambda leaf: varies if isinstance(leaf, torch.Tensor) else None, value) for value in inputs)
 
 
 def _built(tried: Row, factory: Factory, folder: Path) -> Row:
