@@ -167,9 +167,13 @@ def why(row: Row) -> str:
 def totals(rows: Sequence[Row]) -> str:
     """How many rows were cut and equal, in a sentence."""
     exported = [row for row in rows if row.exported]
-    equal = sum(row.equal for row in exported)
-    share = 100 * equal / max(len(exported), 1)
-    return f"{equal} of {len(exported)} cut and equal ({share:.1f} %); {len(rows) - len(exported)} more could not be exported by torch"
+    return totals_of(sum(row.equal for row in exported), len(exported), len(rows))
+
+
+def totals_of(equal: int, exported: int, tried: int) -> str:
+    """How many of those that torch can export are equal, in a sentence."""
+    share = 100 * equal / max(exported, 1)
+    return f"{equal} of {exported} cut and equal ({share:.1f} %); {tried - exported} more could not be exported by torch"
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -204,7 +208,7 @@ def markdown(rows: Sequence[Row]) -> str:
     if notes:
         lines += ["", "## Notes", ""]
         lines += [
-            f"{notes[row.model, row.route]}. {row.model.removeprefix('recsplit.zoo.')}, {ROUTES[row.route]}: {_plain(why(row))}"
+            f"{notes[row.model, row.route]}. {row.model.removeprefix('recsplit.zoo.')}, {ROUTES[row.route]}: {plain(why(row))}"
             for row in rows
             if not row.equal
         ]
@@ -217,7 +221,7 @@ def _cell(row: Row, note: int | None) -> str:
     return f"{'cut' if row.cut else 'not cut' if row.exported else 'no export'} [{note}]"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A message as Markdown text: on one line, with nothing taken for markup."""
     return " ".join(text.split()).translate(MARKUP)
 

@@ -51,7 +51,7 @@ def rows(model: str, tables: int, folder: Path) -> Iterator[Row]:
             with quiet():
                 source = model if route == "factory" else str(_export(factory, route, folder / f"model-{route}"))
         except Exception as error:
-            row = dataclasses.replace(row, reason=_short(error))
+            row = dataclasses.replace(row, reason=short(error))
         else:
             row = _built(dataclasses.replace(row, exported=True), source, folder / route, cases)
         yield dataclasses.replace(row, seconds=round(time.monotonic() - start, 1))
@@ -126,7 +126,7 @@ def _built(row: Row, source: str, folder: Path, cases: Sequence[Case]) -> Row:
         run = joined(folder, plan)
         error = _error([dataclasses.replace(case, inputs=as_rows(plan.bags, case.inputs)) for case in cases], run)
     except (RecsplitError, KeyError, ValueError, RuntimeError) as failure:
-        return dataclasses.replace(row, reason=f"the parts fail: {_short(failure)}")
+        return dataclasses.replace(row, reason=f"the parts fail: {short(failure)}")
     return dataclasses.replace(row, error=error)
 
 
@@ -165,7 +165,7 @@ def _reason(stderr: str) -> str:
     return said[0] if said else (lines or ["nothing was said"])[-1]
 
 
-def _short(error: BaseException) -> str:
+def short(error: BaseException) -> str:
     """The kind and the first line of the innermost error."""
     while error.__cause__ is not None:
         error = error.__cause__
