@@ -16,15 +16,15 @@ def infer_shapes(model: ir.Model) -> None:
 
     The values that stay without a shape are remembered (SHAPELESS), so that a pass which adds more of them is noticed.
     """
-    with _quiet():
+    with quiet():
         common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
     model.graph.meta[SHAPELESS] = frozenset(value for node in model.graph for value in node.outputs if value.shape is None)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep warnings back: they are of bodies that loading has changed, or of a file that can't be inferred as a whole. Neither is a
-    concern of the user's; what isn't known makes a node stay, with that as the reason."""
+def quiet() -> Iterator[None]:
+    """Keep onnx_ir's warnings back: of bodies that loading has changed, of a file that can't be inferred as a whole, of values that nothing
+    makes. None is a concern of the user's: what isn't known makes a node stay, with that as the reason, and a broken file is refused."""
     log = logging.getLogger("onnx_ir")
     level = log.level
     log.setLevel(logging.CRITICAL)

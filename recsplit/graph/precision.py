@@ -40,7 +40,8 @@ def in_double(path: Path) -> ort.InferenceSession | None:
     names = Names(model.graph)
     for value in constants:
         if value not in tables:
-            tensor = ir.tensor(_array(value).astype(np.float64), name=value.name)
+            with np.errstate(invalid="ignore"):  # a signalling NaN is NaN
+                tensor = ir.tensor(_array(value).astype(np.float64), name=value.name)
             value.const_value, value.dtype = tensor, ir.DataType.DOUBLE
     for value in [value for value in model.graph.inputs if value.dtype in _NARROW]:
         _cast(names, value)

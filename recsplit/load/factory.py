@@ -17,7 +17,7 @@ from recsplit.load import drawn, fastpath
 from recsplit.load.export import Exported, export, quiet, to_ir
 from recsplit.load.flat import Eager, Flat
 from recsplit.load.jagged import collections_as_nodes
-from recsplit.load.refused_modules import refuse_modules
+from recsplit.load.refused_modules import refuse_modules, refuse_sparse
 from recsplit.load.weights import Weights, assign, open_weights, refer, refuse_meta, without_prefix
 
 #: The module in eval mode, its positional and keyword example inputs, and its dynamic_shapes or None.
@@ -70,9 +70,13 @@ def _export(returned: Returned, spec: str, mapped: Weights | None) -> Exported:
             detail=last_frame(error),
         ) from error
     names, outputs = flat.names, flat.output_names
-    with collections_as_nodes(module):
-        program = export(flat, flat.tensors, flat.shapes)
-    model = to_ir(program, names, outputs, spec, prefix="module.")  # Flat's attribute, not the user's
+    try:
+        with collections_as_nodes(module):
+            program = export(flat, flat.tensors, flat.shapes)
+        model = to_ir(program, names, outputs, spec, prefix="module.")  # Flat's attribute, not the user's
+    except RecsplitError:
+        refuse_sparse(module)  # the true cause, where there is one; a sparse tensor that forward doesn't read is none
+        raise
     if mapped is not None:
         refer(model, mapped)
     example = {name: tensor.numpy() for name, tensor in zip(names, flat.tensors, strict=True)}

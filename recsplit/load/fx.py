@@ -30,6 +30,8 @@ SHIFTS = {
     aten.__ilshift__.Tensor: aten.bitwise_left_shift_.Tensor,
     aten.__irshift__.Tensor: aten.bitwise_right_shift_.Tensor,
 }
+#: Into one piece they do nothing, and onnxscript fails on it.
+SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default)
 RESHAPES = (aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten.flatten.using_ints)
 #: The arguments that follow (weight, indices, offsets), with their defaults.
 OPTIONS = {
@@ -67,6 +69,9 @@ def rewrite(program: torch.export.ExportedProgram) -> None:
             _squeeze_exactly(node, batches)
         if node.op == "call_function" and node.target is aten.scaled_dot_product_attention.default:
             _answer_masked_queries(graph, node)
+        if node.op == "call_function" and node.target in SPLITS and len(node.meta["val"]) == 1:
+            for user in [user for user in node.users if user.target is operator.getitem]:
+                user.replace_all_uses_with(node.args[0])
         if node.op == "call_function" and node.target is aten.unbind.int:
             _select_pieces(graph, node)
         if node.op == "call_function" and node.target in SHIFTS:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from recsplit.errors import InputError, RecsplitError
-from recsplit.graph.infer import infer_shapes
+from recsplit.graph.infer import infer_shapes, quiet
 from recsplit.graph.int64 import rewrite_int64
 from recsplit.load import forgiven
 from recsplit.load.arrays import Array
@@ -28,7 +28,8 @@ def load(path: pathlib.Path, release: Release | None = None) -> tuple[ir.Model, 
     if not path.is_file():
         raise InputError(f"{path} is not a file", hint="check the path of the .onnx file")
     try:
-        model = ir.load(path)
+        with quiet():
+            model = ir.load(path)
     except Exception as error:
         raise _broken(path, error) from error
     if not len(model.graph):  # an empty file is an empty protobuf, and some other kinds of file are nearly that

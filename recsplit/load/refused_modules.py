@@ -14,7 +14,7 @@ PACKING = ("torchao", "bitsandbytes")
 
 
 def refuse_modules(module: torch.nn.Module) -> None:
-    """Raise InputError for a table with max_norm, a quantized module or parameter, and a parameter or buffer that isn't dense."""
+    """Raise InputError for a table with max_norm, a quantized module, parameter or buffer, and a nested one."""
     for name, part in module.named_modules():
         kind = type(part)
         if isinstance(part, torch.nn.Embedding | torch.nn.EmbeddingBag) and part.max_norm is not None:
@@ -29,11 +29,22 @@ def refuse_modules(module: torch.nn.Module) -> None:
                 f"{name or 'the module'} is a quantized {kind.__name__} ({kind.__module__}), whose packed weights have no form in ONNX",
                 hint=f"give the factory the module as it was before, an nn.{kind.__name__} with float weights{again}",
             )
+    for name, tensor in _tensors(module):
+        if tensor.layout == torch.strided or tensor.is_nested:
+            refuse_layout(name, tensor)
+
+
+def refuse_sparse(module: torch.nn.Module) -> None:
+    """Raise InputError for a sparse tensor: why a module that holds one can't be exported. Where forward doesn't read it, it can."""
+    for name, tensor in _tensors(module):
+        refuse_layout(name, tensor)
+
+
+def _tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
     tensors = [*module.named_parameters(), *module.named_buffers()]
     for prefix, part in module.named_modules():
         tensors += [(f"{prefix}.{name}".lstrip("."), value) for name, value in vars(part).items() if isinstance(value, torch.Tensor)]
-    for name, tensor in tensors:
-        refuse_layout(name, tensor)
+    return tensors
 
 
 def refuse_layout(what: str, tensor: torch.Tensor) -> None:

@@ -12,7 +12,8 @@ from recsplit.proof.parts import Array
 
 def _magnitudes(data: Array) -> Array:
     """The largest absolute value among the finite numbers of each row, FP64 [rows]."""
-    finite = np.nan_to_num(data.astype(np.float64), posinf=0.0, neginf=0.0)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is NaN
+        finite = np.nan_to_num(data.astype(np.float64), posinf=0.0, neginf=0.0)
     largest: Array = np.abs(finite.reshape(len(data) if data.ndim else 1, -1)).max(axis=1, initial=0.0)
     return largest
 

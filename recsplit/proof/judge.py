@@ -10,7 +10,7 @@ from recsplit.errors import RecsplitError
 from recsplit.plan.plan import UNKNOWN_IDS, Plan
 from recsplit.proof.compare import by_row
 from recsplit.proof.parts import Array, Run
-from recsplit.proof.rounding import UNTOLD, Rounding, rounded
+from recsplit.proof.rounding import Rounding, rounded, untold
 
 #: Where FP64 can't tell what is rounding, numbers that overflow or cancel may differ by so much.
 _UNSURE = 1e-3
@@ -133,7 +133,8 @@ class Judge:
         pair = self.rounding.pair(asked)
         if pair is None:
             extreme = self._reaches(inputs, _EXTREME)
-            return np.where(extreme & np.isinf(relative), 0.0, relative), max(self.plan.tolerance, _UNSURE if extreme.any() else UNTOLD)
+            usual = max(map(untold, self.scales.values()), default=0.0)
+            return np.where(extreme & np.isinf(relative), 0.0, relative), max(self.plan.tolerance, _UNSURE if extreme.any() else usual)
         noise, finite = 0.0, np.ones(len(index), dtype=bool)
         for name, data in pair[1].items():
             if data.dtype.kind == "f":

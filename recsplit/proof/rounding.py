@@ -20,8 +20,14 @@ from recsplit.proof.parts import Array, Run, function, session
 _TIMES, _TIMES_OF_SMALL, _SMALL = 64.0, 512.0, 1e-4
 
 
-#: Where nothing tells what is rounding: a bag of 200 vectors whose sum nearly cancels is below it.
-UNTOLD = 1e-4
+#: Where nothing tells what is rounding: a bag of 200 vectors whose sum nearly cancels is below it; and so is what onnxruntime's sigmoid,
+#: which is off by up to 1e-7, makes of probabilities of 1 in 1,000.
+_UNTOLD, _UNTOLD_ABSOLUTE, _UNTOLD_MOST = 1e-4, 5e-7, 1e-2
+
+
+def untold(scale: float) -> float:
+    """The relative difference that counts as rounding where FP64 can't be computed; `scale` is the median magnitude."""
+    return max(_UNTOLD, min(_UNTOLD_ABSOLUTE / scale, _UNTOLD_MOST) if scale > 0 else 0.0)
 
 
 def rounded(noise: float) -> float:
@@ -53,10 +59,10 @@ class Rounding:
             return None
 
     def limit(self, inputs: Mapping[str, Array], name: str, scale: float) -> float:
-        """The relative difference of output `name` that is rounding; 0 without a whole, UNTOLD where FP64 can't be computed."""
+        """The relative difference of output `name` that is rounding; 0 without a whole, `untold` where FP64 can't be computed."""
         pair = self.pair(inputs)
         if pair is None:
-            return 0.0 if self._whole is None else UNTOLD
+            return 0.0 if self._whole is None else untold(scale)
         if name not in pair[0] or pair[0][name].dtype.kind != "f":
             return 0.0
         _, relative = by_row(pair[1][name], pair[0][name], scale)

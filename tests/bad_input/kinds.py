@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: What a command may write to stderr before its error: its steps, and how long they took.
-STEPS = re.compile(r"(loading|writing|asking|proving|publishing|verifying|Triton loads|Starting|Loading|Writing|Making|Reading|Training) ")
+STEPS = re.compile(
+    r"(loading|writing|asking|proving|searching|publishing|verifying|Triton loads|Starting|Loading|Writing|Making|Reading|Training) "
+)
 
 
 def nothing(folder: Path) -> None:

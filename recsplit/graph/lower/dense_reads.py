@@ -1,4 +1,4 @@
-"""Constants that stay in the dense model and are read by a client's ids, `year[item]`: read inside their bounds.
+"""Constants that stay in the dense model and are read by a client's ids, `year[item]`, and places in a row: read inside their bounds.
 
 An id outside would fail the run, and with it the requests of everybody in the batch. It reads place 0, and its row is marked.
 """
@@ -12,6 +12,9 @@ from recsplit.graph import measure
 from recsplit.graph.emit import Emit
 from recsplit.graph.flow import Flow, int_of
 from recsplit.graph.lower.collected import Lowering, first_unknown
+
+_WITHIN_ROWS = frozenset({"GatherElements", "ScatterElements"})
+_READS = frozenset({"Gather", "GatherND"}) | _WITHIN_ROWS
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,21 @@ def mark_dense_reads(lowering: Lowering, reads: Sequence[DenseRead]) -> None:
 
 
 def _bounds(node: ir.Node, flow: Flow) -> list[int] | None:
-    """The sizes that each index must stay below; None where the node reads no constant by a client's data."""
-    if node.domain != "" or node.op_type not in ("Gather", "GatherND") or int_of(node, "batch_dims", 0) != 0:
+    """The sizes that each index must stay below; None where the node reads, and writes, at no place that a client's data say.
+
+    Gather and GatherND of a constant; GatherElements and ScatterElements within a row of anything.
+    """
+    if node.domain != "" or node.op_type not in _READS or int_of(node, "batch_dims", 0) != 0:
         return None
     data, ids = node.inputs[0], node.inputs[1]
-    if data is None or ids is None or data.shape is None or ids.shape is None or flow.sources(data) or data.is_graph_input():
-        return None
-    if not flow.sources(ids):
+    if data is None or ids is None or data.shape is None or ids.shape is None or not flow.sources(ids):
         return None
     axis = int_of(node, "axis", 0)
+    if node.op_type in _WITHIN_ROWS:
+        size = data.shape[axis] if axis % len(data.shape) else None
+        return [size] if isinstance(size, int) else None
+    if flow.sources(data) or data.is_graph_input():
+        return None
     count = ids.shape[-1] if node.op_type == "GatherND" and len(ids.shape) else None
     chosen = [data.shape[axis]] if node.op_type == "Gather" else list(data.shape[:count]) if isinstance(count, int) else [None]
     sizes = [size for size in chosen if isinstance(size, int)]
