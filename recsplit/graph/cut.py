@@ -184,7 +184,6 @@ def _guard_rest(state: Cutting) -> None:
     """What else is read by a client's ids stays in the dense model, and is read inside its bounds there."""
     lookups = {lookup.node for lookup in state.row_lookups} | {node for group in state.ragged_groups for node in group.nodes}
     state.dense_reads = guard_dense_reads(state.model, lookups | state.buffer_reads)
-    common.TopologicalSortPass()(state.model)
 
 
 def _lower(state: Cutting) -> None:

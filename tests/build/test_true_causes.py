@@ -35,8 +35,9 @@ def test_modules_that_have_no_served_form_are_named(name: str, form: str, words:
     assert advice in caught.value.hint
 
 
-def test_sparse_gradients_are_nothing_to_a_served_model(tmp_path: Path) -> None:
-    assert build_of(source("sparse_gradients", "factory", tmp_path), tmp_path / "models").plan.lookups
+@pytest.mark.parametrize("name", ["sparse_gradients", "unread_sparse_buffer"])
+def test_what_is_sparse_and_not_read_is_nothing_to_a_served_model(name: str, tmp_path: Path) -> None:
+    assert build_of(source(name, "factory", tmp_path), tmp_path / "models").plan.lookups
 
 
 ARRAYS = {"t": table(20, 8), "w": table(8, 1), "sixteen": np.array([16, 8]), "wrong": table(7, 1)}

@@ -318,14 +318,26 @@ def renorm() -> tuple[nn.Module, tuple[Tensor]]:
 
 
 class Neighbours(Scores):
-    """A sparse matrix among the buffers."""
+    """A sparse matrix among the buffers, which forward doesn't read."""
 
     def __init__(self) -> None:
         super().__init__(nn.Embedding(100, 8))
         self.register_buffer("neighbours", torch.eye(100).to_sparse())
 
 
+class Propagated(Neighbours):
+    """The same, read."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        table = torch.sparse.mm(self.get_buffer("neighbours"), self.table.get_parameter("weight"))
+        return super().forward(ids) + table[ids].mean((1, 2))[:, None]
+
+
 def sparse_buffer() -> tuple[nn.Module, tuple[Tensor]]:
+    return _three_ids(Propagated())
+
+
+def unread_sparse_buffer() -> tuple[nn.Module, tuple[Tensor]]:
     return _three_ids(Neighbours())
 
 

@@ -14,6 +14,7 @@ from recsplit.load import load
 from recsplit.plan.files import REFERENCES_FILE
 from recsplit.proof import samples
 from recsplit.proof.cases import by_source, recorded
+from recsplit.proof.parts import joined
 from recsplit.proof.samples import ANY
 from recsplit.write import submodels
 from tests.build.onnx_models import build_of, built
@@ -112,13 +113,16 @@ def test_limits_are_found_and_samples_are_valid_under_every_policy(
     answers(build, tmp_path / "source.onnx")
 
 
-def test_a_place_outside_a_row_ends_the_search_for_the_largest_id_and_is_then_what_the_parts_fail_on(tmp_path: Path) -> None:
+def test_a_place_outside_a_row_ends_the_search_for_the_largest_id_and_marks_its_row(tmp_path: Path) -> None:
     text = (
         "(int64[N,4] ids, int64[N,1] place) => (float[N,4,1] y) { s=Shape(place) n=Expand(nine,s) "
         f"i=ScatterElements<axis=1>(ids,place,n) {LAYER} }}"
     )
-    with pytest.raises(RecsplitError, match="the parts do not answer as the source does"):
-        built(tmp_path, text, {**ARRAYS, "nine": number(9)})
+    build = built(tmp_path, text, {**ARRAYS, "nine": number(9)})
+    assert {limit for lookup in build.plan.lookups for limit in [lookup.limit]} == {4}
+    parts = joined(build.repository, build.plan)
+    marks = parts({"ids": np.ones((3, 4), np.int64), "place": np.array([[0], [4], [3]])})["unknown_ids"]
+    assert (marks.astype(np.int64)[:, 0] >= 0).tolist() == [False, True, False]
 
 
 def answers(build: Built, source: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from recsplit.graph import measure
 from recsplit.graph.emit import Emit
@@ -27,7 +28,7 @@ class DenseRead:
 
 
 def guard_dense_reads(model: ir.Model, others: Collection[ir.Node]) -> list[DenseRead]:
-    """Guard every such read but those of `others`, in place; the nodes come unsorted. Those whose rows can be marked are answered.
+    """Guard every such read but those of `others`, in place; the nodes come sorted. Those whose rows can be marked are answered.
 
     Ids below 0 count from the end, as in ONNX and in torch's indexing: what is outside for the source is outside here.
     """
@@ -46,6 +47,7 @@ def guard_dense_reads(model: ir.Model, others: Collection[ir.Node]) -> list[Dens
         node.replace_input_with(1, inside)
         if flow.blocker(ids) is None:
             outside_by_ids.setdefault(ids, []).append(outside)
+    common.TopologicalSortPass()(model)
     lie = measure.rows(model, list(outside_by_ids))
     shapes = measure.shapes(model, list(outside_by_ids))
     return [
