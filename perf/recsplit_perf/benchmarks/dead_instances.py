@@ -113,7 +113,7 @@ def served(repository: Path) -> Iterator[tuple[str, str]]:
             server = json.loads(process.stdout.readline())
             yield server["grpc_url"], Path(f"/proc/{server['pid']}/cwd").resolve().name
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # heard in a background job as well, which is deaf to Ctrl-C
 
 
 @contextmanager
