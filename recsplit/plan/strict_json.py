@@ -8,7 +8,7 @@ import collections.abc
 import dataclasses
 import functools
 import json
-import reprlib
+import re
 import sys
 import types
 import typing
@@ -20,22 +20,29 @@ Record = TypeVar("Record")
 
 #: Whole numbers beyond this fit into nothing that they are for.
 _WIDEST = 1 << 63
-
-
-class _Short(reprlib.Repr):
-    """Values cut down to a few words; a number of thousands of digits can't even be written down."""
-
-    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002
-        return repr(x) if abs(x) < _WIDEST else "a number of more than 64 bits"
-
-
-_SHORT = _Short()
-_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxstring, _SHORT.maxother = 2, 12, 60, 60
+#: Texts that a message repeats: names and numbers, and not what may be of another file, such as a password's digest.
+_WORD = re.compile(r"[\w./+-]{0,40}")
+_MOST_SHOWN, _LONGEST = 12, 60
 
 
 def shown(value: object) -> str:
-    """A value for a message, cut down to a few words."""
-    return _SHORT.repr(value)
+    """A value for a message, in a few words: numbers, names, and of anything else what it is."""
+    if isinstance(value, list | tuple):
+        items = [_described(item) for item in value[:_MOST_SHOWN]]
+        return f"[{', '.join((*items, '...') if len(value) > _MOST_SHOWN else items)}]"
+    return _described(value)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, str) and not _WORD.fullmatch(value):
+        return f"a text of {len(value)} letters"
+    if isinstance(value, int) and abs(value) >= _WIDEST:
+        return "a number of more than 64 bits"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)} keys"
+    return repr(value)[:_LONGEST]
 
 
 def parse(text: str | bytes, *, origin: str, again: str) -> Any:

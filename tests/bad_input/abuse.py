@@ -27,7 +27,7 @@ def _sparse(size_bytes: int) -> Make:
 
 
 #: Of any file.
-ANY: Mapping[str, Make] = {
+ANY: dict[str, Make] = {
     "/dev/zero": lambda path: path.symlink_to("/dev/zero"),
     "a pipe that nobody writes to": os.mkfifo,
     "a folder": Path.mkdir,
@@ -40,7 +40,7 @@ ANY: Mapping[str, Make] = {
 }
 
 #: Of texts.
-TEXTS: Mapping[str, Make] = ANY | {
+TEXTS: dict[str, Make] = ANY | {
     "brackets": _holding(b"[" * 100_000),
     "braces": _holding(b'{"schema":' * 100_000),
     "brackets in TOML": _holding(b"a = " + b"[" * 100_000),
@@ -99,7 +99,7 @@ def _repeated(data: bytes) -> bytes:
 
 
 #: Of zips with arrays; members are named when they are known.
-def archives(*names: str, dtype: str = "<i8") -> Mapping[str, Make]:
+def archives(*names: str, dtype: str = "<i8") -> dict[str, Make]:
     """Of an .npz whose members have these names, in the order in which they are read."""
     small = header("(100,)", dtype)
     rest = {name: (small, len(small) + 800) for name in names[1:]}

@@ -35,7 +35,7 @@ def access(counts: bytes, size: int | None = None) -> dict[str, tuple[bytes, int
     }
 
 
-COUNTS = ANY | {
+COUNTS: dict[str, Make] = ANY | {
     "a bomb": zipped(access(abuse.header("(100,)", "<u4"), 4 * 10**9)),
     "about without an end": zipped({"about.json": (b"{", 4 * 10**9)}, packing=0),
     "about that unpacks": zipped({"about.json": (b" ", 10_000)}),
@@ -85,6 +85,13 @@ def placed(path: str) -> Callable[[Path, str], object]:
     return write
 
 
+def _event(path: Path) -> None:
+    path.write_bytes(b'[{"a": "')
+    with path.open("ab") as file:
+        for _ in range(100):
+            file.write(b"b" * 1_000_000)
+
+
 SIMULATE = "simulate profile.json --workload FILE.toml"
 LYING_GZ = TEXTS | {"a bomb": abuse.gz}
 READERS = [
@@ -104,7 +111,7 @@ READERS = [
         workload('ids law = "trace"'),
     ),
     Reader("trace, npz", "npz", "access models --trace FILE", archives("tags.npy", "user.npy")),
-    Reader("trace, json", "json", "access models --trace FILE", TEXTS | {"an event without an end": lambda path: _event(path)}),
+    Reader("trace, json", "json", "access models --trace FILE", TEXTS | {"an event without an end": _event}),
     Reader("trace, parquet", "parquet", "access models --trace FILE", ANY),
     Reader("run", "npz", "report models --run FILE -o report.html", archives("about.npy", "sent_s.npy", "late_ms.npy", "latency_ms.npy")),
     Reader("result, npz", "npz", "perf compare FILE FILE", archives("about.npy", "sent_s.npy", "latency_ms.npy", dtype="<U9")),
@@ -123,13 +130,6 @@ READERS = [
     Reader("model, pt2", "pt2", "inspect FILE", ANY | {"a bomb": zipped({"m/models/model.json": (b"[", 4 * 10**9)})}),
     Reader("weights", "safetensors", "inspect recsplit.zoo.ranker:clicks --weights FILE", ANY),
 ]
-
-
-def _event(path: Path) -> None:
-    path.write_bytes(b'[{"a": "')
-    with path.open("ab") as file:
-        for _ in range(100):
-            file.write(b"b" * 1_000_000)
 
 
 @pytest.fixture(scope="module")
