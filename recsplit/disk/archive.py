@@ -78,6 +78,8 @@ def arrays(path: Path, complaint: str, most_bytes: int, *, names: tuple[str, ...
             try:
                 with archive.open(member) as file:
                     arrays_by_name[name] = npy.array(file, member.file_size)
+                    if file.read(1):  # at the end the checksum is compared
+                        raise ValueError("it has more than its header promises")
             except ValueError as error:
                 raise ValueError(f"{name[:80]!r} is no array: {error}") from error
         return arrays_by_name

@@ -33,9 +33,9 @@ def _run(arguments: list[str]) -> dict[str, object]:
 
 
 def _all(command_lines: list[list[str]]) -> None:
-    _run(command_lines[0])
     most = _memory("VmSize") + _ROOM
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    _run(command_lines[0])
     json.dump([_run(arguments) for arguments in command_lines], sys.stdout)
 
 

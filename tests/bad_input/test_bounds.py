@@ -126,7 +126,8 @@ READERS = [
     Reader("digests", "json", "render kubernetes models -o k8s-FILE", TEXTS, placed("k8s-FILE/.recsplit.json")),
     Reader("template", "j2", "build shop.onnx -o models --name shop --templates FILE.d", TEXTS, placed("FILE.d/dense.pbtxt.j2")),
     Reader("example", "npz", "build shop.onnx -o models --name shop --example FILE", archives("dense.npy", "user.npy", "tags.npy")),
-    Reader("model, onnx", "onnx", "inspect FILE", ANY),
+    # protobuf takes a file whole, and a model may well have 1 GB
+    Reader("model, onnx", "onnx", "inspect FILE", {kind: make for kind, make in ANY.items() if kind != "a line of 1 GB"}),
     Reader("model, pt2", "pt2", "inspect FILE", ANY | {"a bomb": zipped({"m/models/model.json": (b"[", 4 * 10**9)})}),
     Reader("weights", "safetensors", "inspect recsplit.zoo.ranker:clicks --weights FILE", ANY),
 ]
@@ -161,7 +162,7 @@ def test_no_file_is_too_much_for_its_reader(reader: Reader, shop: Path) -> None:
         [sys.executable, "-m", "tests.bad_input.measured"],
         input=json.dumps(list(lines.values())),
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(REPOSITORY), *sys.path))},
         capture_output=True,
         text=True,
         timeout=280,

@@ -24,8 +24,8 @@ Array = NDArray[np.generic]
 
 _NAME = re.compile(r"\.json(\.[0-9]+)?$")
 _BLOCK = 1 << 20
-#: Of one event: some hundred times the text of a large batch's ids.
-_LONGEST = 1 << 26
+#: Of one event: some times the text of a large batch's ids.
+_LONGEST = 1 << 24
 HINT = "start tritonserver with --trace-config for each of: triton,file=FILE.json level=TIMESTAMPS level=TENSORS rate=100"
 
 
