@@ -6,6 +6,7 @@ from pathlib import Path
 
 from recsplit.capacity.profile import Profile
 from recsplit.configs.fleet import bags_config, remote_config
+from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.kubernetes import manifests
 from recsplit.kubernetes.check import check
@@ -110,7 +111,7 @@ def configs(build: Build, values: Values) -> manifests.Configs:
         if group.shard is None:
             continue
         number, name = plan.shards.index(group.shard), group.shard.model.name
-        text = (repository / name / CONFIG_FILE).read_text(encoding="utf-8")
+        text = bounded.read_text(repository / name / CONFIG_FILE, bounded.RECORD_BYTES, hint="build the model again")
         bags = has_bags(repository, plan, number)
         texts[FRONT][name] = remote_config(plan, number, text, [addresses[name]], bags=bags, asking=values.asking)
         texts[group.name] = {name: bags_config(plan, number, text)} if bags else {}

@@ -4,6 +4,7 @@ Names and addresses only: credentials stay in the cluster's Secrets, which are n
 """
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from recsplit.errors import InputError
 from recsplit.plan.strict_json import read, shown
 
 SCHEMA = 1
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
+_DEEPEST = 50
 
 #: A horizontal autoscaler does nothing while metric / target lies within 0.1 of 1.
 TOLERANCE = 0.1
@@ -149,6 +152,8 @@ def from_yaml(text: str, *, origin: str = "values.yaml") -> Values:
     """
     hint = f"delete {origin} to have it written anew"
     try:
+        if max(itertools.accumulate(_STEPS[letter] for letter in text if letter in _STEPS), default=0) > _DEEPEST:
+            raise RecursionError  # the parser takes time by the square of the depth, and libyaml's crashes
         data = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that is none
         raise InputError(f"{origin} is not YAML: {_reason(error)}", hint=hint) from error

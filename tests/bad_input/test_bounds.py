@@ -5,6 +5,7 @@ Each reader is given all of it in one process, which measures how much memory th
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -47,6 +48,10 @@ COUNTS: dict[str, Make] = ANY | {
 }
 
 
+#: An empty file has no settings, which is fine.
+SETTINGS = {kind: make for kind, make in TEXTS.items() if kind != "nothing"}
+
+
 @dataclass(frozen=True)
 class Reader:
     """A command that reads the file FILE with this suffix; `beside` writes what else it reads, by the file's name."""
@@ -85,6 +90,11 @@ def placed(path: str) -> Callable[[Path, str], object]:
     return write
 
 
+def _closed(path: Path) -> None:
+    if path.is_file():
+        path.chmod(0o600)
+
+
 def _event(path: Path) -> None:
     path.write_bytes(b'[{"a": "')
     with path.open("ab") as file:
@@ -92,9 +102,25 @@ def _event(path: Path) -> None:
             file.write(b"b" * 1_000_000)
 
 
+def in_build(path: str) -> Callable[[Path, str], object]:
+    """The file, as a link, in place of one in a build at FILE.d."""
+
+    def write(folder: Path, name: str) -> None:
+        build = folder / f"{name}.d"
+        shutil.copytree(folder / "models", build, copy_function=os.symlink)
+        (build / path).unlink()
+        (build / path).symlink_to(folder / name)
+
+    return write
+
+
 SIMULATE = "simulate profile.json --workload FILE.toml"
 LYING_GZ = TEXTS | {"a bomb": abuse.gz}
 READERS = [
+    Reader("plan", "json", "verify FILE.d", TEXTS, in_build("shop/1/plan.json")),
+    Reader("config", "pbtxt", "verify FILE.d", TEXTS, in_build("shop_dense/config.pbtxt")),
+    Reader("references", "safetensors", "verify FILE.d", ANY, in_build("shop/1/references.safetensors")),
+    Reader("control key", "txt", "serve models --control-key FILE", TEXTS, lambda folder, name: _closed(folder / name)),
     Reader("partition", "json", "partition models --access counts.npz --qps 1 --update FILE --was counts.npz", TEXTS),
     Reader("access profile", "npz", "partition models --access FILE --qps 1", COUNTS),
     Reader("access profile to add", "npz", "access models --merge FILE", COUNTS),
@@ -117,7 +143,7 @@ READERS = [
     Reader("result, npz", "npz", "perf compare FILE FILE", archives("about.npy", "sent_s.npy", "latency_ms.npy", dtype="<U9")),
     Reader("result, json", "json", "perf compare FILE FILE", TEXTS),
     Reader("journal", "jsonl", "control --replay FILE", TEXTS),
-    Reader("settings", "toml", "control models --metrics-url http://127.0.0.1:1/m --once --dry-run --settings FILE", TEXTS),
+    Reader("settings", "toml", "control models --metrics-url http://127.0.0.1:1/m --once --dry-run --settings FILE", SETTINGS),
     Reader("trace of rates", "txt", "forecast FILE", TEXTS),
     Reader("trace of rates, gz", "gz", "forecast FILE", LYING_GZ),
     Reader("trace of rates, csv", "csv", "forecast FILE --column x", TEXTS),
