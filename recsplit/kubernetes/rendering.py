@@ -1,5 +1,6 @@
 """From a build in a repository to its folder of manifests: the one module here that touches files."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def prepare(build: Build, output: Path, known: Known) -> Prepared:
     rendered_folder.refuse_foreign(output, FOLDER)
     models = tuple(model for group in groups(build.plan) for model in group.models)
     path = output / VALUES
-    has_values = path.is_file()
+    has_values = os.path.lexists(path)  # what is no file is refused as it is read
     if has_values and known != Known():
         raise InputError(
             f"{path} exists, and it decides",

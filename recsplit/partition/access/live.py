@@ -65,8 +65,6 @@ def _events(path: Path, file: TextIO, advance: Callable[[int], None]) -> Iterato
     decoder, text, place, started = json.JSONDecoder(), "", 0, False
     while block := file.read(max(_BLOCK, len(text) - place)):  # as much again: an object is looked at a few times, however long it is
         advance(len(block))
-        if len(text) - place > _LONGEST:
-            raise InputError(f"{path} has an event of more than {size_text(_LONGEST)}, the most that is read", hint=HINT)
         text, place = text[place:] + block, 0
         while True:
             while place < len(text) and text[place] in "[,] \n\r\t":
@@ -81,6 +79,8 @@ def _events(path: Path, file: TextIO, advance: Callable[[int], None]) -> Iterato
             except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
                 raise InputError(f"{path} has an event that can't be read", hint=HINT) from error
             yield event
+        if len(text) - place > _LONGEST:
+            raise InputError(f"{path} has an event of more than {size_text(_LONGEST)}, the most that is read", hint=HINT)
 
 
 def _tensor(path: Path, tensor: object) -> tuple[str, Array]:
