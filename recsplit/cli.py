@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RecsplitError as error:
         return _show(str(error), detail=error.detail, hint=error.hint, code=error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
-        exec("")  # noqa: S102 -- where it came inside another exec, as of dataclasses, Python would still end by the signal, without a code
+        exec("")  # where it came inside another exec, as dataclasses call it, Python would still end by the signal, without a code
         told = str(error.__cause__ or "")  # click makes an Abort of it
         return _show(f"interrupted: {told}" if told else "interrupted", code=INTERRUPTED)
     except OSError as error:
