@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -217,14 +217,20 @@ def test_requests_in_flight_are_answered_before_the_end(tmp_path: Path) -> None:
         {"turns": np.array(turns), "w": np.eye(size, dtype=np.float32)},
     )
     (tmp_path / "slow/config.pbtxt").write_text(config("slow", [tensor("x", "FP32", [size])], [tensor("y", "FP32", [size])], batch=4096))
-    with serve(tmp_path) as server, grpc.InferenceServerClient(server.grpc_url) as client, ThreadPoolExecutor(1) as threads:
+    requests = 8
+    with (
+        serve(tmp_path, exit_timeout_s=120) as server,
+        grpc.InferenceServerClient(server.grpc_url) as client,
+        ThreadPoolExecutor(requests) as threads,
+    ):
         asked = grpc.InferInput("x", [4096, size], "FP32")
         asked.set_data_from_numpy(np.ones((4096, size), np.float32))
-        going = threads.submit(client.infer, "slow", [asked])
-        time.sleep(0.3)
-        assert not going.done(), "it takes seconds"
+        answers = [threads.submit(client.infer, "slow", [asked]) for _ in range(requests)]
+        wait(answers, return_when=FIRST_COMPLETED)
+        assert not all(answer.done() for answer in answers), "one instance answers one after the other"
         server.stop()
-        np.testing.assert_array_equal(going.result(timeout=5).as_numpy("y"), np.ones((4096, size)))
+        for answer in answers:
+            np.testing.assert_array_equal(answer.result(timeout=60).as_numpy("y"), np.ones((4096, size)))
 
 
 def test_a_killed_server_is_told_and_swept_up_and_its_port_is_free_again(shop_folder: Path) -> None:
