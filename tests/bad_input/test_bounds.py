@@ -48,7 +48,7 @@ COUNTS: dict[str, Make] = ANY | {
 }
 
 
-#: An empty file has no settings, which is fine.
+#: An empty file sets nothing, which is fine.
 SETTINGS = {kind: make for kind, make in TEXTS.items() if kind != "nothing"}
 
 
@@ -118,7 +118,7 @@ SIMULATE = "simulate profile.json --workload FILE.toml"
 LYING_GZ = TEXTS | {"a bomb": abuse.gz}
 READERS = [
     Reader("plan", "json", "verify FILE.d", TEXTS, in_build("shop/1/plan.json")),
-    Reader("config", "pbtxt", "verify FILE.d", TEXTS, in_build("shop_dense/config.pbtxt")),
+    Reader("config", "pbtxt", "verify FILE.d", SETTINGS, in_build("shop_dense/config.pbtxt")),
     Reader("references", "safetensors", "verify FILE.d", ANY, in_build("shop/1/references.safetensors")),
     Reader("control key", "txt", "serve models --control-key FILE", TEXTS, lambda folder, name: _closed(folder / name)),
     Reader("partition", "json", "partition models --access counts.npz --qps 1 --update FILE --was counts.npz", TEXTS),
