@@ -16,7 +16,7 @@ from tritonclient.grpc import model_config_pb2
 
 from recsplit.configs.check import parameter
 from recsplit.errors import InputError
-from recsplit.plan.files import CHANGE_PARAMETER, THREADS_PARAMETER
+from recsplit.plan.files import THREADS_PARAMETER
 
 #: Instances are told apart by their group's settings. A host policy that nobody defined on the server's command line sets
 #: nothing, and another one makes every instance a new one.
@@ -27,14 +27,13 @@ _POLICY = re.compile(r"recsplit_heal_(\d+)")
 class Served:
     """What a server was told of a model beyond its rendered config.
 
-    `count` instances of the host policy `policy` ("": none), with `threads` each (None: as rendered); `change`: how many times it was
-    loaded anew for more instances; `versions`: those that are to be served.
+    `count` instances of the host policy `policy` ("": none), with `threads` each (None: as rendered); `versions`: those that are to
+    be served.
     """
 
     count: int
     policy: str
     threads: int | None
-    change: int
     versions: tuple[int, ...]
 
 
@@ -62,12 +61,11 @@ def served(config: Any, versions: Iterable[int]) -> Served:
 
     The config itself tells those that were named when the model was last loaded anew: a change in place leaves that text as it was.
     """
-    threads, change = parameter(config, THREADS_PARAMETER), parameter(config, CHANGE_PARAMETER)
+    threads = parameter(config, THREADS_PARAMETER)
     return Served(
         count=count(config),
         policy=str(config.instance_group[0].host_policy) if config.instance_group else "",
         threads=int(threads) if threads and threads.isdecimal() else None,
-        change=int(change) if change and change.isdecimal() else 0,
         versions=tuple(sorted(versions)),
     )
 
@@ -90,8 +88,6 @@ def override(rendered: Any, served: Served) -> str:
     changed.instance_group[0].host_policy = served.policy
     if served.threads is not None:
         changed.parameters[THREADS_PARAMETER].string_value = str(served.threads)
-    if served.change:
-        changed.parameters[CHANGE_PARAMETER].string_value = str(served.change)
     if served.versions:
         changed.version_policy.specific.versions[:] = served.versions
     return str(json_format.MessageToJson(changed, preserving_proto_field_name=True, indent=None))

@@ -31,8 +31,6 @@ BUILD_PARAMETER = "recsplit.build"
 ENSEMBLE_PARAMETER = "recsplit.ensemble"
 #: ONNX Runtime's threads of one instance, as NVIDIA's backend reads them.
 THREADS_PARAMETER = "intra_op_thread_count"
-#: How many times a running server was given more instances, by a reload; not in config.pbtxt (decisions/0012).
-CHANGE_PARAMETER = "recsplit.change"
 #: The embedding model's: what the positions in `unknown_ids` mean, a JSON list with one object a lookup.
 LOOKUPS_PARAMETER = "recsplit.lookups"
 #: The ensemble's: what a client must know of ragged inputs, JSON {"bags": [plan.Bags as an object, ...], ...}.

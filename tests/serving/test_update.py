@@ -130,11 +130,11 @@ def test_a_switch_that_was_ended_is_ended_by_the_next(server: Server, folder: Pa
 def test_what_the_controller_set_stays(server: Server, folder: Path) -> None:
     model = f"{versions.NAME}_dense"
     rendered = override.read((folder / model / "config.pbtxt").read_text(), "config.pbtxt")
-    asked = override.Served(count=2, policy="recsplit_heal_1", threads=1, change=3, versions=(1,))
+    asked = override.Served(count=2, policy="recsplit_heal_1", threads=1, versions=(1,))
     with control(server) as changed:
         changed.end(changed.load(model, override.override(rendered, asked), 60))
         recsplit.rollback(folder, version=2)
-        assert changed.beyond(model, 2) == override.Served(2, "recsplit_heal_1", 1, 3, (2,))
+        assert changed.beyond(model, 2) == override.Served(2, "recsplit_heal_1", 1, (2,))
     assert answered_by(server) == 2
 
 

@@ -1,8 +1,6 @@
-"""Acts on one Triton over gRPC: instances of its models come and go, and no request is lost.
+"""Acts on one Triton, in place and over gRPC: instances of its models come and go, and no request is lost.
 
-More instances are a reload: the model comes anew with so many beside those that serve, takes their place, and they end with their
-last request. A change in place would wait for the end of a backlog, which is when more are wanted (docs/decisions/0012). Fewer
-instances, and new ones for dead ones, are a change in place (docs/decisions/0011). Never over HTTP: there a load holds up the
+How Triton takes an update, and what was tried: docs/decisions/0011-instances-in-place.md. Never over HTTP: there a load holds up the
 connections that share its thread (1.6 to 3.1 s, measured on 2.51).
 """
 
@@ -56,7 +54,8 @@ class TritonActuator:
 
     `repository` is the folder that the server serves; each action reads config.pbtxt anew. `key` opens a model control that is
     closed to others; None: what recsplit serve left for this user, if it started the server, read anew for each action. A load that
-    Triton doesn't end within `timeout_s` is an error; it may be carried out all the same.
+    Triton doesn't end within `timeout_s` is an error; it may be carried out all the same, for under a backlog Triton ends a load when
+    that is gone, though instances come at once.
 
     Raises InputError where a target is none of the repository's models, or its config has several instance groups.
     """
@@ -182,8 +181,6 @@ class TritonActuator:
         served = dataclasses.replace(present, count=action.count, threads=action.threads)
         if action.kind == "heal":
             served = dataclasses.replace(served, policy=override.next_policy(present.policy))
-        elif served.count > present.count:
-            served = dataclasses.replace(served, change=present.change + 1)
         request = service_pb2.RepositoryModelLoadRequest(model_name=model)
         request.parameters["config"].string_param = override.override(rendered, served)
         key = notes.key_of(self._grpc_url) if self._key is None else self._key

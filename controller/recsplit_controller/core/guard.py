@@ -48,8 +48,12 @@ def guard(
 
 def saturated(series: Series, instances: int | None) -> bool:
     """Whether all instances are busy and requests wait for them."""
-    queue = max(series.waiting or 0.0, series.pending or 0.0)
-    return instances is not None and series.busy is not None and series.busy >= SATURATED * instances and queue >= instances
+    return instances is not None and series.busy is not None and series.busy >= SATURATED * instances and _queue(series) >= instances
+
+
+def _queue(series: Series) -> float:
+    """Requests that wait."""
+    return max(series.waiting or 0.0, series.pending or 0.0)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class _Case:
     observed: int
     units: float
     saturated: bool
+    waiting: bool
     busy: float
 
     @property
@@ -99,7 +104,8 @@ def _judge(settings: Settings, target: Target, before: Held, observation: Observ
         return _hold(target, before, observation, wish, f"{wish.reason}; held: what runs can't be told")
     series, units = observation.of(target.model), min(max(wish.units, target.minimum), target.maximum)
     full, busy = saturated(series, observed * target.instances), (series.busy or 0.0) / target.instances
-    case = _Case(settings, target, before, observation.at_s, present, observed, units, full, busy)
+    waiting = _queue(series) >= observed * target.instances
+    case = _Case(settings, target, before, observation.at_s, present, observed, units, full, waiting, busy)
     bounded = min(max(present, target.minimum), target.maximum)
     if bounded != present:  # case 2
         step = _Step(bounded, f"brought within its bounds, {target.minimum} to {target.maximum}")
@@ -120,6 +126,9 @@ def _step_up(case: _Case) -> _Step:
     more = _since(case.before.more if settings.upscale_delay_s else None, case.at_s, case.units, min)
     if case.at_s - more.since_s < settings.upscale_delay_s:
         return _Step(present, f"more after {settings.upscale_delay_s:g} s", more=more)
+    if case.waiting and case.target.unit == "instance":
+        # Triton takes the next change in place only when this one's backlog is gone (docs/decisions/0012): the only step is a long one.
+        return _Step(case.target.maximum, "the most, since requests wait: Triton takes one step until they don't")
     limit = max(_whole(case.observed * settings.step_up), case.observed + 1)
     wanted = max(present, min(_whole(more.units), limit))
     note = f"no more than {limit} in this step" if wanted < case.aimed else ""

@@ -131,7 +131,7 @@ def end_of(rates: Floats, share: float, settings: Settings, group: Group, *, bou
     largest = max(1, math.ceil(2 * float(rates.max()) * group.service_s / settings.busy_share))
     periods = len(rates) // round(settings.period_s)
     first = max(1, periods - math.ceil(periods * share))
-    return Test(rates, first, settings, group, Target("group", "group", "dense", maximum=largest), bound_ms, seed)
+    return Test(rates, first, settings, group, Target("group", "group", "dense", "replica", maximum=largest), bound_ms, seed)
 
 
 def compare(test: Test, names: Sequence[str], advance: Callable[[int], None] | None = None) -> Ranking:

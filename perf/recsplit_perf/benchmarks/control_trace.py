@@ -29,7 +29,7 @@ from recsplit_controller.values.decision import Action
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_perf.machine import provenance
 
-TARGET = Target("group", "group", "dense", maximum=40)
+TARGET = Target("group", "group", "dense", "replica", maximum=40)
 SERVICE_S, BOUND_MS = 0.04, 200.0
 #: How an instance comes: into a running Triton, or as a pod with a server of its own (the readiness that seeds.md's reproduction took).
 IN_PLACE, POD = Group(SERVICE_S, start_s=1.0), Group(SERVICE_S, start_s=10.0, blocks=False)
