@@ -51,7 +51,7 @@ def test_a_server_that_dies_is_started_again_and_ctrl_c_ends_all_of_them(folder:
                 break
         assert "shard 0 replica 1 ended by itself, and is started again" in stderr_text
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "nothing is left running" in errors
     for item in shown["servers"]:
@@ -73,7 +73,7 @@ def test_a_server_that_dies_again_and_again_ends_the_fleet_with_its_log(folder: 
                 stderr_text += line
                 if "is back" in line:
                     break
-        process.wait(60)
+        process.wait(120)
     assert process.returncode == 1
     assert "Error: shard 0 replica 0: the Triton server ended by itself (signal SIGKILL)" in stderr_text
     assert stderr_text.count("is started again") == 2
@@ -87,7 +87,7 @@ def test_without_json_it_shows_every_server_and_a_request_that_works(folder: Pat
             assert re.search(rf"^{name} +READY +127\.0\.0\.1:\d+ ", text, re.MULTILINE)
         assert "curl http://127.0.0.1:" in text
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
 
 

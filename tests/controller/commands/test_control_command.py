@@ -105,7 +105,7 @@ def test_it_ends_gently_and_its_journal_is_whole(light: Path, server: Server, tm
         assert process.stdout is not None
         ticks = [json.loads(process.stdout.readline()) for _ in range(3)]
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert len(ticks[0]["decisions"]) == 2
     (session,) = sessions(journal)

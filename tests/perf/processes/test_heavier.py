@@ -19,6 +19,7 @@ from recsplit.repository.find import find
 from recsplit.serving import Server, serve
 from recsplit_perf.processes.heavier import heavier
 from recsplit_perf.processes.instances import instances
+from tests.waiting import until
 
 MODEL, MS = "tiny_dense", 60.0
 
@@ -85,8 +86,10 @@ def test_instances_are_what_limits_it(heavy: Server, repository: Path, tiny: Pat
             thread.join()
         return time.perf_counter() - start
 
-    assert seconds(1) >= 16 * MS / 1000  # never in one batch
-    assert seconds(4) < 16 * MS / 1000
+    in_turn_s = 16 * MS / 1000
+    assert seconds(1) >= in_turn_s  # never in one batch
+    # Whatever else the machine does: sixteen executions end sooner than in turn only where some of them overlap.
+    until(lambda: seconds(4) < in_turn_s, "executions side by side")
 
 
 @pytest.mark.parametrize(

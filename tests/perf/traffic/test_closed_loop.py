@@ -27,7 +27,7 @@ def test_every_answer_is_counted_and_timed(server: Server, queries: list[closed_
     assert run.requests == len(run.sent_s) == len(run.request_rows) > 3
     assert abs(int((run.request_rows == 3).sum()) - int((run.request_rows == 5).sum())) <= 1  # round robin
     assert run.rows == int(run.request_rows.sum())
-    assert 0.5 <= run.seconds < 2
+    assert run.seconds >= 0.5 and run.seconds >= (run.sent_s + run.latency_ms / 1000).max()
     assert 0 <= run.sent_s.min() <= run.sent_s.max() < 0.5
     summary = run.summary()
     assert 0 < summary["p50_ms"] <= summary["p95_ms"] <= summary["p99_ms"] <= summary["max_ms"]
@@ -45,7 +45,7 @@ def test_no_more_requests_are_on_their_way_than_asked(server: Server, queries: l
 def test_a_load_is_bounded_in_count_too(server: Server, queries: list[closed_loop.Query]) -> None:
     run = closed_loop.run(server.grpc_url, "tiny", queries, seconds=60, concurrency=4, max_requests=9, warmup_s=0)
     assert run.requests == 9
-    assert run.seconds < 30
+    assert run.seconds < 60
 
 
 def test_failed_requests_are_counted_by_message_and_not_timed(server: Server, queries: list[closed_loop.Query]) -> None:
