@@ -116,8 +116,8 @@ def test_the_command_writes_a_profile_that_can_be_read(run_recsplit: Run, tiny: 
         (["--seconds", "0"], "0"),
     ],
 )
-def test_a_bad_option_is_refused_before_anything_starts(run_recsplit: Run, tiny: Path, arguments: list[str], message: str) -> None:
-    done = run_recsplit("profile", tiny, *arguments)
+def test_a_bad_option_is_refused_before_anything_starts(run_here: Run, tiny: Path, arguments: list[str], message: str) -> None:
+    done = run_here("profile", tiny, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Measuring" not in done.stderr

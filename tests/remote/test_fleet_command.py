@@ -111,16 +111,16 @@ def test_a_shard_that_can_t_load_ends_the_start_with_its_name_and_leaves_nothing
     ],
 )
 def test_what_it_can_t_do_is_refused_before_anything_starts(
-    folder: Path, arguments: list[str], message: str, hint: str, run_recsplit: Run
+    folder: Path, arguments: list[str], message: str, hint: str, run_here: Run
 ) -> None:
-    done = run_recsplit("serve", folder, *arguments)
+    done = run_here("serve", folder, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert hint in done.stderr
 
 
-def test_a_build_without_shards_is_no_fleet(repository: Path, run_recsplit: Run) -> None:
-    done = run_recsplit("serve", repository / "model_repository", "--fleet")
+def test_a_build_without_shards_is_no_fleet(repository: Path, run_here: Run) -> None:
+    done = run_here("serve", repository / "model_repository", "--fleet")
     assert done.returncode == 2
     assert "not partitioned" in done.stderr and "recsplit build --partition" in done.stderr
 

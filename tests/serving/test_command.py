@@ -101,8 +101,8 @@ def test_ctrl_c_while_it_loads_leaves_nothing(folder: Path, tmp_path: Path) -> N
     until(lambda: processes(name[0]) == [], f"the end of {name[0]}")  # a killed process takes its moment
 
 
-def test_docker_prints_a_command_that_serves_the_same_folder(folder: Path, run_recsplit: Run) -> None:
-    result = run_recsplit("serve", folder, "--docker", "--http-port", "9000", "--image", "registry.example/team/tritonserver:24.10-py3")
+def test_docker_prints_a_command_that_serves_the_same_folder(folder: Path, run_here: Run) -> None:
+    result = run_here("serve", folder, "--docker", "--http-port", "9000", "--image", "registry.example/team/tritonserver:24.10-py3")
     assert result.returncode == 0, result.stderr
     words = shlex.split(result.stdout.replace("\\\n", " "))
     assert words[:3] == ["docker", "run", "--rm"]
@@ -121,19 +121,19 @@ def test_docker_prints_a_command_that_serves_the_same_folder(folder: Path, run_r
     assert "--gpus=all" not in words
 
 
-def test_docker_gives_the_gpus_to_a_repository_that_asks_for_them(tmp_path: Path, run_recsplit: Run) -> None:
+def test_docker_gives_the_gpus_to_a_repository_that_asks_for_them(tmp_path: Path, run_here: Run) -> None:
     handmade.write(tmp_path)
     (tmp_path / "shop_dense/config.pbtxt").write_text(handmade.config("shop_dense", [handmade.DENSE], [handmade.SCORE], kind="KIND_GPU"))
-    assert "--gpus=all" in run_recsplit("serve", tmp_path, "--docker").stdout
+    assert "--gpus=all" in run_here("serve", tmp_path, "--docker").stdout
 
 
-def test_what_cannot_be_served_is_an_error_with_a_hint(tmp_path: Path, run_recsplit: Run) -> None:
-    result = run_recsplit("serve", tmp_path / "nowhere")
+def test_what_cannot_be_served_is_an_error_with_a_hint(tmp_path: Path, run_here: Run) -> None:
+    result = run_here("serve", tmp_path / "nowhere")
     assert result.returncode == 2
     assert result.stdout == ""
     assert f"Error: there is no folder {tmp_path / 'nowhere'}" in result.stderr
     assert "Hint: recsplit build SOURCE -o DIR" in result.stderr
 
 
-def test_help_ends_in_an_example(run_recsplit: Run) -> None:
-    assert run_recsplit("serve", "--help").stdout.rstrip().endswith("recsplit serve model_repository/ --http-port 8000")
+def test_help_ends_in_an_example(run_here: Run) -> None:
+    assert run_here("serve", "--help").stdout.rstrip().endswith("recsplit serve model_repository/ --http-port 8000")

@@ -16,15 +16,6 @@ from tests.serving.conftest import processes
 from tests.waiting import until
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build: the checkout's own repository has the configs only."""
-    folder = tmp_path_factory.mktemp("built") / "models"
-    command = [sys.executable, "-m", "recsplit", "build", "recsplit.zoo.tiny:dlrm", "-o", str(folder), "--name", "tiny"]
-    subprocess.run(command, check=True, capture_output=True, timeout=280)
-    return folder
-
-
 @pytest.fixture
 def served(tiny: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
     if BINARY is None:

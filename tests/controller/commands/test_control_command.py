@@ -42,10 +42,8 @@ def where(server: Server) -> list[str]:
         (["--replay", "absent"], "can't be read"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_a_sentence(
-    run_recsplit: Run, light: Path, tmp_path: Path, arguments: list[str], message: str
-) -> None:
-    done = run_recsplit("control", *(str(light) if each == "DIR" else each for each in arguments), "--dry-run", cwd=tmp_path)
+def test_what_cannot_be_used_is_said_in_a_sentence(run_here: Run, light: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = run_here("control", *(str(light) if each == "DIR" else each for each in arguments), "--dry-run", cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Hint: " in done.stderr
@@ -67,31 +65,31 @@ def test_what_cannot_be_used_is_said_in_a_sentence(
         ("[targets.shop_dense]\nminimum = 9", "can't have 9 to 8"),
     ],
 )
-def test_settings_that_are_none_are_said_in_a_sentence(run_recsplit: Run, light: Path, tmp_path: Path, text: str, message: str) -> None:
+def test_settings_that_are_none_are_said_in_a_sentence(run_here: Run, light: Path, tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(text)
-    done = run_recsplit("control", light, "--prometheus", "http://127.0.0.1:1", "--dry-run", "--settings", file)
+    done = run_here("control", light, "--prometheus", "http://127.0.0.1:1", "--dry-run", "--settings", file)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_one_decision_is_done_in_place_and_not_in_a_dry_run(run_recsplit: Run, light: Path, server: Server, tmp_path: Path) -> None:
+def test_one_decision_is_done_in_place_and_not_in_a_dry_run(run_here: Run, light: Path, server: Server, tmp_path: Path) -> None:
     """A minimum of two instances is nothing that waits for load."""
     file = tmp_path / "settings.toml"
     file.write_text("interval_s = 1\n[targets.shop_dense]\nminimum = 2\n")
-    dry = run_recsplit("control", light, *where(server), "--settings", file, "--once", "--json", "--dry-run")
+    dry = run_here("control", light, *where(server), "--settings", file, "--once", "--json", "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert {each["target"]: (each["observed"], each["wanted"]) for each in json.loads(dry.stdout)["decisions"]}["shop_dense"] == (1, 2)
     for observed in (1, 2):
-        done = run_recsplit("control", light, *where(server), "--settings", file, "--once", "--json", "--journal", tmp_path / "journal")
+        done = run_here("control", light, *where(server), "--settings", file, "--once", "--json", "--journal", tmp_path / "journal")
         assert done.returncode == 0, done.stderr
         decisions = {each["target"]: each for each in json.loads(done.stdout)["decisions"]}
         assert decisions["shop_dense"]["observed"] in (observed, 2)
     assert [len(session.records) for session in sessions(tmp_path / "journal")] == [2, 2]
     last = sessions(tmp_path / "journal")[1].records[1]
     assert last.observation.counts == {"shop_embedding": 1, "shop_dense": 2}
-    again = run_recsplit("control", "--replay", tmp_path / "journal")
+    again = run_here("control", "--replay", tmp_path / "journal")
     assert again.returncode == 0, again.stderr
     assert "all as they were" in again.stdout
 

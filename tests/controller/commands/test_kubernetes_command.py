@@ -129,6 +129,6 @@ def test_what_is_wrong_in_it_is_said(tmp_path: Path, old: str, new: str, message
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["."], "needs no DIR"), ([], "needs --settings")])
-def test_what_is_missing_is_said(run_recsplit: Run, arguments: list[str], message: str) -> None:
-    done = run_recsplit("control", "--kubernetes", "--metrics-url", "http://127.0.0.1:9/metrics", *arguments)
+def test_what_is_missing_is_said(run_here: Run, arguments: list[str], message: str) -> None:
+    done = run_here("control", "--kubernetes", "--metrics-url", "http://127.0.0.1:9/metrics", *arguments)
     assert done.returncode == 2 and message in done.stderr

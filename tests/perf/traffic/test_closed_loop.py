@@ -71,8 +71,8 @@ def test_the_command_serves_loads_and_keeps_every_latency(run_recsplit: Run, tin
         assert len(arrays["latency_ms"]) == len(arrays["sent_s"]) == summary["requests"]
 
 
-def test_the_command_asks_a_server_that_runs(run_recsplit: Run, server: Server, tiny: Path) -> None:
-    done = run_recsplit("perf", "run", tiny, "--url", server.grpc_url, "--seconds", "0.3", "--concurrency", "2")
+def test_the_command_asks_a_server_that_runs(run_here: Run, server: Server, tiny: Path) -> None:
+    done = run_here("perf", "run", tiny, "--url", server.grpc_url, "--seconds", "0.3", "--concurrency", "2")
     assert done.returncode == 0, done.stderr
     assert "rows_per_s" in done.stdout
     assert "Starting Triton" not in done.stderr
@@ -87,10 +87,8 @@ def test_the_command_asks_a_server_that_runs(run_recsplit: Run, server: Server, 
         (["--seconds", "0"], "0"),
     ],
 )
-def test_a_wish_that_cannot_be_met_is_refused_before_anything_starts(
-    run_recsplit: Run, tiny: Path, arguments: list[str], message: str
-) -> None:
-    done = run_recsplit("perf", "run", tiny, *arguments)
+def test_a_wish_that_cannot_be_met_is_refused_before_anything_starts(run_here: Run, tiny: Path, arguments: list[str], message: str) -> None:
+    done = run_here("perf", "run", tiny, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Starting Triton" not in done.stderr
