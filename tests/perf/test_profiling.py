@@ -95,13 +95,13 @@ def test_broken_off_before_anything_was_measured_it_is_an_interruption(tiny: Pat
         profiling.measure(find(tiny), seconds=3, rounds=2, started=ctrl_c)
 
 
-def test_the_command_writes_a_profile_that_can_be_read(run_recsplit: Run, tiny: Path, tmp_path: Path) -> None:
+def test_the_command_writes_a_profile_that_can_be_read(run_here: Run, tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
-    done = run_recsplit("profile", tiny, "--seconds", "1", "--rounds", "1", "-o", path, "--json")
+    done = run_here("profile", tiny, "--seconds", "0.2", "--rounds", "1", "-o", path, "--json")
     assert done.returncode == 0, done.stderr
     assert from_json(done.stdout) == from_json(path.read_text())
     assert json.loads(done.stdout)["model"] == "tiny"
-    shown = run_recsplit("profile", tiny, "--seconds", "1", "--rounds", "1", "--workload", "perf/scenarios/elasticrec.toml")
+    shown = run_here("profile", tiny, "--seconds", "0.2", "--rounds", "1", "--workload", "perf/scenarios/elasticrec.toml")
     assert shown.returncode == 0, shown.stderr
     assert "tiny_embedding   contended" in shown.stdout
     assert "An empty call takes" in shown.stdout
