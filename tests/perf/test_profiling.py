@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,13 @@ def test_every_process_of_the_server_is_weighed(profile: Profile) -> None:
     assert all(part.load_s > 0 for part in profile.parts)
 
 
+@pytest.fixture
+def on_a_server_that_runs(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the server that the tests share, and start none."""
+    monkeypatch.setattr(profiling, "serve", lambda *_, **__: nullcontext(server))
+
+
+@pytest.mark.usefixtures("on_a_server_that_runs")
 def test_a_measurement_that_is_broken_off_keeps_what_it_has(tiny: Path) -> None:
     steps = 0
 
@@ -87,6 +95,7 @@ def test_a_measurement_that_is_broken_off_keeps_what_it_has(tiny: Path) -> None:
     assert partial_profile.provenance["measured"]["rounds"] == 0
 
 
+@pytest.mark.usefixtures("on_a_server_that_runs")
 def test_broken_off_before_anything_was_measured_it_is_an_interruption(tiny: Path) -> None:
     def ctrl_c() -> None:
         raise KeyboardInterrupt
@@ -95,12 +104,15 @@ def test_broken_off_before_anything_was_measured_it_is_an_interruption(tiny: Pat
         profiling.measure(find(tiny), seconds=3, rounds=2, started=ctrl_c)
 
 
-def test_the_command_writes_a_profile_that_can_be_read(run_here: Run, tiny: Path, tmp_path: Path) -> None:
+def test_the_command_writes_a_profile_that_can_be_read(
+    run_here: Run, tiny: Path, profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "profile.json"
     done = run_here("profile", tiny, "--seconds", "0.2", "--rounds", "1", "-o", path, "--json")
     assert done.returncode == 0, done.stderr
     assert from_json(done.stdout) == from_json(path.read_text())
     assert json.loads(done.stdout)["model"] == "tiny"
+    monkeypatch.setattr(profiling, "measure", lambda *_, **__: profile)
     shown = run_here("profile", tiny, "--seconds", "0.2", "--rounds", "1", "--workload", "perf/scenarios/elasticrec.toml")
     assert shown.returncode == 0, shown.stderr
     assert "tiny_embedding   contended" in shown.stdout
