@@ -111,13 +111,13 @@ def test_it_ends_gently_and_its_journal_is_whole(light: Path, server: Server, tm
     assert journal.read_bytes().endswith(b"\n")
 
 
-def test_a_second_controller_of_the_same_server_is_refused(run_recsplit: Run, light: Path, server: Server, tmp_path: Path) -> None:
+def test_a_second_controller_of_the_same_server_is_refused(run_here: Run, light: Path, server: Server, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "recsplit", "control", str(light), *where(server), "--json"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as first:
         assert first.stdout is not None
         first.stdout.readline()
-        second = run_recsplit("control", light, *where(server), "--once")
-        reading = run_recsplit("control", light, *where(server), "--once", "--dry-run")
+        second = run_here("control", light, *where(server), "--once")
+        reading = run_here("control", light, *where(server), "--once", "--dry-run")
         first.terminate()
     assert second.returncode == 1
     assert "another controller acts on" in second.stderr
