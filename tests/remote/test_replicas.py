@@ -204,3 +204,40 @@ def test_without_any_address_that_resolves_the_error_says_so() -> None:
         await replicas.close()
 
     asyncio.run(main())
+
+
+def test_a_call_asks_no_more_replicas_than_it_may() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        a.code = b.code = grpc.StatusCode.INTERNAL
+        with pytest.raises(NoReplicaError) as lost:
+            await replicas.call(ask)
+        assert a.asked + b.asked == 1 and replicas.counts.retries == 0 and replicas.counts.lost == 1
+        failed = a if a.asked else b
+        assert f"127.0.0.1:{failed.port}: " in str(lost.value)
+
+    run(test, dataclasses.replace(SETTINGS, attempts=1))
+
+
+def test_answers_are_counted_with_how_long_they_took() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        start_s = asyncio.get_running_loop().time()
+        for _ in range(4):
+            await replicas.call(ask)
+        took_s = asyncio.get_running_loop().time() - start_s
+        assert [replica.answered for replica in replicas.known.values()] == [2, 2]
+        assert 0 < sum(replica.answered_s for replica in replicas.known.values()) <= took_s
+        assert [replica.under_way for replica in replicas.known.values()] == [0, 0]
+
+    run(test)
+
+
+def test_an_error_without_words_is_told_by_its_name() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        async def breaks(link: Any) -> str:
+            raise ConnectionResetError
+
+        with pytest.raises(NoReplicaError) as lost:
+            await replicas.call(breaks)
+        assert str(lost.value).count(": ConnectionResetError") == 2
+
+    run(test)

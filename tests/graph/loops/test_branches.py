@@ -70,7 +70,7 @@ def test_a_branch_that_squeezes_a_batch_of_one_away_is_settled_for_every_batch()
         ("Equal(size, one)", "Less(one, size)"),
         ("Gather(shape, axis)", "ReduceProd<keepdims = 0>(shape)"),
         ("Squeeze(x, axis)", "Squeeze(x, last)"),
-        ("Squeeze(x, axis)", "Reshape(x, last)"),
+        ("Squeeze(x, axis)", "Reshape(x, axis)"),
     ],
     ids=["of another value", "more than one row", "not read from the shape", "another axis squeezed", "no squeeze"],
 )
