@@ -31,7 +31,7 @@ sys.exit(cli.main())
 def command_that(body: str, *arguments: str, before: tuple[str, ...] = (), **env: str) -> "subprocess.CompletedProcess[str]":
     script = WITH_COMMAND.format(body=body)
     command = [sys.executable, "-c", script, *before, "inspect", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | env, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | env, timeout=120, check=False)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_closed_loops_are_compared_too_and_with_a_warning(run_here: Run, server:
 def test_a_run_that_is_interrupted_keeps_what_was_measured(server: Server, tiny: Path, workload: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "recsplit", "perf", "run", str(tiny), "--url", server.http_url, "--workload", str(workload)]
     process = subprocess.Popen(
-        [*command, "--seconds", "60", "-o", str(tmp_path / "run.npz")], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "--seconds", "3600", "-o", str(tmp_path / "run.npz")], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     while "Offering" not in process.stderr.readline():
@@ -73,7 +73,6 @@ def test_a_run_that_is_interrupted_keeps_what_was_measured(server: Server, tiny:
     run = runs.read(tmp_path / "run.npz")
     assert run.interrupted
     assert len(run.latency_ms) > 20
-    assert run.seconds < 60
 
 
 def test_a_search_keeps_its_trials_and_is_resumed(run_here: Run, server: Server, tiny: Path, workload: Path, tmp_path: Path) -> None:

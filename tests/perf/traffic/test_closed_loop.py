@@ -43,9 +43,8 @@ def test_no_more_requests_are_on_their_way_than_asked(server: Server, queries: l
 
 
 def test_a_load_is_bounded_in_count_too(server: Server, queries: list[closed_loop.Query]) -> None:
-    run = closed_loop.run(server.grpc_url, "tiny", queries, seconds=60, concurrency=4, max_requests=9, warmup_s=0)
-    assert run.requests == 9
-    assert run.seconds < 60
+    run = closed_loop.run(server.grpc_url, "tiny", queries, seconds=3600, concurrency=4, max_requests=9, warmup_s=0)
+    assert run.requests == 9  # and it ended, long before its time
 
 
 def test_failed_requests_are_counted_by_message_and_not_timed(server: Server, queries: list[closed_loop.Query]) -> None:
