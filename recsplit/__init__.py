@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from recsplit.building.api import build, inspect
     from recsplit.building.build import Built
     from recsplit.building.inspection import Inspection
-    from recsplit.client import AsyncClient, Client, ServerError, UnknownIds
+    from recsplit.client import Answer, AsyncClient, Client, ServerError, UnknownIds
     from recsplit.errors import InputError, MissingExtra, RecsplitError
     from recsplit.proof.published import Proof, verify
     from recsplit.serving import Server, serve
+    from recsplit.serving.switch import Switched
+    from recsplit.serving.update import rollback, update
 
 __all__ = [
-    "build", "inspect", "verify", "serve", "Client", "AsyncClient",
-    "Built", "Inspection", "Proof", "Server",
+    "build", "inspect", "verify", "serve", "update", "rollback", "Client", "AsyncClient",
+    "Answer", "Built", "Inspection", "Proof", "Server", "Switched",
     "RecsplitError", "InputError", "MissingExtra", "ServerError", "UnknownIds",
 ]  # fmt: skip
 
@@ -32,10 +34,12 @@ _HOMES = {
     "recsplit.building.api": ("build", "inspect"),
     "recsplit.building.build": ("Built",),
     "recsplit.building.inspection": ("Inspection",),
-    "recsplit.client": ("AsyncClient", "Client", "ServerError", "UnknownIds"),
+    "recsplit.client": ("Answer", "AsyncClient", "Client", "ServerError", "UnknownIds"),
     "recsplit.errors": ("InputError", "MissingExtra", "RecsplitError"),
     "recsplit.proof.published": ("Proof", "verify"),
     "recsplit.serving": ("Server", "serve"),
+    "recsplit.serving.switch": ("Switched",),
+    "recsplit.serving.update": ("update", "rollback"),
 }
 
 

@@ -34,6 +34,8 @@ COMMANDS = {
     "build": "Cut a model, prove the parts, write a model repository.",
     "verify": "Prove again that source, parts and server answer alike.",
     "serve": "Run a model repository on a local Triton server.",
+    "update": "Let a running server take the newest build.",
+    "rollback": "Serve an earlier build again.",
     "profile": "Measure what a build costs: latency by batch, memory, load time.",
     "perf-data": "Write valid random inputs for perf_analyzer.",
     "perf": "Measure a served model.",

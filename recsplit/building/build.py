@@ -101,7 +101,7 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         record(cases, stage.path(plan.name, REFERENCES_FILE))
         stage.path(plan.name, PLAN_FILE).write_text(to_json(plan), encoding="utf-8")
         progress("publishing", 0, 0)
-        stage.publish()
+        stage.publish(plan.build, keep=settings.keep)
     differences += searched.differences
     all_notes = (*source.loaded.notes, *notes, *left_out, searched.tried, *remains(source.cut, tables))
     return Built(plan, settings.out, tuple(differences), all_notes, source.loaded.warnings)

@@ -28,10 +28,9 @@ def make_plan(
     parts = (cut.embedding, cut.dense) if sharding is None else (sharding.cut.embedding, sharding.cut.dense)
     whole, embedding, dense = (submodels.interface(model) for model in (cut.whole, *parts))
     crossing = submodels.interface(cut.embedding).outputs  # before the shards, whose partial tensors have other names
-    cores = os.cpu_count() or 1
+    threads = settings.threads or _threads(settings, 0 if sharding is None else sharding.in_front())
 
     def submodel(role: Role, sides: submodels.Interface, runtime: Runtime, kind: Kind, instances: int, suffix: str = "") -> Submodel:
-        threads = settings.threads or max(1, cores // instances)
         name = f"{settings.name}_{suffix or role}"
         return Submodel(name, role, sides.inputs, sides.outputs, runtime, kind, instances, threads)
 
@@ -59,3 +58,13 @@ def make_plan(
         dense=submodel("dense", dense, settings.dense_runtime, settings.dense_kind, settings.dense_instances),
         tolerance=_TOLERANCE[half(cut.whole)] if settings.tolerance is None else settings.tolerance,
     )
+
+
+def _threads(settings: BuildSettings, front_shards: int) -> int:
+    """This machine's cores divided by all the instances that share them.
+
+    On NVIDIA's backend the threads of ONNX Runtime spin while they wait: with as many as cores for each part, an ensemble of two parts
+    does half of what it can (measured: batch 64, 4 clients, 15.5 ms against 6.1).
+    """
+    instances = settings.embedding_instances * (1 + front_shards) + (settings.dense_instances if settings.dense_kind == "cpu" else 0)
+    return max(1, (os.cpu_count() or 1) // instances)

@@ -16,6 +16,7 @@ from recsplit.plan.plan import Kind, Runtime
 # More is a mistake in typing: a request of so many rows passes gRPC's 2 GB, and no machine runs so many instances or threads.
 _MOST_ROWS = 2**20
 _MOST_PROCESSES = 4096
+_MOST_KEPT = 100
 _HOUR_S = 3600
 
 
@@ -23,11 +24,11 @@ _HOUR_S = 3600
 class BuildSettings:
     """What the user sets. Raises InputError for what can't be, in the words of the command line.
 
-    `source` and `example`: as recsplit.load.load takes them. `threads` None: this machine's cores divided by the instances. `tolerance`
-    None: by the narrowest dtype on the way to an output. `search_s`: how long inputs are searched on which the
-    parts answer otherwise than the source, after those that are always tried. `partition` and `access`: files that recsplit partition and
-    recsplit access wrote; `weights`: .safetensors. `triton`: the release of NVIDIA's container whose onnxruntime must read the
-    sub-models.
+    `source` and `example`: as recsplit.load.load takes them. `threads` None: this machine's cores divided by the instances of all parts.
+    `tolerance` None: by the narrowest dtype on the way to an output. `search_s`: how long inputs are searched on which the parts answer
+    otherwise than the source, after those that are always tried. `partition` and `access`: files that recsplit partition and recsplit
+    access wrote; `weights`: .safetensors. `triton`: the release of NVIDIA's container whose onnxruntime must read the sub-models.
+    `keep`: builds that stay in `out`, this one among them, for recsplit rollback.
     """
 
     source: ModelSource
@@ -53,12 +54,14 @@ class BuildSettings:
     partition: Path | None = None
     access: Path | None = None
     triton: str = triton_releases.DEFAULT
+    keep: int = 2
 
     def __post_init__(self) -> None:
         numbers = {
             "--max-batch-size": (self.max_batch_size, 1, _MOST_ROWS),
             "--embedding-instances": (self.embedding_instances, 1, _MOST_PROCESSES),
             "--dense-instances": (self.dense_instances, 1, _MOST_PROCESSES),
+            "--keep": (self.keep, 1, _MOST_KEPT),
             "--threads": (1 if self.threads is None else self.threads, 1, _MOST_PROCESSES),
             "--queue-delay-us": (self.queue_delay_us, 0, _HOUR_S * 10**6),
             "--queue-timeout-ms": (self.queue_timeout_ms, 0, _HOUR_S * 1000),

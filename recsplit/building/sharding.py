@@ -58,6 +58,10 @@ class Sharding:
             for number, (asked, part) in enumerate(zip(self.request.partition.shards, self.cut.shards, strict=True))
         )
 
+    def in_front(self) -> int:
+        """Shards that share a server with the dense model."""
+        return sum(asked.location == "front" for asked in self.request.partition.shards)
+
     def readings(self, unknown_ids: str) -> tuple[Reading, ...]:
         """The plan's readings: none where a maximum takes in the zeros that an unknown id reads, which are no shard's rows."""
         maxima = any("max" in reading.poolings for reading in self.cut.readings)

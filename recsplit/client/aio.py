@@ -2,17 +2,20 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import ArrayLike
 
 from recsplit.client import query, signature, unknown
-from recsplit.client.failures import ServerError, server_error
-from recsplit.client.wire import CONCURRENT_SUBQUERIES, Array, AsyncConnection, Protocol, address
+from recsplit.client.answer import TURNS, Answer, flattened, join
+from recsplit.client.failures import ServerError, server_error, two_builds
+from recsplit.client.wire import CONCURRENT_SUBQUERIES, AsyncConnection, Protocol, address
 from recsplit.errors import InputError
-from recsplit.plan.plan import UNKNOWN_IDS
+
+Result = TypeVar("Result")
 
 
 class AsyncClient:
@@ -25,8 +28,11 @@ class AsyncClient:
         self.timeout_s, self.on_unknown = timeout_s, on_unknown
         self._connection: AsyncConnection | None = None  # made in the event loop that it then belongs to
         self._process = os.getpid()
-        self._signature: signature.Signature | None = None
-        self._lookups: list[dict[str, Any]] = []
+        self._known = signature.Known()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In a process that is spawned it is a client of its own, without this one's connections."""
+        return partial(AsyncClient, timeout_s=self.timeout_s, on_unknown=self.on_unknown), (self.url, self.model, self.protocol)
 
     async def __aenter__(self) -> "AsyncClient":
         try:
@@ -39,28 +45,21 @@ class AsyncClient:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    async def infer(self, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+    async def infer(self, inputs: Mapping[str, ArrayLike]) -> Answer:
         """Ask the model about a query of any number of rows; see Client.infer for inputs, outputs and errors."""
         connection, model = await self._connect()
         parts = query.split(query.prepare(model, inputs), model.max_batch_size)
-        if len(parts) == 1:
-            answer = await self._ask(connection, parts[0])
+        for _ in range(TURNS):
+            answer = join(await self._ask_all(connection, parts, model))
+            if answer is not None:
+                break
         else:
-            places = asyncio.Semaphore(CONCURRENT_SUBQUERIES)
-
-            async def ask_in_turn(part: query.Subquery) -> dict[str, Array]:
-                async with places:
-                    return await self._ask(connection, part)
-
-            pending = [asyncio.create_task(ask_in_turn(part)) for part in parts]
-            try:
-                answer = query.join(await asyncio.gather(*pending))
-            except BaseException:  # cancelled from outside, too: leave no task behind
-                for task in pending:
-                    task.cancel()
-                await asyncio.gather(*pending, return_exceptions=True)
-                raise
-        return answer if self.on_unknown == "mark" else unknown.check(answer, self._lookups)
+            raise two_builds(self.model)
+        self._known.answered(answer.version)
+        answer = flattened(answer, model.flat)
+        if self.on_unknown == "error" and (marks := unknown.taken(answer)):
+            raise unknown.error(marks, await self._lookups(connection, model))
+        return answer
 
     async def close(self) -> None:
         """Close the connection."""
@@ -77,21 +76,49 @@ class AsyncClient:
                 "this AsyncClient was used before the process was forked: its connection belongs to the other process's event loop",
                 hint="make an AsyncClient in each process, after the fork",
             )
-        if self._signature is None:
-            model = signature.read(await self._call(self._connection.config(self.model), self.model))
-            if UNKNOWN_IDS in model.outputs:
-                steps = [await self._call(self._connection.config(step), step) for step in model.steps]
-                self._lookups = [lookup for step in steps for lookup in signature.lookups(step)]
-            self._signature = model
-        return self._connection, self._signature
+        model = self._known.signature
+        if model is None:
+            model = self._known.signature = signature.read(await self._call(self._connection.config(self.model), self.model))
+        return self._connection, model
 
-    async def _ask(self, connection: AsyncConnection, part: query.Subquery) -> dict[str, Array]:
+    async def _lookups(self, connection: AsyncConnection, model: signature.Signature) -> list[dict[str, Any]]:
+        """What an error about ids tells of the tables; nothing where the server doesn't say."""
+        if self._known.lookups is None:
+            try:
+                steps = [await self._call(connection.config(step), step) for step in model.steps]
+            except ServerError:
+                return []
+            self._known.lookups = [lookup for step in steps for lookup in signature.lookups(step)]
+        return self._known.lookups
+
+    async def _ask_all(self, connection: AsyncConnection, parts: Sequence[query.Subquery], model: signature.Signature) -> list[Answer]:
+        if len(parts) == 1:
+            return [await self._ask(connection, parts[0], model)]
+        places = asyncio.Semaphore(CONCURRENT_SUBQUERIES)
+
+        async def ask_in_turn(part: query.Subquery) -> Answer:
+            async with places:
+                return await self._ask(connection, part, model)
+
+        pending = [asyncio.create_task(ask_in_turn(part)) for part in parts]
+        try:
+            return await asyncio.gather(*pending)
+        except BaseException:  # cancelled from outside, too: leave no task behind
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+            raise
+
+    async def _ask(self, connection: AsyncConnection, part: query.Subquery, model: signature.Signature) -> Answer:
         try:
             return await self._call(connection.infer(self.model, part.tensors), self.model)
         except ServerError as error:
-            raise unknown.from_message(str(error), part.first_row, self._lookups) or error from error
+            mark = unknown.told(str(error), part.first_row)
+            if mark is None:
+                raise
+            raise unknown.error([mark], await self._lookups(connection, model)) from error
 
-    async def _call(self, answer: Awaitable[dict[str, Any]], model: str) -> dict[str, Any]:
+    async def _call(self, answer: Awaitable[Result], model: str) -> Result:
         try:
             return await answer
         except Exception as error:  # whatever grpc and aiohttp raise

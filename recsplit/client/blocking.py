@@ -1,21 +1,24 @@
 """The client for synchronous code and threads."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import ArrayLike
 
 from recsplit.client import query, signature, unknown
-from recsplit.client.failures import ServerError, server_error
-from recsplit.client.wire import CONCURRENT_SUBQUERIES, Array, GrpcConnection, HttpConnection, Protocol, address
-from recsplit.plan.plan import UNKNOWN_IDS
+from recsplit.client.answer import TURNS, Answer, flattened, join
+from recsplit.client.failures import ServerError, server_error, two_builds
+from recsplit.client.wire import CONCURRENT_SUBQUERIES, GrpcConnection, HttpConnection, Protocol, address
+
+Result = TypeVar("Result")
 
 
 class Client:
-    """A model on a server. Any number of threads may share one, and processes that are forked; use as a context manager, or close it.
+    """A model on a server. Threads may share one, and processes that are forked or spawned; use as a context manager, or close it.
 
     `url`: host:port of the server's `protocol`, "grpc" or "http". `timeout_s` bounds each request, and a query of at most
     max_batch_size rows is one request. `on_unknown` says what to do about ids outside their tables where the server
@@ -32,14 +35,17 @@ class Client:
         self.timeout_s, self.on_unknown = timeout_s, on_unknown
         self._inherited: list[GrpcConnection | HttpConnection] = []
         self._open()
-        self._signature: signature.Signature | None = None
-        self._lookups: list[dict[str, Any]] = []
+        self._known = signature.Known()
 
     def _open(self, *, forked: bool = False) -> None:
         """Connections and threads of this process: a fork shares the sockets, and would read answers that belong to another's questions."""
         self._process = os.getpid()
         self._connection = (GrpcConnection if self.protocol == "grpc" else HttpConnection)(self.url, self.timeout_s, forked=forked)
         self._pool = ThreadPoolExecutor(CONCURRENT_SUBQUERIES, thread_name_prefix="recsplit-client")  # starts threads when needed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In a process that is spawned it is a client of its own, without this one's connections."""
+        return partial(Client, timeout_s=self.timeout_s, on_unknown=self.on_unknown), (self.url, self.model, self.protocol)
 
     def __enter__(self) -> "Client":
         try:
@@ -52,25 +58,25 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def infer(self, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+    def infer(self, inputs: Mapping[str, ArrayLike]) -> Answer:
         """Ask the model about a query of any number of rows; the outputs by name, first dimension = rows of the query.
 
         `inputs`: the ensemble's inputs, first dimension = rows; or a ragged model's own (values, offsets | lengths).
-        Arrays may be read-only. Raises InputError before anything is sent where a name, dtype or shape doesn't fit;
+        Arrays may be read-only. The answer's `version` is that of the model: one number for all rows, for a large query that met a
+        switch of builds is asked again. Raises InputError before anything is sent where a name, dtype, shape or value doesn't fit;
         UnknownIds for ids outside their tables; ServerError for what happens on the way or on the server.
         """
         model = self._connect()
         parts = query.split(query.prepare(model, inputs), model.max_batch_size)
-        if len(parts) == 1:
-            answer = self._ask(parts[0])
-        else:
-            pending = [self._pool.submit(self._ask, part) for part in parts]
-            try:
-                answer = query.join([future.result() for future in pending])
-            finally:
-                for future in pending:
-                    future.cancel()
-        return answer if self.on_unknown == "mark" else unknown.check(answer, self._lookups)
+        answers = (join(self._ask_all(parts, model)) for _ in range(TURNS))
+        answer = next((answer for answer in answers if answer is not None), None)
+        if answer is None:
+            raise two_builds(self.model)
+        self._known.answered(answer.version)
+        answer = flattened(answer, model.flat)
+        if self.on_unknown == "error" and (marks := unknown.taken(answer)):
+            raise unknown.error(marks, self._lookups(model))
+        return answer
 
     def close(self) -> None:
         """Wait for requests in flight, then close the connection."""
@@ -82,21 +88,41 @@ class Client:
         if self._process != os.getpid():
             self._inherited.append(self._connection)  # kept: taken down, it would write to sockets of the other process
             self._open(forked=True)
-        if self._signature is None:
-            model = signature.read(self._call(self._connection.config, self.model))
-            if UNKNOWN_IDS in model.outputs:
-                steps = [self._call(self._connection.config, step) for step in model.steps]
-                self._lookups = [lookup for step in steps for lookup in signature.lookups(step)]
-            self._signature = model
-        return self._signature
+        model = self._known.signature
+        if model is None:
+            model = self._known.signature = signature.read(self._call(self._connection.config, self.model))
+        return model
 
-    def _ask(self, part: query.Subquery) -> dict[str, Array]:
+    def _lookups(self, model: signature.Signature) -> list[dict[str, Any]]:
+        """What an error about ids tells of the tables; nothing where the server doesn't say."""
+        if self._known.lookups is None:
+            try:
+                steps = [self._call(self._connection.config, step) for step in model.steps]
+            except ServerError:
+                return []
+            self._known.lookups = [lookup for step in steps for lookup in signature.lookups(step)]
+        return self._known.lookups
+
+    def _ask_all(self, parts: Sequence[query.Subquery], model: signature.Signature) -> list[Answer]:
+        if len(parts) == 1:
+            return [self._ask(parts[0], model)]
+        pending = [self._pool.submit(self._ask, part, model) for part in parts]
+        try:
+            return [future.result() for future in pending]
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def _ask(self, part: query.Subquery, model: signature.Signature) -> Answer:
         try:
             return self._call(self._connection.infer, self.model, part.tensors)
         except ServerError as error:
-            raise unknown.from_message(str(error), part.first_row, self._lookups) or error from error
+            mark = unknown.told(str(error), part.first_row)
+            if mark is None:
+                raise
+            raise unknown.error([mark], self._lookups(model)) from error
 
-    def _call(self, function: Callable[..., dict[str, Any]], model: str, *arguments: Any) -> dict[str, Any]:
+    def _call(self, function: Callable[..., Result], model: str, *arguments: Any) -> Result:
         try:
             return function(model, *arguments)
         except Exception as error:  # whatever grpc and gevent raise

@@ -5,6 +5,7 @@ from typing import Literal
 
 from tritonclient.utils import InferenceServerException
 
+from recsplit.client.answer import TURNS
 from recsplit.errors import RecsplitError
 
 Kind = Literal["unreachable", "timeout", "unavailable", "invalid", "unknown model", "internal"]
@@ -40,6 +41,15 @@ def server_error(error: Exception, *, url: str, protocol: str, model: str, timeo
     elif kind == "unreachable":
         text = f"can't reach {url}: {text.splitlines()[0]}"
     return ServerError(f"model {model!r}: {text}", kind, hints[kind])
+
+
+def two_builds(model: str) -> ServerError:
+    """The error for a query that was answered by two builds however often it was asked."""
+    return ServerError(
+        f"model {model!r}: parts of the query were answered by different versions, {TURNS} times",
+        "unavailable",
+        "servers of two builds stand behind this address: ask one of them, or wait until all serve the same",
+    )
 
 
 def _kind(error: Exception, text: str) -> Kind:

@@ -1,7 +1,7 @@
-"""A query on its way to the server: check it, bring ragged inputs into rows, split it, join the answers. Pure numpy."""
+"""A query on its way to the server: check it, bring ragged inputs into rows, split it. Pure numpy."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,8 @@ SLOTS_MULTIPLE = 16
 def prepare(signature: Signature, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
     """The tensors to send for a query, in the order of the model's inputs; first dimension = rows of the query.
 
-    Takes the inputs that the server knows, or a ragged model's own. Whole numbers are converted between integer types
-    where every value fits; any other dtype must match. Raises InputError that names the input, what was expected and
-    what was found.
+    Takes the inputs that the server knows, or a ragged model's own. Numbers are converted to the dtype that the model takes where
+    that changes no value, floats to whole numbers never. Raises InputError that names the input, what was expected and what was found.
     """
     arrays = {name: _array(name, value) for name, value in inputs.items()}
     for bags in signature.bags:
@@ -73,13 +72,6 @@ def split(tensors: Mapping[str, Array], max_batch_size: int) -> list[Subquery]:
     parts = -(-batch // max_batch_size)
     bounds = [batch * part // parts for part in range(parts + 1)]
     return [Subquery(start, {name: array[start:stop] for name, array in tensors.items()}) for start, stop in itertools.pairwise(bounds)]
-
-
-def join(answers: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """The answers to sub-queries, one after the other, as the answer to the query."""
-    if len(answers) == 1:
-        return dict(answers[0])
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
 def _array(name: str, value: ArrayLike) -> Array:
@@ -183,7 +175,23 @@ def _fit(tensor: Tensor, array: Array, signature: Signature, name: str) -> Array
                 hint="the model was built with --ids int32; check the ids" if tensor.dtype == "INT32" else "check the values",
             )
         return array.astype(dtype)
+    if array.dtype.kind in "iuf" and dtype.kind == "f":
+        return _exactly(array, dtype, expected)
     raise InputError(expected, hint=f"convert it: array.astype(numpy.{dtype})")
+
+
+def _exactly(array: Array, dtype: np.dtype[Any], expected: str) -> Array:
+    """The numbers as floats of `dtype`. Raises InputError for the first that isn't one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        floats = array.astype(dtype)
+        back = floats.astype(array.dtype)
+        same = np.isclose(back, array, rtol=0, atol=0, equal_nan=True)
+        if array.dtype.kind in "iu":
+            same &= floats < 2.0 ** (8 * array.itemsize - (array.dtype.kind == "i"))  # else there is no way back
+    if not same.all():
+        value = array[~same][0]
+        raise InputError(f"{expected}: {value} is no {dtype} number", hint=f"round it where that is meant: array.astype(numpy.{dtype})")
+    return floats
 
 
 def _check_batch(tensors: Mapping[str, Array]) -> None:

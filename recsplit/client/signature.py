@@ -19,8 +19,24 @@ class Signature:
     inputs: tuple[Tensor, ...]
     optional: frozenset[str]  # inputs that may be left out
     outputs: tuple[str, ...]
+    flat: frozenset[str]  # outputs of one number a row: the module gives [batch], and Triton, which has no empty dims, [batch, 1]
     steps: tuple[str, ...]  # an ensemble's models
     bags: tuple[Bags, ...]
+
+
+@dataclass
+class Known:
+    """What a client has read from the server of the model that it asks; None: not yet, or no longer, since another build answers."""
+
+    signature: Signature | None = None
+    lookups: list[dict[str, Any]] | None = None
+    version: int | None = None
+
+    def answered(self, version: int) -> None:
+        """Take note of which version of the model answered."""
+        if self.version is not None and version != self.version:
+            self.signature = self.lookups = None
+        self.version = version
 
 
 def read(config: Mapping[str, Any]) -> Signature:
@@ -37,6 +53,7 @@ def read(config: Mapping[str, Any]) -> Signature:
         optional=frozenset(item["name"] for item in inputs if item.get("optional")),
         outputs=tuple(item["name"] for item in config.get("output", [])),
         steps=tuple(step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", [])),
+        flat=frozenset() if parameter is None else frozenset(parameter.get("flat", ())),
         bags=() if parameter is None else tuple(_bags(item, config["name"]) for item in parameter["bags"]),
     )
 

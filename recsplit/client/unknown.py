@@ -17,6 +17,9 @@ from recsplit.plan.plan import UNKNOWN_IDS
 
 OnUnknown = Literal["error", "mark"]
 
+#: Row of the query, position and id.
+Mark = tuple[int, int, int]
+
 # As in recsplit/backends/onnxruntime/ort_lookups.py: what NaN is as an id, and what stands for wrong lengths.
 NO_ID = -(2**63)
 
@@ -46,19 +49,17 @@ class UnknownIds(InputError):
         self.unknown_ids = tuple(unknown_ids)
 
 
-def check(answer: dict[str, NDArray[Any]], lookups: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
-    """The answer without its marks, INT64 [batch, 2] = (position or -1, id). Raises UnknownIds where a row is marked."""
+def taken(answer: dict[str, NDArray[Any]]) -> list[Mark]:
+    """The marked rows of an answer, whose marks, INT64 [batch, 2] = (position or -1, id), are taken out of it."""
     marks = answer.pop(UNKNOWN_IDS, None)
     if marks is None:
-        return answer
-    rows = np.flatnonzero(marks[:, 0] >= 0)
-    if len(rows) == 0:
-        return answer
-    unknown_ids = []
-    for row in rows:
-        position, unknown = (int(value) for value in marks[row])
-        unknown_ids.append(UnknownId(int(row), position, unknown, describe(position, unknown, lookups)))
-    raise UnknownIds(unknown_ids)
+        return []
+    return [(int(row), int(marks[row, 0]), int(marks[row, 1])) for row in np.flatnonzero(marks[:, 0] >= 0)]
+
+
+def error(marks: Sequence[Mark], lookups: Sequence[dict[str, Any]]) -> UnknownIds:
+    """The error that says which ids are meant."""
+    return UnknownIds([UnknownId(row, position, unknown, describe(position, unknown, lookups)) for row, position, unknown in marks])
 
 
 def describe(position: int, unknown: int, lookups: Sequence[dict[str, Any]]) -> str:
@@ -78,8 +79,8 @@ def describe(position: int, unknown: int, lookups: Sequence[dict[str, Any]]) -> 
     return f"id {unknown} at position {position} is outside its table"
 
 
-def from_message(message: str, first_row: int, lookups: Sequence[dict[str, Any]]) -> UnknownIds | None:
-    """The error that a server's message stands for; None if it is about something else. `first_row`: of the sub-query."""
+def told(message: str, first_row: int) -> Mark | None:
+    """The mark that a server's message ends in; None if it is about something else. `first_row`: of the sub-query."""
     start = message.rfind(f'{{"{TAIL}"')
     if start < 0:
         return None
@@ -88,4 +89,4 @@ def from_message(message: str, first_row: int, lookups: Sequence[dict[str, Any]]
         row, position, unknown = (int(tail[TAIL][key]) for key in ("row", "position", "id"))
     except (ValueError, KeyError, TypeError):  # another server's words
         return None
-    return UnknownIds([UnknownId(first_row + row, position, unknown, describe(position, unknown, lookups))])
+    return first_row + row, position, unknown

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from tritonclient.utils import np_to_triton_dtype
 
+from recsplit.client.answer import Answer, Array
 from recsplit.errors import InputError
 
-Array = NDArray[Any]
 Protocol = Literal["grpc", "http"]
 
 #: How many sub-queries of one query are on their way at once.
@@ -59,9 +58,9 @@ class GrpcConnection:
         config: dict[str, Any] = self._client.get_model_config(model, as_json=True, client_timeout=self._timeout_s)["config"]
         return config
 
-    def infer(self, model: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    def infer(self, model: str, tensors: Mapping[str, Array]) -> Answer:
         """Send one request, wait for the answer."""
-        return _arrays(self._client.infer(model, _inputs(self._tritonclient, tensors), client_timeout=self._timeout_s))
+        return _answer(self._client.infer(model, _inputs(self._tritonclient, tensors), client_timeout=self._timeout_s))
 
     def close(self) -> None:
         """Close the channel."""
@@ -86,9 +85,9 @@ class HttpConnection:
         config: dict[str, Any] = self._here().get_model_config(model)
         return config
 
-    def infer(self, model: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    def infer(self, model: str, tensors: Mapping[str, Array]) -> Answer:
         """Send one request, wait for the answer."""
-        return _arrays(self._here().infer(model, _inputs(self._tritonclient, tensors)))
+        return _answer(self._here().infer(model, _inputs(self._tritonclient, tensors)))
 
     def close(self) -> None:
         """Close this thread's connection; those of other threads close with the threads."""
@@ -117,9 +116,9 @@ class AsyncConnection:
         config: dict[str, Any] = await asyncio.wait_for(self._client.get_model_config(model, **self._as_json), self._timeout_s)
         return config["config"] if self._as_json else config
 
-    async def infer(self, model: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    async def infer(self, model: str, tensors: Mapping[str, Array]) -> Answer:
         """Send one request, wait for the answer."""
-        return _arrays(await asyncio.wait_for(self._client.infer(model, _inputs(self._tritonclient, tensors)), self._timeout_s))
+        return _answer(await asyncio.wait_for(self._client.infer(model, _inputs(self._tritonclient, tensors)), self._timeout_s))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -135,8 +134,11 @@ def _inputs(tritonclient: Any, tensors: Mapping[str, Array]) -> list[Any]:
     return inputs
 
 
-def _arrays(result: Any) -> dict[str, Array]:
-    """The answer's arrays by name; they are read-only views of the message."""
+def _answer(result: Any) -> Answer:
+    """The arrays are read-only views of the message."""
     response = result.get_response()
-    names = [output["name"] for output in response["outputs"]] if isinstance(response, dict) else [o.name for o in response.outputs]
-    return {name: result.as_numpy(name) for name in names}
+    if isinstance(response, dict):
+        names, version = [output["name"] for output in response["outputs"]], str(response.get("model_version", ""))
+    else:
+        names, version = [output.name for output in response.outputs], response.model_version
+    return Answer({name: result.as_numpy(name) for name in names}, int(version) if version.isdecimal() else 0)

@@ -31,7 +31,7 @@ _MOST_SEGMENTS = 4
 )
 @click.option("--embedding-instances", type=int, default=1, show_default=True, help="Triton instances of the embedding model.")
 @click.option("--dense-instances", type=int, default=1, show_default=True, help="Triton instances of the dense model.")
-@click.option("--threads", type=int, help="Threads of an instance; this machine's cores divided by the instances by default.")
+@click.option("--threads", type=int, help="Threads of an instance; this machine's cores divided by all instances by default.")
 @click.option("--dense-kind", type=click.Choice(get_args(Kind)), default="cpu", show_default=True, help="Where the dense model runs.")
 @click.option(
     "--dense-runtime", type=click.Choice(get_args(Runtime)), default="onnxruntime", show_default=True, help="What runs the dense model."
@@ -51,6 +51,9 @@ _MOST_SEGMENTS = 4
 )
 @click.option(
     "--search-s", type=float, default=2.0, show_default=True, help="Seconds of searching for an input on which the parts answer otherwise."
+)
+@click.option(
+    "--keep", type=int, default=2, show_default=True, help="Builds that stay in DIR for `recsplit rollback`, this one among them."
 )
 @click.option("--build-id", help="Fix the id of the build, for reproducible repositories.")
 @json_option
@@ -114,4 +117,5 @@ def _summary(plan: Plan, repository: Path) -> str:
     return (
         f"\n{plan.name} version {plan.version} is in {repository}: {len(plan.tables)} tables, {len(plan.lookups)} lookups, "
         f"across the boundary {vectors}\nNext: recsplit serve {repository}"
+        + (f", or recsplit update {repository} where a server runs already" if plan.version > 1 else "")
     )

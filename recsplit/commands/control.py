@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 POLICY_HELP = "utilization: how busy; latency: a percentile within --bound-ms; elasticrec: throughput of lookups, latency of the rest."
 SETTINGS_HELP = "Settings as TOML: their names at the top, and [targets.NAME] with minimum, maximum, cores, max_qps. docs/controller.md"
-PROMETHEUS_HELP = "Prometheus with the rules of `recsplit render prometheus`; `recsplit serve --prometheus` runs one."
+PROMETHEUS_HELP = "Prometheus with the rules of `recsplit render prometheus`. Default: recsplit serve's own, where it runs one."
+METRICS_HELP = "A server's own metrics page, instead. Repeatable. Default: the page of the server that recsplit serve runs on DIR."
+URL_HELP = "The server to act on. Default: the one that recsplit serve runs on DIR on this machine."
+KEY_HELP = "The key to its model control. Default: the one that recsplit serve left for this user."
 KUBERNETES_HELP = "Act on replicas of the Deployments that --settings names, in place of DIR. controller/README.md"
 FLEET_HELP = "Act on servers of shards: the control folder that `recsplit serve --fleet --most` shows."
 REPLAY_HELP = "Decide the ticks of this journal again and compare; with --policy or --settings: what these would have decided."
@@ -35,16 +38,16 @@ ONCE_S = 60.0
 @click.command(
     epilog=example(
         "recsplit build recsplit.zoo.tiny:dlrm -o /tmp/tiny",
-        "recsplit serve /tmp/tiny --grpc-port 8001 --metrics-port 8002 &",
-        "recsplit control /tmp/tiny --metrics-url http://127.0.0.1:8002/metrics --journal /tmp/control.jsonl",
+        "recsplit serve /tmp/tiny &",
+        "recsplit control /tmp/tiny --journal /tmp/control.jsonl",
     )
 )
 @click.argument("repository", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--model", metavar="NAME", help="The ensemble, where DIR has several.")
 @click.option("--prometheus", "prometheus_url", metavar="URL", help=PROMETHEUS_HELP)
-@click.option("--metrics-url", "metrics_urls", metavar="URL", multiple=True, help="A server's own metrics page, instead. Repeatable.")
-@click.option("--grpc-url", metavar="HOST:PORT", default="127.0.0.1:8001", show_default=True, help="The server to act on.")
-@click.option("--control-key", metavar="FILE", type=click.Path(path_type=Path), help="The key of `recsplit serve --control-key`.")
+@click.option("--metrics-url", "metrics_urls", metavar="URL", multiple=True, help=METRICS_HELP)
+@click.option("--grpc-url", metavar="HOST:PORT", help=URL_HELP)
+@click.option("--control-key", metavar="FILE", type=click.Path(path_type=Path), help=KEY_HELP)
 @click.option("--settings", "settings_file", metavar="FILE.toml", type=click.Path(path_type=Path), help=SETTINGS_HELP)
 @click.option("--policy", type=click.Choice(["utilization", "latency", "elasticrec"]), help=POLICY_HELP)
 @click.option("--bound-ms", type=click.FloatRange(0, min_open=True), help="What the ensemble's percentile must stay within.")
@@ -64,7 +67,7 @@ def command(
     model: str | None,
     prometheus_url: str | None,
     metrics_urls: tuple[str, ...],
-    grpc_url: str,
+    grpc_url: str | None,
     control_key: Path | None,
     settings_file: Path | None,
     policy: str | None,
@@ -83,7 +86,7 @@ def command(
 ) -> None:
     """Keep the models of DIR, which a Triton serves, at the right number of instances.
 
-    Sees the server through Prometheus or its own metrics page, decides every few seconds, and changes instance counts in place; no
+    Sees the server through Prometheus or its own metrics page, decides every few seconds, and changes instance counts; no
     request is lost by that. Runs until Ctrl-C, and leaves what runs as it is. What is decided is on stdout, and with --json
     every tick is a line of JSON; logs are on stderr.
     """
@@ -92,17 +95,21 @@ def command(
         return
     if repository is None and not kubernetes:
         raise InputError("there is no DIR", hint="recsplit control DIR, the repository that the server serves; or --replay FILE")
-    if bool(prometheus_url) == bool(metrics_urls):
-        raise InputError(
-            "give --prometheus URL or --metrics-url URL, one of them",
-            hint="recsplit serve shows the address of its metrics; with --prometheus it runs a Prometheus, too",
-        )
+    if prometheus_url is not None and metrics_urls:
+        raise InputError("--prometheus and --metrics-url are two ways to see one server", hint="give one of them")
     if fleet is not None and (kubernetes or control_key is not None):
         raise InputError(
             "--fleet goes without --kubernetes and --control-key", hint="recsplit control DIR --fleet FOLDER --metrics-url URL"
         )
     if kubernetes and repository is not None:
         raise InputError("--kubernetes needs no DIR", hint="Deployments are named in --settings FILE.toml")
+    if repository is not None and fleet is None:
+        grpc_url, prometheus_url, metrics_urls = _server(repository, grpc_url, prometheus_url, metrics_urls)
+    if prometheus_url is None and not metrics_urls:
+        raise InputError(
+            "give --prometheus URL or --metrics-url URL, one of them",
+            hint="recsplit serve shows the address of its metrics; with --prometheus it runs a Prometheus, too",
+        )
     options = partial(_with, policy=policy, bound_ms=bound_ms)
     with contextlib.ExitStack() as stack:
         from recsplit_controller.shell import systems
@@ -113,7 +120,7 @@ def command(
             assert repository is not None
             opened = systems.fleet(repository, fleet, model=model, settings_file=settings_file, options=options, dry_run=dry_run)
         else:
-            assert repository is not None
+            assert repository is not None and grpc_url is not None
             opened = systems.server(
                 repository,
                 model=model,
@@ -128,6 +135,18 @@ def command(
         stack.callback(observer.close)
         looks = 2 if metrics_urls else 1
         _run(stack, system, observer, journal, (host, port), once=once, looks=looks, as_json=as_json)
+
+
+def _server(
+    repository: Path, grpc_url: str | None, prometheus_url: str | None, metrics_urls: tuple[str, ...]
+) -> tuple[str, str | None, tuple[str, ...]]:
+    """Where the server is and where it is seen; what wasn't said is what recsplit serve left word of."""
+    from recsplit.serving import notes
+
+    known = [notes.only(repository)] if grpc_url is None else [note for note in notes.running() if note.grpc_url == grpc_url]
+    if known and prometheus_url is None and not metrics_urls:
+        prometheus_url, metrics_urls = known[0].prometheus_url, () if known[0].prometheus_url else (known[0].metrics_url,)
+    return grpc_url or known[0].grpc_url, prometheus_url, metrics_urls
 
 
 def _with(settings: "Settings", *, policy: str | None, bound_ms: float | None) -> "Settings":

@@ -1,6 +1,8 @@
 """`recsplit serve`: a model repository on a real Triton, until Ctrl-C."""
 
 import contextlib
+import getpass
+import ipaddress
 import json
 from pathlib import Path
 
@@ -9,15 +11,25 @@ import click
 from recsplit.commands import prometheus_beside
 from recsplit.commands.output import example, json_option, progress, show_table
 from recsplit.errors import InputError
-from recsplit.serving import Server, serve
+from recsplit.serving import Server, notes, ports, serve
 from recsplit.serving.control_key import read_key, shows
-from recsplit.serving.docker import IMAGE, docker_command
+from recsplit.serving.docker import IMAGE, PORTS, docker_command
+from recsplit.serving.keep_up import keep_up
 from recsplit.serving.sample import curl
 
-HOST_HELP = "Address to listen on. 0.0.0.0 is every one; without --control-key, whoever reaches the server may load and unload models."
+HOST_HELP = "Address to listen on. 0.0.0.0 is every one: whoever reaches the machine may then ask the models, and read metrics."
 MOST_HELP = "With --fleet: servers that a controller may give a shard, as 0=4,1=2. Default: as many as there are."
 KEY_SHOWS = "Every user of this machine can read the control key in Triton's command line: the kernel let nobody hide it there."
-KEY_HELP = "Load and unload models only for who sends the key in this file, as `recsplit control` does."
+KEY_HELP = "The key to its model control. Default: a new one, kept for this user's own commands (update, rollback, control)."
+OPEN_HELP = "Let everyone who reaches the server load models. Who may load models runs code as the user who serves."
+OPEN = (
+    "Model control is open: whoever reaches {addresses} may load and unload models, and so run code as {user}. "
+    "Leave out --open-control to close it."
+)
+EVERYONE = (
+    "Listening beyond this machine, without TLS or passwords: {http} and {grpc} answer inference, metadata, statistics and shared memory "
+    "registration to whoever reaches them, {metrics} the metrics. A firewall or proxy decides who that is. Model control is {control}."
+)
 
 
 FLEET_HELP = "Serve a partitioned build as a fleet: front servers, and servers of their own for its shards."
@@ -46,6 +58,8 @@ REPLICAS_HELP = "With --fleet: servers of each part, as front=2,0=2,1=1. Default
 @click.option("--most", metavar="PART=N,...", help=MOST_HELP)
 @click.option("--prometheus", is_flag=True, help=PROMETHEUS_HELP)
 @click.option("--control-key", metavar="FILE", type=click.Path(path_type=Path), help=KEY_HELP)
+@click.option("--open-control", is_flag=True, help=OPEN_HELP)
+@click.option("--restart/--no-restart", default=True, show_default=True, help="Start the server again where it ends by itself.")
 @click.option("--docker", is_flag=True, help="Only print the docker run that serves DIR on NVIDIA's image (ports: 8000, 8001, 8002).")
 @click.option("--image", default=IMAGE, show_default=True, help="Image for --docker. Your registry's prefix goes before the name.")
 @json_option
@@ -63,6 +77,8 @@ def command(
     most: str | None,
     prometheus: bool,
     control_key: Path | None,
+    open_control: bool,
+    restart: bool,
     docker: bool,
     image: str,
     as_json: bool,
@@ -70,7 +86,8 @@ def command(
     """Serve the model repository DIR on a local Triton until Ctrl-C.
 
     The server is NVIDIA's, from the wheel nvidia-pytriton (pip install 'recsplit[local]'); models run on the CPU. With
-    --json, one line of JSON says when it is ready and where.
+    --json, one line of JSON says when it is ready and where. A server that ends by itself is started again, and an instance whose process
+    died is replaced; both are told on standard error.
 
     With --fleet, every server is a process on this machine: the fronts, which clients ask, and those of each shard that the
     partition gave servers of its own. One that ends by itself is started again.
@@ -78,10 +95,14 @@ def command(
     for option, counts in (("--replicas", replicas), ("--most", most)):
         if counts is not None and not fleet:
             raise InputError(f"{option} goes with --fleet", hint=f"recsplit serve DIR --fleet {option} 0=2,1=2")
+    if control_key is not None and open_control:
+        raise InputError("--control-key closes what --open-control opens", hint="give one of the two")
     key = None if control_key is None else read_key(control_key)
     if fleet:
         from recsplit.commands import serve_fleet
 
+        if open_control:
+            raise InputError("nothing loads models in a fleet's servers", hint="leave out --open-control")
         if docker or http_port is not None or grpc_port is not None or metrics_port is not None or len(models) > 1:
             raise InputError(
                 "--fleet takes free ports for its servers, and one --model",
@@ -104,38 +125,77 @@ def command(
         if key is not None:
             raise InputError(
                 "--docker prints a command, and a key is no part of one",
-                hint="give Triton its own option there: see docs/decisions/0011-instances-in-place.md",
+                hint="put it into the two options that the command ends in: see docs/decisions/0011-instances-in-place.md",
             )
         if prometheus:
             raise InputError("--docker only prints a command, and --prometheus runs one", hint="recsplit render prometheus DIR -o FOLDER")
+        _warn(host, http_port or PORTS[0], grpc_port or PORTS[1], metrics_port or PORTS[2], open_control=open_control)
         click.echo(
             docker_command(
-                repository, models=models, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port, host=host, image=image
+                repository,
+                models=models,
+                http_port=http_port,
+                grpc_port=grpc_port,
+                metrics_port=metrics_port,
+                host=host,
+                image=image,
+                open_control=open_control,
             )
         )
         return
-    watched = prometheus_beside.prepare(repository, models) if prometheus else None
-    with progress(f"Triton loads {repository}"):
-        server = serve(
+
+    def start(before: Server | None = None) -> Server:
+        http, grpc, metrics = (http_port, grpc_port, metrics_port) if before is None else before.ports()
+        started = serve(
             repository,
             models=models,
-            http_port=http_port,
-            grpc_port=grpc_port,
-            metrics_port=metrics_port,
+            http_port=http,
+            grpc_port=grpc,
+            metrics_port=metrics,
             host=host,
             log=log,
             ready_timeout_s=ready_timeout,
-            control_key=key,
+            control_key=key if before is None else before.control_key,
+            open_control=open_control,
         )
+        if url is not None:
+            notes.add_prometheus(started.running.folder, url)
+        return started
+
+    url: str | None = None
+    watched = prometheus_beside.prepare(repository, models) if prometheus else None
+    with progress(f"Triton loads {repository}"):
+        server = start()
     try:
         with server, contextlib.ExitStack() as stack:
-            url = None if watched is None else prometheus_beside.start(stack, watched, lambda: [(None, server.metrics_url)])
+            if watched is not None:
+                url = prometheus_beside.start(stack, watched, lambda: [(None, server.metrics_url)])
+                notes.add_prometheus(server.running.folder, url)
             _announce(server, url, as_json=as_json)
-            if key is not None and shows(server.pid, key):
+            _warn(host, *server.ports(), open_control=open_control)
+            if server.control_key is not None and shows(server.pid, server.control_key):
                 click.echo(KEY_SHOWS, err=True)
-            server.wait()
+            keep_up(server, start if restart else None, repository, lambda text: click.echo(text, err=True))
     except KeyboardInterrupt:
         click.echo("Stopped: what was in flight is answered, and nothing is left running.", err=True)
+
+
+def _warn(host: str, http: int, grpc: int, metrics: int, *, open_control: bool) -> None:
+    """Say on standard error what is open to whom."""
+    if open_control:
+        addresses = f"port {http} or {grpc} of {'this machine' if _loopback(host) else host}"
+        click.echo(click.style("Warning: " + OPEN.format(addresses=addresses, user=getpass.getuser()), fg="red"), err=True)
+    if not _loopback(host):
+        control = "open, too" if open_control else "closed"
+        ipv6 = " (over IPv6, too)" if ipaddress.ip_address(ports.address(host)).is_unspecified else ""  # gRPC takes it so
+        grpc_address = f"gRPC {host}:{grpc}{ipv6}"
+        text = EVERYONE.format(http=f"HTTP {host}:{http}", grpc=grpc_address, metrics=f"{host}:{metrics}", control=control)
+        click.echo(click.style(text, fg="yellow"), err=True)
+
+
+def _loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; a name is taken for what it resolves to."""
+    return ipaddress.ip_address(ports.address(host)).is_loopback
 
 
 def _announce(server: Server, prometheus_url: str | None, *, as_json: bool) -> None:

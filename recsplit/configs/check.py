@@ -13,7 +13,15 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from recsplit.errors import InputError, RecsplitError
-from recsplit.plan.files import BUILD_PARAMETER, CLIENT_PARAMETER, CONFIG_FILE, ENGINE_FILE, LOOKUPS_PARAMETER, MODEL_FILE
+from recsplit.plan.files import (
+    BUILD_PARAMETER,
+    CLIENT_PARAMETER,
+    CONFIG_FILE,
+    ENGINE_FILE,
+    ENSEMBLE_PARAMETER,
+    LOOKUPS_PARAMETER,
+    MODEL_FILE,
+)
 from recsplit.plan.plan import Plan, Submodel, Tensor
 
 # A shape as the config has it: Triton type name and dims without the batch.
@@ -35,6 +43,11 @@ def parameter(config: Any, key: str) -> str | None:
     """A config's parameter, None where it has none. (Indexing the protobuf map would create it.)"""
     config_parameter = config.parameters.get(key)
     return None if config_parameter is None else str(config_parameter.string_value)
+
+
+def versions(config: Any) -> tuple[int, ...]:
+    """The versions that a config names; () where its policy names none."""
+    return tuple(config.version_policy.specific.versions)
 
 
 def check(plan: Plan, texts: Mapping[str, str], *, templates: Path | None = None) -> None:
@@ -66,8 +79,11 @@ def _disagreements(plan: Plan, configs: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path}: name is {config.name!r}, and must be its folder's"
         if config.max_batch_size != plan.max_batch_size:
             yield f"{path}: max_batch_size is {config.max_batch_size}, and the plan's is {plan.max_batch_size}"
-        if parameter(config, BUILD_PARAMETER) != plan.build:
-            yield f"{path}: parameter {BUILD_PARAMETER} is {parameter(config, BUILD_PARAMETER)!r}, and the plan's is {plan.build!r}"
+        key, expected = (BUILD_PARAMETER, plan.build) if name == plan.name else (ENSEMBLE_PARAMETER, plan.name)
+        if parameter(config, key) != expected:
+            yield f"{path}: parameter {key} is {parameter(config, key)!r}, and the plan's is {expected!r}"
+        if versions(config) != (plan.version,):
+            yield f"{path}: version_policy must be specific {{ versions: [ {plan.version} ] }}, or answers may be made of two builds"
     if len(parts) < 1 + len(plan.submodels):
         return
     for model in plan.submodels:
@@ -93,7 +109,7 @@ def _submodel(model: Submodel, config: Any) -> Iterator[str]:
 def _ensemble(plan: Plan, parts: Mapping[str, Any]) -> Iterator[str]:
     """Do tensors flow from inputs to outputs?
 
-    Cases: (1) the ensemble's own inputs and outputs are the plan's; (2) steps name known models and tensors; (3) every
+    Cases: (1) the ensemble's own inputs and outputs are the plan's; (2) steps name known models, their version and tensors; (3) every
     input is mapped, from something produced, of the same type and shape; (4) nothing is produced twice, (5) or for
     nothing; (6) steps don't wait for each other.
     """
@@ -111,6 +127,8 @@ def _ensemble(plan: Plan, parts: Mapping[str, Any]) -> Iterator[str]:
     for step in config.ensemble_scheduling.step:
         if step not in steps:
             yield f"{where}: a step names the model {step.model_name!r}, which this build doesn't write"  # case 2
+        elif step.model_version != plan.version:
+            yield f"{where}: step {step.model_name!r} names version {step.model_version}, and the plan's is {plan.version}"
     produced = [(tensor, step, name) for step in steps for name, tensor in step.output_map.items()]
     for tensor, step, name in produced:
         outputs = _declared(parts[step.model_name].output, reshaped=False)

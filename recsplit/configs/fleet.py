@@ -1,6 +1,6 @@
 """The configs of a fleet: a remote model in the front server for a shard, and the shard's CSR form on its own servers.
 
-Both are made from the config.pbtxt of the shard as it was built, so that what was settled there (batching, threads, the build's id)
+Both are made from the config.pbtxt of the shard as it was built, so that what was settled there (batching, threads, the version)
 holds here too. Pure; where the servers are is the caller's: processes on this machine, or pods.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from recsplit.configs.check import parameter, parse
-from recsplit.plan.files import BAGS_FILE, BUILD_PARAMETER, CONFIG_FILE, REMOTE_PARAMETER
+from recsplit.plan.files import BAGS_FILE, CONFIG_FILE, ENSEMBLE_PARAMETER, REMOTE_PARAMETER
 from recsplit.plan.plan import Plan, Range, Reading
 
 
@@ -58,6 +58,7 @@ def remote_config(plan: Plan, shard: int, text: str, replicas: Sequence[str], *,
     outputs = {partial.boundary: partial.output for partial in plan.shards[shard].partials}
     settings: dict[str, Any] = {
         "model": config.name,
+        "version": plan.version,
         "replicas": list(replicas),
         **dataclasses.asdict(asking or Asking()),
         "bags": [
@@ -100,11 +101,11 @@ def bags_config(plan: Plan, shard: int, text: str) -> str:
 
 def _strip(config: Any) -> None:
     """Leave out what belongs to the runtime of the model that the config was written for."""
-    build = parameter(config, BUILD_PARAMETER)
+    ensemble = parameter(config, ENSEMBLE_PARAMETER)
     for field in ("instance_group", "default_model_filename", "model_warmup", "optimization", "parameters"):
         config.ClearField(field)
-    if build is not None:
-        config.parameters[BUILD_PARAMETER].string_value = build
+    if ensemble is not None:
+        config.parameters[ENSEMBLE_PARAMETER].string_value = ensemble
 
 
 def _print(config: Any) -> str:

@@ -80,7 +80,11 @@ def _context(plan: Plan) -> dict[str, object]:
         "plan": plan,
         "steps": plan.submodels,
         "lookups": lookups,
-        "client": {"bags": [dataclasses.asdict(bags) for bags in plan.bags], "max_batch_size": plan.max_batch_size},
+        "client": {
+            "bags": [dataclasses.asdict(bags) for bags in plan.bags],
+            "max_batch_size": plan.max_batch_size,
+            "flat": [tensor.name for tensor in plan.outputs if not tensor.dims],
+        },
         "profiles": _profiles(plan),
         # With the build's id, for ONNX Runtime's cache knows an engine by its graph and not by its weights (onnxruntime #6455); one
         # folder in /tmp, for it makes only the last part of the path.

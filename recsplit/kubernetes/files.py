@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from recsplit.errors import RecsplitError
-from recsplit.plan.files import CONFIG_FILE, REFERENCES_FILE, WHOLE_FILE
-from recsplit.repository.find import versions
+from recsplit.plan.files import BUILD_FILE, CONFIG_FILE, REFERENCES_FILE, WHOLE_FILE
+from recsplit.repository.find import served_version
 
-#: Only `recsplit verify` reads these.
-_FOR_PROOF = frozenset({REFERENCES_FILE, WHOLE_FILE})
+#: In a version folder, for `recsplit verify` and `recsplit rollback`: no server reads them.
+_NOT_SERVED = frozenset({REFERENCES_FILE, WHOLE_FILE, BUILD_FILE, CONFIG_FILE})
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ModelFile:
 def model_files(
     repository: Path, models: Sequence[str], *, advance: Callable[[int], None] = lambda _: None
 ) -> Mapping[str, tuple[ModelFile, ...]]:
-    """By model, the config and the files of the newest version that serving needs, in the order of their paths.
+    """By model, the config and the files of the served version that serving needs, in the order of their paths.
 
     Reads every byte; `advance` takes how many more were read. Raises RecsplitError for a model without a version.
     """
@@ -42,10 +42,10 @@ def total_bytes(repository: Path, models: Sequence[str]) -> int:
 
 def _paths(repository: Path, model: str) -> list[Path]:
     folder = repository / model
-    numbers = versions(folder)
-    if not numbers:
+    version = served_version(folder)
+    if version is None:
         raise RecsplitError(f"{folder} has no version", hint="build the model again")
-    inside = (path for path in (folder / str(numbers[-1])).rglob("*") if path.is_file() and path.name not in _FOR_PROOF)
+    inside = (path for path in (folder / str(version)).rglob("*") if path.is_file() and path.name not in _NOT_SERVED)
     return [folder / CONFIG_FILE, *sorted(inside)]
 
 

@@ -9,6 +9,8 @@ CONFIG_FILE = "config.pbtxt"
 #: In the ensemble's version folder: what was decided, and inputs with the source's answers.
 PLAN_FILE = "plan.json"
 REFERENCES_FILE = "references.safetensors"
+#: In every model's version folder: the id of its build, and the config.pbtxt of that build, for going back to it.
+BUILD_FILE = "build.txt"
 
 #: In a sub-model's version folder. Rows of tables, places of rows and larger weights are ONNX external data beside the model.
 MODEL_FILE = "model.onnx"
@@ -22,8 +24,15 @@ BAGS_FILE = "bags.onnx"
 ENGINE_FILE = "model.plan"
 ENGINE_SCRIPT = "build_plan.sh"
 
-#: Parameters of a config.pbtxt. The build's id, in every model's.
+#: Parameters of a config.pbtxt. The ensemble's: the build's id. A sub-model's config has none, so that two builds of one architecture
+#: have the same config, and a server that takes the new one loads nothing of the old one again.
 BUILD_PARAMETER = "recsplit.build"
+#: A sub-model's: the ensemble that it is a part of.
+ENSEMBLE_PARAMETER = "recsplit.ensemble"
+#: ONNX Runtime's threads of one instance, as NVIDIA's backend reads them.
+THREADS_PARAMETER = "intra_op_thread_count"
+#: How many times a running server was given more instances, by a reload; not in config.pbtxt (decisions/0012).
+CHANGE_PARAMETER = "recsplit.change"
 #: The embedding model's: what the positions in `unknown_ids` mean, a JSON list with one object a lookup.
 LOOKUPS_PARAMETER = "recsplit.lookups"
 #: The ensemble's: what a client must know of ragged inputs, JSON {"bags": [plan.Bags as an object, ...], ...}.

@@ -93,11 +93,7 @@ def verify(
 
 
 def _asking(client: Client, plan: Plan) -> Run:
-    single = {tensor.name for tensor in plan.outputs if not tensor.dims}
-
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        answer = client.infer({tensor.name: inputs[tensor.name] for tensor in plan.inputs})
-        # Triton has no tensors of batch size alone: one value a row is served as [batch, 1].
-        return {name: data.reshape(-1) if name in single else data for name, data in answer.items()}
+        return client.infer({tensor.name: inputs[tensor.name] for tensor in plan.inputs})
 
     return run

@@ -1,8 +1,8 @@
 """A build comes into the model repository: staged beside it, moved in at once.
 
-Each model's folder is exchanged with the old one in one step, the sub-models before the ensemble. A failure at any
-point leaves the repository as it was; a kill between two of these steps leaves parts of two builds, which
-repository.find refuses.
+Each model's folder is exchanged with the old one in one step, the sub-models before the ensemble; earlier builds that are kept are in the
+new folder too. A failure at any point leaves the repository as it was; a kill between two of these steps leaves parts of two builds,
+which repository.find refuses.
 
 The area lies beside the repository, not in it: Triton takes every folder inside for a model, hidden ones too, and
 one that it can't load keeps the server from starting (seen on 2.51 with model control modes none and poll).
@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,7 +20,9 @@ from filelock import FileLock, Timeout
 from recsplit.disk.files import FULL, disk_full, flush, flush_one
 from recsplit.disk.swap import Swap, put_back
 from recsplit.errors import InputError, RecsplitError
-from recsplit.repository.find import build_of, plan_file, versions
+from recsplit.plan.files import BUILD_FILE
+from recsplit.repository.find import is_recsplits, plan_file, versions
+from recsplit.repository.kept import link, to_keep
 
 # A folder's name, and part of Triton's URLs.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -43,23 +45,30 @@ class Stage:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def write(self, texts: Mapping[str, str]) -> None:
-        """Write small texts by path relative to the repository, as render.render gives them."""
-        for relative, text in texts.items():
+    def write(self, configs: Mapping[str, str]) -> None:
+        """Write config.pbtxt texts by path relative to the repository, as configs.render gives them, and once more for `restore`."""
+        for relative, text in configs.items():
             path = self._models / relative
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+            self.path(path.parent.name, path.name).write_text(text, encoding="utf-8")
 
-    def publish(self) -> None:
-        """Move every staged model into the repository, the ensemble last; all of them or none.
+    def publish(self, build: str, *, keep: int = 1) -> None:
+        """Move every staged model into the repository, the ensemble last; all of them or none. `build`: the id of this build.
 
-        Raises InputError where a folder of that name is not recsplit's, RecsplitError where the system refuses.
+        `keep` builds are there then: this one, the one that was served, and the newest before it. Raises InputError where a folder of
+        that name is not recsplit's, RecsplitError where the system refuses.
         """
         # The ensemble comes last: it is what `find` and clients look at.
         models = sorted((path.name for path in self._models.iterdir()), key=lambda model: (model == self.name, model))
-        gone = self._gone(models)
         for model in models:
             _refuse_foreign(self.repository / model, ensemble=model == self.name)
+            self.path(model, BUILD_FILE).write_text(f"{build}\n", encoding="utf-8")
+        kept = to_keep(self.repository, self.name, keep)
+        for earlier in kept:
+            for model in {*earlier.models, earlier.name} & {*models}:
+                link(self.repository, earlier, model, self._models / model)
+        gone = self._gone({*models, *(model for earlier in kept for model in earlier.models)})
         flush(self._models)
         swaps = [Swap(self._models / model, self.repository / model, self._aside / model) for model in models]
         try:
@@ -77,11 +86,11 @@ class Stage:
                 raise RecsplitError(f"the new models can't be moved into {self.repository}: {error}", hint="nothing was changed") from error
             raise
 
-    def _gone(self, models: Sequence[str]) -> list[str]:
-        """Shards of an earlier build that this one doesn't have: a server would load them for nothing."""
+    def _gone(self, models: Collection[str]) -> list[str]:
+        """Shards of an earlier build that neither this one nor a kept one has: a server would load them for nothing."""
         shard = re.compile(re.escape(self.name) + "_embedding_[0-9]+")
         shard_folders = [path for path in self.repository.iterdir() if shard.fullmatch(path.name) and path.name not in models]
-        return sorted(path.name for path in shard_folders if build_of(path) is not None and plan_file(path) is None)
+        return sorted(path.name for path in shard_folders if is_recsplits(path) and plan_file(path) is None)
 
     def _take_away(self, model: str) -> None:
         (self.repository / model).rename(self._aside / model)
@@ -91,8 +100,9 @@ class Stage:
 def staging(repository: Path, name: str) -> Iterator[Stage]:
     """A place on the same file system where a build of ensemble `name` is put together; removed at the end, whatever happens.
 
-    Creates the folder `repository` where only the last part of its path is missing. Raises InputError where the folder
-    can't be used, another build is at work on it, or it has models of these names that recsplit didn't write.
+    Nobody else writes to the repository meanwhile. Creates the folder `repository` where only the last part of its path is missing.
+    Raises InputError where the folder can't be used, another build is at work on it, or it has models of these names that recsplit
+    didn't write.
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"{name!r} can't name a model", hint="use letters, digits, '_', '-' and '.', and begin with a letter or digit")
@@ -110,6 +120,15 @@ def staging(repository: Path, name: str) -> Iterator[Stage]:
         if error.errno in FULL:
             raise disk_full(repository) from error
         raise
+
+
+@contextlib.contextmanager
+def locked(repository: Path) -> Iterator[None]:
+    """The repository, which exists, while nobody else writes to it. Raises InputError where somebody does, or it can't be written to."""
+    repository = repository.resolve()
+    _refuse_unusable(repository)
+    with _area(repository):
+        yield
 
 
 def _refuse_unusable(repository: Path) -> None:
@@ -136,7 +155,7 @@ def _refuse_foreign(folder: Path, *, ensemble: bool) -> None:
     """Raise InputError where `folder` exists and is not the ensemble, or the part of one, that a build may replace."""
     if not os.path.lexists(folder):
         return
-    if build_of(folder) is None:
+    if not is_recsplits(folder):
         problem = "recsplit didn't write it"
     elif ensemble and plan_file(folder) is None:
         problem = "it is a part of another ensemble"

@@ -5,14 +5,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from recsplit.serving import triton
+from recsplit.serving import notes, triton
 from recsplit.serving.repository import auto_complete_needed
 
 #: What bash takes as it is: Triton starts the Python stub through an unquoted bash command line.
 PLAIN_PATH = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
-#: Else a change of an instance count waits in the models' queue behind all requests: for as long as a backlog lasts, which may be for good
-#: where the change is too small to end it, and no other change of the model can begin (docs/decisions/0012-changes-pass-a-backlog.md).
-CHANGEABLE = "--rate-limit=execution_count"
 
 
 def arguments(
@@ -47,7 +44,6 @@ def arguments(
         f"--metrics-address={address}",
         f"--metrics-port={chosen['metrics']}",
         "--metrics-config=summary_latencies=true",
-        CHANGEABLE,
         # Two servers on one machine, or one that was killed before, must not meet in /dev/shm.
         f"--backend-config=python,shm-region-prefix-name={folder.name}_",
         f"--exit-timeout-secs={exit_timeout_s}",
@@ -59,7 +55,7 @@ def arguments(
 def private_folder() -> Path:
     """A new temporary folder whose path bash takes as it is."""
     base = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="recsplit-serve-", dir=base if PLAIN_PATH.fullmatch(base) else "/tmp"))
+    return Path(tempfile.mkdtemp(prefix=notes.PREFIX, dir=base if PLAIN_PATH.fullmatch(base) else "/tmp"))
 
 
 def url(address: str, port: int) -> str:

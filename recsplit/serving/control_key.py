@@ -1,4 +1,6 @@
-"""The key that closes Triton's model-repository API (load, unload, index) to all who don't have it.
+"""The key that closes Triton's model control (load, unload, index; log and trace settings) to all who don't have it.
+
+Who may load models may run code: a load call may carry files, a Python model among them.
 
 Triton takes it on its command line, and from nowhere else; every user of a machine may read that in /proc/PID/cmdline. The command line
 lies in the process's own memory, so it is overwritten there once Triton has read it.
@@ -6,6 +8,7 @@ lies in the process's own memory, so it is overwritten there once Triton has rea
 
 import contextlib
 import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from recsplit.serving.logs import Log
 
 #: Name of the key. Over HTTP it is a header so named; over gRPC the prefix "triton-grpc-protocol-" stands before it.
 NAME = "recsplit-control"
-_API = "model-repository"
+GRPC_HEADER = f"triton-grpc-protocol-{NAME}"
+#: What loads models, and so runs code; and what writes to files that the caller names.
+_APIS = "model-repository,logging,trace"
 #: What passes through Triton's option and a header as it is.
 _PLAIN = re.compile(r"[\w-]{16,256}", re.ASCII)
 _HINT = "make one: (umask 077; openssl rand -hex 32 > FILE)"
@@ -34,11 +39,16 @@ def read_key(path: Path) -> str:
     return key
 
 
+def new_key() -> str:
+    """A key that nobody knows."""
+    return secrets.token_hex(32)
+
+
 def arguments(key: str | None) -> tuple[str, ...]:
-    """What closes the API on tritonserver's command line, over both protocols; nothing without a key."""
+    """What closes the APIs on tritonserver's command line, over both protocols; nothing without a key."""
     if key is None:
         return ()
-    return tuple(f"--{option}={_API}:{NAME}={key}" for option in ("grpc-restricted-protocol", "http-restricted-api"))
+    return tuple(f"--{option}={_APIS}:{NAME}={key}" for option in ("grpc-restricted-protocol", "http-restricted-api"))
 
 
 def hide_once_read(pid: int, headers: Mapping[str, str], log: Log) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from recsplit.plan import triton_releases
 from recsplit.plan.files import CONFIG_FILE
-from recsplit.serving.command_line import CHANGEABLE
+from recsplit.serving.control_key import arguments
 from recsplit.serving.repository import auto_complete_needed, models_to_load
 
 #: The user's registry goes before it.
 IMAGE = f"tritonserver:{triton_releases.DEFAULT}-py3"
 PORTS = (8000, 8001, 8002)
+#: For the shell.
+_NEW_KEY = "$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')"
 
 
 def docker_command(
@@ -24,11 +26,13 @@ def docker_command(
     metrics_port: int | None = None,
     host: str = "127.0.0.1",
     image: str = IMAGE,
+    open_control: bool = False,
 ) -> str:
     """A shell command, one flag a line. A port of None is Triton's usual one (8000, 8001, 8002) on `host`.
 
     The repository is mounted read-only; the same models are loaded as by `recsplit.serving.serve`, on the GPUs where a
-    config asks for them. Raises InputError where there is nothing to load.
+    config asks for them. Model control is closed by keys that the shell makes and nobody keeps, unless `open_control`. Raises InputError
+    where there is nothing to load.
     """
     names = models_to_load(repository, models)
     chosen = (http_port, grpc_port, metrics_port)
@@ -46,7 +50,7 @@ def docker_command(
         *(f"--load-model={shlex.quote(name)}" for name in names),
         *([] if auto_complete_needed(repository) else ["--disable-auto-complete-config"]),
         "--metrics-config=summary_latencies=true",
-        CHANGEABLE,
+        *([] if open_control else (f'"{argument}"' for argument in arguments(_NEW_KEY))),
     ]
     return " \\\n    ".join(lines)
 

@@ -6,18 +6,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from recsplit.errors import RecsplitError
 from recsplit.rendering.notebook import html_table
-from recsplit.serving import command_line, guard, logs, ports, triton
+from recsplit.serving import command_line, guard, logs, notes, ports, triton
 from recsplit.serving import control_key as keys
 from recsplit.serving.endpoint import Endpoint
 from recsplit.serving.repository import models_to_load
 
+#: How often who waits for a server's end looks at it.
+LOOK_S = 1.0
 #: With nothing loaded any more, Triton has only to hand the last answers to the network.
 FLUSH_S = 0.5
 #: Where models are left (they were loading still, or did not let go in time), their stubs get this long to end.
@@ -72,6 +74,11 @@ class Server:
     models: tuple[str, ...]
     running: Running = field(repr=False, compare=False)
 
+    @property
+    def control_key(self) -> str | None:
+        """What opens its model control; None where that is open to all."""
+        return self.running.endpoint.headers.get(keys.NAME)
+
     def __enter__(self) -> "Server":
         return self
 
@@ -87,6 +94,13 @@ class Server:
             ("log", self.log),
         ]
         return html_table("a Triton server on this machine", ("", ""), rows)
+
+    def ports(self) -> tuple[int, int, int]:
+        """The ports of HTTP, gRPC and metrics."""
+        http, grpc, metrics = (
+            int(url.removesuffix("/metrics").rpartition(":")[2]) for url in (self.http_url, self.grpc_url, self.metrics_url)
+        )
+        return http, grpc, metrics
 
     def await_ready(self, timeout_s: float) -> None:
         """Return when every model is loaded. Raises RecsplitError, with the server ended, where it ends by itself or takes longer."""
@@ -107,9 +121,17 @@ class Server:
         """State of every model in the repository, in Triton's words; "" for one that was never loaded."""
         return self.running.endpoint.states()
 
-    def wait(self) -> None:
-        """Block until the server has ended. Raises RecsplitError, with the end of its log, if nobody stopped it."""
-        code = self.running.process.wait()
+    def wait(self, look: Callable[[], None] = lambda: None) -> None:
+        """Block until the server has ended; `look` is called every second meanwhile.
+
+        Raises RecsplitError, with the end of its log, if nobody stopped it, and what `look` raises.
+        """
+        code = None
+        while code is None:
+            try:
+                code = self.running.process.wait(LOOK_S)
+            except subprocess.TimeoutExpired:
+                look()
         if not self.running.stopping.is_set():
             self.running.failed = True
             self.running.end()
@@ -136,14 +158,16 @@ def serve(
     ready_timeout_s: float = 120,
     exit_timeout_s: int = 10,
     control_key: str | None = None,
+    open_control: bool = False,
     extra_args: Sequence[str] = (),
 ) -> Server:
     """Start Triton on a model repository and return when every model is loaded.
 
     `models` defaults to the ensembles that recsplit built there (or every model, in a repository of others). A port of
-    None is a free one. `log` is appended to; without it the log is a temporary file. `control_key`: who doesn't send it may not load and
-    unload models (control_key.read_key reads one from a file). `extra_args` are tritonserver's own; it runs in a private folder, so
-    paths in them are absolute.
+    None is a free one. `log` is appended to; without it the log is a temporary file. Who doesn't send `control_key` may not load and
+    unload models, nor set where logs and traces go (control_key.read_key reads one from a file; None: a new one, which Server.control_key
+    tells and recsplit's own commands find); with `open_control` everyone may, and so run code as the user who serves. `extra_args` are
+    tritonserver's own; it runs in a private folder, so paths in them are absolute.
 
     Raises MissingExtra without nvidia-pytriton; before anything is started InputError for a repository, host or port that
     can't be served and RecsplitError for parts of different builds; RecsplitError, with the end of the log as its detail,
@@ -159,6 +183,7 @@ def serve(
         log=log,
         exit_timeout_s=exit_timeout_s,
         control_key=control_key,
+        open_control=open_control,
         extra_args=extra_args,
     )
     server.await_ready(ready_timeout_s)
@@ -176,6 +201,7 @@ def start(
     log: Path | None = None,
     exit_timeout_s: int = 10,
     control_key: str | None = None,
+    open_control: bool = False,
     extra_args: Sequence[str] = (),
 ) -> Server:
     """Start Triton as `serve` does, and return while it loads: `Server.await_ready` is the caller's, and so is ending it."""
@@ -188,13 +214,17 @@ def start(
     triton.check_stub(installation, environment)
     target = logs.Log.open(log)
     folder = command_line.private_folder()
+    key = None if open_control else control_key or keys.new_key()
+    grpc_url = command_line.url(address, chosen["gRPC"])
+    metrics_url = f"http://{command_line.url(address, chosen['metrics'])}/metrics"
     try:
         arguments = command_line.arguments(
-            installation, repository, names, chosen, address, folder, exit_timeout_s, (*keys.arguments(control_key), *extra_args)
+            installation, repository, names, chosen, address, folder, exit_timeout_s, (*keys.arguments(key), *extra_args)
         )
-        headers = {} if control_key is None else {keys.NAME: control_key}
+        headers = {} if key is None else {keys.NAME: key}
         endpoint = Endpoint(command_line.url(address, chosen["HTTP"]), folder.name, headers)
         running = _start(arguments, environment, folder, exit_timeout_s, target, endpoint)
+        notes.write(folder, notes.Note(running.process.pid, str(repository.resolve()), endpoint.url, grpc_url, metrics_url, key))
     except BaseException as error:
         guard.sweep(folder)
         if not isinstance(error, RecsplitError):
@@ -202,8 +232,8 @@ def start(
         raise
     return Server(
         http_url=endpoint.url,
-        grpc_url=command_line.url(address, chosen["gRPC"]),
-        metrics_url=f"http://{command_line.url(address, chosen['metrics'])}/metrics",
+        grpc_url=grpc_url,
+        metrics_url=metrics_url,
         log=target.path,
         pid=running.process.pid,
         models=names,

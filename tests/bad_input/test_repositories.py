@@ -61,9 +61,8 @@ def flip(data: bytes) -> bytes:
 
 
 def of_two_builds(folder: Path) -> None:
-    config = folder / "shop_dense/config.pbtxt"
-    build = json.loads((folder / PLAN).read_text())["build"]
-    config.write_text(config.read_text().replace(build, "0123456789abcdef"))
+    build = folder / "shop_dense/1/build.txt"
+    build.write_text(build.read_text().replace(json.loads((folder / PLAN).read_text())["build"], "0123456789abcdef"))
 
 
 def second(folder: Path) -> None:
@@ -120,8 +119,14 @@ VERIFY = [
         plan(max_batch_size="8"),
     ),
     broken("parts of two builds", "come from different builds", "build again", of_two_builds, code=1),
-    broken("a part is missing", "come from different builds", "build again", removed("shop_dense"), code=1),
-    broken("config missing", "come from different builds", "build again", removed("shop_embedding/config.pbtxt"), code=1),
+    broken("a part is missing", "there is no file models/shop_dense/config.pbtxt", "build the model again", removed("shop_dense"), code=1),
+    broken(
+        "config missing",
+        "there is no file models/shop_embedding/config.pbtxt",
+        "build the model again",
+        removed("shop_embedding/config.pbtxt"),
+        code=1,
+    ),
     broken("references missing", "references.safetensors can't be read", "build the model again", removed("shop/1/references.safetensors")),
     broken("references cut short", "references.safetensors can't be read", "build the model again", cut("shop/1/references.safetensors")),
     broken(
@@ -150,7 +155,7 @@ VERIFY = [
     broken("tables damaged", "comparisons do not hold", "the table names the case", changed(TABLES, flip), code=1),
     broken(
         "version folder of a part missing",
-        "there is no file models/shop_dense/1/model.onnx",
+        "there is no file models/shop_dense/1/build.txt",
         "build the model again",
         removed("shop_dense/1"),
         code=1,

@@ -1,16 +1,20 @@
 """A client that was used before a fork: each process gets its own answers, over connections of its own."""
 
 import asyncio
+import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from recsplit.client import AsyncClient
+from recsplit.client import AsyncClient, Client
 from recsplit.errors import InputError
 from recsplit.serving import Server
 
@@ -45,6 +49,32 @@ def test_forked_workers_get_their_own_answers(protocol: str, url: str, tmp_path:
     done = subprocess.run([sys.executable, program, protocol, url], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split("\n"))[1:] == [f"worker {worker}: 0 of another" for worker in range(4)]
+
+
+def ask_in_a_spawned_process(client: Client | AsyncClient, number: int) -> list[Any]:
+    query: dict[str, ArrayLike] = {"x": np.full((1, 3), number, np.float32), "ids": np.full((1, 2), number)}
+
+    async def ask() -> Any:
+        assert isinstance(client, AsyncClient)
+        async with client:
+            return [(await client.infer(query))["same_ids"].tolist() for _ in range(50)]
+
+    if isinstance(client, AsyncClient):
+        return list(asyncio.run(ask()))
+    with client:
+        return [client.infer(query)["same_ids"].tolist() for _ in range(50)]
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_spawned_workers_get_their_own_answers(protocol: str, url: str, kind: type[Client] | type[AsyncClient]) -> None:
+    client = kind(url, "plain", protocol, timeout_s=60, on_unknown="mark")  # type: ignore[arg-type]
+    again = pickle.loads(pickle.dumps(client))  # noqa: S301
+    assert (again.url, again.model, again.protocol, again.timeout_s, again.on_unknown) == (url, "plain", protocol, 60, "mark")
+    if isinstance(client, Client):
+        assert ask_in_a_spawned_process(client, 9)[0] == [[9, 9]]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as workers:
+        answers = list(workers.map(ask_in_a_spawned_process, [client] * 2, range(2)))
+    assert answers == [[[[number, number]]] * 50 for number in range(2)]
 
 
 def test_an_async_client_of_another_process_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

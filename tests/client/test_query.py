@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsplit.client import query
+from recsplit.client.answer import Answer, join
 from recsplit.client.signature import Signature, read
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.plan import Bags, Tensor
 from recsplit.plan.ragged import from_rows
 
-PLAIN = Signature("plain", 8, (Tensor("x", "FP32", (3,)), Tensor("ids", "INT64", (2,))), frozenset(), ("score",), (), ())
+PLAIN = Signature("plain", 8, (Tensor("x", "FP32", (3,)), Tensor("ids", "INT64", (2,))), frozenset(), ("score",), frozenset(), (), ())
 
 
 def bags(**changes: Any) -> Bags:
@@ -28,7 +29,7 @@ def ragged(*groups: Bags, ids: str = "INT64") -> Signature:
     for group in groups:
         inputs += [Tensor(group.values, ids, (-1,)), Tensor(group.lengths, "INT64", (len(group.features),))]
         inputs += [Tensor(group.weights, "FP32", (-1,))] if group.weights is not None else []
-    return Signature("ragged", 8, tuple(inputs), frozenset(), ("sums",), (), groups)
+    return Signature("ragged", 8, tuple(inputs), frozenset(), ("sums",), frozenset(), (), groups)
 
 
 def floats(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -48,7 +49,14 @@ def test_parts_are_even_small_enough_and_in_order(batch: int, limit: int) -> Non
     assert max(sizes) <= limit
     assert max(sizes) - min(sizes) <= 1
     assert [int(part.tensors["x"][0]) for part in parts] == [part.first_row for part in parts]
-    assert np.array_equal(query.join([part.tensors for part in parts])["x"], whole)
+    joined = join([Answer(part.tensors, 3) for part in parts])
+    assert joined is not None
+    assert np.array_equal(joined["x"], whole)
+    assert joined.version == 3
+
+
+def test_parts_of_two_builds_are_no_answer() -> None:
+    assert join([Answer({"x": ints(1)}, 3), Answer({"x": ints(1)}, 4)]) is None
 
 
 def test_a_model_without_a_batch_dimension_is_never_split() -> None:
@@ -62,11 +70,11 @@ def test_a_model_without_a_batch_dimension_is_never_split() -> None:
         ({"x": floats(4, 3), "ids": ints(4, 2), "y": 1}, "input 'y' is unknown: expected 'x', 'ids', found 'x', 'ids', 'y'", "takes"),
         ({"x": floats(4, 3), "ids": ints(4, 3)}, "input 'ids': expected INT64 [batch, 2], found INT64 [4, 3]", "check the shape"),
         ({"x": floats(3), "ids": ints(1, 2)}, "input 'x': expected FP32 [batch, 3], found FP32 [3]", "array[None]"),
-        (
-            {"x": floats(4, 3).astype(float), "ids": ints(4, 2)},
-            "expected FP32 [batch, 3], found FP64 [4, 3]",
-            "array.astype(numpy.float32)",
-        ),
+        ({"x": [[0.5, 0.1, 1]], "ids": ints(1, 2)}, "expected FP32 [batch, 3], found FP64 [1, 3]: 0.1 is no float32 number", "float32)"),
+        ({"x": [[1e39, 1, 1]], "ids": ints(1, 2)}, "input 'x': expected FP32 [batch, 3], found FP64 [1, 3]: 1e+39 is no", "float32)"),
+        ({"x": [[2**24 + 1, 1, 1]], "ids": ints(1, 2)}, "found INT64 [1, 3]: 16777217 is no float32 number", "float32)"),
+        ({"x": [[2**63 - 1, 1, 1]], "ids": ints(1, 2)}, "found INT64 [1, 3]: 9223372036854775807 is no float32", "float32)"),
+        ({"x": np.full((1, 3), 2**64 - 1, np.uint64), "ids": ints(1, 2)}, "18446744073709551615 is no float32", "float32)"),
         ({"x": floats(4, 3), "ids": floats(4, 2)}, "input 'ids': expected INT64 [batch, 2], found FP32", "array.astype(numpy.int64)"),
         ({"x": floats(4, 3), "ids": ints(5, 2)}, "input 'ids': expected 4 rows, as 'x' has, found 5", "one row for each row"),
         ({"x": floats(0, 3), "ids": ints(0, 2)}, "input 'x': expected at least one row, found [0, 3]", "leave empty queries out"),
@@ -83,27 +91,36 @@ def test_a_query_that_does_not_fit_is_refused_by_name(inputs: dict[str, Any], me
 
 @pytest.mark.parametrize(("wanted", "given_dtype"), [("INT32", "int64"), ("INT64", "int32"), ("INT64", "uint8"), ("UINT8", "int64")])
 def test_whole_numbers_that_fit_are_converted(wanted: str, given_dtype: str) -> None:
-    model = Signature("m", 8, (Tensor("ids", wanted, (2,)),), frozenset(), (), (), ())
+    model = Signature("m", 8, (Tensor("ids", wanted, (2,)),), frozenset(), (), frozenset(), (), ())
     sent = query.prepare(model, {"ids": np.array([[0, 127]], dtype=given_dtype)})["ids"]
     assert sent.dtype == wanted.lower()
     assert sent.tolist() == [[0, 127]]
 
 
+@pytest.mark.parametrize(
+    "numbers", [[0.5, -(2.0**-149), 2.0**127], [np.nan, np.inf, -np.inf], [2**24, -(2**40), 2**62], [True, 2, -0.0]], ids=str
+)
+def test_numbers_that_are_floats_are_converted(numbers: list[float]) -> None:
+    sent = query.prepare(PLAIN, {"x": [numbers], "ids": ints(1, 2)})["x"]
+    assert sent.dtype == np.float32
+    assert np.array_equal(sent, np.array([numbers], dtype=np.float64), equal_nan=True)
+
+
 @pytest.mark.parametrize("outside", [2**31, -(2**31) - 1])
 def test_an_id_that_int32_cannot_hold_is_refused(outside: int) -> None:
-    model = Signature("m", 8, (Tensor("ids", "INT32", (2,)),), frozenset(), (), (), ())
+    model = Signature("m", 8, (Tensor("ids", "INT32", (2,)),), frozenset(), (), frozenset(), (), ())
     with pytest.raises(InputError, match=rf"input 'ids': expected INT32 \(-2147483648 to 2147483647\), found {outside}") as caught:
         query.prepare(model, {"ids": np.array([[0, outside]])})
     assert "--ids int32" in caught.value.hint
 
 
 def test_one_value_a_row_may_come_without_a_second_dimension() -> None:
-    model = Signature("m", 8, (Tensor("user", "INT64", (1,)),), frozenset(), (), (), ())
+    model = Signature("m", 8, (Tensor("user", "INT64", (1,)),), frozenset(), (), frozenset(), (), ())
     assert query.prepare(model, {"user": np.arange(3)})["user"].shape == (3, 1)
 
 
 def test_an_optional_input_may_be_left_out() -> None:
-    model = Signature("m", 8, PLAIN.inputs, frozenset(["ids"]), (), (), ())
+    model = Signature("m", 8, PLAIN.inputs, frozenset(["ids"]), (), frozenset(), (), ())
     assert set(query.prepare(model, {"x": floats(2, 3)})) == {"x"}
 
 

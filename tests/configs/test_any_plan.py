@@ -95,5 +95,6 @@ def test_any_plan_renders_to_configs_that_agree(plan: Plan) -> None:
     assert client == {
         "bags": [json.loads(json.dumps(dataclasses.asdict(bags))) for bags in plan.bags],
         "max_batch_size": plan.max_batch_size,
+        "flat": [tensor.name for tensor in plan.outputs if tensor.dims == ()],
     }
     assert all(text.isascii() for text in texts.values())

@@ -14,7 +14,12 @@ SCORE = 'key: "score" value: "score"'
 FAULTS = {
     "another name": ("shop_dense", 'name: "shop_dense"', 'name: "dense"', "name is 'dense', and must be its folder's"),
     "another batch size": ("shop", "max_batch_size: 512", "max_batch_size: 64", "max_batch_size is 64, and the plan's is 512"),
-    "another build": ("shop_dense", '"0f5e"', '"aaaa"', "parameter recsplit.build is 'aaaa'"),
+    "another build": ("shop", '"0f5e"', '"aaaa"', "parameter recsplit.build is 'aaaa'"),
+    "another ensemble": ("shop_dense", 'string_value: "shop"', 'string_value: "books"', "parameter recsplit.ensemble is 'books'"),
+    "another version": ("shop_dense", "versions: [ 1 ]", "versions: [ 2 ]", "version_policy must be specific { versions: [ 1 ] }"),
+    "two versions": ("shop_dense", "versions: [ 1 ]", "versions: [ 1, 2 ]", "or answers may be made of two builds"),
+    "the newest version": ("shop", "specific { versions: [ 1 ] }", "latest { num_versions: 1 }", "version_policy must be specific"),
+    "a step of any version": ("shop", "model_version: 1", "model_version: -1", "names version -1, and the plan's is 1"),
     "no lookups": ("shop_embedding", '"recsplit.lookups"', '"lookups"', "parameter recsplit.lookups is missing"),
     "no client": ("shop", '"recsplit.client"', '"client"', "parameter recsplit.client is missing"),
     "another file": ("shop_dense", '"model.onnx"', '"dense.onnx"', "the build writes 'model.onnx'"),
@@ -23,7 +28,7 @@ FAULTS = {
     "other dims": ("shop_embedding", "[ 3, 16 ]", "[ 3, 8 ]", "'pooled' is FP32 [batch, 3, 8], and the plan has FP32 [batch, 3, 16]"),
     "a variable dim": ("shop_dense", "dims: [ 3, 16 ]", "dims: [ 3, -1 ]", "'pooled' is FP32 [batch, 3, -1]"),
     "no reshape": ("shop_dense", "reshape: { shape: [ ] }", "", "'wide' is FP32 [batch, 1], and the plan has FP32 [batch]"),
-    "a reshape in the ensemble": ("shop", "[ 1 ]", "[ 1 ] reshape: { shape: [ ] }", "an ensemble's input can't have a reshape"),
+    "a reshape in the ensemble": ("shop", "dims: [ 1 ]", "dims: [ 1 ] reshape: { shape: [ ] }", "an ensemble's input can't have a reshape"),
     "an unknown step": ("shop", 'model_name: "shop_dense"', 'model_name: "ranker"', "a step names the model 'ranker'"),
     "an unknown step input": ("shop", 'input_map { key: "wide"', 'input_map { key: "deep"', "maps the input 'deep', which that model"),
     "an unmapped input": ("shop", WIDE_IN, "", "gets nothing for its input 'wide'"),
@@ -57,7 +62,7 @@ def test_all_faults_are_listed_at_once() -> None:
     with pytest.raises(RecsplitError) as error:
         check(shop(), texts)
     assert str(error.value).count("max_batch_size is 64") == 3
-    assert str(error.value).count("recsplit.build is 'x'") == 3
+    assert str(error.value).count("recsplit.build is 'x'") == 1
 
 
 def test_a_missing_config_is_a_fault() -> None:

@@ -89,7 +89,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         stage.write(render(shop_plan))
         stage.path("shop", "plan.json").write_text(to_json(shop_plan))
         write_models(stage.path("shop_embedding", "model.onnx"), stage.path("shop_dense", "model.onnx"))
-        stage.publish()
+        stage.publish(shop_plan.build)
     with serve(repository) as server, triton.InferenceServerClient(server.grpc_url) as connected:
         yield connected
 
@@ -127,4 +127,4 @@ def test_triton_holds_what_was_rendered(client: Any) -> None:
     assert config["instance_group"][0] | {"count": 2, "kind": "KIND_CPU"} == config["instance_group"][0]
     assert "default_queue_policy" not in config["dynamic_batching"]
     assert config["parameters"]["intra_op_thread_count"] == {"string_value": "1"}
-    assert config["version_policy"] == {"latest": {"num_versions": 1}}
+    assert config["version_policy"] == {"specific": {"versions": ["1"]}}

@@ -81,7 +81,11 @@ def write(repository: Path, *, bags: bool = True, places: tuple[str, str] = ("ow
     }
     for name, text in texts.items():
         (repository / name / "1").mkdir(parents=True, exist_ok=True)
-        (repository / name / "config.pbtxt").write_text(text + 'parameters { key: "recsplit.build" value { string_value: "handmade" } }\n')
+        key, value = ("build", "handmade") if name == NAME else ("ensemble", NAME)
+        (repository / name / "config.pbtxt").write_text(
+            text + f'parameters {{ key: "recsplit.{key}" value {{ string_value: "{value}" }} }}\n'
+        )
+        (repository / name / "1/build.txt").write_text("handmade\n")
     (repository / NAME / "1/plan.json").write_text(to_json(plan))
     return plan
 
@@ -147,7 +151,7 @@ def _ensemble(ids: str, score: str) -> str:
     def step(model: str, inputs: list[str], outputs: list[str]) -> str:
         maps = [f'input_map {{ key: "{name}" value: "{name}" }}' for name in inputs]
         maps += [f'output_map {{ key: "{name}" value: "{name}" }}' for name in outputs]
-        return f'{{ model_name: "{model}" model_version: -1 {" ".join(maps)} }}'
+        return f'{{ model_name: "{model}" model_version: 1 {" ".join(maps)} }}'
 
     steps = [
         step(f"{NAME}_embedding", ["ids"], ["places_0"]),

@@ -13,6 +13,7 @@ from recsplit.commands.serve_fleet import read_replicas
 from recsplit.configs.fleet import Asking
 from recsplit.errors import InputError
 from recsplit.plan.plan import Plan
+from recsplit.serving import watch
 from recsplit.serving.fleet.placement import Part, parts, write_front, write_shard
 from tests.conftest import Run
 from tests.remote import sharded
@@ -59,6 +60,26 @@ def test_a_server_that_dies_is_started_again_and_ctrl_c_ends_all_of_them(folder:
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
         "front_0.log", "shard_0_0.log", "shard_0_1.log", "shard_1_0.log",
     ]  # fmt: skip
+
+
+def test_an_instance_whose_process_died_is_replaced(folder: Path) -> None:
+    with start(folder, "--fleet", "--json") as process:
+        assert process.stdout is not None and process.stderr is not None
+        servers = {(each["part"], each["replica"]): each for each in json.loads(process.stdout.readline())["servers"]}
+        private = Path(f"/proc/{servers['1', 0]['pid']}/cwd").resolve().name
+        (victim,) = watch.processes(private)["shop_embedding_1", 1]
+        os.kill(victim, signal.SIGKILL)
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "were replaced in" in line:
+                break
+        assert "shard 1 replica 0: An instance of 'shop_embedding_1' has died" in "".join(lines)
+        (successor,) = watch.processes(private)["shop_embedding_1", 1]
+        assert successor != victim
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 def test_a_server_that_dies_again_and_again_ends_the_fleet_with_its_log(folder: Path) -> None:
@@ -153,7 +174,7 @@ def test_run_time_repositories_hold_links_and_no_copies(tmp_path: Path) -> None:
     write_front(tmp_path / "built", mixed_plan, {"1": ["127.0.0.1:1"]}, tmp_path / "front", Asking())
     write_shard(tmp_path / "built", mixed_plan, 1, tmp_path / "shard")
     large = [path for folder in ("front", "shard") for path in (tmp_path / folder).rglob("*") if path.is_file() and not path.is_symlink()]
-    assert {path.name for path in large} == {"config.pbtxt"}
+    assert {path.name for path in large} == {"config.pbtxt", "build.txt"}
     configs = {path.parent.name: handmade.as_json(path.read_text()) for path in (tmp_path / "front").glob("*/config.pbtxt")}
     assert {name: config.get("backend") for name, config in configs.items()} == {
         "shop": None, "shop_dense": "onnxruntime", "shop_embedding": "onnxruntime", "shop_embedding_0": "onnxruntime",

@@ -80,7 +80,7 @@ def run(test: Test, settings: Settings = SETTINGS, *, host: str = "127.0.0.1") -
     async def main() -> None:
         shards = [await Shard("a").start(), await Shard("b").start()]
         addresses = [f"{host}:{shard.port}" for shard in shards]
-        replicas = Replicas(addresses, settings, lambda address: GrpcLink(address, "shard"), GrpcLink.ready, noticed.append)
+        replicas = Replicas(addresses, settings, lambda address: GrpcLink(address, "shard", 1), GrpcLink.ready, noticed.append)
         await replicas.open()
         try:
             await test(replicas, *shards)
@@ -197,7 +197,7 @@ def test_a_name_stands_for_the_addresses_it_resolves_to() -> None:
 
 def test_without_any_address_that_resolves_the_error_says_so() -> None:
     async def main() -> None:
-        replicas = Replicas(["no.such.host.invalid:1"], SETTINGS, lambda address: GrpcLink(address, "shard"), GrpcLink.ready, print)
+        replicas = Replicas(["no.such.host.invalid:1"], SETTINGS, lambda address: GrpcLink(address, "shard", 1), GrpcLink.ready, print)
         await replicas.open()
         with pytest.raises(NoReplicaError, match="no replica found at"):
             await replicas.call(ask)

@@ -27,10 +27,10 @@ def fill(stage: Stage, build: str) -> None:
     stage.path(plan.embedding.name, "tables.bin").write_text(build * 1000)
 
 
-def build(repository: Path, build_id: str, name: str = "shop") -> None:
+def build(repository: Path, build_id: str, name: str = "shop", *, keep: int = 1) -> None:
     with staging(repository, name) as stage:
         fill(stage, build_id)
-        stage.publish()
+        stage.publish(build_id, keep=keep)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -41,15 +41,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def build_until_killed(repository: Path, first: int) -> None:
     """Build after build, numbered from `first`. The rendering is done once: we want to die in the writing and the moving."""
-    texts = render(shop())
+    texts = render(shop(version=999))
     for number in itertools.count(first):
         identity = f"{number:08x}"
         with staging(repository, "shop") as stage:
-            stage.write({path: text.replace('"0f5e"', f'"{identity}"') for path, text in texts.items()})
+            stage.write({path: text.replace('"0f5e"', f'"{identity}"').replace("999", str(stage.version)) for path, text in texts.items()})
             stage.path("shop", "plan.json").write_text(to_json(shop(build=identity, version=stage.version)))
             for model in ("shop_embedding", "shop_dense"):
                 stage.path(model, "model.onnx").write_text(identity)
-            stage.publish()
+            stage.publish(identity)
 
 
 def kill_builds(repository: Path, kills: int) -> list[str]:

@@ -10,12 +10,12 @@ from recsplit.repository.find import find
 from tests.repository.builds import build
 
 
-def test_the_newest_version_is_found(tmp_path: Path) -> None:
+def test_the_version_that_the_config_names_is_found(tmp_path: Path) -> None:
     build(tmp_path, "a")
-    newer = tmp_path / "shop" / "10"
-    shutil.copytree(tmp_path / "shop" / "1", newer)
+    build(tmp_path, "b")
+    shutil.copytree(tmp_path / "shop" / "2", tmp_path / "shop" / "10")
     (tmp_path / "shop" / "notes").mkdir()
-    assert find(tmp_path).folder == newer
+    assert find(tmp_path).folder == tmp_path / "shop" / "2"
 
 
 def test_one_of_several_is_found_by_name(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_parts_of_two_builds_are_refused(tmp_path: Path) -> None:
     build(tmp_path / "one", "a")
     build(tmp_path / "two", "b")
     shutil.rmtree(tmp_path / "one" / "shop_dense")
-    with pytest.raises(RecsplitError, match=r"come from different builds .*shop_dense: absent"):
+    with pytest.raises(RecsplitError, match=r"there is no file .*shop_dense/config\.pbtxt"):
         find(tmp_path / "one")
     shutil.copytree(tmp_path / "two" / "shop_dense", tmp_path / "one" / "shop_dense")
     with pytest.raises(RecsplitError, match="shop_dense: b; plan: a") as error:
@@ -72,7 +72,7 @@ def test_a_broken_plan_or_config_is_named(tmp_path: Path) -> None:
     config = tmp_path / "shop_dense" / "config.pbtxt"
     whole = config.read_text()
     config.write_text("name: ")
-    with pytest.raises(RecsplitError, match="shop_dense: absent"):
+    with pytest.raises(RecsplitError, match=r"shop_dense/config\.pbtxt, line 1, is not a Triton model config"):
         find(tmp_path)
     config.write_text(whole)
     (tmp_path / "shop" / "1" / "plan.json").write_bytes(b"\xff{")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def build_and_stop(repository: Path, kind: type[Stage] = Stage) -> None:
     with staging(repository, "shop") as stage:
         fill(stage, "b")
         stage.__class__ = kind
-        stage.publish()
+        stage.publish("b")
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -125,7 +126,7 @@ def with_shards(repository: Path, count: int) -> None:
         fill(stage, "a")
         text = render(shop(build="a"))["shop_embedding/config.pbtxt"]
         stage.write({f"shop_embedding_{number}/config.pbtxt": text for number in range(count)})
-        stage.publish()
+        stage.publish("a")
 
 
 def test_shards_that_the_new_build_lacks_go_and_come_back_where_it_is_interrupted(tmp_path: Path, exchanging: bool) -> None:
@@ -147,7 +148,7 @@ def test_a_publishing_that_is_interrupted_between_any_two_steps_leaves_the_old_b
     for step in itertools.count():
         with staging(repository, "shop") as stage:
             fill(stage, "b")
-            if not interrupted(step, stage.publish, swap, staging_module):
+            if not interrupted(step, partial(stage.publish, "b"), swap, staging_module):
                 break
             left.append("old" if contents(repository) == before else find(repository).plan.build)
         assert [path.name for path in tmp_path.iterdir()] == ["models"]
@@ -201,7 +202,7 @@ def test_a_second_build_into_the_folder_is_refused_while_the_first_works(tmp_pat
         fill(stage, "a")
         with pytest.raises(InputError, match="another build is writing to"), staging(tmp_path / "models", "books"):
             pass
-        stage.publish()
+        stage.publish("a")
     build(tmp_path / "models", "b")
 
 
@@ -280,8 +281,8 @@ def test_builds_into_neighbouring_folders_do_not_meet(tmp_path: Path) -> None:
     with staging(tmp_path / "one", "shop") as one, staging(tmp_path / "two", "shop") as two:
         fill(one, "a")
         fill(two, "b")
-        one.publish()
-        two.publish()
+        one.publish("a")
+        two.publish("b")
     assert (find(tmp_path / "one").plan.build, find(tmp_path / "two").plan.build) == ("a", "b")
 
 
@@ -328,7 +329,7 @@ def test_a_model_that_came_while_we_built_is_not_replaced_either(tmp_path: Path)
         fill(stage, "a")
         (tmp_path / "shop_dense").mkdir()
         with pytest.raises(InputError, match="recsplit didn't write it"):
-            stage.publish()
+            stage.publish("a")
     assert list(contents(tmp_path)) == ["shop_dense"]
 
 

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2
 
+from recsplit.serving import Server
+from recsplit.serving.control_key import GRPC_HEADER
+
 ROWS, DIM, COLUMNS = 1000, 8, 4
 NAME = "shop"
 
@@ -175,6 +178,11 @@ def write(repository: Path, *, delay_us: int = 0) -> Path:
         config(f"{NAME}_dense", [tensor("vectors", "FP32", [COLUMNS * DIM]), DENSE], [SCORE])
     )
     return repository
+
+
+def opening(server: Server) -> dict[str, str]:
+    """Headers that open a server's model control over gRPC."""
+    return {GRPC_HEADER: str(server.control_key)}
 
 
 def as_json(config_text: str) -> dict[str, Any]:

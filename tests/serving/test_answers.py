@@ -136,7 +136,7 @@ def test_the_number_of_instances_changes_in_place_while_requests_are_answered(sh
             parameters={"recsplit.lookups": handmade.lookups()},
             instances=instances,
         )
-        client.load_model("shop_embedding", config=json.dumps(handmade.as_json(text)))
+        client.load_model("shop_embedding", headers=handmade.opening(shop), config=json.dumps(handmade.as_json(text)))
 
     first = stubs(shop, "shop_embedding")
     assert len(first) == 1

@@ -1,22 +1,31 @@
 """`recsplit serve` as a process: what it prints, how it ends."""
 
+import http
+import ipaddress
 import json
 import os
 import re
 import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tritonclient import grpc
+from tritonclient.utils import InferenceServerException
 
+from recsplit.serving import notes, watch
 from tests.conftest import Run
 from tests.serving import handmade
 from tests.serving.conftest import processes
+from tests.serving.test_answers import ask, query
 from tests.waiting import until
 
 
@@ -77,7 +86,7 @@ def test_json_is_one_line_and_a_termination_is_as_gentle_as_ctrl_c(folder: Path)
 
 
 def test_it_says_so_when_the_server_dies(folder: Path, tmp_path: Path) -> None:
-    with start(folder, "--json", "--log", tmp_path / "triton.log") as process:
+    with start(folder, "--json", "--no-restart", "--log", tmp_path / "triton.log") as process:
         assert process.stdout is not None
         os.kill(json.loads(process.stdout.readline())["pid"], signal.SIGKILL)
         _, errors = process.communicate(timeout=120)
@@ -85,6 +94,121 @@ def test_it_says_so_when_the_server_dies(folder: Path, tmp_path: Path) -> None:
     assert "Error: the Triton server ended by itself (signal SIGKILL)" in errors
     assert "Started HTTPService" in errors
     assert f"Hint: the whole log is in {tmp_path / 'triton.log'}" in errors
+
+
+def read_errors_until(process: "subprocess.Popen[str]", last: str) -> str:
+    assert process.stderr is not None
+    text = ""
+    for line in process.stderr:
+        text += line
+        if last in line:
+            return text
+    raise AssertionError(f"it ended after {text!r}")
+
+
+def test_a_server_that_ends_by_itself_is_started_again_with_the_same_addresses_and_key(folder: Path) -> None:
+    with start(folder, "--json") as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        (before,) = notes.serving(folder)
+        os.kill(first["pid"], signal.SIGKILL)
+        assert "ended by itself (signal SIGKILL). It is started again" in read_errors_until(process, "is ready again")
+        (after,) = notes.serving(folder)
+        assert after.pid != before.pid
+        assert (after.http_url, after.grpc_url, after.metrics_url, after.key) == (
+            before.http_url,
+            before.grpc_url,
+            before.metrics_url,
+            before.key,
+        )
+        with urllib.request.urlopen(f"http://{after.http_url}/v2/models/shop/ready") as answer:
+            assert answer.status == http.HTTPStatus.OK
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert notes.serving(folder) == ()
+
+
+def test_a_server_that_ends_again_and_again_is_given_up(folder: Path) -> None:
+    with start(folder, "--json") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for _ in range(3):
+            (note,) = notes.serving(folder)
+            os.kill(note.pid, signal.SIGKILL)
+            read_errors_until(process, "is ready again")
+        (note,) = notes.serving(folder)
+        os.kill(note.pid, signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Error: the Triton server ended by itself" in errors
+
+
+def test_an_instance_whose_process_died_is_replaced(folder: Path) -> None:
+    with start(folder, "--json") as process:
+        assert process.stdout is not None
+        server = json.loads(process.stdout.readline())
+        private = Path(f"/proc/{server['pid']}/cwd").resolve().name
+        (victim,) = watch.processes(private)["shop_dense", 1]
+        os.kill(victim, signal.SIGKILL)
+        assert "An instance of 'shop_dense' has died" in read_errors_until(process, "were replaced in")
+        (successor,) = watch.processes(private)["shop_dense", 1]
+        assert successor != victim
+        with grpc.InferenceServerClient(server["grpc_url"]) as client:
+            sparse, dense = query(3)
+            np.testing.assert_allclose(ask(grpc, client, sparse, dense).as_numpy("score"), handmade.expected(sparse, dense), rtol=1e-5)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--open-control"], ["Warning: Model control is open", "run code as"]),
+        (["--host", "0.0.0.0"], ["Listening beyond this machine, without TLS or passwords", "Model control is closed."]),
+        (["--host", "0.0.0.0", "--open-control"], ["Warning: Model control is open", "Model control is open, too."]),
+        ([], []),
+    ],
+)
+def test_it_says_what_it_opens_and_to_whom(folder: Path, arguments: list[str], words: list[str]) -> None:
+    with start(folder, "--json", *arguments) as process:
+        assert process.stdout is not None
+        server = json.loads(process.stdout.readline())
+        for name in ("http_url", "grpc_url", "metrics_url"):
+            port = int(server[name].removesuffix("/metrics").rpartition(":")[2])
+            everyone = "::" if name == "grpc_url" else "0.0.0.0"  # gRPC takes 0.0.0.0 for IPv6 as well
+            assert listening(port) == {everyone if "--host" in arguments else "127.0.0.1"}
+        with grpc.InferenceServerClient(server["grpc_url"]) as client:
+            assert can_load(client) == ("--open-control" in arguments)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert all(text in errors for text in words)
+    assert words or "Warning" not in errors
+
+
+def listening(port: int) -> set[str]:
+    """The addresses on which anybody listens at a port, as the kernel tells (man 5 proc, /proc/net/tcp); gRPC's sockets are IPv6 ones."""
+    addresses = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            host, _, local_port = local.partition(":")
+            if state == "0A" and int(local_port, 16) == port:  # TCP_LISTEN
+                words = struct.pack(f"={len(host) // 8}I", *(int(host[place : place + 8], 16) for place in range(0, len(host), 8)))
+                address = ipaddress.ip_address(words)
+                addresses.add(str(getattr(address, "ipv4_mapped", None) or address))
+    return addresses
+
+
+def can_load(client: "grpc.InferenceServerClient") -> bool:
+    try:
+        client.load_model("shop")
+    except InferenceServerException as error:
+        if "restricted" not in str(error):
+            raise
+        return False
+    return True
 
 
 def test_ctrl_c_while_it_loads_leaves_nothing(folder: Path, tmp_path: Path) -> None:
@@ -99,6 +223,10 @@ def test_ctrl_c_while_it_loads_leaves_nothing(folder: Path, tmp_path: Path) -> N
     assert process.returncode in {0, 130}, "0 where it was ready by then"
     assert "Traceback" not in errors
     until(lambda: processes(name[0]) == [], f"the end of {name[0]}")  # a killed process takes its moment
+
+
+NEW_KEY = "$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')"
+RESTRICTIONS = ("grpc-restricted-protocol", "http-restricted-api")
 
 
 def test_docker_prints_a_command_that_serves_the_same_folder(folder: Path, run_here: Run) -> None:
@@ -116,9 +244,14 @@ def test_docker_prints_a_command_that_serves_the_same_folder(folder: Path, run_h
         "--load-model=shop",
         "--disable-auto-complete-config",
         "--metrics-config=summary_latencies=true",
-        "--rate-limit=execution_count",
+        *(f"--{option}=model-repository,logging,trace:recsplit-control={NEW_KEY}" for option in RESTRICTIONS),
     ]
     assert "--gpus=all" not in words
+    keys = [subprocess.check_output(["bash", "-c", f'printf %s "{NEW_KEY}"'], text=True) for _ in range(2)]
+    assert keys[0] != keys[1] and all(re.fullmatch("[0-9a-f]{64}", key) for key in keys)
+    opened = run_here("serve", folder, "--docker", "--host", "0.0.0.0", "--open-control")
+    assert "restricted" not in opened.stdout
+    assert "Model control is open: whoever reaches port 8000 or 8001 of 0.0.0.0" in opened.stderr
 
 
 def test_docker_gives_the_gpus_to_a_repository_that_asks_for_them(tmp_path: Path, run_here: Run) -> None:

@@ -12,7 +12,7 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from recsplit.serving import serve
-from tests.serving.handmade import Spec, config, one_node, tensor
+from tests.serving.handmade import Spec, config, one_node, opening, tensor
 
 F32, I64, BYTES, BF16 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING, TensorProto.BFLOAT16
 
@@ -152,7 +152,7 @@ def reasons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
         def load(name: str) -> str:
             try:
-                client.load_model(name)
+                client.load_model(name, headers=opening(server))
             except InferenceServerException as error:
                 return str(error).replace(name, "NAME")
             return "it loaded"

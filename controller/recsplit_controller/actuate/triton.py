@@ -1,30 +1,38 @@
-"""Acts on one Triton, in place and over gRPC: instances of its models come and go, and no request is lost.
+"""Acts on one Triton over gRPC: instances of its models come and go, and no request is lost.
 
-Never over HTTP: there a load holds up the connections that share its thread (1.6 to 3.1 s, measured on 2.51). How Triton takes an
-update, and what was tried: docs/decisions/0011-instances-in-place.md.
+More instances are a reload: the model comes anew with so many beside those that serve, takes their place, and they end with their
+last request. A change in place would wait for the end of a backlog, which is when more are wanted (docs/decisions/0012). Fewer
+instances, and new ones for dead ones, are a change in place (docs/decisions/0011). Never over HTTP: there a load holds up the
+connections that share its thread (1.6 to 3.1 s, measured on 2.51).
 """
 
+import dataclasses
 import itertools
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from recsplit.configs import override
+from recsplit.configs.check import versions
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import CONFIG_FILE
-from recsplit_controller.actuate import override, probe
+from recsplit.serving import notes
+from recsplit.serving.alone import alone
+from recsplit.serving.control_key import GRPC_HEADER
+from recsplit_controller.actuate import probe
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.settings import Target
 
-#: What `recsplit serve --control-key` names the key, as Triton wants it in a request's metadata.
-KEY_HEADER = "triton-grpc-protocol-recsplit-control"
 #: Asking takes milliseconds; a server that is away must not hold up the loop.
 _READ_S = 1.5
+#: How long a change waits for one of another's (recsplit update, a dead instance) to end.
+_WAIT_S = 60.0
 #: So many configs are read at a tick.
 _AT_ONCE = 50
 #: An instance that is dead answers after 1 s; behind a backlog a probe waits as users do. Where that takes longer than this, and
@@ -45,11 +53,11 @@ _OPTIONS = (
 class TritonActuator:
     """An Actuator for the models of one server at `grpc_url` ("127.0.0.1:8001"); a target's name is its model's.
 
-    `repository` is the folder that the server serves; each action reads config.pbtxt anew. `key` opens a model-repository API that is
-    closed to others. A load that Triton doesn't end within `timeout_s` is an error; it may be carried out all the same, for
-    under saturation Triton ends a load when the backlog is gone, though instances come at once.
+    `repository` is the folder that the server serves; each action reads config.pbtxt anew. `key` opens a model control that is
+    closed to others; None: what recsplit serve left for this user, if it started the server, read anew for each action. A load that
+    Triton doesn't end within `timeout_s` is an error; it may be carried out all the same.
 
-    Raises InputError where a target is none of the repository's models, or its config can't be changed in place.
+    Raises InputError where a target is none of the repository's models, or its config has several instance groups.
     """
 
     def __init__(
@@ -59,7 +67,7 @@ class TritonActuator:
         self._repository = repository
         for name in self._models:
             self._rendered(name)
-        self._metadata = () if key is None else ((KEY_HEADER, key),)
+        self._grpc_url, self._key = grpc_url, key
         self._timeout_s = timeout_s
         self._channel = grpc.insecure_channel(grpc_url, options=_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
@@ -77,7 +85,7 @@ class TritonActuator:
         self._touched: set[str] = set()
 
     def counts(self) -> dict[str, int | None]:
-        """Instances by target as the server's configs have them. While a load hangs under saturation, they may be those before it.
+        """Instances by target as the server's configs have them: those before a change until it has ended.
 
         Of more than 50 targets, 50 are asked in turn, and those that were acted on or aren't known: a call takes 0.3 ms of CPU.
         """
@@ -157,24 +165,28 @@ class TritonActuator:
 
     def _load(self, action: Action) -> None:
         """Raises grpc.RpcError where the server refuses or is away, RecsplitError where the override would not be this server's."""
+        with alone(self._grpc_url, self._models[action.target], _WAIT_S):
+            self._load_alone(action)
+
+    def _load_alone(self, action: Action) -> None:
         rendered = self._rendered(action.target)
         model = self._models[action.target]
-        running = self._config(model).result().config
-        if override.build(running) != override.build(rendered):
+        ready = sorted(map(int, self._stub.ModelMetadata(service_pb2.ModelMetadataRequest(name=model), timeout=_READ_S).versions))
+        if not set(versions(rendered)) <= set(ready):
             raise RecsplitError(
-                f"the server runs build {override.build(running)} of {model!r}, and {self._repository} holds {override.build(rendered)}"
-                ": restart the server, or control it from the repository that it serves"
+                f"the server serves version {_listing(ready)} of {model!r}, and {self._repository} holds {_listing(versions(rendered))}"
+                ": recsplit update brings that one to the server"
             )
-        present = override.policy(running)
-        config = override.override(
-            rendered,
-            count=action.count,
-            threads=action.threads,
-            policy=override.next_policy(present) if action.kind == "heal" else present,
-        )
+        present = override.served(self._config(model).result().config, ready)
+        served = dataclasses.replace(present, count=action.count, threads=action.threads)
+        if action.kind == "heal":
+            served = dataclasses.replace(served, policy=override.next_policy(present.policy))
+        elif served.count > present.count:
+            served = dataclasses.replace(served, change=present.change + 1)
         request = service_pb2.RepositoryModelLoadRequest(model_name=model)
-        request.parameters["config"].string_param = config
-        self._stub.RepositoryModelLoad(request, metadata=self._metadata, timeout=self._timeout_s)
+        request.parameters["config"].string_param = override.override(rendered, served)
+        key = notes.key_of(self._grpc_url) if self._key is None else self._key
+        self._stub.RepositoryModelLoad(request, metadata=() if key is None else ((GRPC_HEADER, key),), timeout=self._timeout_s)
 
     def _look(self, target: str, changes: int) -> None:
         """Probe a model until an instance turns out to be dead, or all seem to live."""
@@ -241,6 +253,10 @@ class TritonActuator:
         if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"Triton did not end the load within {self._timeout_s:g} s; it may carry it out still"
         return " ".join((error.details() or str(error.code())).split())[:500]
+
+
+def _listing(numbers: Iterable[int]) -> str:
+    return " and ".join(map(str, numbers)) or "none by number"
 
 
 def _starved(before: tuple[int, int] | None, after: tuple[int, int] | None) -> str | None:

@@ -39,7 +39,10 @@ class System:
 def server(
     repository: Path, *, model: str | None, settings_file: Path | None, options: Options, grpc_url: str, key: Path | None, dry_run: bool
 ) -> Iterator[System]:
-    """Instances of the models of one Triton, in place. Raises InputError where settings don't do, or another controller has the lease."""
+    """Instances of the models of one Triton; `key` None: the one that recsplit serve left, if any.
+
+    Raises InputError where settings don't do, or another controller has the lease.
+    """
     from recsplit.repository.find import find
     from recsplit.serving.control_key import read_key
     from recsplit_controller.actuate.triton import TritonActuator

@@ -1,15 +1,15 @@
-"""Instance counts changed in place under load: `python -m recsplit_perf.benchmarks.resize`.
+"""Instance counts changed under load: `python -m recsplit_perf.benchmarks.resize`.
 
 Closed-loop clients ask a served model without pause, while the controller's actuator gives its sub-models other counts, one change
-after the other. Then the trap: an execution that lasts long, so that the clients are a backlog which never ends. By itself, Triton ends no
-load before a backlog has gone, though the new instances serve at once; as `recsplit serve` starts it, it does (docs/decisions/0012).
+after the other, or with --together both at once. Then a backlog: an execution that lasts long, so that the clients wait in line
+for as long as they ask; a change must end all the same (docs/decisions/0012).
 """
 
 import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +30,6 @@ from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.settings import Target
 from recsplit_perf.machine import provenance
 from recsplit_perf.processes.heavier import heavier
-from recsplit_perf.processes.instances import instances
 from recsplit_perf.processes.watched import recsplit
 from recsplit_perf.traffic.clients import Clients
 
@@ -39,8 +38,7 @@ MOST = 4
 #: A query without an answer for so long hangs; so does a change.
 HUNG_S, CHANGE_S = 10.0, 60.0
 HEAVY_MS = 20.0
-TRAP = "--rate-limit=off"  # Triton's own way
-#: The saturated part: before the change, and how long its load call is watched while the backlog lasts.
+#: The part with a backlog: before the change, and how long its load call is watched.
 BEFORE_S, WATCHED_S = 3.0, 15.0
 #: Without changes, to compare with.
 STILL_S = 20.0
@@ -73,57 +71,53 @@ class Seen:
 
 @dataclass(frozen=True)
 class Change:
-    """A count given to a model: how long the load took, and how many of its instances' processes were the ones from before."""
+    """A count given to a model, and how long the load took."""
 
     model: str
     before: int
     after: int
     seconds: float
-    kept: int
     error: str | None
 
 
 @click.command()
 @click.option("--changes", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--clients", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--together", is_flag=True, help="Change both models at once, each after its own last change.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
-def command(changes: int, clients: int, output: Path | None) -> None:
-    """Change instance counts in place under load, and count what clients see of it."""
+def command(changes: int, clients: int, together: bool, output: Path | None) -> None:
+    """Change instance counts under load, and count what clients see of it."""
     origin = provenance()
     try:
         with tempfile.TemporaryDirectory(prefix="recsplit-resize-") as name:
-            result = benchmark(Path(name), changes, clients)
+            result = benchmark(Path(name), changes, clients, together=together)
     except RecsplitError as error:
         raise click.ClickException("\n".join(text for text in (str(error), error.detail, f"Hint: {error.hint}") if text)) from error
     phases = result["phases"]
     show_table(list(phases[0]), [list(phase.values()) for phase in phases])
-    show_table(
-        ["served as by", *result["saturated"]["triton"]],
-        [[name, *measurements.values()] for name, measurements in result["saturated"].items()],
-    )
+    show_table(list(result["saturated"]), [list(result["saturated"].values())])
     if output is not None:
         with whole_file(output) as file:
             file.write((json.dumps({"benchmark": "resize", **origin, **result}, indent=1) + "\n").encode())
 
 
-def benchmark(folder: Path, changes: int, clients: int) -> dict[str, Any]:
+def benchmark(folder: Path, changes: int, clients: int, *, together: bool = False) -> dict[str, Any]:
     """Build, serve, ask and change; the result as plain values. Raises RecsplitError where a build or a server fails."""
     with progress(f"Building {FACTORY}"):
         recsplit(["build", FACTORY, "-o", str(folder / "light"), "--name", NAME, "--max-batch-size", "256"], folder)
     plan = find(folder / "light").plan
     with progress(f"{changes} changes under {clients} clients"):
-        phases, done = resized(folder / "light", changes, clients)
+        phases, done = resized(folder / "light", changes, clients, together=together)
     heavy = heavier(folder / "light", folder / "heavy", plan.dense.name, HEAVY_MS)
-    with progress("A change under a backlog, as Triton makes it, and as recsplit lets it"):
-        backlog = {"triton": saturated(heavy, clients, TRAP), "recsplit": saturated(heavy, clients)}
+    with progress("A change under a backlog"):
+        backlog = saturated(heavy, clients)
     seconds = [change.seconds for change in done]
     return {
-        "settings": {"factory": FACTORY, "clients": clients, "rows": ROWS, "most": MOST, "heavy_ms": HEAVY_MS},
+        "settings": {"factory": FACTORY, "clients": clients, "rows": ROWS, "most": MOST, "together": together, "heavy_ms": HEAVY_MS},
         "phases": [asdict(phase) for phase in phases],
         "changes": {
             "count": len(done),
             "failed": sum(change.error is not None for change in done),
-            "reloads": sum(change.kept < min(change.before, change.after) for change in done),
             "median_s": round(float(np.median(seconds)), 3),
             "slowest_s": round(max(seconds), 3),
         },
@@ -131,24 +125,20 @@ def benchmark(folder: Path, changes: int, clients: int) -> dict[str, Any]:
     }
 
 
-def resized(repository: Path, changes: int, clients: int) -> tuple[list[Seen], list[Change]]:
-    """So many changes, sub-models in turn, each to another count than before, under so many clients; and a while without changes."""
+def resized(repository: Path, changes: int, clients: int, *, together: bool = False) -> tuple[list[Seen], list[Change]]:
+    """So many changes under so many clients, each to another count than before; and a while without changes.
+
+    The sub-models change in turn, or with `together` beside each other.
+    """
     plan = find(repository).plan
     models = [plan.dense.name, plan.embedding.name]
-    rng = np.random.default_rng(0)
     done: list[Change] = []
     with serve(repository) as server, acting(server, repository, plan) as actuator, asking(server, plan, clients) as asked:
         with watching(server, plan) as ready:
             first = time.monotonic()
-            for number in range(changes):
-                model = models[number % len(models)]
-                before = actuator.counts()[model] or 1
-                count = int(rng.choice([other for other in range(1, MOST + 1) if other != before]))
-                pids = instances(server.pid, model)
-                outcome = ended(actuator, Action("scale", model, count, 0.0, "the benchmark's"), CHANGE_S)
-                kept = len(pids & instances(server.pid, model))
-                error = "the load did not end" if outcome is None else outcome.error
-                done.append(Change(model, before, count, CHANGE_S if outcome is None else outcome.seconds, kept, error))
+            groups = [models] if together else [[model] for model in models]
+            for number in range(-(-changes // len(groups[0]))):
+                done += change(actuator, groups[number % len(groups)], number)
             last = time.monotonic()
         with watching(server, plan) as still:
             asked.stop.wait(min(last - first, STILL_S))
@@ -156,10 +146,30 @@ def resized(repository: Path, changes: int, clients: int) -> tuple[list[Seen], l
     return [seen(f"{changes} changes", asked, first, last, ready), seen("no changes", asked, last, end, still)], done
 
 
-def saturated(repository: Path, clients: int, *extra_args: str, watched_s: float = WATCHED_S) -> dict[str, Any]:
+def change(actuator: TritonActuator, models: Sequence[str], seed: int) -> list[Change]:
+    """Give each of the models another count, at once, and wait for all."""
+    rng = np.random.default_rng(seed)
+    before = actuator.counts()
+    counts = {model: int(rng.choice([other for other in range(1, MOST + 1) if other != before[model]])) for model in models}
+    for model, count in counts.items():
+        actuator.begin(Action("scale", model, count, 0.0, "the benchmark's"))
+    pause, deadline = threading.Event(), time.monotonic() + CHANGE_S
+    outcomes: dict[str, Outcome] = {}
+    while len(outcomes) < len(models) and time.monotonic() < deadline:
+        outcomes |= {outcome.action.target: outcome for outcome in actuator.outcomes()}
+        pause.wait(_LOOK_S)
+    return [
+        Change(model, before[model] or 1, count, outcome.seconds, outcome.error)
+        if (outcome := outcomes.get(model)) is not None
+        else Change(model, before[model] or 1, count, CHANGE_S, "the load did not end")
+        for model, count in counts.items()
+    ]
+
+
+def saturated(repository: Path, clients: int, *, watched_s: float = WATCHED_S) -> dict[str, Any]:
     """From one heavy instance to three while clients queue: the rate, and whether the load call ends within `watched_s`."""
     plan = find(repository).plan
-    with serve(repository, extra_args=extra_args) as server, acting(server, repository, plan) as actuator:
+    with serve(repository) as server, acting(server, repository, plan) as actuator:
         with asking(server, plan, clients) as asked:
             asked.stop.wait(BEFORE_S)
             begun = time.monotonic()

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient, InferResult, service_pb2
 
 from recsplit.errors import RecsplitError
+from recsplit.serving import notes
+from recsplit.serving.control_key import GRPC_HEADER
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
@@ -29,6 +31,8 @@ class Wire:
         self._infer = self._channel.unary_unary(_SERVICE + "ModelInfer")
         self._statistics = self._channel.unary_unary(_SERVICE + "ModelStatistics")
         self._control = InferenceServerClient(url)
+        key = notes.key_of(url)
+        self._opening = None if key is None else {GRPC_HEADER: key}
         self._timeout_s = timeout_s
         self._pause = threading.Event()  # never set: waits
 
@@ -100,18 +104,18 @@ class Wire:
     def load_s(self, model: str) -> float:
         """Load a model; how long that took."""
         start = time.perf_counter()
-        self._control.load_model(model, client_timeout=self._timeout_s)
+        self._control.load_model(model, headers=self._opening, client_timeout=self._timeout_s)
         return time.perf_counter() - start
 
     def unload(self, model: str) -> None:
         """Unload a model and wait until it is gone."""
-        self._control.unload_model(model, client_timeout=self._timeout_s)
+        self._control.unload_model(model, headers=self._opening, client_timeout=self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         while self._state(model) not in ("UNAVAILABLE", "") and time.monotonic() < deadline:
             self._control.is_server_live(client_timeout=self._timeout_s)
 
     def _state(self, model: str) -> str:
-        index = self._control.get_model_repository_index(client_timeout=self._timeout_s)
+        index = self._control.get_model_repository_index(headers=self._opening, client_timeout=self._timeout_s)
         return next((entry.state for entry in index.models if entry.name == model), "")
 
     def _call(self, method: Any, request: bytes) -> bytes:

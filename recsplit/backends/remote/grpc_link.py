@@ -27,15 +27,17 @@ CHANNEL = [
 class GrpcLink:
     """The channel of one replica; it connects by itself, and again when the connection is lost."""
 
-    def __init__(self, address: str, model: str) -> None:
+    def __init__(self, address: str, model: str, version: int) -> None:
         self.model = model
+        #: Named in each call: a server that was started again with another build refuses, and no answer is made of two builds.
+        self.version = str(version)
         self.client = InferenceServerClient(address, channel_args=CHANNEL)
 
     async def infer(self, inputs: Sequence[InferInput], outputs: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
         """The model's outputs. Raises RefusedError where the server finds the request at fault, else what gRPC or Triton raise."""
         requested_outputs = [InferRequestedOutput(name) for name in outputs]
         try:
-            answer = await self.client.infer(self.model, list(inputs), outputs=requested_outputs)
+            answer = await self.client.infer(self.model, list(inputs), model_version=self.version, outputs=requested_outputs)
         except InferenceServerException as error:
             if "INVALID_ARGUMENT" in str(error.status()) and "unknown model" not in str(error.message()):
                 raise RefusedError(str(error.message())) from None
@@ -47,9 +49,9 @@ class GrpcLink:
         return arrays
 
     async def ready(self) -> None:
-        """Raises RuntimeError where the model is not loaded, and whatever gRPC says where nobody answers."""
-        if not await self.client.is_model_ready(self.model):
-            raise RuntimeError(f"model '{self.model}' is not ready")
+        """Raises RuntimeError where that version of the model is not loaded, and whatever gRPC says where nobody answers."""
+        if not await self.client.is_model_ready(self.model, self.version):
+            raise RuntimeError(f"model '{self.model}' version {self.version} is not ready")
 
     async def close(self) -> None:
         """End the channel."""

@@ -185,7 +185,7 @@ class TritonPythonModel:
         return flat.reshape(batch, *self.dims[bags.output])
 
     def _connect(self, address: str) -> GrpcLink:
-        return GrpcLink(address, self.remote.model)
+        return GrpcLink(address, self.remote.model, self.remote.version)
 
     async def _probe(self, link: GrpcLink) -> None:
         """A real question where one can be made up: a server whose worker has died still says that it is ready."""

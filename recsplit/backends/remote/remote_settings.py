@@ -26,13 +26,14 @@ class Bags:
 
 @dataclass(frozen=True)
 class Remote:
-    """The parameter `recsplit.remote`: the model to ask, its replicas as host:port, the bags (none: tensors are forwarded as they are).
+    """The parameter `recsplit.remote`: model and version to ask, replicas as host:port, the bags (none: tensors are forwarded as they are).
 
     `hedge_ms` 0: never ask a second replica beside a slow one. `calls_at_once`: batches on their way, for each replica, before the
     next ones wait in Triton's queue and become one batch. `hold_error_ms`: an error is sent so much later, see model.py.
     """
 
     model: str
+    version: int
     replicas: tuple[str, ...]
     bags: tuple[Bags, ...]
     timeout_ms: int
@@ -63,7 +64,16 @@ class Remote:
     def _check(self, config: dict[str, Any]) -> None:
         if not self.replicas or not all(":" in replica for replica in self.replicas):
             raise ValueError(f"parameter '{PARAMETER}': replicas are host:port, at least one, and these are {list(self.replicas)}")
-        least = {"timeout_ms": 1, "attempts": 1, "probe_ms": 1, "resolve_ms": 1, "calls_at_once": 1, "hedge_ms": 0, "hold_error_ms": 0}
+        least = {
+            "version": 1,
+            "timeout_ms": 1,
+            "attempts": 1,
+            "probe_ms": 1,
+            "resolve_ms": 1,
+            "calls_at_once": 1,
+            "hedge_ms": 0,
+            "hold_error_ms": 0,
+        }
         for name, bound in least.items():
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= bound):
                 raise ValueError(f"parameter '{PARAMETER}': {name} is {getattr(self, name)!r}, and must be a number from {bound} on")

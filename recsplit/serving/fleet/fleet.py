@@ -30,6 +30,7 @@ from recsplit.serving.server import Server, start
 #: A server that ended by itself is started again; one that ends so often within so many seconds is broken, and so is the fleet.
 _MOST_ENDS, _ENDS_S = 3, 60.0
 _LOOK_S = 0.2
+_WATCH_S = 1.0
 
 
 @dataclass
@@ -124,9 +125,16 @@ class Fleet:
     def wait(self, notice: Callable[[str], None]) -> None:
         """Keep the fleet whole until KeyboardInterrupt: a server that ended by itself is started again, and `notice` is told.
 
-        Raises RecsplitError, with the end of its log, where a server ends again and again.
+        An instance whose process died is replaced; where that fails, its server is started again. Raises RecsplitError, with the end of
+        its log, where a server ends again and again.
         """
+        looked_s = 0.0
         while True:
+            if time.monotonic() - looked_s > _WATCH_S:
+                for member in self.members:
+                    if not member.look(notice):
+                        self.start_member(member)
+                looked_s = time.monotonic()
             for member in self.members:
                 server = member.server
                 if server is None or server.running.stopping.is_set() or server.running.process.poll() is None:

@@ -1,11 +1,13 @@
 """One server of a fleet."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recsplit.errors import RecsplitError
 from recsplit.serving.fleet.placement import FRONT
 from recsplit.serving.server import Server
+from recsplit.serving.watch import Watch
 
 
 @dataclass
@@ -18,6 +20,7 @@ class Member:
     ports: Mapping[str, int]
     log: Path | None
     server: Server | None = None
+    watch: Watch | None = None
     ends_s: list[float] = field(default_factory=list)
 
     @property
@@ -29,6 +32,20 @@ class Member:
     def running(self) -> bool:
         """Whether its server runs, ready or not: it neither ended by itself nor was it stopped."""
         return self.server is not None and not self.server.running.stopping.is_set() and self.server.running.process.poll() is None
+
+    def look(self, notice: Callable[[str], None]) -> bool:
+        """Replace the instances of a running server whose processes died; False where that failed, and it has to be started again."""
+        server = self.server
+        if server is None or not self.running:
+            return True
+        if self.watch is None or self.watch.folder != server.running.folder.name:
+            self.watch = Watch.over(server, self.repository, lambda text: notice(f"{self.name}: {text}"))
+        try:
+            self.watch.look()
+        except RecsplitError as error:
+            notice(f"{self.name}: {error}; it is started again")
+            return False
+        return True
 
     def state(self) -> str:
         """READY, LOADING, STOPPED (by us) or ENDED (by itself)."""

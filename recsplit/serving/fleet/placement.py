@@ -11,7 +11,7 @@ from pathlib import Path
 
 from recsplit.configs.fleet import Asking, bags_config, remote_config
 from recsplit.errors import InputError
-from recsplit.plan.files import BAGS_FILE, CONFIG_FILE
+from recsplit.plan.files import BAGS_FILE, BUILD_FILE, CONFIG_FILE
 from recsplit.plan.plan import Plan, Shard
 
 FRONT = "front"
@@ -96,6 +96,7 @@ def write_front(repository: Path, plan: Plan, addresses: Mapping[str, Sequence[s
             text = _config(repository, shard.model.name)
             text = remote_config(plan, number, text, addresses[str(number)], bags=bags, asking=asking)
             (folder / shard.model.name / str(plan.version)).mkdir(parents=True)
+            (folder / shard.model.name / str(plan.version) / BUILD_FILE).write_text(f"{plan.build}\n")
             (folder / shard.model.name / CONFIG_FILE).write_text(text)
 
 

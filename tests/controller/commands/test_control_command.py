@@ -32,13 +32,14 @@ def where(server: Server) -> list[str]:
     ("arguments", "message"),
     [
         ([], "there is no DIR"),
-        (["DIR"], "one of them"),
-        (["DIR", "--metrics-url", "http://127.0.0.1:1/metrics", "--prometheus", "http://127.0.0.1:1"], "one of them"),
-        (["DIR", "--metrics-url", "ftp://x"], "no address of a metrics page"),
-        (["DIR", "--prometheus", "x"], "no address of a Prometheus"),
-        (["DIR", "--prometheus", "http://127.0.0.1:1", "--policy", "latency"], "needs bound_ms"),
-        (["DIR", "--prometheus", "http://127.0.0.1:1", "--control-key", "absent"], "can't be read"),
-        (["DIR", "--prometheus", "http://127.0.0.1:1", "--journal", "absent/journal"], "can't be written"),
+        (["DIR"], "no server of yours on this machine serves"),
+        (["DIR", "--grpc-url", "127.0.0.1:1"], "give --prometheus URL or --metrics-url URL"),
+        (["DIR", "--metrics-url", "http://127.0.0.1:1/metrics", "--prometheus", "http://127.0.0.1:1"], "two ways to see one server"),
+        (["DIR", "--grpc-url", "127.0.0.1:1", "--metrics-url", "ftp://x"], "no address of a metrics page"),
+        (["DIR", "--grpc-url", "127.0.0.1:1", "--prometheus", "x"], "no address of a Prometheus"),
+        (["DIR", "--grpc-url", "127.0.0.1:1", "--prometheus", "http://127.0.0.1:1", "--policy", "latency"], "needs bound_ms"),
+        (["DIR", "--grpc-url", "127.0.0.1:1", "--prometheus", "http://127.0.0.1:1", "--control-key", "absent"], "can't be read"),
+        (["DIR", "--grpc-url", "127.0.0.1:1", "--prometheus", "http://127.0.0.1:1", "--journal", "absent/journal"], "can't be written"),
         (["--replay", "absent"], "can't be read"),
     ],
 )
@@ -68,7 +69,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(run_here: Run, light: Path, t
 def test_settings_that_are_none_are_said_in_a_sentence(run_here: Run, light: Path, tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(text)
-    done = run_here("control", light, "--prometheus", "http://127.0.0.1:1", "--dry-run", "--settings", file)
+    done = run_here("control", light, "--grpc-url", "127.0.0.1:1", "--prometheus", "http://127.0.0.1:1", "--dry-run", "--settings", file)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -116,8 +117,8 @@ def test_a_second_controller_of_the_same_server_is_refused(run_here: Run, light:
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as first:
         assert first.stdout is not None
         first.stdout.readline()
-        second = run_here("control", light, *where(server), "--once")
-        reading = run_here("control", light, *where(server), "--once", "--dry-run")
+        second = run_here("control", light, "--once")  # finds the server by itself
+        reading = run_here("control", light, "--once", "--dry-run")
         first.terminate()
     assert second.returncode == 1
     assert "another controller acts on" in second.stderr

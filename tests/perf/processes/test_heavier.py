@@ -17,6 +17,7 @@ from recsplit.errors import InputError
 from recsplit.proof import samples
 from recsplit.repository.find import find
 from recsplit.serving import Server, serve
+from recsplit.serving.control_key import GRPC_HEADER
 from recsplit_perf.processes.heavier import heavier
 from recsplit_perf.processes.instances import instances
 from tests.waiting import until
@@ -41,7 +42,8 @@ def scale(server: Server, repository: Path, model: str, count: int) -> None:
     config = parse(path.read_text(), origin=str(path))
     config.instance_group[0].count = count
     with InferenceServerClient(server.grpc_url) as client:
-        client.load_model(model, config=json.dumps(json_format.MessageToDict(config, preserving_proto_field_name=True)))
+        headers = {GRPC_HEADER: str(server.control_key)}
+        client.load_model(model, headers=headers, config=json.dumps(json_format.MessageToDict(config, preserving_proto_field_name=True)))
 
 
 def test_it_answers_what_the_light_one_answers_and_takes_so_long(server: Server, heavy: Server, tiny: Path) -> None:

@@ -1,0 +1,133 @@
+"""Instances whose process died: found within seconds, and replaced.
+
+Triton 2.51 neither notices nor replaces one: the server stays ready, counts the instance on, and fails every request that meets it
+(decision 0011). The process of an instance is ours to see, so it isn't left to failing requests.
+"""
+
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recsplit.configs import override
+from recsplit.errors import RecsplitError
+from recsplit.plan.files import CONFIG_FILE
+from recsplit.serving.alone import alone
+from recsplit.serving.model_control import ModelControl
+from recsplit.serving.server import Server
+
+_STUB = "triton_python_backend_stub"
+#: So many looks in a row must miss a process: a change that is under way may be seen half done.
+_LOOKS = 2
+#: Replacing instances that failed so often in a row is given up.
+_MOST_FAILURES = 3
+_LOAD_S = 120.0
+#: A change that is under way may itself replace the instance.
+_WAIT_S = 60.0
+
+#: A model and its version.
+Served = tuple[str, int]
+
+
+@dataclass
+class Watch:
+    """The instances of one server: `folder` is the name of its private folder, `repository` what it serves; `tell` shows a sentence."""
+
+    folder: str
+    repository: Path
+    grpc_url: str
+    key: str | None
+    tell: Callable[[str], None]
+    _seen: Mapping[Served, frozenset[int]] | None = None
+    _missing: dict[Served, int] = field(default_factory=dict)
+    _failures: dict[Served, int] = field(default_factory=dict)
+
+    @classmethod
+    def over(cls, server: Server, repository: Path, tell: Callable[[str], None]) -> "Watch":
+        """The watch over a server that is ready."""
+        return cls(server.running.folder.name, repository, server.grpc_url, server.control_key, tell)
+
+    def look(self) -> None:
+        """Compare the processes with those of the last look, and replace the instances of a model that lacks one.
+
+        Raises RecsplitError where that failed three times in a row: the server can't serve that model.
+        """
+        present = processes(self.folder)
+        if self._seen is None:  # one may have died before the first look
+            suspects = self._ready()
+        else:
+            suspects = {name for name, pids in self._seen.items() if pids - present.get(name, frozenset())}
+        for served in suspects | self._missing.keys():
+            if self._lacks(served, len(present.get(served, ()))):
+                self._missing[served] = self._missing.get(served, 0) + 1
+            else:
+                self._missing.pop(served, None)
+        for served in [served for served, looks in self._missing.items() if looks >= _LOOKS]:
+            self._replace(*served)
+            present = processes(self.folder)
+        self._seen = present
+
+    def _ready(self) -> set[Served]:
+        """What the server serves; nothing where it doesn't say."""
+        try:
+            with ModelControl(self.grpc_url, self.key) as control:
+                return control.ready()
+        except RecsplitError:
+            return set()
+
+    def _lacks(self, served: Served, present: int) -> bool:
+        """Whether the server counts more instances than there are processes; False where it doesn't serve that version any more.
+
+        An ensemble has none; those of every other model here are processes (triton.prepare_backends).
+        """
+        try:
+            with ModelControl(self.grpc_url, self.key) as control:
+                config = control.config(*served)
+                return config.platform != "ensemble" and present < override.count(config)
+        except RecsplitError:
+            return False
+
+    def _replace(self, model: str, version: int) -> None:
+        """New instances for a model. Raises RecsplitError where that has failed too often."""
+        begun = time.monotonic()
+        self.tell(f"An instance of {model!r} has died; its instances are replaced.")
+        try:
+            with alone(self.grpc_url, model, _WAIT_S), ModelControl(self.grpc_url, self.key) as control:
+                served = control.beyond(model, version)
+                healed = dataclasses.replace(served, policy=override.next_policy(served.policy))
+                control.end(control.load(model, override.override(self._rendered(model, version), healed), _LOAD_S))
+        except (RecsplitError, OSError) as error:
+            self._failures[model, version] = self._failures.get((model, version), 0) + 1
+            self.tell(f"The instances of {model!r} could not be replaced: {error}")
+            if self._failures[model, version] >= _MOST_FAILURES:
+                raise RecsplitError(
+                    f"an instance of {model!r} has died, and could not be replaced {_MOST_FAILURES} times: {error}",
+                    hint="see the server's log",
+                ) from error
+            return
+        self._failures.pop((model, version), None)
+        self._missing.pop((model, version), None)
+        self.tell(f"The instances of {model!r} were replaced in {time.monotonic() - begun:.1f} s.")
+
+    def _rendered(self, model: str, version: int) -> object:
+        """The config that the server has of this version: its build's own, where recsplit kept it."""
+        kept = self.repository / model / str(version) / CONFIG_FILE
+        path = kept if kept.is_file() else self.repository / model / CONFIG_FILE
+        return override.read(path.read_text(encoding="utf-8"), str(path))
+
+
+def processes(folder: str) -> dict[Served, frozenset[int]]:
+    """Ids of the processes that run instances of the server with this private folder, by model and version."""
+    by_served: dict[Served, set[int]] = defaultdict(set)
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            arguments = entry.read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # it ended meanwhile
+            continue
+        if Path(arguments[0]).name == _STUB and folder in arguments[0] and len(arguments) > 1:
+            version = Path(arguments[1]).parent  # .../<model>/<version>/model.onnx
+            if version.name.isdecimal():
+                by_served[version.parent.name, int(version.name)].add(int(entry.parent.name))
+    return {served: frozenset(pids) for served, pids in by_served.items()}
