@@ -22,6 +22,7 @@ from recsplit_controller.actuate.triton import TritonActuator
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.settings import Target
 from recsplit_perf.processes.instances import instances
+from tests.waiting import until
 
 DENSE, EMBEDDING = "shop_dense", "shop_embedding"
 TARGETS = (Target(DENSE, DENSE, "dense"), Target(EMBEDDING, EMBEDDING, "embedding"))
@@ -49,10 +50,7 @@ def actuator(server: Server, served: Path) -> Iterator[TritonActuator]:
 
 def settle(server: Server, count: int) -> None:
     """Wait for the end of the dense model's old instances: they end when the new ones serve."""
-    deadline = time.monotonic() + 60
-    while len(instances(server.pid, DENSE)) != count:
-        assert time.monotonic() < deadline, f"not {count} instances"
-        time.sleep(0.05)
+    until(lambda: len(instances(server.pid, DENSE)) == count, f"{count} instances")
 
 
 def do(actuator: TritonActuator, action: Action) -> Outcome:
@@ -62,13 +60,15 @@ def do(actuator: TritonActuator, action: Action) -> Outcome:
 
 
 def outcome(actuator: TritonActuator) -> Outcome:
-    for _ in range(1200):
-        ended = actuator.outcomes()
-        if ended:
-            assert len(ended) == 1
-            return ended[0]
-        time.sleep(0.05)
-    raise AssertionError("the action did not end within 60 s")
+    ended: list[Outcome] = []
+
+    def has_ended() -> bool:
+        ended.extend(actuator.outcomes())
+        return bool(ended)
+
+    until(has_ended, "the end of the action")
+    assert len(ended) == 1
+    return ended[0]
 
 
 def to(count: int, target: str = DENSE, threads: int | None = None) -> Action:
@@ -218,10 +218,7 @@ def test_a_server_that_is_away_is_no_exception_and_is_seen_when_it_is_back(light
     assert actuator.ill() == {}
     assert do(actuator, to(2)).error is not None
     with serve(light, grpc_port=port):
-        for _ in range(100):
-            if None not in actuator.counts().values():
-                break
-            time.sleep(0.1)
+        until(lambda: None not in actuator.counts().values(), "counts of the server that is back")
         assert actuator.counts() == {DENSE: 1, EMBEDDING: 1}
         assert do(actuator, to(2)).error is None
     actuator.close()
