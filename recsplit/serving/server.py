@@ -19,7 +19,7 @@ from recsplit.serving.endpoint import Endpoint
 from recsplit.serving.repository import models_to_load
 
 #: How often who waits for a server's end looks at it.
-LOOK_S = 1.0
+LOOK_S = 0.5
 #: With nothing loaded any more, Triton has only to hand the last answers to the network.
 FLUSH_S = 0.5
 #: Where models are left (they were loading still, or did not let go in time), their stubs get this long to end.
@@ -122,7 +122,7 @@ class Server:
         return self.running.endpoint.states()
 
     def wait(self, look: Callable[[], None] = lambda: None) -> None:
-        """Block until the server has ended; `look` is called every second meanwhile.
+        """Block until the server has ended; `look` is called every half second meanwhile.
 
         Raises RecsplitError, with the end of its log, if nobody stopped it, and what `look` raises.
         """

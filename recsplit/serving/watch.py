@@ -50,51 +50,38 @@ class Watch:
         return cls(server.running.folder.name, repository, server.grpc_url, server.control_key, tell)
 
     def look(self) -> None:
-        """Compare the processes with those of the last look, and replace the instances of a model that lacks one.
+        """Replace the instances of a model that has fewer processes than the server counts instances, where any process came or went.
 
         Raises RecsplitError where that failed three times in a row: the server can't serve that model.
         """
         present = processes(self.folder)
-        if self._seen is None:  # one may have died before the first look
-            suspects = self._ready()
-        else:
-            suspects = {name for name, pids in self._seen.items() if pids - present.get(name, frozenset())}
-        for served in suspects | self._missing.keys():
-            if self._lacks(served, len(present.get(served, ()))):
-                self._missing[served] = self._missing.get(served, 0) + 1
-            else:
-                self._missing.pop(served, None)
+        if present == self._seen and not self._missing:
+            return
+        self._seen = present
+        lacking = self._lacking(present)
+        if lacking is None:
+            self._seen = None
+            return
+        self._missing = {served: self._missing.get(served, 0) + 1 for served in lacking}
         for served in [served for served, looks in self._missing.items() if looks >= _LOOKS]:
             self._replace(*served)
-            present = processes(self.folder)
-        self._seen = present
 
-    def _ready(self) -> set[Served]:
-        """What the server serves; nothing where it doesn't say."""
+    def _lacking(self, present: Mapping[Served, frozenset[int]]) -> list[Served] | None:
+        """The models, with versions, that have fewer processes than instances; None where the server doesn't say."""
         try:
             with ModelControl(self.grpc_url, self.key) as control:
-                return control.ready()
+                return [served for served in control.ready() if _lacks(control, served, present)]
         except RecsplitError:
-            return set()
-
-    def _lacks(self, served: Served, present: int) -> bool:
-        """Whether the server counts more instances than there are processes; False where it doesn't serve that version any more.
-
-        An ensemble has none; those of every other model here are processes (triton.prepare_backends).
-        """
-        try:
-            with ModelControl(self.grpc_url, self.key) as control:
-                config = control.config(*served)
-                return config.platform != "ensemble" and present < override.count(config)
-        except RecsplitError:
-            return False
+            return None
 
     def _replace(self, model: str, version: int) -> None:
         """New instances for a model. Raises RecsplitError where that has failed too often."""
         begun = time.monotonic()
-        self.tell(f"An instance of {model!r} has died; its instances are replaced.")
         try:
             with alone(self.grpc_url, model, _WAIT_S), ModelControl(self.grpc_url, self.key) as control:
+                if not _lacks(control, (model, version), processes(self.folder)):
+                    return  # a change was under way, which has ended
+                self.tell(f"An instance of {model!r} has died; its instances are replaced.")
                 served = control.beyond(model, version)
                 healed = dataclasses.replace(served, policy=override.next_policy(served.policy))
                 control.end(control.load(model, override.override(self._rendered(model, version), healed), _LOAD_S))
@@ -116,6 +103,15 @@ class Watch:
         kept = self.repository / model / str(version) / CONFIG_FILE
         path = kept if kept.is_file() else self.repository / model / CONFIG_FILE
         return override.read(path.read_text(encoding="utf-8"), str(path))
+
+
+def _lacks(control: ModelControl, served: Served, present: Mapping[Served, frozenset[int]]) -> bool:
+    """Whether there are fewer processes of a model than instances. Raises RecsplitError where the server doesn't say.
+
+    An ensemble has no instances; those of every other model here are processes (triton.prepare_backends).
+    """
+    config = control.config(*served)
+    return config.platform != "ensemble" and len(present.get(served, ())) < override.count(config)
 
 
 def processes(folder: str) -> dict[Served, frozenset[int]]:

@@ -149,11 +149,14 @@ def test_an_instance_whose_process_died_is_replaced(folder: Path) -> None:
         assert process.stdout is not None
         server = json.loads(process.stdout.readline())
         private = Path(f"/proc/{server['pid']}/cwd").resolve().name
-        (victim,) = watch.processes(private)["shop_dense", 1]
-        os.kill(victim, signal.SIGKILL)
-        assert "An instance of 'shop_dense' has died" in read_errors_until(process, "were replaced in")
-        (successor,) = watch.processes(private)["shop_dense", 1]
-        assert successor != victim
+        victims = {model: min(watch.processes(private)[model, 1]) for model in ("shop_dense", "shop_embedding")}
+        os.kill(victims["shop_dense"], signal.SIGKILL)
+        read_errors_until(process, "An instance of 'shop_dense' has died")
+        os.kill(victims["shop_embedding"], signal.SIGKILL)  # while the other one is replaced
+        read_errors_until(process, "The instances of 'shop_dense' were replaced in")
+        read_errors_until(process, "The instances of 'shop_embedding' were replaced in")
+        assert not {victims[model] for model in victims} & {pid for pids in watch.processes(private).values() for pid in pids}
+        assert len(watch.processes(private)["shop_embedding", 1]) == len(watch.processes(private)["shop_dense", 1]) == 1
         with grpc.InferenceServerClient(server["grpc_url"]) as client:
             sparse, dense = query(3)
             np.testing.assert_allclose(ask(grpc, client, sparse, dense).as_numpy("score"), handmade.expected(sparse, dense), rtol=1e-5)

@@ -30,7 +30,7 @@ from recsplit.serving.server import Server, start
 #: A server that ended by itself is started again; one that ends so often within so many seconds is broken, and so is the fleet.
 _MOST_ENDS, _ENDS_S = 3, 60.0
 _LOOK_S = 0.2
-_WATCH_S = 1.0
+_WATCH_S = 0.5
 
 
 @dataclass
