@@ -109,6 +109,10 @@ class LazyGroup(click.Group):
             if _reader_is_gone():
                 raise click.exceptions.Exit(1) from error
             raise RecsplitError("a process that recsplit was talking to went away", hint="recsplit --traceback shows which one") from error
+        except KeyboardInterrupt as interrupt:
+            from recsplit.commands.output import kept
+
+            raise KeyboardInterrupt(kept(ctx)) from interrupt
         except Exception as error:
             if ctx.params["traceback"] and not isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
                 traceback.print_exception(error)
@@ -148,8 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _show(error.format_message(), code=error.exit_code)
     except RecsplitError as error:
         return _show(str(error), detail=error.detail, hint=error.hint, code=error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
+    except (KeyboardInterrupt, click.Abort) as error:
+        exec("")  # where it came inside another exec, as dataclasses call it, Python would still end by the signal, without a code
+        told = str(error.__cause__ or "")  # click makes an Abort of it
+        return _show(f"interrupted: {told}" if told else "interrupted", code=INTERRUPTED)
     except OSError as error:
         _give_up_stdout()
         return _show(_os_message(error), hint=_OS_HINTS.get(error.errno or 0, "recsplit --traceback shows where it happened"))

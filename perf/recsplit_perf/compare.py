@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.capacity.search import percentile_ms
+from recsplit.disk import archive, bounded
 from recsplit.errors import InputError
+from recsplit.plan.strict_json import parse
+from recsplit_perf.traffic.runs import MOST_BYTES
 
 PERCENTILES = {"p50_ms": 50.0, "p95_ms": 95.0, "p99_ms": 99.0}
 #: Latencies sorted in all, for one result: bounds the time that an interval takes.
@@ -57,14 +60,12 @@ def read(path: Path) -> Result:
     hint = "give a file of `recsplit perf run`: its -o FILE, or what --json printed"
     try:
         if path.suffix == ".npz":
-            return _samples(path)
-        summary = json.loads(path.read_text())
+            return _samples(path, hint)
+        summary = parse(bounded.read_text(path, bounded.RECORD_BYTES, hint=hint), origin=str(path), again=hint)
         rate = summary.get("answered_per_s", summary.get("requests_per_s"))
         return Result(path, summary, {**{name: summary[name] for name in PERCENTILES}, "answered_per_s": rate}, summary["seconds"])
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror or error}", hint=hint) from error
-    except (ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
-        raise InputError(f"{path} is no result of a measurement: {error}", hint=hint) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no result of a measurement: {type(error).__name__}: {str(error)[:80]}", hint=hint) from error
 
 
 def ratios(a: Result, b: Result, seed: int = 0) -> list[Ratio]:
@@ -110,10 +111,11 @@ def block_length(latency_ms: NDArray[np.float64]) -> int:
     return int(np.clip(2 * small[0] if len(small) else count, 1, max(count // 10, 1)))
 
 
-def _samples(path: Path) -> Result:
-    with np.load(path, allow_pickle=False) as arrays:
-        about = json.loads(str(arrays["about"]))
-        sent_s, latency_ms = arrays["sent_s"], arrays["latency_ms"]
+def _samples(path: Path, hint: str) -> Result:
+    names = ("about", "sent_s", "latency_ms")
+    arrays = archive.arrays(path, "is no result of a measurement", MOST_BYTES, names=names, hint=hint)
+    about = parse(str(arrays["about"]), origin=f"{path}: about", again=hint)
+    sent_s, latency_ms = arrays["sent_s"], arrays["latency_ms"]
     order = np.argsort(sent_s, kind="stable")
     sent_s, latency_ms = sent_s[order], latency_ms[order]
     origin = {**about, **about["provenance"]}

@@ -55,7 +55,7 @@ def _pop(keys: Any, servers: Any, size: int) -> None:
     keys[place], servers[place] = key, server
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def run(
     arrival_ms: Any,  # float64 [queries], rising
     first: Any,  # int64 [queries + 1]: requests first[q] .. first[q + 1] - 1 are query q's

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.plan.plan import Role
 from recsplit.plan.strict_json import read_json
@@ -22,6 +23,8 @@ from recsplit.plan.strict_json import read_json
 SCHEMA = 2
 #: A shorter time was not measured: a clock is read in a tenth of it.
 SHORTEST_MS = 1e-4
+#: Of a profile's text: as many samples as a thousand rounds of `recsplit profile` take.
+MOST_BYTES = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -160,10 +163,7 @@ def to_json(profile: Profile) -> str:
 
 def read(path: Path) -> Profile:
     """Read the profile in a file. Raises InputError as `from_json` does, and where there is no such text."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}", hint="recsplit profile DIR -o profile.json writes one") from error
+    text = bounded.read_text(path, MOST_BYTES, hint="recsplit profile DIR -o profile.json writes one")
     return from_json(text, origin=str(path))
 
 

@@ -7,7 +7,9 @@ server takes the request that waits longest and, in a pool that batches, what co
 dynamic batcher. Servers are tried in the order in which the pool lists them (RIBBON: fast ones first).
 """
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +117,8 @@ def simulate(
     laws = list(dict.fromkeys(service for _, service, _ in crew.servers))
     followers = [[index for index, pool in enumerate(pools) if name in pool.after] for name in place]
     time_ms, spread_first, spread_count, spreads_ms = _tables(laws, int(max(min(limits.max(), rows.sum()), rows.max())), events.MEMORYLESS)
-    latency_ms, waiting_ms, batch_rows, batches, areas, end_ms = events.run(
+    latency_ms, waiting_ms, batch_rows, batches, areas, end_ms = _beside(
+        events.run,
         np.asarray(arrivals_s, dtype=np.float64) * 1e3,
         first,
         rows,
@@ -150,6 +153,20 @@ def simulate(
         for index, pool in enumerate(pools)
     }
     return Simulated(latency_ms, runs, end_ms / 1e3)
+
+
+def _beside(work: Callable[..., Any], *arguments: object) -> Any:
+    """What `work` returns, from a thread: Ctrl-C ends the wait for it at once, where numba would go on to its end, and then crash."""
+    result: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work(*arguments))
+        except BaseException as error:  # all of it belongs to who waits
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="simulate", daemon=True).start()
+    return result.result()
 
 
 def split(sizes: Ints, split_rows: int | None) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

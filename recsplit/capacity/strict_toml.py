@@ -7,6 +7,7 @@ or in code.
 import dataclasses
 import difflib
 import math
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,8 +15,12 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar
 
 from recsplit.errors import InputError
+from recsplit.plan.strict_json import shown
 
 Value = TypeVar("Value")
+
+#: Letters of a text that a message has.
+SHOWN = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,7 @@ def read_table(
     entries = {key: value for key, value in table.items() if key not in set(skip)}
     for key in entries:
         if key not in possible:
-            raise InputError(f"{where}: unknown key {key!r}", hint=_takes(key, possible))
+            raise InputError(f"{where}: unknown key {shown(key)}", hint=_takes(key[:SHOWN], possible))
     missing = [
         field.name
         for field in _keys(kind)
@@ -106,10 +111,10 @@ def choose(kinds: Mapping[str, type[Value]], table: object, key: str, where: str
 
 
 def toml(value: object) -> str:
-    """A value as TOML writes it, near enough for a message."""
+    """A value as TOML writes it, near enough for a message, and cut down to a few words."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return f'"{value}"' if isinstance(value, str) and len(value) <= SHOWN else shown(value)
 
 
 def names(possible: Iterable[str]) -> str:
@@ -136,5 +141,6 @@ def _check(name: str, value: object, kind: Any, limits: Limits | None) -> None:
     fits = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
     if not fits:
         raise InputError(f"{name} is {toml(value)}: expected { {int: 'a whole number', float: 'a number', str: 'a text'}[kind] }")
-    if isinstance(value, int | float) and not (math.isfinite(value) and (limits is None or limits.hold(value))):
-        raise InputError(f"{name} is {value}: expected {limits if limits is not None else 'a finite number'}")
+    most = 2**63 - 1 if kind is int else sys.float_info.max  # what numpy has room for
+    if isinstance(value, int | float) and not (abs(value) <= most and (limits is None or limits.hold(value))):
+        raise InputError(f"{name} is {toml(value)}: expected {limits if limits is not None else 'a finite number'}")

@@ -21,10 +21,7 @@ lie relative to it.
 """
 
 import dataclasses
-import gzip
-import importlib
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +34,14 @@ from recsplit.capacity.arrivals import Arrivals
 from recsplit.capacity.ids import Skew, Uniform
 from recsplit.capacity.sizes import Sizes
 from recsplit.capacity.strict_toml import Checked, within
-from recsplit.errors import InputError, MissingExtra
+from recsplit.disk import archive, bounded, npy, toml_file
+from recsplit.errors import InputError
+
+#: Of a file of whole numbers: a year of requests per second, a line each.
+NUMBERS_BYTES = 1 << 28
+#: Of an access trace: a quarter of a billion rows.
+ROWS_BYTES = 1 << 31
+_DIGITS = 20
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,7 @@ class Workload(Checked):
 
 def read(path: Path) -> Workload:
     """Read a workload file. Raises InputError that names file, table and key, with a hint that lists what is possible."""
-    tomllib = _tomllib()
-    try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}", hint="perf/scenarios holds workload files to begin with") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}", hint="see https://toml.io, or copy a file from perf/scenarios") from error
-    values: dict[str, Any] = dict(table)
+    values = toml_file.read(path, hint="perf/scenarios holds workload files to begin with; https://toml.io tells of TOML")
     for key, kinds, discriminator in (
         ("sizes", sizes.LAWS, "law"),
         ("arrivals", arrivals.PROCESSES, "process"),
@@ -97,14 +93,6 @@ def read(path: Path) -> Workload:
     return strict_toml.read_table(Workload, values, where=str(path), folder=path.parent)
 
 
-def _tomllib() -> Any:
-    """The standard library's, or from Python 3.10 the package that it was made from."""
-    try:
-        return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    except ModuleNotFoundError as error:
-        raise MissingExtra("tomli", "capacity", "reading TOML with Python 3.10") from error
-
-
 def _plain(law: object) -> dict[str, Any]:
     plain_fields: dict[str, Any] = {}
     for item in dataclasses.fields(law):  # type: ignore[arg-type]  # every law is a dataclass
@@ -117,18 +105,22 @@ def _plain(law: object) -> dict[str, Any]:
 
 
 def _whole_numbers(path: Path, least: int) -> NDArray[np.int64]:
-    """One whole number a line, int64 [n]; .gz too."""
-    try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            lines = file.read().split()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {_reason(error)}", hint="path is relative to the workload file") from error
-    for number, line in enumerate(lines, 1):
-        if not line.isdecimal() or not least <= int(line) < 2**62:
-            raise InputError(f"{path}: number {number} is {line[:40]!r}", hint=f"expected whole numbers of {least} or more, one a line")
-    if not lines:
-        raise InputError(f"{path} is empty", hint="expected whole numbers, one a line")
-    return np.array(lines, dtype=np.int64)
+    """One whole number a line, int64 [n]; .gz too. No message holds what is in the file: it may be any file of the machine."""
+    numbers: list[NDArray[np.int64]] = []
+    place = 0
+    for words in bounded.words(path, NUMBERS_BYTES, _DIGITS, hint=f"path is relative to the workload file; {_expected(least)}"):
+        for word in words:
+            place += 1
+            if not word.isdecimal() or not least <= int(word) < 2**62:
+                raise InputError(f"{path}: item {place} is no whole number of {least} or more", hint=_expected(least))
+        numbers.append(np.array(words, dtype=np.int64))
+    if not place:
+        raise InputError(f"{path} is empty", hint=_expected(least))
+    return np.concatenate(numbers)
+
+
+def _expected(least: int) -> str:
+    return f"expected whole numbers of {least} or more, one a line"
 
 
 def _sizes(path: Path) -> NDArray[np.int64]:
@@ -147,31 +139,29 @@ def _counts(path: Path) -> NDArray[np.int64]:
 
 def _rows(path: Path) -> NDArray[np.int64]:
     """The row numbers in a .npy, or in a .npz of one array."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            row_numbers = loaded
-        else:
-            with loaded:
-                row_numbers = _only(path, loaded)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} can't be read: {_reason(error)}", hint="expected a .npy, or a .npz of one array") from error
+    hint = "expected a .npy, or a .npz of one array of row numbers: integers of 0 or more"
+    with bounded.regular(path, hint=hint) as file:
+        zipped = file.read(2) == b"PK"
+    row_numbers = _only(path, hint) if zipped else _npy(path, hint)
     if row_numbers.dtype.kind not in "iu" or row_numbers.size == 0 or row_numbers.min() < 0:
-        raise InputError(
-            f"{path} is no access trace: {row_numbers.dtype}, shape {row_numbers.shape}", hint="expected row numbers: integers of 0 or more"
-        )
+        raise InputError(f"{path} is no access trace: {row_numbers.dtype}, shape {row_numbers.shape}", hint=hint)
     return row_numbers.reshape(-1).astype(np.int64)
 
 
-def _only(path: Path, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    keys = list(arrays)
-    if len(keys) != 1:
-        raise InputError(f"{path} holds {len(keys)} arrays: {', '.join(keys)}", hint="expected one array of row numbers")
-    return arrays[keys[0]]
+def _only(path: Path, hint: str) -> NDArray[Any]:
+    arrays = archive.arrays(path, "is no .npz", ROWS_BYTES, hint=hint)
+    if len(arrays) != 1:
+        raise InputError(f"{path} holds {len(arrays)} arrays: {', '.join(arrays)[:200]}", hint="expected one array of row numbers")
+    return next(iter(arrays.values()))
 
 
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _npy(path: Path, hint: str) -> NDArray[Any]:
+    size = bounded.require_size(path, ROWS_BYTES, hint=hint)
+    try:
+        with bounded.regular(path, hint=hint) as file:
+            return npy.array(file, size)
+    except ValueError as error:
+        raise InputError(f"{path} can't be read: {error}", hint=hint) from error
 
 
 _READERS: dict[type, Callable[[Path], NDArray[np.int64]]] = {sizes.FromFile: _sizes, arrivals.Trace: _counts, ids.Trace: _rows}

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from recsplit.commands.output import example, json_option, show_json, show_table, steps
+from recsplit.commands.output import example, json_option, on_interrupt, show_json, show_table, steps
 from recsplit.disk.files import size_text
 from recsplit.plan import triton_releases
 from recsplit.plan.plan import Kind, Plan, Runtime, Shard
@@ -67,6 +67,8 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
 
     form = None if bags == "auto" else bags
     build_settings = BuildSettings(source=source, name=name or default_name(source), int32_ids=ids == "int32", bag_form=form, **settings)  # type: ignore[arg-type]
+    repository = build_settings.out
+    on_interrupt(repository / build_settings.name, f"nothing was published, and {repository} is as it was", "the build is published")
     with steps() as show:
         built = build(build_settings, show)
     plan = built.plan

@@ -21,6 +21,9 @@ from recsplit.errors import InputError
 Function = TypeVar("Function", bound=Callable[..., Any])
 Cell = str | int | float | None
 
+#: In a context's `meta`: by path, what to say of it after Ctrl-C.
+ON_INTERRUPT = "recsplit.on_interrupt"
+
 #: `@json_option` gives a command the flag --json, as the argument `as_json`.
 json_option: Callable[[Function], Function] = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
@@ -38,6 +41,27 @@ def refuse_output(path: Path) -> None:
         raise InputError(f"the folder {path.parent} doesn't exist", hint=f"mkdir -p {path.parent}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise InputError(f"{path} can't be written: permission denied", hint="choose another folder, or change its owner or permissions")
+    on_interrupt(path, f"{path} was not written", f"{path} is written")
+
+
+def on_interrupt(path: Path, before: str, after: str) -> None:
+    """What Ctrl-C says from now on: `before` while `path` is what it is now, `after` once it is another file or folder, or has others."""
+    now = _identity(path)
+    tellers = click.get_current_context().meta.setdefault(ON_INTERRUPT, {})
+    tellers[path] = lambda: before if _identity(path) == now else after
+
+
+def kept(context: click.Context) -> str:
+    """What a command that was interrupted has to say of its outputs, in one line; nothing where it has none."""
+    return "; ".join(filter(None, (tell() for tell in context.meta.get(ON_INTERRUPT, {}).values())))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def warn(text: str | None) -> None:

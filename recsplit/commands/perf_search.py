@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from recsplit.commands.output import example, json_option, progress, show_json, show_table
+from recsplit.commands.output import example, json_option, on_interrupt, progress, show_json, show_table
 
 if TYPE_CHECKING:
     from recsplit.serving import Server
@@ -79,6 +79,7 @@ def command(
     if not resume and any(folder.glob("trial-*.npz")):
         raise InputError(f"{folder} holds trials of another search", hint="go on with them: --resume; or give another folder with -o")
     folder.mkdir(parents=True, exist_ok=True)
+    on_interrupt(folder, f"{folder} holds no new trial", f"the trials so far are in {folder}: --resume goes on with them")
     known = live.kept(folder, plan, asked)
     with contextlib.ExitStack() as stack:
         url = url or stack.enter_context(served(repository, plan.name)).http_url

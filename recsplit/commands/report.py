@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsplit.commands import perf_search
-from recsplit.commands.output import example, json_option, progress, refuse_output, show_json, steps
+from recsplit.commands.output import example, json_option, on_interrupt, progress, refuse_output, show_json, steps
 from recsplit.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def command(
     request = _request(partition, access, profile is not None or (asked is not None and not runs))
     if asked is not None and not runs:
         folder = output.with_suffix("")
-        folder.mkdir(parents=True, exist_ok=True)
+        on_interrupt(folder, "", f"what was measured is in {folder}")
         profile = profile or _profile(build, asked, folder)
         runs = _sweep(build, asked, profile, seconds, folder)
     simulated = []
@@ -138,15 +138,18 @@ def _shards(plan: "Plan", profile: "Profile", request: "Request", origin: "Mappi
 
 
 def _profile(build: "Build", workload: "Workload", folder: Path) -> "Profile":
-    """Measure a profile, and keep it."""
+    """Measure a profile, and keep it. Raises KeyboardInterrupt where Ctrl-C ended that early."""
     from recsplit.capacity.profile import to_json
     from recsplit.disk.files import whole_file
     from recsplit_perf.report import measuring
 
     with steps() as show:
         profile = measuring.profiled(build, workload, show)
+    folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "profile.json") as file:
         file.write(to_json(profile).encode())
+    if profile.provenance["measured"]["rounds"] < profile.provenance["measured"]["asked_rounds"]:
+        raise KeyboardInterrupt
     return profile
 
 
@@ -154,5 +157,6 @@ def _sweep(build: "Build", workload: "Workload", profile: "Profile", seconds: fl
     from recsplit_perf.report import measuring
 
     rates = measuring.rates(profile, workload)
+    folder.mkdir(parents=True, exist_ok=True)
     with perf_search.served(build.repository, build.plan.name) as server, steps() as show:
         return measuring.sweep(server.http_url, build.plan, workload, rates, folder, seconds=seconds, progress=show)

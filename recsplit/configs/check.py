@@ -4,6 +4,7 @@ The proof that Triton makes only at load time, made before anything is written: 
 tensors flow through its steps with the same names, types and shapes throughout.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,9 @@ from recsplit.plan.plan import Plan, Submodel, Tensor
 
 # A shape as the config has it: Triton type name and dims without the batch.
 Shape = tuple[str, tuple[int, ...]]
+#: How protobuf quotes a line.
+_LINE = re.compile(r"(?<=: )'.*'(: )?", re.DOTALL)
+_MOST_WORDS = 200
 
 
 def parse(text: str, *, origin: str) -> Any:
@@ -34,9 +38,15 @@ def parse(text: str, *, origin: str) -> Any:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
         raise InputError(
-            f"{origin}, line {error.GetLine()}, is not a Triton model config: {error}",
+            f"{origin}, line {error.GetLine()}, is not a Triton model config: {_problem(error)}",
             hint="the fields are listed in Triton's model_config.proto",
         ) from error
+
+
+def _problem(error: text_format.ParseError) -> str:
+    """What is wrong, with no line of the file, which may be no config at all: protobuf quotes the whole one, or a token of it."""
+    words = _LINE.sub("", str(error))
+    return words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
 
 
 def parameter(config: Any, key: str) -> str | None:

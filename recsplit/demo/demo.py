@@ -57,6 +57,8 @@ alpha = 1.05
 #: The synthetic log: enough impressions that one pass comes near what the true probabilities reach.
 IMPRESSIONS = 2_000_000
 HELD_OUT = 100_000
+#: How long a command may take to clear up.
+END_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def run(arguments: Sequence[str], *, as_json: bool) -> Any:
 
 @contextlib.contextmanager
 def begun(arguments: Sequence[str], *, as_json: bool) -> Iterator[Callable[[], Any]]:
-    """`run` beside something else: yields what waits for its end, and gives what `run` does. Killed where that isn't called."""
+    """`run` beside something else: yields what waits for its end, and gives what `run` does. Ended where that isn't called."""
     command = [sys.executable, "-m", "recsplit", *arguments, *(["--json"] if as_json else [])]
 
     def ended() -> Any:
@@ -188,11 +190,16 @@ def begun(arguments: Sequence[str], *, as_json: bool) -> Iterator[Callable[[], A
             raise RecsplitError(f"`{typed(arguments)}` failed", hint="what it said is above")
         return json.loads(text) if as_json else None
 
-    with subprocess.Popen(command, stdout=subprocess.PIPE if as_json else None, text=True) as process:
+    # In a session of its own: a Ctrl-C at the terminal reaches only us, who have it end in order.
+    with subprocess.Popen(command, stdout=subprocess.PIPE if as_json else None, text=True, start_new_session=True) as process:
         try:
             yield ended
         finally:
-            process.kill()
+            process.terminate()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def typed(arguments: Sequence[str]) -> str:

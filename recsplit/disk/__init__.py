@@ -1,1 +1,1 @@
-"""The file system: whole files, paths exchanged at once, sizes in words. Not here: what lies in the files."""
+"""The file system: whole files, reading within bounds, paths exchanged at once, sizes in words. Not here: what the files are of."""

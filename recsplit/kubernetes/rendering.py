@@ -1,11 +1,13 @@
 """From a build in a repository to its folder of manifests: the one module here that touches files."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from recsplit.capacity.profile import Profile
 from recsplit.configs.fleet import bags_config, remote_config
+from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.kubernetes import manifests
 from recsplit.kubernetes.check import check
@@ -80,7 +82,7 @@ def prepare(build: Build, output: Path, known: Known) -> Prepared:
     rendered_folder.refuse_foreign(output, FOLDER)
     models = tuple(model for group in groups(build.plan) for model in group.models)
     path = output / VALUES
-    has_values = path.is_file()
+    has_values = os.path.lexists(path)  # what is no file is refused as it is read
     if has_values and known != Known():
         raise InputError(
             f"{path} exists, and it decides",
@@ -110,7 +112,7 @@ def configs(build: Build, values: Values) -> manifests.Configs:
         if group.shard is None:
             continue
         number, name = plan.shards.index(group.shard), group.shard.model.name
-        text = (repository / name / CONFIG_FILE).read_text(encoding="utf-8")
+        text = bounded.read_text(repository / name / CONFIG_FILE, bounded.RECORD_BYTES, hint="build the model again")
         bags = has_bags(repository, plan, number)
         texts[FRONT][name] = remote_config(plan, number, text, [addresses[name]], bags=bags, asking=values.asking)
         texts[group.name] = {name: bags_config(plan, number, text)} if bags else {}

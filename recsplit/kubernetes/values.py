@@ -4,6 +4,7 @@ Names and addresses only: credentials stay in the cluster's Secrets, which are n
 """
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -14,10 +15,13 @@ from typing import Literal
 import yaml
 
 from recsplit.configs.fleet import Asking
+from recsplit.disk import bounded
 from recsplit.errors import InputError
-from recsplit.plan.strict_json import read
+from recsplit.plan.strict_json import read, shown
 
 SCHEMA = 1
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
+_DEEPEST = 50
 
 #: A horizontal autoscaler does nothing while metric / target lies within 0.1 of 1.
 TOLERANCE = 0.1
@@ -148,14 +152,16 @@ def from_yaml(text: str, *, origin: str = "values.yaml") -> Values:
     """
     hint = f"delete {origin} to have it written anew"
     try:
+        if max(itertools.accumulate(_STEPS[letter] for letter in text if letter in _STEPS), default=0) > _DEEPEST:
+            raise RecursionError  # the parser takes time by the square of the depth, and libyaml's crashes
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{origin} is not YAML: {' '.join(str(error).split())}", hint=hint) from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that is none
+        raise InputError(f"{origin} is not YAML: {_reason(error)}", hint=hint) from error
     except RecursionError as error:
         raise InputError(f"{origin} is nested too deeply", hint=hint) from error
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
-        raise InputError(f"{origin} has schema {schema}, and this recsplit reads schema {SCHEMA}", hint=hint)
+        raise InputError(f"{origin} has schema {shown(schema)}, and this recsplit reads schema {SCHEMA}", hint=hint)
     values = read(Values, data, origin, hint)
     assert isinstance(values, Values)
     problems = tuple(_problems(values))
@@ -166,11 +172,15 @@ def from_yaml(text: str, *, origin: str = "values.yaml") -> Values:
 
 def read_values(path: Path) -> Values:
     """Read the values in a file. Raises InputError as `from_yaml` does, and where there is no such text."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}", hint="delete it to have it written anew") from error
+    text = bounded.read_text(path, bounded.SETTINGS_BYTES, hint="delete it to have it written anew")
     return from_yaml(text, origin=str(path))
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong and where, without the lines of the file that yaml shows around it."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "it holds what is no value"
+    return problem[:200] if mark is None else f"{problem[:200]}, line {mark.line + 1}, column {mark.column + 1}"
 
 
 def within(servers: Servers, overlay: Overlay) -> Servers:

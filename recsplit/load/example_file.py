@@ -1,7 +1,6 @@
 """Example inputs of an .onnx file, which has none of its own: arrays by input name, from an .npz file or from Python."""
 
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from recsplit.disk.files import size_text
+from recsplit.disk import archive
 from recsplit.errors import InputError
 from recsplit.load.arrays import Array
 
@@ -46,18 +45,8 @@ def read_npz(path: Path) -> dict[str, Array]:
     """The arrays of an .npz file by name. Raises InputError where it is none, is too large, or holds pickled objects."""
     if not path.is_file():
         raise InputError(f"the example {path} is not a file", hint="numpy.savez writes one: numpy.savez('example.npz', ids=ids)")
-    hint = "an array of numbers for each input: numpy.savez('example.npz', ids=ids)"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > LIMIT_BYTES:
-            raise InputError(
-                f"the example {path} holds {size_text(size)}, and at most {size_text(LIMIT_BYTES)} are read", hint="a few rows do"
-            )
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"the example {path} is no .npz file of numbers: {error}", hint=hint) from error
+    hint = "an array of numbers for each input, of a few rows: numpy.savez('example.npz', ids=ids)"
+    return archive.arrays(path, "is no .npz file of numbers", LIMIT_BYTES, hint=hint)
 
 
 def _check(value: ir.Value, array: Array, sizes: dict[str, tuple[int, str]]) -> None:

@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
+from recsplit.disk.files import size_text
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.infer import infer_shapes, quiet
 from recsplit.graph.int64 import rewrite_int64
@@ -15,6 +16,9 @@ from recsplit.load import forgiven
 from recsplit.load.arrays import Array
 from recsplit.load.normalize import check_inputs, check_opset, check_outputs, drop_initializer_inputs, normalize
 from recsplit.plan.triton_releases import Release
+
+#: protobuf, and so every reader of .onnx files, takes no larger ones.
+LIMIT_BYTES = 1 << 31
 
 
 def load(path: pathlib.Path, release: Release | None = None) -> tuple[ir.Model, "Session", tuple[str, ...]]:
@@ -27,6 +31,11 @@ def load(path: pathlib.Path, release: Release | None = None) -> tuple[ir.Model, 
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file", hint="check the path of the .onnx file")
+    if (size := path.stat().st_size) >= LIMIT_BYTES:
+        raise InputError(
+            f"{path} is not a valid ONNX model: it has {size_text(size)}, and such a file less than {size_text(LIMIT_BYTES)}",
+            hint="larger weights lie in a file beside it: onnx.save(model, path, save_as_external_data=True)",
+        )
     try:
         with quiet():
             model = ir.load(path)

@@ -14,6 +14,8 @@ from torch._export.utils import _get_shape_env_from_gm
 from torch.export.graph_signature import ConstantArgument, OutputKind
 from torch.utils import _pytree as pytree
 
+from recsplit.disk import archive
+from recsplit.disk.files import size_text
 from recsplit.errors import InputError
 from recsplit.load.export import Exported, quiet, to_ir
 from recsplit.load.flat import Eager
@@ -28,6 +30,8 @@ TARGET = re.compile(
 )
 #: Sizes as torch writes them, for sympy to evaluate: numbers, names, arithmetic, and calls of capitalised functions.
 SIZE = re.compile(r"(?!.*__)(\d+\.\d+|[A-Z]\w*\(|floor\(|ceiling\(|[A-Za-z]\w*(?!\w*\()|'\w+'|\d+|[\s+\-*/%(),<>=&|~])*", re.DOTALL)
+#: Of members that somebody packed.
+PACKED_BYTES = 1 << 26
 AGAIN = "save it again: torch.export.save(torch.export.export(module, inputs, dynamic_shapes=...), 'model.pt2')"
 
 
@@ -146,6 +150,13 @@ def check_archive(path: pathlib.Path) -> None:
         raise InputError(f"{path} is not a file", hint="check the path of the .pt2 file")
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is not a torch.export program, or is cut short", hint=AGAIN)
+    with archive.opened(path, "is not a torch.export program, or is damaged", hint=AGAIN) as zipped:
+        packed = sum(member.file_size for member in zipped.infolist() if member.compress_type != zipfile.ZIP_STORED)
+    if packed > PACKED_BYTES:
+        raise InputError(
+            f"{path} has members that unpack to {size_text(packed)}, and at most {size_text(PACKED_BYTES)} are unpacked; torch packs none",
+            hint=AGAIN,
+        )
     try:
         reader = torch._C.PyTorchFileReader(str(path))  # the reader that torch.export.load uses: it must see the same members
         names = reader.get_all_records()

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.plan.plan import Location, Segment, Table
 from recsplit.plan.strict_json import read_json
@@ -57,10 +58,7 @@ def to_json(partition: Partition) -> str:
 
 def read(path: Path) -> Partition:
     """Read the partition in a file. Raises InputError as `from_json` does, and where there is no such text."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}", hint="recsplit partition DIR -o partition.json writes one") from error
+    text = bounded.read_text(path, bounded.RECORD_BYTES, hint="recsplit partition DIR -o partition.json writes one")
     return from_json(text, origin=str(path))
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.plan import ragged
 from recsplit.plan.plan import Plan
+from recsplit.plan.strict_json import parse
 from recsplit.proof.compare import differ, median_magnitude
 from recsplit.proof.parts import Array, Run
 
@@ -43,12 +45,16 @@ def recorded(path: Path) -> list[Case]:
     """Read reference cases. Raises InputError where the file is missing or broken."""
     from safetensors import SafetensorError, safe_open
 
+    again = "build the model again"
+    bounded.require_regular(path, hint=again)
     try:
         tensors = load_file(path)
         with safe_open(path, framework="numpy") as file:
-            names = json.loads(file.metadata()["cases"])
+            names = parse(file.metadata()["cases"], origin=str(path), again=again)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} can't be read: {error}", hint="build the model again") from error
+        raise InputError(f"{path} can't be read: {error}", hint=again) from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path} can't be read: it doesn't name its cases", hint=again)
     return [
         Case(
             name,

@@ -67,15 +67,18 @@ def check(
     names = dict.fromkeys(name for case in cases for name in case.outputs)
     scales = {name: median_magnitude([case.outputs[name] for case in cases if name in case.outputs]) for name in names}
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        for case, got in zip(jobs, pool.map(lambda case: run(case.inputs), jobs), strict=True):
-            for name, want in case.outputs.items():
-                absolute, relative = differ(stage, case.name, name, want, got.get(name), scales[name])
-                if name in worst and (not worst[name].ok or relative <= limit) and relative <= worst[name].relative:
-                    continue  # no worse than what is known, whatever is rounding in it
-                case_limit = limit if relative <= limit else max(limit, rounding.limit(case.inputs, name, scales[name]))
-                difference = Difference(stage, name, absolute, relative, case.name, len(jobs), case_limit)
-                if name not in worst or difference.excess > worst[name].excess:
-                    worst[name] = difference
+        try:
+            for case, got in zip(jobs, pool.map(lambda case: run(case.inputs), jobs), strict=True):
+                for name, want in case.outputs.items():
+                    absolute, relative = differ(stage, case.name, name, want, got.get(name), scales[name])
+                    if name in worst and (not worst[name].ok or relative <= limit) and relative <= worst[name].relative:
+                        continue  # no worse than what is known, whatever is rounding in it
+                    case_limit = limit if relative <= limit else max(limit, rounding.limit(case.inputs, name, scales[name]))
+                    difference = Difference(stage, name, absolute, relative, case.name, len(jobs), case_limit)
+                    if name not in worst or difference.excess > worst[name].excess:
+                        worst[name] = difference
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C doesn't wait for the rest
     return list(worst.values())
 
 

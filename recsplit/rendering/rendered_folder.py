@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
+from recsplit.disk import bounded
 from recsplit.disk.files import FULL, disk_full, flush
 from recsplit.disk.swap import Swap, put_back
 from recsplit.errors import InputError
+from recsplit.plan.strict_json import parse
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def refuse_foreign(folder: Path, kind: FolderKind) -> None:
         return
     for path, digest in digests.items():
         file = folder / path
-        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        if file.is_file() and bounded.digest(file, hint=kind.advice) != digest:
             raise InputError(
                 f"{file} was edited since recsplit wrote it",
                 hint=f"{kind.advice}, and delete {file}",
@@ -96,12 +98,14 @@ def _written(folder: Path, kind: FolderKind) -> dict[str, str] | None:
     path = folder / kind.written
     if not path.is_file():
         return None
+    hint = "choose a new folder"
+    value = parse(bounded.read_text(path, bounded.RECORD_BYTES, hint=hint), origin=str(path), again=hint)
     try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        files = value["files"]
         if not all(isinstance(key, str) and isinstance(value, str) for key, value in files.items()):
             raise TypeError("digests are texts")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} can't be read: {error}", hint="choose a new folder") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} can't be read: it holds no digests of files", hint=hint) from error
     return dict(files)
 
 

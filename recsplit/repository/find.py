@@ -11,6 +11,7 @@ from typing import Any
 
 from recsplit.configs import check
 from recsplit.configs.check import parameter, parse
+from recsplit.disk import bounded
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import BUILD_FILE, BUILD_PARAMETER, CONFIG_FILE, PLAN_FILE
 from recsplit.plan.plan import Plan, from_json
@@ -160,7 +161,4 @@ def _config(folder: Path) -> Any:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}", hint="build the model again") from error
+    return bounded.read_text(path, bounded.RECORD_BYTES, hint="build the model again")

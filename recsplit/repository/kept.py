@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsplit.configs.check import parameter, parse
+from recsplit.disk import bounded
 from recsplit.disk.files import whole_file
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import BUILD_PARAMETER, CONFIG_FILE
@@ -35,8 +36,8 @@ def _kept(repository: Path, name: str, version: int) -> Kept | None:
     """None where a file that going back needs is absent."""
     path = repository / name / str(version) / CONFIG_FILE
     try:
-        config = parse(path.read_text(encoding="utf-8"), origin=str(path))
-    except (OSError, UnicodeDecodeError, InputError):
+        config = parse(bounded.read_text(path, bounded.RECORD_BYTES, hint="build the model again"), origin=str(path))
+    except InputError:
         return None
     build = parameter(config, BUILD_PARAMETER)
     models = tuple(step.model_name for step in config.ensemble_scheduling.step)

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.serving.logs import Log
 
@@ -27,11 +28,8 @@ _HINT = "make one: (umask 077; openssl rand -hex 32 > FILE)"
 
 def read_key(path: Path) -> str:
     """The key in a file, blanks around it left out. Raises InputError where there is none, or where others may read the file."""
-    try:
-        others = path.stat().st_mode & 0o007
-        key = path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError as error:
-        raise InputError(f"the control key {path} can't be read: {error.strerror}", hint=_HINT) from error
+    key = bounded.read_text(path, bounded.SETTINGS_BYTES, hint=_HINT).strip()
+    others = path.stat().st_mode & 0o007
     if others:
         raise InputError(f"every user of this machine may use the control key {path}", hint=f"chmod o= {path}")
     if not _PLAIN.fullmatch(key):

@@ -47,7 +47,10 @@ def end(process: int, seconds: float) -> None:
 
 def main() -> None:
     """Wait for the owner's end, then see to the server's."""
-    pid, seconds, folder = sys.stdin.readline().rstrip("\n").split(" ", 2)
+    line = sys.stdin.readline().rstrip("\n")
+    if not line:  # the owner was interrupted before it could tell, and sweeps up itself
+        return
+    pid, seconds, folder = line.split(" ", 2)
     try:
         process = os.pidfd_open(int(pid))
     except ProcessLookupError:

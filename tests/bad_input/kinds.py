@@ -7,7 +7,8 @@ from pathlib import Path
 
 #: What a command may write to stderr before its error: its steps, and how long they took.
 STEPS = re.compile(
-    r"(loading|writing|asking|proving|searching|publishing|verifying|Triton loads|Starting|Loading|Writing|Making|Reading|Training) "
+    r"(loading|writing|asking|proving|searching|publishing|verifying|Triton loads"
+    r"|Starting|Loading|Writing|Making|Reading|Counting|Training) "
 )
 
 

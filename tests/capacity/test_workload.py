@@ -103,7 +103,12 @@ BAD = {
         "relative",
     ),
     "path is a number": ('law = "lognormal"\nmu = 5.1\nsigma = 0.2', 'law = "file"\npath = 7', "path is 7: expected a text", ""),
-    "not a size": ('law = "lognormal"\nmu = 5.1\nsigma = 0.2', 'law = "file"\npath = "evening.toml"', "number 1 is 'name'", "one a line"),
+    "not a size": (
+        'law = "lognormal"\nmu = 5.1\nsigma = 0.2',
+        'law = "file"\npath = "evening.toml"',
+        "item 1 is no whole number of 1 or more",
+        "one a line",
+    ),
     "contents given": (
         'law = "lognormal"\nmu = 5.1\nsigma = 0.2',
         'law = "file"\npath = "x"\nvalues = [1]',

@@ -62,7 +62,7 @@ def command_that(body: str, *arguments: str, before: tuple[str, ...] = (), **env
             "Error: a process that recsplit was talking to went away\nHint: recsplit --traceback shows which one\n",
         ),
         ("raise MemoryError", 1, "Error: out of memory\nHint: use a machine with more memory, or a smaller --max-batch-size\n"),
-        ("raise KeyboardInterrupt", 130, "\n"),
+        ("raise KeyboardInterrupt", 130, "\nError: interrupted\n"),
         (
             "raise click.UsageError('--a and --b exclude each other')",
             2,
@@ -138,14 +138,14 @@ def test_an_option_can_come_from_the_environment() -> None:
     assert "'wide' is not a valid integer" in wrong.stderr
 
 
-def test_an_interrupt_ends_quietly() -> None:
+def test_an_interrupt_is_told_in_a_line() -> None:
     script = WITH_COMMAND.format(body="click.echo('ready'); time.sleep(60)")
     child = subprocess.Popen([sys.executable, "-c", script, "inspect"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     child.send_signal(signal.SIGINT)
     _, stderr = child.communicate(timeout=120)
-    assert (child.returncode, stderr.strip()) == (130, "")
+    assert (child.returncode, stderr.strip()) == (130, "Error: interrupted")
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -15,6 +15,7 @@ from recsplit.plan.plan import SCHEMA, Plan, from_json, to_json
 from tests.configs.plans import shop
 
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+st.register_type_strategy(int, st.integers(1 - 2**63, 2**63 - 1))
 PLANS = st.builds(Plan, schema=st.just(SCHEMA))
 Path = tuple[str | int, ...]
 

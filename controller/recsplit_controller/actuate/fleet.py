@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.plan.strict_json import read_json
 from recsplit_controller.values.decision import Action, Outcome
@@ -115,10 +116,7 @@ def _read(folder: Path) -> Mapping[str, _Part]:
     """What the fleet says of its parts. Raises InputError where it says nothing."""
     path = folder / _STATE
     again = "start the fleet with recsplit serve DIR --fleet --most 0=4, which shows its control folder"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"no fleet answers in {folder}: {error}", hint=again) from error
+    text = bounded.read_text(path, bounded.RECORD_BYTES, hint=again)
     state = read_json(_State, text, schema=_SCHEMA, origin=str(path), again=again)
     if not Path(f"/proc/{state.pid}").exists():  # killed, and its folder with it left behind
         raise InputError(f"the fleet of {folder} has ended", hint=again)

@@ -20,6 +20,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from recsplit.configs import override
 from recsplit.configs.check import versions
+from recsplit.disk import bounded
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import CONFIG_FILE
 from recsplit.serving import notes
@@ -242,11 +243,7 @@ class TritonActuator:
 
     def _rendered(self, target: str) -> Any:
         path = self._repository / self._models[target] / CONFIG_FILE
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} can't be read: {error}", hint="give the repository that the server serves") from error
-        return override.read(text, str(path))
+        return override.read(bounded.read_text(path, bounded.RECORD_BYTES, hint="give the repository that the server serves"), str(path))
 
     def _told(self, error: Any) -> str:
         """An error of the server's in one line."""

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from recsplit.disk import bounded
 from recsplit.errors import InputError
+from recsplit.plan.strict_json import shown
 from recsplit_controller.forecast.forecaster import Floats, Forecaster
 
 PERIODS = 10
+#: Of a file of weights: some thousand times those that `training` makes.
+MOST_BYTES = 1 << 25
 #: What a file of weights holds: names and shapes, with h hidden units.
 NAMES = ("lstm.weight_ih_l0", "lstm.weight_hh_l0", "lstm.bias_ih_l0", "lstm.bias_hh_l0", "head.weight", "head.bias")
 AGAIN = "train them: recsplit forecast TRACE --train FILE"
@@ -25,16 +29,16 @@ def read(path: Path) -> Forecaster:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    data = bounded.read_bytes(path, MOST_BYTES, hint=AGAIN)
     try:
-        data = path.read_bytes()
         weights = load(data)
-    except (OSError, SafetensorError) as error:
+    except (SafetensorError, ValueError, KeyError) as error:  # ValueError, KeyError: of shapes and types that numpy doesn't have
         raise InputError(f"{path} is no file of weights: {error}", hint=AGAIN) from error
     shapes = {name: array.shape for name, array in weights.items()}
     hidden = shapes.get("head.weight", (1, 0))[-1]
     expected = dict(zip(NAMES, ((4 * hidden, 1), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,), (1, hidden), (1,)), strict=True))
     if shapes != expected or not hidden or not all(np.isfinite(array).all() for array in weights.values()):
-        raise InputError(f"{path} doesn't hold the weights of a forecaster: {sorted(shapes)}", hint=AGAIN)
+        raise InputError(f"{path} doesn't hold the weights of a forecaster: {shown(sorted(shapes))}", hint=AGAIN)
     trained = forecaster({name: array.astype(np.float64) for name, array in weights.items()})
     return dataclasses.replace(trained, digest=hashlib.sha256(data).hexdigest())
 

@@ -14,7 +14,9 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
+from recsplit.disk import bounded
 from recsplit.errors import InputError, RecsplitError
+from recsplit.plan.strict_json import parse
 
 #: Not $TMPDIR: two shells of one machine may differ in it.
 _FOLDER = Path("/tmp")
@@ -72,9 +74,9 @@ class FileLease:
     def _told(self) -> str:
         """Who holds it, as it said itself; anything may be in that file."""
         try:
-            note = json.loads(self._note().read_text(encoding="utf-8"))
+            note = parse(bounded.read_text(self._note(), bounded.SETTINGS_BYTES, hint=""), origin="", again="")
             return f"{str(note['holder'])[:200]}, process {int(note['pid'])}"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (InputError, ValueError, KeyError, TypeError, OverflowError):
             return "it has not said who it is"
 
 

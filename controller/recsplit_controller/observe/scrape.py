@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Sequence
 from functools import partial
 
+from recsplit.disk.files import size_text
 from recsplit.errors import InputError
 from recsplit_controller.observe.page import Page, Reader
 from recsplit_controller.observe.series import series
@@ -14,7 +15,7 @@ from recsplit_controller.observe.waiting import Caller
 from recsplit_controller.values.observation import Observation
 
 #: A page of 200 models has 1.5 MB.
-MOST_BYTES = 64 << 20
+MOST_BYTES = 16 << 20
 #: Servers are in our own network: no proxy of the environment's is between.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -75,10 +76,12 @@ def _read(url: str, timeout_s: float) -> tuple[str, float]:
     """A page, and when it was there (time.monotonic)."""
     try:
         with _OPENER.open(urllib.request.Request(url, headers={"Accept": "text/plain"}), timeout=timeout_s) as answer:
-            text: bytes = answer.read(MOST_BYTES)
+            text: bytes = answer.read(MOST_BYTES + 1)
     except urllib.error.HTTPError as error:  # it holds the connection
         error.close()
         raise OSError(f"HTTP status {error.code}") from None
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"its page has more than {size_text(MOST_BYTES)}, the most that is read")
     return text.decode("utf-8"), time.monotonic()
 
 

@@ -12,14 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from recsplit.disk import bounded
 from recsplit.errors import InputError
-from recsplit.plan.strict_json import read
+from recsplit.plan.strict_json import parse, read, shown
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_controller.values.tick import Tick
 
 SCHEMA = 2
+#: Of a journal that is read; one begins a new file at a quarter of that.
+MOST_BYTES = 1 << 30
+#: Of one line: a tick of thousands of targets.
+LINE_BYTES = 1 << 24
+_BEGINNING = b'{"schema":'
 _AGAIN = "a journal is read by the version of recsplit that wrote it"
 _GIVE = "give the file that `recsplit control --journal` wrote"
 
@@ -61,6 +67,7 @@ class Journal:
         self._forecaster = forecaster
         self._headed = False
         try:
+            _refuse_other(path)
             self._file = path.open("r+b" if path.exists() else "x+b", buffering=0)
             self._size = _whole(self._file.fileno())
         except OSError as error:
@@ -124,21 +131,20 @@ def to_line(value: Header | Tick) -> str:
 def sessions(path: Path) -> tuple[Session, ...]:
     """All sessions of a journal, oldest first. Raises InputError where it can't be read or isn't a journal of this schema."""
     headed: list[tuple[Header, list[Tick]]] = []
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                where = f"{path}, line {number}"
-                value = _json(line, where)
-                if "schema" in value:
-                    headed.append((_header(value, where), []))
-                elif not headed:
-                    raise InputError(f"{where}: a journal begins with its settings", hint=_GIVE)
-                else:
-                    headed[-1][1].append(read(Tick, value, where, _AGAIN))
-    except OSError as error:
-        raise InputError(f"the journal {path} can't be read: {error.strerror}", hint=_GIVE) from error
+    bounded.require_size(path, MOST_BYTES, hint=_GIVE)
+    for number, line in enumerate(bounded.lines(path, MOST_BYTES, LINE_BYTES, hint=_GIVE), 1):
+        if not line.endswith("\n"):
+            break
+        where = f"{path}, line {number}"
+        value = parse(line, origin=where, again=_GIVE)
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: expected an object", hint=_GIVE)
+        if "schema" in value:
+            headed.append((_header(value, where), []))
+        elif not headed:
+            raise InputError(f"{where}: a journal begins with its settings", hint=_GIVE)
+        else:
+            headed[-1][1].append(read(Tick, value, where, _AGAIN))
     return tuple(
         Session(header.settings, header.forecaster, header.targets, header.memory, header.state, tuple(records))
         for header, records in headed
@@ -153,22 +159,21 @@ def latest(path: Path) -> Session:
     return ended[-1]
 
 
-def _json(line: bytes, where: str) -> dict[str, object]:
-    try:
-        value = json.loads(line)
-    except ValueError as error:  # broken JSON, or bytes that are no text
-        raise InputError(f"{where} is not JSON: {error}", hint=_GIVE) from error
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: expected an object", hint=_GIVE)
-    return value
-
-
 def _header(value: dict[str, object], where: str) -> Header:
     if value["schema"] != SCHEMA:
-        raise InputError(f"{where} has schema {value['schema']}, and this recsplit reads schema {SCHEMA}", hint=_AGAIN)
+        raise InputError(f"{where} has schema {shown(value['schema'])}, and this recsplit reads schema {SCHEMA}", hint=_AGAIN)
     header = read(Header, value, where, _AGAIN)
     assert isinstance(header, Header)
     return header
+
+
+def _refuse_other(path: Path) -> None:
+    """Raise InputError for a file that doesn't begin as a journal does: its end would be cut off, for a line that was torn."""
+    if path.is_file():
+        with path.open("rb") as file:
+            begun = file.read(len(_BEGINNING))
+        if not _BEGINNING.startswith(begun):
+            raise InputError(f"{path} is there already, and is no journal", hint="choose a new file")
 
 
 def _whole(descriptor: int) -> int:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recsplit.disk import toml_file
 from recsplit.errors import InputError
 from recsplit.plan.strict_json import read
-from recsplit_controller.targets.targets import Asked, changed, toml_of
+from recsplit_controller.targets.targets import Asked, changed
 from recsplit_controller.values.settings import Role, Settings, Target
 
 _AGAIN = "controller/README.md shows such a file"
@@ -35,13 +36,13 @@ class Replicas:
 
 def read_replicas(path: Path) -> Replicas:
     """Read such a file. Raises InputError where it can't be used."""
-    value = toml_of(path, _AGAIN)
+    value = toml_file.read(path, hint=_AGAIN)
     ensemble, tables = value.pop("ensemble", None), value.pop("targets", None)
     if not isinstance(ensemble, str) or not ensemble:
         raise InputError(f"{path}: ensemble: expected the name of the model that clients call", hint=_AGAIN)
     if not isinstance(tables, dict) or not tables:
         raise InputError(f"{path}: targets: expected a table for each Deployment, as [targets.shop-front]", hint=_AGAIN)
-    targets = tuple(_target(name, table, f"{path}: {name}") for name, table in tables.items())
+    targets = tuple(_target(name, table, f"{path}: {name[:60]}") for name, table in tables.items())
     return Replicas(ensemble, Asked(changed(Settings(), value, str(path)), targets))
 
 

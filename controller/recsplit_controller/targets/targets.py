@@ -1,16 +1,15 @@
 """What is controlled: the targets of a plan, and the settings and bounds that the user's file gives them."""
 
 import dataclasses
-import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsplit.errors import InputError, MissingExtra
+from recsplit.disk import toml_file
+from recsplit.errors import InputError
 from recsplit.plan.plan import Plan
-from recsplit.plan.strict_json import read
+from recsplit.plan.strict_json import read, shown
 from recsplit_controller.values.settings import Settings, Target
 
 #: The maximum where the user gives none.
@@ -56,14 +55,14 @@ def of_fleet(plan: Plan, room: Mapping[str, int]) -> tuple[Target, ...]:
 def read_settings(path: Path, targets: Sequence[Target]) -> Asked:
     """Settings and targets by a TOML file: the settings' names at the top, and for a target a table [targets.NAME] of minimum, maximum,
     cores and max_qps. Raises InputError on anything else."""
-    value = toml_of(path, _AGAIN)
+    value = toml_file.read(path, hint=_AGAIN)
     tables = value.pop("targets", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise InputError(f"{path}: targets: expected a table for each target, as [targets.shop_dense]", hint=_AGAIN)
     names = {target.name: target for target in targets}
     for name in tables:
         if name not in names:
-            raise InputError(f"{path}: there is no target {name!r}", hint=f"the targets are {', '.join(names)}")
+            raise InputError(f"{path}: there is no target {shown(name)}", hint=f"the targets are {', '.join(names)}")
     settings = changed(Settings(), value, str(path))
     return Asked(settings, tuple(changed(target, tables.get(target.name, {}), f"{path}: {target.name}", _OWN) for target in targets))
 
@@ -73,27 +72,6 @@ def changed(present: Any, values: Mapping[str, object], where: str, names: Seque
     known = [field.name for field in dataclasses.fields(present) if names is None or field.name in names]
     for name in values:
         if name not in known:
-            raise InputError(f"{where}: unknown key {name!r}", hint=f"the keys are {', '.join(known)}")
+            raise InputError(f"{where}: unknown key {shown(name)}", hint=f"the keys are {', '.join(known)}")
     # A set field must not turn into one of another type: 'true' is no number, 2.5 no count.
     return read(type(present), dataclasses.asdict(present) | dict(values), where, _AGAIN)
-
-
-def toml_of(path: Path, again: str) -> dict[str, Any]:
-    """The TOML in a file. Raises InputError, with the hint `again`, where there is none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read: {error}", hint=again) from error
-    toml = _toml()
-    try:
-        value: dict[str, Any] = toml.loads(text)
-    except toml.TOMLDecodeError as error:
-        raise InputError(f"{path} is not TOML: {error}", hint=again) from error
-    return value
-
-
-def _toml() -> Any:
-    try:
-        return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    except ImportError as error:
-        raise MissingExtra("tomli", "capacity", "reading TOML with Python 3.10") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from recsplit.configs.check import parse
+from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.plan.files import CONFIG_FILE, MODEL_FILE
 from recsplit.repository.find import find
@@ -39,7 +40,7 @@ def heavier(source: Path, target: Path, model: str, ms: float) -> Path:
         raise InputError(f"{target} is there already", hint="give a new folder")
     shutil.copytree(source, target)
     path = target / model / CONFIG_FILE
-    config = parse(path.read_text(encoding="utf-8"), origin=str(path))
+    config = parse(bounded.read_text(path, bounded.RECORD_BYTES, hint="build the model again"), origin=str(path))
     config.parameters[LEAST_MS].string_value = f"{ms:g}"
     config.parameters[FILE].string_value = config.default_model_filename or MODEL_FILE
     config.backend = "python"

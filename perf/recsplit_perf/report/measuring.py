@@ -54,7 +54,8 @@ def sweep(
 ) -> list[Run]:
     """Offer the workload at these rates, queries per second, for `seconds` each, to the server with the HTTP address `url`.
 
-    Each run is in `folder`, which is there, as soon as it ends. Raises InputError and RecsplitError as `live.measure` does.
+    Each run is in `folder`, which is there, as soon as it ends. Raises InputError and RecsplitError as `live.measure` does, and
+    KeyboardInterrupt for a run that Ctrl-C broke off, which isn't kept.
     """
     progress("Preparing queries", 0, 0)
     pool = queries.pool(plan, workload, np.random.default_rng(workload.seed))
@@ -62,8 +63,11 @@ def sweep(
     for number, rate in enumerate(rising):
         progress(f"Offering {workload.name}, {rate:g} queries/s for {seconds:g} s", 0, 0)
         rng = np.random.default_rng([workload.seed, number])
-        measured.append(live.measure(url, plan, live.at_rate(workload, rate), pool, rng, seconds=seconds))
-        runs.save(measured[-1], folder / f"rate-{rate:g}.npz")
+        run = live.measure(url, plan, live.at_rate(workload, rate), pool, rng, seconds=seconds)
+        if run.interrupted:
+            raise KeyboardInterrupt
+        runs.save(run, folder / f"rate-{rate:g}.npz")
+        measured.append(run)
     return measured
 
 

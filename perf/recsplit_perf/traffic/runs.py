@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.capacity.search import percentile_ms
+from recsplit.disk import archive
 from recsplit.disk.files import whole_file
 from recsplit.errors import InputError
+from recsplit.plan.strict_json import parse
 
 Times = NDArray[np.float64]
 
@@ -19,6 +21,9 @@ Times = NDArray[np.float64]
 LATE_SHARE = 0.1
 #: ... but never for less than this: about what a busy kernel takes to wake a thread.
 LATE_MS = 1.0
+
+#: Of a run's arrays, unpacked: some ten times those of as many queries as one may have.
+MOST_BYTES = 1 << 29
 
 ARRAYS = ("sent_s", "late_ms", "latency_ms", "query_rows")
 
@@ -105,15 +110,13 @@ def save(run: Run, path: Path) -> None:
 def read(path: Path) -> Run:
     """Read a run. Raises InputError where the file is not one."""
     hint = "give a file that `recsplit perf run --workload ... -o FILE` wrote"
+    arrays = archive.arrays(path, "is not a run", MOST_BYTES, names=("about", *ARRAYS), hint=hint)
+    values: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
+    about = parse(str(arrays["about"]), origin=f"{path}: about", again=hint)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-            run = Run(**about, **{name: arrays[name] for name in ARRAYS})
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror or error}", hint=hint) from error
-    except (ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
-        raise InputError(f"{path} is not a run: {error}", hint=hint) from error
-    return run
+        return Run(**about, **values)
+    except TypeError as error:
+        raise InputError(f"{path} is not a run: its `about` isn't one's", hint=hint) from error
 
 
 def _plain(value_ms: float) -> float | None:

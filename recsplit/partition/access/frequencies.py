@@ -5,11 +5,10 @@ opens it too. Tables are read from it one at a time, when they are asked for. Th
 """
 
 import dataclasses
-import hashlib
 import json
-import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,8 +16,8 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.disk import archive, bounded, npy
 from recsplit.errors import InputError
-from recsplit.partition.access import npy
 from recsplit.plan.plan import Plan
 from recsplit.plan.strict_json import read_json
 
@@ -77,27 +76,21 @@ def ranks(by_heat: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def write(file: BinaryIO, about: About, tables: Iterable[tuple[str, Counts]]) -> None:
     """Write an access profile. Tables are taken one at a time, so that an iterator may make each when it is due."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(_ABOUT), json.dumps(dataclasses.asdict(about), indent=1) + "\n")
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as zipped:
+        zipped.writestr(zipfile.ZipInfo(_ABOUT), json.dumps(dataclasses.asdict(about), indent=1) + "\n")
         for name, counts in tables:
-            with archive.open(zipfile.ZipInfo(f"{_FOLDER}{name}.npy"), "w", force_zip64=True) as member:
+            with zipped.open(zipfile.ZipInfo(f"{_FOLDER}{name}.npy"), "w", force_zip64=True) as member:
                 npy.write(cast(BinaryIO, member), counts)
 
 
 def read(path: Path) -> AccessProfile:
     """Open an access profile. Raises InputError for anything that isn't one."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            text = archive.read(_ABOUT).decode()
-            for name in names:
-                if name != _ABOUT:
-                    _header(path, archive, name)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror or error}", hint=AGAIN) from error
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, NotImplementedError, RuntimeError) as error:
-        # zipfile's last two: a compression that it doesn't know, and a member that is encrypted
-        raise InputError(f"{path} is no access profile: {error}", hint=AGAIN) from error
+    with _opened(path) as zipped:
+        names = zipped.namelist()
+        text = archive.read(zipped, _ABOUT, bounded.SETTINGS_BYTES)
+        for name in names:
+            if name != _ABOUT:
+                _header(zipped, name)
     about = read_json(About, text, schema=SCHEMA, origin=f"{path}: {_ABOUT}", again="count again: recsplit access DIR")
     if about.queries < 1:
         raise InputError(f"{path} counted no queries", hint=AGAIN)
@@ -132,14 +125,7 @@ def merged(profiles: list[AccessProfile]) -> tuple[About, Iterator[tuple[str, Co
 
 def digest(path: Path) -> str:
     """The SHA-256 of a file, in hex. Raises InputError where it can't be read."""
-    sha256 = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                sha256.update(block)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}", hint=AGAIN) from error
-    return sha256.hexdigest()
+    return bounded.digest(path, hint=AGAIN)
 
 
 def check(profile: AccessProfile, model: str, rows: Mapping[str, int], *, origin: str) -> None:
@@ -166,18 +152,16 @@ class _Stored(Mapping[str, Counts]):
     def __getitem__(self, name: str) -> Counts:
         if name not in self._names:
             raise KeyError(name)
-        try:
-            with zipfile.ZipFile(self._path) as archive, archive.open(f"{_FOLDER}{name}.npy") as member:
-                counts: Counts = npy.array(cast(BinaryIO, member))
-                member.read()  # to the end, where the checksum is
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"{self._path}: the counts of {name!r} can't be read: {error}", hint=AGAIN) from error
+        complaint = f"has counts of {name!r} that can't be read"
+        with _opened(self._path, complaint) as zipped, zipped.open(f"{_FOLDER}{name}.npy") as member:
+            counts: Counts = npy.array(member, zipped.getinfo(member.name).file_size)
+            member.read()  # to the end, where the checksum is
         return counts
 
     def rows(self, name: str) -> int:
         """Rows of a table, by its header."""
-        with zipfile.ZipFile(self._path) as archive:
-            return _header(self._path, archive, f"{_FOLDER}{name}.npy")
+        with _opened(self._path) as zipped:
+            return _header(zipped, f"{_FOLDER}{name}.npy")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -186,17 +170,19 @@ class _Stored(Mapping[str, Counts]):
         return len(self._names)
 
 
-def _header(path: Path, archive: zipfile.ZipFile, name: str) -> int:
-    """Rows by the header of a table's counts. Raises InputError for any other array."""
-    try:
-        with archive.open(name) as member:
-            if not name.startswith(_FOLDER):
-                raise ValueError(f"a member {name!r}")
-            shape, _, dtype = npy.header(cast(BinaryIO, member))
-    except (ValueError, EOFError, struct.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no access profile: {error}", hint=AGAIN) from error
+def _opened(path: Path, complaint: str = "is no access profile") -> AbstractContextManager[zipfile.ZipFile]:
+    """An access profile's zip: its members aren't packed, so none unpacks to more than the file has."""
+    return archive.opened(path, complaint, packings=archive.STORED, hint=AGAIN)
+
+
+def _header(zipped: zipfile.ZipFile, name: str) -> int:
+    """Rows by the header of a table's counts. Raises ValueError for any other array."""
+    if not name.startswith(_FOLDER):
+        raise ValueError(f"a member {name[:80]!r}")
+    with zipped.open(name) as member:
+        shape, _, dtype = npy.header(member)
     if len(shape) != 1 or dtype not in (np.dtype(np.uint32), np.dtype(np.uint64)):
-        raise InputError(f"{path} is no access profile: {name} is {dtype} {list(shape)}", hint=AGAIN)
+        raise ValueError(f"{name} is {dtype} {list(shape)}")
     return int(shape[0])
 
 

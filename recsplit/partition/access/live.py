@@ -14,6 +14,8 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.disk import bounded
+from recsplit.disk.files import size_text
 from recsplit.errors import InputError
 from recsplit.partition.access.counting import needed
 from recsplit.plan.plan import Plan
@@ -22,6 +24,8 @@ Array = NDArray[np.generic]
 
 _NAME = re.compile(r"\.json(\.[0-9]+)?$")
 _BLOCK = 1 << 20
+#: Of one event: some times the text of a large batch's ids.
+_LONGEST = 1 << 24
 HINT = "start tritonserver with --trace-config for each of: triton,file=FILE.json level=TIMESTAMPS level=TENSORS rate=100"
 
 
@@ -39,7 +43,7 @@ def requests(path: Path, plan: Plan, advance: Callable[[int], None]) -> Iterator
     input_names = set(needed(plan, {tensor.name for tensor in plan.embedding.inputs}))
     open_requests: dict[int, dict[str, Array]] = {}
     complete = 0
-    with path.open(encoding="utf-8") as file:
+    with bounded.text_file(path, hint=HINT) as file:
         for event in _events(path, file, advance):
             number = event.get("id")
             if event.get("model_name") == plan.embedding.name and isinstance(number, int):
@@ -57,9 +61,9 @@ def requests(path: Path, plan: Plan, advance: Callable[[int], None]) -> Iterator
 
 
 def _events(path: Path, file: TextIO, advance: Callable[[int], None]) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON array, with a block of the file in memory; an array that is cut off ends early."""
+    """The objects of a JSON array, with a block of the file, or one object of it, in memory; an array that is cut off ends early."""
     decoder, text, place, started = json.JSONDecoder(), "", 0, False
-    while block := file.read(_BLOCK):
+    while block := file.read(max(_BLOCK, len(text) - place)):  # as much again: an object is looked at a few times, however long it is
         advance(len(block))
         text, place = text[place:] + block, 0
         while True:
@@ -72,7 +76,11 @@ def _events(path: Path, file: TextIO, advance: Callable[[int], None]) -> Iterato
                 event, place = decoder.raw_decode(text, place)
             except json.JSONDecodeError:
                 break  # the rest of it is in the next block, or nowhere
+            except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
+                raise InputError(f"{path} has an event that can't be read", hint=HINT) from error
             yield event
+        if len(text) - place > _LONGEST:
+            raise InputError(f"{path} has an event of more than {size_text(_LONGEST)}, the most that is read", hint=HINT)
 
 
 def _tensor(path: Path, tensor: object) -> tuple[str, Array]:
@@ -81,5 +89,5 @@ def _tensor(path: Path, tensor: object) -> tuple[str, Array]:
         shape = [int(size) for size in tensor["shape"].split(",")]
         kind = np.float64 if str(tensor["dtype"]).startswith("FP") else np.int64
         return str(tensor["name"]), np.array(tensor["data"].split(",") if tensor["data"] else [], dtype=kind).reshape(shape)
-    except (AssertionError, KeyError, AttributeError, ValueError) as error:
-        raise InputError(f"{path} has a tensor that can't be read: {error}", hint=HINT) from error
+    except (AssertionError, KeyError, AttributeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path} has a tensor that can't be read", hint=HINT) from error

@@ -3,17 +3,19 @@
 import contextlib
 import importlib
 import math
-import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.disk import archive, bounded, npy
+from recsplit.disk.files import size_text
 from recsplit.errors import InputError, MissingExtra
-from recsplit.partition.access import live, npy
+from recsplit.partition.access import live
 from recsplit.partition.access.counting import ROWS, needed
 from recsplit.plan.plan import Plan
 
@@ -21,6 +23,8 @@ Array = NDArray[np.generic]
 
 #: About how many numbers of an input a chunk holds.
 CHUNK = 4_000_000
+#: The most that one row of an input may have.
+ROW_BYTES = 1 << 26
 #: Rows of a Parquet chunk: some thousand ids a row are still no more than a CHUNK or two.
 _STEP = 4096
 FORMATS = "expected a .npz or .parquet with an array for each input: recsplit access --help"
@@ -32,27 +36,20 @@ def chunks(path: Path, plan: Plan, advance: Callable[[int], None] = lambda _byte
     A trace of Triton's comes one request at a time. Raises InputError where the file can't be read, is no trace, or lacks an input;
     MissingExtra for Parquet without pyarrow.
     """
-    try:
-        if live.is_live(path):
-            yield from live.requests(path, plan, advance)
-        elif path.suffix == ".parquet":
-            yield from _parquet(path, plan, advance)
-        else:
-            yield from _npz(path, plan, advance)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror or error}", hint=FORMATS) from error
+    bounded.require_regular(path, hint=FORMATS)
+    if live.is_live(path):
+        yield from live.requests(path, plan, advance)
+    elif path.suffix == ".parquet":
+        yield from _parquet(path, plan, advance)
+    else:
+        yield from _npz(path, plan, advance)
 
 
 def _npz(path: Path, plan: Plan, advance: Callable[[int], None]) -> Iterator[dict[str, Array]]:
-    with contextlib.ExitStack() as stack:
-        try:
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            names = needed(plan, {name.removesuffix(".npy") for name in archive.namelist()})
-            members = {name: cast(BinaryIO, stack.enter_context(archive.open(f"{name}.npy"))) for name in names}
-            headers = {name: _header(path, name, member) for name, member in members.items()}
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            # the last two: a compression that zipfile doesn't know, and a member that is encrypted
-            raise InputError(f"{path} is no .npz: {error}", hint=FORMATS) from error
+    with archive.opened(path, "is no .npz", hint=FORMATS) as zipped, contextlib.ExitStack() as stack:
+        names = needed(plan, {name.removesuffix(".npy") for name in zipped.namelist()})
+        members = {name: stack.enter_context(zipped.open(f"{name}.npy")) for name in names}
+        headers = {name: _header(path, name, member, zipped.getinfo(member.name).file_size) for name, member in members.items()}
         rows = _rows(path, {name: shape for name, (shape, _) in headers.items()})
         width = max(math.prod(shape[1:]) for shape, _ in headers.values())
         step = max(CHUNK // max(width, 1), 1)
@@ -63,7 +60,7 @@ def _npz(path: Path, plan: Plan, advance: Callable[[int], None]) -> Iterator[dic
                 size = count * math.prod(shape[1:]) * dtype.itemsize
                 try:
                     data = members[name].read(size)
-                except (zipfile.BadZipFile, EOFError) as error:
+                except (zipfile.BadZipFile, zlib.error, EOFError) as error:
                     raise InputError(f"{path}: {name} is damaged: {error}", hint="write the trace again") from error
                 if len(data) != size:
                     raise InputError(f"{path}: {name} ends early", hint="write the trace again")
@@ -72,14 +69,21 @@ def _npz(path: Path, plan: Plan, advance: Callable[[int], None]) -> Iterator[dic
             yield chunk
 
 
-def _header(path: Path, name: str, member: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _header(path: Path, name: str, member: IO[bytes], size_bytes: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
     try:
         shape, fortran, dtype = npy.header(member)
-    except (ValueError, EOFError, struct.error) as error:
+    except ValueError as error:
         raise InputError(f"{path}: {name} is no array: {error}", hint=FORMATS) from error
-    if dtype.hasobject or not shape or (fortran and len(shape) > 1):
+    if not shape or not dtype.itemsize or (fortran and len(shape) > 1):
         kind = "in Fortran order" if fortran else f"{dtype} {list(shape)}"
         raise InputError(f"{path}: {name} is {kind}", hint="expected numbers [rows, ...] in C order: np.ascontiguousarray")
+    if math.prod(shape) * dtype.itemsize > size_bytes:
+        raise InputError(f"{path}: {name} ends early", hint="write the trace again")
+    if (row_bytes := math.prod(shape[1:]) * dtype.itemsize) > ROW_BYTES:
+        raise InputError(
+            f"{path}: a row of {name} has {size_text(row_bytes)}, and at most {size_text(ROW_BYTES)} are read",
+            hint="every input has one row for each row asked for",
+        )
     return shape, dtype
 
 
@@ -108,8 +112,10 @@ def _parquet(path: Path, plan: Plan, advance: Callable[[int], None]) -> Iterator
             for batch in file.iter_batches(batch_size=_STEP, columns=names):
                 yield {name: _column(path, name, batch.column(name), ragged=name in ragged) for name in names}
                 advance(path.stat().st_size * batch.num_rows // rows)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {bounded.reason(error)}", hint=FORMATS) from error
     except arrow.ArrowException as error:
-        raise InputError(f"{path} is no Parquet file: {error}", hint=FORMATS) from error
+        raise InputError(f"{path} is no Parquet file: {str(error)[:200]}", hint=FORMATS) from error
 
 
 def _column(path: Path, name: str, column: Any, *, ragged: bool) -> Array:

@@ -224,11 +224,17 @@ def test_a_server_that_is_away_is_no_exception_and_is_seen_when_it_is_back(light
     actuator.close()
 
 
+def stopped(pid: int) -> bool:
+    """Whether every thread of a process is."""
+    return all(path.read_text().rpartition(")")[2].split()[0] == "T" for path in Path(f"/proc/{pid}/task").glob("*/stat"))
+
+
 def test_a_hung_server_does_not_hold_up_the_loop(light: Path) -> None:
     with serve(light) as server:
         actuator = TritonActuator(server.grpc_url, light, TARGETS)
         assert actuator.counts() == {DENSE: 1, EMBEDDING: 1}
         os.kill(server.pid, signal.SIGSTOP)
+        until(lambda: stopped(server.pid), "a server of which no thread goes on")
         try:
             answers: list[object] = []
             thread = threading.Thread(target=lambda: answers.extend((actuator.counts(), actuator.ill())), daemon=True)

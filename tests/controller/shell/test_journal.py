@@ -121,7 +121,7 @@ def test_a_journal_that_is_none_is_the_users_mistake(tmp_path: Path) -> None:
     odd = json.loads(header) | {"targets": [{"name": "x"}]}
     for text, message in (
         ("hello\n", "not JSON"),
-        ("\xff\n", "not JSON"),
+        ("\xff\n", "no text in UTF-8"),
         ("[]\n", "expected an object"),
         ("{}\n", "begins with its settings"),
         ('{"schema": 9}\n', "schema 9"),
