@@ -22,7 +22,7 @@ from recsplit_controller.actuate.triton import TritonActuator
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.settings import Target
 from recsplit_perf.processes.instances import instances
-from tests.waiting import until
+from tests.waiting import WITHIN_S, until
 
 DENSE, EMBEDDING = "shop_dense", "shop_embedding"
 TARGETS = (Target(DENSE, DENSE, "dense"), Target(EMBEDDING, EMBEDDING, "embedding"))
@@ -239,7 +239,7 @@ def test_a_hung_server_does_not_hold_up_the_loop(light: Path) -> None:
             answers: list[object] = []
             thread = threading.Thread(target=lambda: answers.extend((actuator.counts(), actuator.ill())), daemon=True)
             thread.start()
-            thread.join(30)
+            thread.join(WITHIN_S)
             assert answers == [{DENSE: None, EMBEDDING: None}, {}]
         finally:
             os.kill(server.pid, signal.SIGCONT)
