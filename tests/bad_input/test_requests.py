@@ -66,7 +66,13 @@ FLAT = {name: array for name, array in ragged().items() if name != "offsets"}
 MISFITS: list[tuple[str, str, Arrays, str, str]] = [
     ("shape", "shop", query(tags=np.ones((2, 4), np.int64)), "'tags': expected INT64 [batch, 3], found INT64 [2, 4]", "check the shape"),
     ("rank", "shop", query(tags=np.ones(2, np.int64)), "'tags': expected INT64 [batch, 3], found INT64 [2]", "one row is array[None]"),
-    ("dtype", "shop", query(dense=np.ones((2, 4))), "'dense': expected FP32 [batch, 4], found FP64 [2, 4]", "astype(numpy.float32)"),
+    (
+        "dtype",
+        "shop",
+        query(dense=np.full((2, 4), 0.1)),
+        "'dense': expected FP32 [batch, 4], found FP64 [2, 4]: 0.1 is no float32",
+        "astype(numpy.float32)",
+    ),
     ("floats as ids", "shop", query(user=floats(1, 2)["features"]), "'user': expected INT64 [batch, 1], found FP32", "astype(numpy.int64)"),
     ("text", "shop", query(user=np.array(["a", "b"])), "'user': expected INT64 [batch, 1], found BYTES", "convert it"),
     ("lists of two lengths", "shop", query(tags=[[1], [1, 2]]), "input 'tags' is not an array", "give a numpy array"),

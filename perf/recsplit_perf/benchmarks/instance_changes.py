@@ -161,7 +161,7 @@ def tried(folder: Path, library: Path, limiter: str, *, when: Reloads, changes: 
     with started(folder, library, limiter) as (process, address):
         askers = [threading.Thread(target=_ask, args=(address, MODELS[number % 2], stop, counted)) for number in range(CLIENTS)]
         changers = [
-            threading.Thread(target=_change, args=(address, model, changes // len(MODELS), counted, process), kwargs={"when": when})
+            threading.Thread(target=_change, args=(address, model, changes // len(MODELS), counted), kwargs={"when": when})
             for model in MODELS
         ]
         begun = time.monotonic()
@@ -208,8 +208,8 @@ def _ask(address: str, model: str, stop: threading.Event, counted: Counted) -> N
                 return
 
 
-def _change(address: str, model: str, changes: int, counted: Counted, process: subprocess.Popen[bytes], *, when: Reloads) -> None:
-    """Give a model one count after the other."""
+def _change(address: str, model: str, changes: int, counted: Counted, *, when: Reloads) -> None:
+    """Give a model one count after the other, until one fails."""
     rng, present, change = random.Random(model), 1, 0
     with grpc.insecure_channel(address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
@@ -221,12 +221,9 @@ def _change(address: str, model: str, changes: int, counted: Counted, process: s
                 _load(stub, model, wanted_count, change)
             except grpc.RpcError as error:
                 with counted.lock:
-                    hung = error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-                    counted.hung += hung
-                    counted.failed += not hung
-                if process.poll() is not None or not hung:
-                    return
-                continue
+                    counted.hung += error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+                    counted.failed += error.code() != grpc.StatusCode.DEADLINE_EXCEEDED
+                return
             present = wanted_count
             with counted.lock:
                 counted.changes += 1
