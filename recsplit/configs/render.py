@@ -5,6 +5,7 @@ that Triton wants spelt out.
 """
 
 import dataclasses
+import functools
 import json
 import traceback
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ def render(plan: Plan, *, templates: Path | None = None) -> dict[str, str]:
     _refuse_impossible(plan)
     if templates is not None:
         check_templates(templates)
-    environment = _environment(templates)
+    environment = _our_environment() if templates is None else _environment_of(templates, _OURS)
     context = _context(plan)
     texts: dict[str, str] = {}
     texts[f"{plan.name}/{CONFIG_FILE}"] = _render_one(environment, "ensemble.pbtxt.j2", context)
@@ -139,14 +140,20 @@ def check_templates(templates: Path) -> None:
         )
     if not any((templates / name).is_file() for name in TEMPLATES):
         raise InputError(f"{templates} holds no template to replace ours", hint=f"name the files in it {', '.join(TEMPLATES)}")
-    environment = _environment(templates)
+    environment = _environment_of(templates, _OURS)
     for name in TEMPLATES:
         _get(environment, name)
 
 
-def _environment(templates: Path | None) -> jinja2.Environment:
+@functools.lru_cache(1)
+def _our_environment() -> jinja2.Environment:
+    """Of our own templates alone, which don't change: they are compiled once."""
+    return _environment_of(_OURS)
+
+
+def _environment_of(*folders: Path) -> jinja2.Environment:
     return templating.environment(
-        [_OURS] if templates is None else [templates, _OURS],
+        folders,
         {
             "string": quote,  # for the grammar that strings stand in
             "json": json.dumps,

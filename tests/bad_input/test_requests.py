@@ -239,7 +239,7 @@ BODIES: list[tuple[str, str | bytes, dict[str, str], int, str]] = [
 
 @pytest.mark.parametrize(("body", "headers", "status", "words"), [case[1:] for case in BODIES], ids=[case[0] for case in BODIES])
 def test_a_body_that_is_no_request_is_refused(body: str | bytes, headers: dict[str, str], status: int, words: str, shop: Shop) -> None:
-    with contextlib.closing(http.client.HTTPConnection(shop.server.http_url, timeout=30)) as connection:
+    with contextlib.closing(http.client.HTTPConnection(shop.server.http_url, timeout=60)) as connection:
         connection.request("POST", "/v2/models/shop/infer", body, headers)
         response = connection.getresponse()
         assert (response.status, words in json.loads(response.read())["error"]) == (status, True)
@@ -251,12 +251,12 @@ def test_a_body_that_is_no_request_is_refused(body: str | bytes, headers: dict[s
 )
 def test_bytes_that_are_no_protocol_hurt_nobody(port: Protocol, data: bytes, shop: Shop) -> None:
     host, _, number = shop.url(port).partition(":")
-    with socket.create_connection((host, int(number)), timeout=5) as connection:
+    with socket.create_connection((host, int(number)), timeout=60) as connection:
         connection.sendall(data)
 
 
 def test_a_client_that_leaves_before_its_answer_hurts_nobody(shop: Shop) -> None:
     host, _, number = shop.server.http_url.partition(":")
     for _ in range(20):
-        with socket.create_connection((host, int(number)), timeout=5) as connection:
+        with socket.create_connection((host, int(number)), timeout=60) as connection:
             connection.sendall(f"POST /v2/models/shop/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(GOOD)}\r\n\r\n{GOOD}".encode())

@@ -276,19 +276,19 @@ def test_a_partition_and_an_access_profile_that_do_not_belong_together_are_refus
     assert not list((tmp_path / "models").glob("*"))
 
 
-def test_the_command_builds_in_shards_and_says_what_lies_where(run_recsplit: Run, tmp_path: Path) -> None:
+def test_the_command_builds_in_shards_and_says_what_lies_where(run_here: Run, tmp_path: Path) -> None:
     source = onnx_file(tmp_path, RANKER, ARRAYS)
     partition_path = write_partition(tmp_path / "p.json", SHARDS)
-    done = run_recsplit("build", source, "-o", tmp_path / "models", "--name", "m", "--partition", partition_path)
+    done = run_here("build", source, "-o", tmp_path / "models", "--name", "m", "--partition", partition_path)
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if "m_embedding_2" in line)
     assert "items 200..499, users 0..299" in line and "own" in line
-    json_run = run_recsplit("build", source, "-o", tmp_path / "models", "--name", "m", "--partition", partition_path, "--json")
+    json_run = run_here("build", source, "-o", tmp_path / "models", "--name", "m", "--partition", partition_path, "--json")
     shards = json.loads(json_run.stdout)["plan"]["shards"]
     assert [shard["replicas"] for shard in shards] == [1, 2, 3]
     broken = tmp_path / "broken.json"
     broken.write_text("{")
-    refused = run_recsplit("build", source, "-o", tmp_path / "models", "--name", "m", "--partition", broken)
+    refused = run_here("build", source, "-o", tmp_path / "models", "--name", "m", "--partition", broken)
     assert refused.returncode == 2 and "broken.json is not JSON" in refused.stderr and "Traceback" not in refused.stderr
 
 

@@ -43,7 +43,7 @@ def test_a_torch_case_is_built_and_equal(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", BUILT_ONNX)
 def test_an_onnx_case_is_built_and_equal(name: str, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "onnx_models.py", name, str(tmp_path / "x.onnx")], cwd=CASES, check=True, timeout=60)
+    subprocess.run([sys.executable, "onnx_models.py", name, str(tmp_path / "x.onnx")], cwd=CASES, check=True, timeout=120)
     done = built(str(tmp_path / "x.onnx"), tmp_path)
     assert done.returncode == 0, done.stderr
 

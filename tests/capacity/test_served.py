@@ -101,26 +101,26 @@ def test_instances_are_those_asked_for_or_those_measured() -> None:
         served.pools(small(), {"dense": 0})
 
 
-def test_the_command_tells_latencies_and_the_largest_rate(run_recsplit: Run, files: tuple[Path, Path]) -> None:
+def test_the_command_tells_latencies_and_the_largest_rate(run_here: Run, files: tuple[Path, Path]) -> None:
     profile, workload = files
-    done = run_recsplit("simulate", profile, "--workload", workload, "--cores", "2", "--search", "--json")
+    done = run_here("simulate", profile, "--workload", workload, "--cores", "2", "--search", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["queries"] == pytest.approx(30_000, rel=0.05)
     assert 0 < report["p50_ms"] <= report["p95_ms"] <= report["p99_ms"]
     assert [pool["servers"] for pool in report["pools"]] == [None, None, 1, 1]
     assert report["throughput"]["low"] <= report["throughput"]["rate"] <= report["throughput"]["high"]
-    at = run_recsplit("simulate", profile, "--workload", workload, "--cores", "2", "--rate", str(report["throughput"]["rate"]), "--json")
+    at = run_here("simulate", profile, "--workload", workload, "--cores", "2", "--rate", str(report["throughput"]["rate"]), "--json")
     assert json.loads(at.stdout)["p95_ms"] == pytest.approx(20, rel=0.25)
-    more = run_recsplit("simulate", profile, "--workload", workload, "--cores", "8", "--instances", "embedding=2,dense=2", "--search")
+    more = run_here("simulate", profile, "--workload", workload, "--cores", "8", "--instances", "embedding=2,dense=2", "--search")
     assert "Up to" in more.stdout
     assert "p95 within 20 ms" in more.stdout
 
 
-def test_a_bound_that_nobody_can_meet_is_said_so(run_recsplit: Run, files: tuple[Path, Path]) -> None:
+def test_a_bound_that_nobody_can_meet_is_said_so(run_here: Run, files: tuple[Path, Path]) -> None:
     profile, workload = files
     workload.write_text(WORKLOAD.format(name="hopeless", bound_ms=0.5))
-    done = run_recsplit("simulate", profile, "--workload", workload, "--search")
+    done = run_here("simulate", profile, "--workload", workload, "--search")
     assert done.returncode == 0, done.stderr
     assert "No rate has p95 within 0.5 ms: a single query takes longer" in done.stdout
 
@@ -134,18 +134,18 @@ def test_a_bound_that_nobody_can_meet_is_said_so(run_recsplit: Run, files: tuple
         (["--seconds", "0.00001"], "no query arrives"),
     ],
 )
-def test_bad_options_are_refused(run_recsplit: Run, files: tuple[Path, Path], arguments: list[str], message: str) -> None:
-    done = run_recsplit("simulate", files[0], "--workload", files[1], *arguments)
+def test_bad_options_are_refused(run_here: Run, files: tuple[Path, Path], arguments: list[str], message: str) -> None:
+    done = run_here("simulate", files[0], "--workload", files[1], *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
 
 
-def test_a_file_that_is_no_profile_is_refused(run_recsplit: Run, files: tuple[Path, Path]) -> None:
-    done = run_recsplit("simulate", files[1], "--workload", files[1])
+def test_a_file_that_is_no_profile_is_refused(run_here: Run, files: tuple[Path, Path]) -> None:
+    done = run_here("simulate", files[1], "--workload", files[1])
     assert done.returncode == 2
     assert "is not JSON" in done.stderr
     assert "recsplit profile DIR" in done.stderr
-    done = run_recsplit("simulate", "/nowhere.json", "--workload", files[1])
+    done = run_here("simulate", "/nowhere.json", "--workload", files[1])
     assert done.returncode == 2
     assert "/nowhere.json" in done.stderr
 

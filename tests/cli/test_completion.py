@@ -21,7 +21,7 @@ def test_the_script_names_recsplit(run_recsplit: Run, shell: str) -> None:
 def test_the_shell_can_read_the_script(run_recsplit: Run, shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    subprocess.run([shell, "-n"], input=run_recsplit("completion", shell).stdout, text=True, check=True, timeout=20)
+    subprocess.run([shell, "-n"], input=run_recsplit("completion", shell).stdout, text=True, check=True, timeout=120)
 
 
 def test_commands_are_completed_from_the_table_alone(run_recsplit: Run) -> None:
@@ -33,7 +33,7 @@ def test_commands_are_completed_from_the_table_alone(run_recsplit: Run) -> None:
         "try: recsplit.cli.main([])\n"
         "finally: print([name for name in sys.modules if name.startswith('recsplit.commands.')])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout.endswith("[]\n")
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ sys.exit(cli.main())
 def command_that(body: str, *arguments: str, before: tuple[str, ...] = (), **env: str) -> "subprocess.CompletedProcess[str]":
     script = WITH_COMMAND.format(body=body)
     command = [sys.executable, "-c", script, *before, "inspect", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | env, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | env, timeout=120, check=False)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,7 @@ def test_an_interrupt_is_told_in_a_line() -> None:
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     child.send_signal(signal.SIGINT)
-    _, stderr = child.communicate(timeout=20)
+    _, stderr = child.communicate(timeout=120)
     assert (child.returncode, stderr.strip()) == (130, "Error: interrupted")
 
 
@@ -155,20 +154,15 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert child.stdout is not None and child.stderr is not None
     child.stdout.close()
     assert child.stderr.read() == ""
-    assert child.wait(20) == 1
+    assert child.wait(120) == 1
     child.stderr.close()
 
 
-def test_help_comes_at_once_and_imports_no_heavy_package(run_recsplit: Run) -> None:
-    took_s = []
-    for _ in range(5):
-        start = time.monotonic()
-        assert run_recsplit("--help").returncode == 0
-        took_s.append(time.monotonic() - start)
-    assert min(took_s) < 0.3
+def test_help_comes_at_once_since_it_imports_no_package_but_the_one_that_parses() -> None:
     script = (
-        "import sys, recsplit.cli; recsplit.cli.main(['--help']);"
-        "print({'numpy', 'onnx', 'onnx_ir', 'onnxruntime', 'torch', 'rich', 'jinja2', 'tritonclient'} & set(sys.modules))"
+        "import sys; before = set(sys.modules); import recsplit.cli; recsplit.cli.main(['--help']);"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before};"
+        "print(*sorted(new - set(sys.stdlib_module_names)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.endswith("set()\n")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "click recsplit"

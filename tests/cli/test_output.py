@@ -75,7 +75,7 @@ def test_progress_on_a_terminal_is_drawn_on_stderr_only() -> None:
         "from recsplit.commands.output import progress\nwith progress('Copying tables', total=4) as advance: advance(4)\nprint('result')"
     )
     terminal, theirs = pty.openpty()
-    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=theirs, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=theirs, text=True, check=True, timeout=120)
     os.close(theirs)
     drawn = os.read(terminal, 100_000).decode()
     os.close(terminal)

@@ -1,7 +1,5 @@
 """Repositories that the controller's tests share."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,17 +9,14 @@ from recsplit.plan.plan import Plan
 from recsplit.repository.find import find
 from recsplit.serving import Server, serve
 from recsplit_perf.processes.heavier import heavier
+from tests.conftest import built
 from tests.controller.faults import faults
 
 
 @pytest.fixture(scope="session")
 def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model, built by the command line as "shop"."""
-    repository = tmp_path_factory.mktemp("controller") / "models"
-    command = [sys.executable, "-m", "recsplit", "build", "recsplit.zoo.tiny:dlrm", "-o", str(repository), "--name", faults.NAME]
-    done = subprocess.run([*command, "--max-batch-size", "64"], capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, done.stderr
-    return repository
+    """A small model, built as "shop"."""
+    return built(tmp_path_factory.mktemp("controller") / "models", faults.NAME)
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def test_the_command_runs_without_what_the_image_lacks(tmp_path: Path) -> None:
         "--dry-run",
     ]
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False
+        [sys.executable, "-c", WITHOUT, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "tiny_dense" in done.stdout

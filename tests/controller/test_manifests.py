@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl
 
 def built(name: str) -> list[Any]:
     command_line = ["kubectl", "kustomize", str(MANIFESTS / name)]
-    kubectl_run = subprocess.run(command_line, capture_output=True, text=True, check=False, timeout=60)
+    kubectl_run = subprocess.run(command_line, capture_output=True, text=True, check=False, timeout=120)
     assert kubectl_run.returncode == 0 and not kubectl_run.stderr, kubectl_run.stderr
     return list(yaml.safe_load_all(kubectl_run.stdout))
 

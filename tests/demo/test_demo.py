@@ -32,8 +32,8 @@ def test_the_demo_ends_in_a_proved_served_and_loaded_model_that_ranks_as_well_as
 
 
 @pytest.mark.skipif(importlib.util.find_spec("recbole") is not None, reason="recbole is installed")
-def test_a_demo_on_movielens_without_it_says_what_to_install_and_leaves_nothing(run_recsplit: Run, tmp_path: Path) -> None:
-    done = run_recsplit("demo", "--movielens", "--dir", tmp_path / "demo")
+def test_a_demo_on_movielens_without_it_says_what_to_install_and_leaves_nothing(run_here: Run, tmp_path: Path) -> None:
+    done = run_here("demo", "--movielens", "--dir", tmp_path / "demo")
     assert done.returncode == 2
     assert "pip install --no-deps recbole" in done.stderr
     assert not (tmp_path / "demo").exists()

@@ -102,6 +102,8 @@ def test_reductions_are_right_at_any_size(kind: str, axes: tuple[int, ...], keep
     as_input = kind == "ReduceSum" or opset == 18
     inputs = "x, axes" if axes and as_input else "x"
     attributes = f"keepdims={keepdims}" + (f", axes={list(axes)}" if axes and not as_input else "")
+    if axes and as_input:
+        attributes += ", noop_with_empty_axes=1"  # and these aren't empty
     model = loaded(
         proto(f"(int64[N,6] x) => (int64[A,B] y) {{ y = {kind}<{attributes}>({inputs}) }}", {"axes": np.array(axes)}, opset=opset)
     )
@@ -135,7 +137,15 @@ def test_ids_from_2_to_the_31_on_read_their_rows(nodes: str) -> None:
     np.testing.assert_array_equal(parts({"ids": ids})["y"], arrays["t"][expected])
 
 
-@pytest.mark.parametrize("nodes", ["m = Cast<to=7>(b) y = ReduceSum<keepdims=0>(m, one)", "m = Mod(x, hundred) y = Max(m, zero)"])
+SMALL = (
+    "m = Cast<to=7>(b) y = ReduceSum<keepdims=0>(m, one)",
+    "m = Cast<to=7>(b) t = Transpose(m) u = Transpose(t) y = ReduceSum<keepdims=0>(u, one)",
+    "m = Where(b, hundred, zero) y = ReduceSum<keepdims=0>(m, one)",
+    "m = Mod(x, hundred) y = Max(m, zero)",
+)
+
+
+@pytest.mark.parametrize("nodes", SMALL)
 def test_what_only_small_numbers_reach_stays_as_it_is(nodes: str) -> None:
     """Counting a mask is common and needs one operator."""
     arrays = {"zero": np.array(0), "hundred": np.array(100), "one": np.array([1])}
@@ -144,3 +154,23 @@ def test_what_only_small_numbers_reach_stays_as_it_is(nodes: str) -> None:
     before = [node.op_type for node in model.graph]
     rewrite_int64(model)
     assert [node.op_type for node in model.graph] == before
+
+
+@pytest.mark.parametrize("nodes", ["m = Cast<to=7>(b) n = Add(m, x)", "n = Where(b, zero, x)", "f = Cast<to=11>(x) n = Cast<to=7>(f)"])
+def test_what_a_large_number_may_have_gone_into_is_rewritten(nodes: str) -> None:
+    model = loaded(proto(f"(int64[N,6] x) => (int64[N,6] y) {{ b = Greater(x, zero) {nodes} y = Max(n, zero) }}", {"zero": np.array(0)}))
+    rewrite_int64(model)
+    assert "Max" not in [node.op_type for node in model.graph]
+
+
+@pytest.mark.parametrize("exponent", [np.array(2.5), np.array(-1), np.array(10**6), np.array([2, 3])], ids=str)
+def test_a_power_that_is_no_short_product_stays_as_it_is(exponent: NDArray[Any]) -> None:
+    model = loaded(proto("(int64[N,2] x) => (int64[N,2] y) { y = Pow(x, c) }", {"c": exponent}))
+    rewrite_int64(model)
+    assert [node.op_type for node in model.graph] == ["Pow"]
+
+
+def test_a_sum_over_no_axes_that_is_to_be_none_stays_as_it_is() -> None:
+    model = loaded(proto("(int64[N,2] x) => (int64[N,2] y) { y = ReduceSum<noop_with_empty_axes=1>(x) }", {}))
+    rewrite_int64(model)
+    assert [node.op_type for node in model.graph] == ["ReduceSum"]

@@ -22,7 +22,7 @@ METRICS = {("rules", "recsplit_p95_ms"), ("externalRules", "recsplit_offered_qps
 
 
 def built(path: Path) -> list[Any]:
-    done = subprocess.run(["kubectl", "kustomize", str(path)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(["kubectl", "kustomize", str(path)], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0 and not done.stderr, done.stderr
     return objects(done.stdout)
 

@@ -256,23 +256,23 @@ def triggers(rendered: Rendered) -> list[dict[str, str]]:
     return [item["spec"]["triggers"][0]["metadata"] for item in objects(text)]
 
 
-def test_the_command_renders_a_build_and_renders_it_again_from_its_values(run_recsplit: Run, rendered: Rendered, tmp_path: Path) -> None:
+def test_the_command_renders_a_build_and_renders_it_again_from_its_values(run_here: Run, rendered: Rendered, tmp_path: Path) -> None:
     target = tmp_path / "k8s"
-    first = run_recsplit("render", "kubernetes", rendered.repository, "-o", target, "--p95-bound-ms", "50", "--json")
+    first = run_here("render", "kubernetes", rendered.repository, "-o", target, "--p95-bound-ms", "50", "--json")
     assert first.returncode == 0, first.stderr
     shown = json.loads(first.stdout)
     assert [group["name"] for group in shown["groups"]] == list(GROUPS)
     assert shown["warnings"] == [f"nothing scales shard-{k}: set max_qps of shop_embedding_{k} in values.yaml" for k in (0, 1)]
     values = target / "values.yaml"
     values.write_text(values.read_text().replace("max_qps: null", "max_qps: 250"))
-    again = run_recsplit("render", "kubernetes", rendered.repository, "-o", target)
+    again = run_here("render", "kubernetes", rendered.repository, "-o", target)
     assert again.returncode == 0 and "Note" not in again.stderr and "250" not in first.stdout
     assert 'averageValue: "200"' in (target / "base/shard-0.yaml").read_text()
     assert "max_qps: 250" in values.read_text()
     values.write_text(values.read_text().replace("hedge_ms: 0", "hedge_ms: 30"))
-    assert run_recsplit("render", "kubernetes", rendered.repository, "-o", target).returncode == 0
+    assert run_here("render", "kubernetes", rendered.repository, "-o", target).returncode == 0
     assert '\\"hedge_ms\\": 30' in (target / "base/front/shop_embedding_0.pbtxt").read_text()
-    refused = run_recsplit("render", "kubernetes", rendered.repository, "-o", target, "--p95-bound-ms", "60")
+    refused = run_here("render", "kubernetes", rendered.repository, "-o", target, "--p95-bound-ms", "60")
     assert refused.returncode == 2 and "values.yaml exists, and it decides" in refused.stderr
-    foreign = run_recsplit("render", "kubernetes", rendered.repository, "-o", rendered.repository)
+    foreign = run_here("render", "kubernetes", rendered.repository, "-o", rendered.repository)
     assert foreign.returncode == 2 and "which recsplit didn't write" in foreign.stderr

@@ -1,8 +1,6 @@
 """Weights from a safetensors file are mapped: the IR points into the file, and nothing is copied."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from recsplit.errors import InputError
 from recsplit.load import load
+from tests.conftest import Run
 from tests.load.agreement import compare
 from tests.load.models import DIM, ROWS, ids, make
 
@@ -219,7 +218,7 @@ def test_a_second_call_leaves_the_random_state_as_it_was() -> None:
     assert torch.rand(1) == expected
 
 
-def test_the_warning_is_red_and_no_part_of_the_answer(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "recsplit", "build", f"{__name__}:drawn", "-o", str(tmp_path / "models"), "--name", "m"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_the_warning_is_no_part_of_the_answer(run_here: Run, tmp_path: Path) -> None:
+    done = run_here("build", f"{__name__}:drawn", "-o", tmp_path / "models", "--name", "m")
+    assert done.returncode == 0
     assert "Warning: no --weights" in done.stderr and "Warning" not in done.stdout

@@ -89,9 +89,9 @@ def test_a_window_that_holds_no_two_scrapes_is_refused() -> None:
         Watching(interval_s=10, window_s=15)
 
 
-def test_the_command_writes_a_folder_and_keeps_what_others_wrote(repository: Path, tmp_path: Path, run_recsplit: Run) -> None:
+def test_the_command_writes_a_folder_and_keeps_what_others_wrote(repository: Path, tmp_path: Path, run_here: Run) -> None:
     source, target = repository / "model_repository", tmp_path / "watch"
-    render_run = run_recsplit(
+    render_run = run_here(
         "render", "prometheus", source, "-o", target, "--target", "front=127.0.0.1:8002", "--p95-bound-ms", "50", "--json"
     )
     assert render_run.returncode == 0, render_run.stderr
@@ -104,9 +104,9 @@ def test_the_command_writes_a_folder_and_keeps_what_others_wrote(repository: Pat
         "targets.json",
     ]
     (target / "targets.json").write_text("[]")
-    assert run_recsplit("render", "prometheus", source, "-o", target).returncode == 0
+    assert run_here("render", "prometheus", source, "-o", target).returncode == 0
     assert (target / "targets.json").read_text() == "[]"
     (target / "rules.yml").write_text("mine")
-    refused = run_recsplit("render", "prometheus", source, "-o", target)
+    refused = run_here("render", "prometheus", source, "-o", target)
     assert refused.returncode == 2 and "was edited since" in refused.stderr
-    assert run_recsplit("render", "prometheus", source, "-o", tmp_path / "b", "--target", "nonsense").returncode == 2
+    assert run_here("render", "prometheus", source, "-o", tmp_path / "b", "--target", "nonsense").returncode == 2

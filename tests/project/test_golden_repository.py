@@ -17,8 +17,8 @@ def texts(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_golden_repository_is_what_build_writes(run_recsplit: Run, tmp_path: Path) -> None:
-    done = run_recsplit(*BUILD, "-o", tmp_path / "built")
+def test_the_golden_repository_is_what_build_writes(run_here: Run, tmp_path: Path) -> None:
+    done = run_here(*BUILD, "-o", tmp_path / "built")
     assert done.returncode == 0, done.stderr
     assert texts(tmp_path / "built") == texts(GOLDEN), "output moved: make repository, and commit it with the change that moved it"
 

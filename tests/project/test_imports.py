@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 def modules_after(statement: str) -> set[str]:
     """Top-level names of everything that one import loads, in a new interpreter."""
     script = f"import sys, json\n{statement}\nprint(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     return set(json.loads(done.stdout))
 
 

@@ -105,7 +105,8 @@ def test_a_sum_that_runs_across_rows_is_found_by_a_large_weight(tmp_path: Path, 
     assert "rows: " in detail  # one row alone answers right
 
 
-def test_the_search_ends_when_its_time_is_over(tmp_path: Path) -> None:
+def test_the_search_ends_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_MOST_BATCHES", 60)  # other tests' are short: tests/sooner.py
     built = recsplit.build(masked_mean, out=tmp_path / "models", name="m", search_s=0.0)
     always = [difference.runs for difference in built.differences if difference.stage == search.STAGE]
     longer = recsplit.build(masked_mean, out=tmp_path / "models", name="m", search_s=30.0)

@@ -124,14 +124,11 @@ def test_a_missing_file_is_an_error_that_names_it(repository: Path, path: Path) 
 
 @pytest.mark.parametrize("path", [TABLES, MODEL, WHOLE, DENSE, REFERENCES])
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.95])
-def test_a_truncated_file_is_an_error_or_a_difference_and_never_a_proof(repository: Path, path: Path, part: float) -> None:
+def test_a_truncated_file_is_an_error_and_never_a_proof(repository: Path, path: Path, part: float) -> None:
     data = (repository / path).read_bytes()
     (repository / path).write_bytes(data[: int(part * len(data))])
-    try:
-        differences = published.verify(repository)
-    except RecsplitError:
-        return
-    assert failures(differences), f"{path} cut to {part:.0%} was proved"
+    with pytest.raises(RecsplitError):
+        published.verify(repository)
 
 
 def test_a_renamed_version_folder_is_refused(repository: Path) -> None:

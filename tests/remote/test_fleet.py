@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from recsplit.serving.fleet.fleet import Fleet, serve_fleet
 from recsplit.serving.fleet.member import Member
 from tests.remote import sharded
 from tests.serving.conftest import leftovers, stubs
+from tests.waiting import until
 
 HOT, COLD = "0", "1"
 
@@ -58,7 +58,6 @@ class Load:
 
     def __init__(self, url: str, *, threads: int = 4) -> None:
         self.url, self.asked, self.wrong, self.failed = url, 0, list[str](), list[str]()
-        self.slowest_s = 0.0
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(threads)]
 
@@ -73,10 +72,9 @@ class Load:
             thread.join()
 
     def _ask(self, number: int) -> None:
-        with Client(self.url, sharded.NAME, timeout_s=10) as client:
+        with Client(self.url, sharded.NAME, timeout_s=60) as client:
             while not self._stop.is_set():
                 for ids in queries(20, 3, seed=number):
-                    start = time.monotonic()
                     try:
                         ask(client, ids)
                     except ServerError as error:
@@ -84,14 +82,11 @@ class Load:
                     except AssertionError as error:
                         self.wrong.append(str(error))
                     self.asked += 1
-                    self.slowest_s = max(self.slowest_s, time.monotonic() - start)
 
     def until(self, more: int) -> None:
         """Return when so many more queries were asked."""
-        goal, deadline = self.asked + more, time.monotonic() + 30
-        while self.asked < goal and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert self.asked >= goal, f"{self.asked} of {goal} queries in 30 s"
+        goal = self.asked + more
+        until(lambda: self.asked >= goal, lambda: f"more than {self.asked} of {goal} queries")
 
 
 def test_every_front_answers_as_the_whole_model_does(fleet: Fleet) -> None:
@@ -149,19 +144,21 @@ def test_without_a_replica_errors_come_at_once_and_only_for_queries_that_need_it
         with Client(fleet.fronts[1].grpc_url, sharded.NAME) as client:
             ask(client, np.array([[1, 2, 3, 4]]))  # it has no row in the shard that is gone
         fleet.start_member(victim)
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
+
+        def answered() -> bool:
             with Client(fleet.fronts[1].grpc_url, sharded.NAME) as client:
                 try:
                     ask(client, np.array([[900, 901, 902, 903]]))
-                    break
                 except ServerError:
-                    time.sleep(0.05)
+                    return False
+            return True
+
+        until(answered, "answers of the replica that is back")
         failures = len(load.failed)
         load.until(100)
         assert len(load.failed) <= failures + 4  # those that were under way when it came back
     assert not load.wrong
-    assert load.slowest_s < 5  # none hung: a lost call ends after a timeout of 1 s
+    assert all("no replica answers" in text for text in load.failed)  # none hung until its own patience ended
 
 
 def test_a_server_whose_worker_died_is_avoided_although_triton_says_it_is_ready(fleet: Fleet) -> None:
@@ -186,13 +183,12 @@ def test_metrics_tell_which_replica_was_asked_and_which_is_avoided(fleet: Fleet)
         for ids in queries(10, 2):
             ask(client, ids)
     address = fleet.member(COLD).server.grpc_url  # type: ignore[union-attr]
-    up_match, deadline = None, time.monotonic() + 10
-    while time.monotonic() < deadline:
+
+    def up() -> bool:
         up_match = re.search(rf'^recsplit_remote_replica_up{{.*replica="{address}".*}} (\S+)$', page(), re.MULTILINE)
-        if up_match and float(up_match[1]) == 1:
-            break
-        time.sleep(0.1)
-    assert up_match is not None and float(up_match[1]) == 1
+        return up_match is not None and float(up_match[1]) == 1
+
+    until(up, "a replica that is shown as up")
     for name in ("calls_answered", "call_duration_us", "rows"):
         values = re.findall(rf'^recsplit_remote_{name}{{.*model="shop_embedding_1".*}} (\S+)$', page(), re.MULTILINE)
         assert values and sum(map(float, values)) > 0
@@ -206,7 +202,7 @@ def test_a_shard_that_has_only_its_batched_form_is_asked_with_the_tensors_as_the
             load.until(100)
         assert not load.wrong and not load.failed
         servers = [member.server for member in running.members if member.server is not None]
-    assert not any(leftovers(server) for server in servers)
+    until(lambda: not any(leftovers(server) for server in servers), "the end of all that the servers had")
     assert not running.folder.exists()
 
 

@@ -52,7 +52,7 @@ def test_a_server_that_dies_is_started_again_and_ctrl_c_ends_all_of_them(folder:
                 break
         assert "shard 0 replica 1 ended by itself, and is started again" in stderr_text
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "nothing is left running" in errors
     for item in shown["servers"]:
@@ -94,7 +94,7 @@ def test_a_server_that_dies_again_and_again_ends_the_fleet_with_its_log(folder: 
                 stderr_text += line
                 if "is back" in line:
                     break
-        process.wait(60)
+        process.wait(120)
     assert process.returncode == 1
     assert "Error: shard 0 replica 0: the Triton server ended by itself (signal SIGKILL)" in stderr_text
     assert stderr_text.count("is started again") == 2
@@ -108,7 +108,7 @@ def test_without_json_it_shows_every_server_and_a_request_that_works(folder: Pat
             assert re.search(rf"^{name} +READY +127\.0\.0\.1:\d+ ", text, re.MULTILINE)
         assert "curl http://127.0.0.1:" in text
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
 
 
@@ -132,16 +132,16 @@ def test_a_shard_that_can_t_load_ends_the_start_with_its_name_and_leaves_nothing
     ],
 )
 def test_what_it_can_t_do_is_refused_before_anything_starts(
-    folder: Path, arguments: list[str], message: str, hint: str, run_recsplit: Run
+    folder: Path, arguments: list[str], message: str, hint: str, run_here: Run
 ) -> None:
-    done = run_recsplit("serve", folder, *arguments)
+    done = run_here("serve", folder, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert hint in done.stderr
 
 
-def test_a_build_without_shards_is_no_fleet(repository: Path, run_recsplit: Run) -> None:
-    done = run_recsplit("serve", repository / "model_repository", "--fleet")
+def test_a_build_without_shards_is_no_fleet(repository: Path, run_here: Run) -> None:
+    done = run_here("serve", repository / "model_repository", "--fleet")
     assert done.returncode == 2
     assert "not partitioned" in done.stderr and "recsplit build --partition" in done.stderr
 

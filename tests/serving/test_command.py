@@ -11,7 +11,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from tests.conftest import Run
 from tests.serving import handmade
 from tests.serving.conftest import processes
 from tests.serving.test_answers import ask, query
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_it_prints_where_it_listens_and_a_request_that_works_and_stops_on_ctrl_c
             answer = json.loads(subprocess.check_output(["bash", "-c", f"{curl[1]} --silent --fail"], text=True))
             assert {output["name"] for output in answer["outputs"]} == {"score", "unknown_ids"}
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "Stopped: what was in flight is answered, and nothing is left running." in errors
 
@@ -79,7 +79,7 @@ def test_json_is_one_line_and_a_termination_is_as_gentle_as_ctrl_c(folder: Path)
         assert ready["models"] == {"shop": "", "shop_dense": "READY", "shop_embedding": ""}
         assert processes(f"--http-port={ready['http_url'].rpartition(':')[2]}") == [ready["pid"]]
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=120)
     assert (process.returncode, output) == (0, "")
     assert "Stopped" in errors
     assert not Path(f"/proc/{ready['pid']}").exists()
@@ -89,7 +89,7 @@ def test_it_says_so_when_the_server_dies(folder: Path, tmp_path: Path) -> None:
     with start(folder, "--json", "--no-restart", "--log", tmp_path / "triton.log") as process:
         assert process.stdout is not None
         os.kill(json.loads(process.stdout.readline())["pid"], signal.SIGKILL)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "Error: the Triton server ended by itself (signal SIGKILL)" in errors
     assert "Started HTTPService" in errors
@@ -217,26 +217,23 @@ def can_load(client: "grpc.InferenceServerClient") -> bool:
 def test_ctrl_c_while_it_loads_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     log = tmp_path / "triton.log"
     with start(folder, "--log", log) as process:
-        deadline = time.monotonic() + 60
-        while "loading: shop_embedding" not in (log.read_text() if log.exists() else ""):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: log.exists() and "loading: shop_embedding" in log.read_text(), "a model that loads")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         name = re.search(r"recsplit-serve-\w+", Path(f"/proc/{children[0]}/cmdline").read_text())
         assert name is not None
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode in {0, 130}, "0 where it was ready by then"
     assert "Traceback" not in errors
-    assert processes(name[0]) == []
+    until(lambda: processes(name[0]) == [], f"the end of {name[0]}")  # a killed process takes its moment
 
 
 NEW_KEY = "$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')"
 RESTRICTIONS = ("grpc-restricted-protocol", "http-restricted-api")
 
 
-def test_docker_prints_a_command_that_serves_the_same_folder(folder: Path, run_recsplit: Run) -> None:
-    result = run_recsplit("serve", folder, "--docker", "--http-port", "9000", "--image", "registry.example/team/tritonserver:24.10-py3")
+def test_docker_prints_a_command_that_serves_the_same_folder(folder: Path, run_here: Run) -> None:
+    result = run_here("serve", folder, "--docker", "--http-port", "9000", "--image", "registry.example/team/tritonserver:24.10-py3")
     assert result.returncode == 0, result.stderr
     words = shlex.split(result.stdout.replace("\\\n", " "))
     assert words[:3] == ["docker", "run", "--rm"]
@@ -255,24 +252,24 @@ def test_docker_prints_a_command_that_serves_the_same_folder(folder: Path, run_r
     assert "--gpus=all" not in words
     keys = [subprocess.check_output(["bash", "-c", f'printf %s "{NEW_KEY}"'], text=True) for _ in range(2)]
     assert keys[0] != keys[1] and all(re.fullmatch("[0-9a-f]{64}", key) for key in keys)
-    opened = run_recsplit("serve", folder, "--docker", "--host", "0.0.0.0", "--open-control")
+    opened = run_here("serve", folder, "--docker", "--host", "0.0.0.0", "--open-control")
     assert "restricted" not in opened.stdout
     assert "Model control is open: whoever reaches port 8000 or 8001 of 0.0.0.0" in opened.stderr
 
 
-def test_docker_gives_the_gpus_to_a_repository_that_asks_for_them(tmp_path: Path, run_recsplit: Run) -> None:
+def test_docker_gives_the_gpus_to_a_repository_that_asks_for_them(tmp_path: Path, run_here: Run) -> None:
     handmade.write(tmp_path)
     (tmp_path / "shop_dense/config.pbtxt").write_text(handmade.config("shop_dense", [handmade.DENSE], [handmade.SCORE], kind="KIND_GPU"))
-    assert "--gpus=all" in run_recsplit("serve", tmp_path, "--docker").stdout
+    assert "--gpus=all" in run_here("serve", tmp_path, "--docker").stdout
 
 
-def test_what_cannot_be_served_is_an_error_with_a_hint(tmp_path: Path, run_recsplit: Run) -> None:
-    result = run_recsplit("serve", tmp_path / "nowhere")
+def test_what_cannot_be_served_is_an_error_with_a_hint(tmp_path: Path, run_here: Run) -> None:
+    result = run_here("serve", tmp_path / "nowhere")
     assert result.returncode == 2
     assert result.stdout == ""
     assert f"Error: there is no folder {tmp_path / 'nowhere'}" in result.stderr
     assert "Hint: recsplit build SOURCE -o DIR" in result.stderr
 
 
-def test_help_ends_in_an_example(run_recsplit: Run) -> None:
-    assert run_recsplit("serve", "--help").stdout.rstrip().endswith("recsplit serve model_repository/ --http-port 8000")
+def test_help_ends_in_an_example(run_here: Run) -> None:
+    assert run_here("serve", "--help").stdout.rstrip().endswith("recsplit serve model_repository/ --http-port 8000")

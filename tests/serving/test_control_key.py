@@ -107,13 +107,13 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
         control_key.read_key(tmp_path / "none")
 
 
-def test_the_command_takes_the_key_from_a_file(run_recsplit: Run, repository: Path, tmp_path: Path) -> None:
+def test_the_command_takes_the_key_from_a_file(run_here: Run, repository: Path, tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(KEY)
     path.chmod(0o644)
-    refused = run_recsplit("serve", repository / "model_repository", "--control-key", path)
+    refused = run_here("serve", repository / "model_repository", "--control-key", path)
     assert (refused.returncode, KEY in refused.stderr) == (2, False)
     assert "every user" in refused.stderr
     path.chmod(0o600)
-    printed = run_recsplit("serve", repository / "model_repository", "--docker", "--control-key", path)
+    printed = run_here("serve", repository / "model_repository", "--docker", "--control-key", path)
     assert (printed.returncode, KEY in printed.stdout + printed.stderr) == (2, False)

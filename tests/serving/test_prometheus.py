@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +13,7 @@ import pytest
 from tests.conftest import Run
 from tests.kubernetes.prometheus import BINARY, TOOLS, Prometheus
 from tests.serving.conftest import processes
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build: the checkout's own repository has the configs only."""
-    folder = tmp_path_factory.mktemp("built") / "models"
-    command = [sys.executable, "-m", "recsplit", "build", "recsplit.zoo.tiny:dlrm", "-o", str(folder), "--name", "tiny"]
-    subprocess.run(command, check=True, capture_output=True, timeout=280)
-    return folder
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -40,26 +31,20 @@ def served(tiny: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]
 
 
 def wait_until_gone(folder: Path) -> None:
-    deadline = time.monotonic() + 30
-    while processes(folder.name) or folder.exists():
-        assert time.monotonic() < deadline, f"{folder} is there still, or its processes"
-        time.sleep(0.1)
+    until(lambda: not processes(folder.name) and not folder.exists(), f"the end of {folder} and its processes")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_it_scrapes_the_server_and_ends_with_it(served: tuple["subprocess.Popen[str]", dict[str, str]], number: signal.Signals) -> None:
     process, announcement = served
-    deadline = time.monotonic() + 30
-    while not Prometheus(announcement["prometheus_url"]).query("recsplit:up == 1"):
-        assert time.monotonic() < deadline, "it never scraped the server"
-        time.sleep(0.2)
+    until(lambda: Prometheus(announcement["prometheus_url"]).query("recsplit:up == 1"), "a scrape of the server")
     address = announcement["prometheus_url"].removeprefix("http://")
     (pid,) = processes(f"--web.listen-address={address}")
     arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     folder = Path(next(argument for argument in arguments if argument.startswith("--config.file=")).partition("=")[2]).parent
     assert address.startswith("127.0.0.1:") and folder.is_dir()
     process.send_signal(number)
-    process.wait(30)
+    process.wait(120)
     wait_until_gone(folder)
 
 

@@ -1,7 +1,6 @@
 """The Prometheus beside a fleet follows it: servers that come are scraped, those that go are forgotten."""
 
 import contextlib
-import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from recsplit.commands import prometheus_beside
 from recsplit.repository.find import find
 from tests.kubernetes.prometheus import BINARY, Prometheus
+from tests.waiting import until
 
 
 @pytest.mark.skipif(BINARY is None, reason="prometheus is not installed (Debian's package of that name)")
@@ -26,7 +26,5 @@ def test_servers_that_come_and_go_are_targets_that_come_and_go(repository: Path)
 
         for part_ports in ({("front", 9), ("0", 10)}, {("0", 10)}):
             pages[:] = [(part, f"http://127.0.0.1:{port}/metrics") for part, port in part_ports]
-            deadline = time.monotonic() + 30
-            while seen() != {(part, f"127.0.0.1:{port}") for part, port in part_ports}:
-                assert time.monotonic() < deadline, seen()
-                time.sleep(0.2)
+            expected = {(part, f"127.0.0.1:{port}") for part, port in part_ports}
+            until(lambda expected=expected: seen() == expected, lambda expected=expected: f"{expected} instead of {seen()}")  # type: ignore[misc]

@@ -164,18 +164,18 @@ def test_what_a_factory_refuses_is_told_in_its_own_words(monkeypatch: pytest.Mon
     assert "above 0" in refused.value.hint
 
 
-def test_the_list_says_what_to_build_and_how_large_it_gets(run_recsplit: Run) -> None:
-    done = run_recsplit("zoo", "--rows-scale", "0.001", "--json")
+def test_the_list_says_what_to_build_and_how_large_it_gets(run_here: Run) -> None:
+    done = run_here("zoo", "--rows-scale", "0.001", "--json")
     models = {model["name"]: model for model in json.loads(done.stdout)}
     assert set(models) == set(PAPERS)
     assert models["rm1"]["rows"] == 10 * 20_000 and models["rm1"]["published_rows"] == 200_000_000
     assert models["rm1"]["size_bytes"] == 10 * 20_000 * 32 * 4
     assert models["wide_and_deep"]["p95_bound_ms"] == 25
-    assert "recsplit.zoo.elasticrec:rm1" in run_recsplit("zoo").stdout
+    assert "recsplit.zoo.elasticrec:rm1" in run_here("zoo").stdout
 
 
-def test_the_list_refuses_a_scale_that_is_none(run_recsplit: Run) -> None:
-    done = run_recsplit("zoo", "--rows-scale", "0")
+def test_the_list_refuses_a_scale_that_is_none(run_here: Run) -> None:
+    done = run_here("zoo", "--rows-scale", "0")
     assert done.returncode == 2 and "--rows-scale is 0" in done.stderr
 
 

@@ -78,7 +78,7 @@ def handler(cluster: FakeCluster) -> type[BaseHTTPRequestHandler]:
             size = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(size)) if size else None
             if cluster.delay.is_set():
-                cluster.released.wait(10)
+                cluster.released.wait()
             if self.path.rstrip("/") == "/version":
                 status, answer = 200, {"major": "1", "minor": "35", "gitVersion": "v1.35.0"}
             elif self.headers.get("Authorization") != f"Bearer {cluster.token}":

@@ -22,6 +22,7 @@ from recsplit_controller.actuate.triton import TritonActuator
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.settings import Target
 from recsplit_perf.processes.instances import instances
+from tests.waiting import WITHIN_S, until
 
 DENSE, EMBEDDING = "shop_dense", "shop_embedding"
 TARGETS = (Target(DENSE, DENSE, "dense"), Target(EMBEDDING, EMBEDDING, "embedding"))
@@ -49,10 +50,7 @@ def actuator(server: Server, served: Path) -> Iterator[TritonActuator]:
 
 def settle(server: Server, count: int) -> None:
     """Wait for the end of the dense model's old instances: they end when the new ones serve."""
-    deadline = time.monotonic() + 60
-    while len(instances(server.pid, DENSE)) != count:
-        assert time.monotonic() < deadline, f"not {count} instances"
-        time.sleep(0.05)
+    until(lambda: len(instances(server.pid, DENSE)) == count, f"{count} instances")
 
 
 def do(actuator: TritonActuator, action: Action) -> Outcome:
@@ -62,13 +60,15 @@ def do(actuator: TritonActuator, action: Action) -> Outcome:
 
 
 def outcome(actuator: TritonActuator) -> Outcome:
-    for _ in range(1200):
-        ended = actuator.outcomes()
-        if ended:
-            assert len(ended) == 1
-            return ended[0]
-        time.sleep(0.05)
-    raise AssertionError("the action did not end within 60 s")
+    ended: list[Outcome] = []
+
+    def has_ended() -> bool:
+        ended.extend(actuator.outcomes())
+        return bool(ended)
+
+    until(has_ended, "the end of the action")
+    assert len(ended) == 1
+    return ended[0]
 
 
 def to(count: int, target: str = DENSE, threads: int | None = None) -> Action:
@@ -218,13 +218,15 @@ def test_a_server_that_is_away_is_no_exception_and_is_seen_when_it_is_back(light
     assert actuator.ill() == {}
     assert do(actuator, to(2)).error is not None
     with serve(light, grpc_port=port):
-        for _ in range(100):
-            if None not in actuator.counts().values():
-                break
-            time.sleep(0.1)
+        until(lambda: None not in actuator.counts().values(), "counts of the server that is back")
         assert actuator.counts() == {DENSE: 1, EMBEDDING: 1}
         assert do(actuator, to(2)).error is None
     actuator.close()
+
+
+def stopped(pid: int) -> bool:
+    """Whether every thread of a process is."""
+    return all(path.read_text().rpartition(")")[2].split()[0] == "T" for path in Path(f"/proc/{pid}/task").glob("*/stat"))
 
 
 def test_a_hung_server_does_not_hold_up_the_loop(light: Path) -> None:
@@ -232,11 +234,12 @@ def test_a_hung_server_does_not_hold_up_the_loop(light: Path) -> None:
         actuator = TritonActuator(server.grpc_url, light, TARGETS)
         assert actuator.counts() == {DENSE: 1, EMBEDDING: 1}
         os.kill(server.pid, signal.SIGSTOP)
+        until(lambda: stopped(server.pid), "a server of which no thread goes on")
         try:
             answers: list[object] = []
             thread = threading.Thread(target=lambda: answers.extend((actuator.counts(), actuator.ill())), daemon=True)
             thread.start()
-            thread.join(30)
+            thread.join(WITHIN_S)
             assert answers == [{DENSE: None, EMBEDDING: None}, {}]
         finally:
             os.kill(server.pid, signal.SIGCONT)

@@ -43,10 +43,8 @@ def where(server: Server) -> list[str]:
         (["--replay", "absent"], "can't be read"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_a_sentence(
-    run_recsplit: Run, light: Path, tmp_path: Path, arguments: list[str], message: str
-) -> None:
-    done = run_recsplit("control", *(str(light) if each == "DIR" else each for each in arguments), "--dry-run", cwd=tmp_path)
+def test_what_cannot_be_used_is_said_in_a_sentence(run_here: Run, light: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = run_here("control", *(str(light) if each == "DIR" else each for each in arguments), "--dry-run", cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Hint: " in done.stderr
@@ -68,33 +66,31 @@ def test_what_cannot_be_used_is_said_in_a_sentence(
         ("[targets.shop_dense]\nminimum = 9", "can't have 9 to 8"),
     ],
 )
-def test_settings_that_are_none_are_said_in_a_sentence(run_recsplit: Run, light: Path, tmp_path: Path, text: str, message: str) -> None:
+def test_settings_that_are_none_are_said_in_a_sentence(run_here: Run, light: Path, tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(text)
-    done = run_recsplit(
-        "control", light, "--grpc-url", "127.0.0.1:1", "--prometheus", "http://127.0.0.1:1", "--dry-run", "--settings", file
-    )
+    done = run_here("control", light, "--grpc-url", "127.0.0.1:1", "--prometheus", "http://127.0.0.1:1", "--dry-run", "--settings", file)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_one_decision_is_done_in_place_and_not_in_a_dry_run(run_recsplit: Run, light: Path, server: Server, tmp_path: Path) -> None:
+def test_one_decision_is_done_in_place_and_not_in_a_dry_run(run_here: Run, light: Path, server: Server, tmp_path: Path) -> None:
     """A minimum of two instances is nothing that waits for load."""
     file = tmp_path / "settings.toml"
     file.write_text("interval_s = 1\n[targets.shop_dense]\nminimum = 2\n")
-    dry = run_recsplit("control", light, *where(server), "--settings", file, "--once", "--json", "--dry-run")
+    dry = run_here("control", light, *where(server), "--settings", file, "--once", "--json", "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert {each["target"]: (each["observed"], each["wanted"]) for each in json.loads(dry.stdout)["decisions"]}["shop_dense"] == (1, 2)
     for observed in (1, 2):
-        done = run_recsplit("control", light, *where(server), "--settings", file, "--once", "--json", "--journal", tmp_path / "journal")
+        done = run_here("control", light, *where(server), "--settings", file, "--once", "--json", "--journal", tmp_path / "journal")
         assert done.returncode == 0, done.stderr
         decisions = {each["target"]: each for each in json.loads(done.stdout)["decisions"]}
         assert decisions["shop_dense"]["observed"] in (observed, 2)
     assert [len(session.records) for session in sessions(tmp_path / "journal")] == [2, 2]
     last = sessions(tmp_path / "journal")[1].records[1]
     assert last.observation.counts == {"shop_embedding": 1, "shop_dense": 2}
-    again = run_recsplit("control", "--replay", tmp_path / "journal")
+    again = run_here("control", "--replay", tmp_path / "journal")
     assert again.returncode == 0, again.stderr
     assert "all as they were" in again.stdout
 
@@ -108,7 +104,7 @@ def test_it_ends_gently_and_its_journal_is_whole(light: Path, server: Server, tm
         assert process.stdout is not None
         ticks = [json.loads(process.stdout.readline()) for _ in range(3)]
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert len(ticks[0]["decisions"]) == 2
     (session,) = sessions(journal)
@@ -116,13 +112,13 @@ def test_it_ends_gently_and_its_journal_is_whole(light: Path, server: Server, tm
     assert journal.read_bytes().endswith(b"\n")
 
 
-def test_a_second_controller_of_the_same_server_is_refused(run_recsplit: Run, light: Path, server: Server, tmp_path: Path) -> None:
+def test_a_second_controller_of_the_same_server_is_refused(run_here: Run, light: Path, server: Server, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "recsplit", "control", str(light), *where(server), "--json"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as first:
         assert first.stdout is not None
         first.stdout.readline()
-        second = run_recsplit("control", light, "--once")  # finds the server by itself
-        reading = run_recsplit("control", light, "--once", "--dry-run")
+        second = run_here("control", light, "--once")  # finds the server by itself
+        reading = run_here("control", light, "--once", "--dry-run")
         first.terminate()
     assert second.returncode == 1
     assert "another controller acts on" in second.stderr

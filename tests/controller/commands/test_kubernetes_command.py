@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from recsplit.errors import InputError
 from recsplit_controller.targets.deployments import read_replicas
 from tests.controller.actuate.fake_cluster import FakeCluster, kubeconfig, running
+from tests.waiting import until
 
 SETTINGS = """\
 ensemble = "shop"
@@ -65,31 +65,24 @@ def start(fake: FakeCluster, tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def until(true: Callable[[], bool]) -> bool:
-    end_s = time.monotonic() + 30
-    while not true() and time.monotonic() < end_s:
-        time.sleep(0.05)
-    return true()
-
-
 def holder(fake: FakeCluster) -> str:
     return str(fake.objects[LEASE].get("spec", {}).get("holderIdentity") or "")
 
 
 def test_one_of_two_acts_and_the_other_follows_when_it_ends(start: Start, fake: FakeCluster) -> None:
     first = start()
-    assert until(lambda: holder(fake) != "")
+    until(lambda: holder(fake) != "", "a holder")
     before = holder(fake)
     second = start()
     assert second.stderr is not None
     line = json.loads(second.stderr.readline())
     assert line["message"] == "waiting for the lease" and before in line["why"]
     first.send_signal(signal.SIGTERM)
-    first_lines, _ = first.communicate(timeout=20)
+    first_lines, _ = first.communicate(timeout=120)
     assert first.returncode == 0
-    assert until(lambda: holder(fake) not in {"", before})
+    until(lambda: holder(fake) not in {"", before}, "another holder")
     second.send_signal(signal.SIGTERM)
-    second_lines, _ = second.communicate(timeout=20)
+    second_lines, _ = second.communicate(timeout=120)
     assert second.returncode == 0 and holder(fake) == ""
     for text in (first_lines, second_lines):
         ticks = [json.loads(line) for line in text.splitlines()]
@@ -100,7 +93,7 @@ def test_one_of_two_acts_and_the_other_follows_when_it_ends(start: Start, fake: 
 
 def test_a_dry_run_asks_for_no_lease(start: Start, fake: FakeCluster) -> None:
     process = start("--dry-run", "--once")
-    text, errors = process.communicate(timeout=30)
+    text, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert json.loads(text)["observation"]["counts"] == {"shop-front": 2, "shop-shard-1": 1}
     assert holder(fake) == ""
@@ -136,6 +129,6 @@ def test_what_is_wrong_in_it_is_said(tmp_path: Path, old: str, new: str, message
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["."], "needs no DIR"), ([], "needs --settings")])
-def test_what_is_missing_is_said(run_recsplit: Run, arguments: list[str], message: str) -> None:
-    done = run_recsplit("control", "--kubernetes", "--metrics-url", "http://127.0.0.1:9/metrics", *arguments)
+def test_what_is_missing_is_said(run_here: Run, arguments: list[str], message: str) -> None:
+    done = run_here("control", "--kubernetes", "--metrics-url", "http://127.0.0.1:9/metrics", *arguments)
     assert done.returncode == 2 and message in done.stderr

@@ -82,10 +82,10 @@ def test_whatever_is_seen_nothing_outside_the_bounds_is_wanted_but_what_runs(
             assert decision.wanted in (held, count) or target.minimum <= (decision.wanted or 0) <= target.maximum
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@given(rate=st.floats(0.5, 150), count=st.integers(1, 20), seed=st.integers(0, 1000))
-@settings(max_examples=50)
-def test_constant_load_with_noise_settles_and_stays(policy: str, rate: float, count: int, seed: int) -> None:
+loads = {"rate": st.floats(0.5, 150), "count": st.integers(1, 20), "seed": st.integers(0, 1000)}
+
+
+def settles(policy: str, rate: float, count: int, seed: int) -> None:
     """Five percent of noise to either side. After ten minutes, no count is changed to and fro."""
     plant = Plant(
         Settings(policy=policy, bound_ms=200.0, window_s=TICK_S),
@@ -99,6 +99,21 @@ def test_constant_load_with_noise_settles_and_stays(policy: str, rate: float, co
     for counts in zip(*later, strict=True):
         directions = {after > before for before, after in itertools.pairwise(counts) if after != before}
         assert len(directions) <= 1, counts
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(**loads)
+@settings(max_examples=10)
+def test_constant_load_with_noise_settles_and_stays(policy: str, rate: float, count: int, seed: int) -> None:
+    settles(policy, rate, count, seed)
+
+
+@pytest.mark.slow  # the same, of more loads
+@pytest.mark.parametrize("policy", POLICIES)
+@given(**loads)
+@settings(max_examples=100)
+def test_many_constant_loads_with_noise_settle_and_stay(policy: str, rate: float, count: int, seed: int) -> None:
+    settles(policy, rate, count, seed)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

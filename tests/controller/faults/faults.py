@@ -23,6 +23,7 @@ from recsplit_controller.values.settings import Settings, Target
 from recsplit_controller.values.tick import Tick
 from recsplit_perf.traffic import open_loop, queries
 from recsplit_perf.traffic.open_loop import Sent
+from tests.waiting import until
 
 NAME, MODEL = "shop", "shop_dense"
 #: One instance answers 40 queries a second, so LOW needs one and HIGH three or more.
@@ -102,7 +103,7 @@ def controlled(observer: Observer, actuator: Actuator, targets: Sequence[Target]
     thread = threading.Thread(target=loop.run, args=(stop,))
     thread.start()
     try:
-        await_(lambda: bool(kept.records), "the first tick")
+        until(lambda: bool(kept.records), "the first tick")
         yield kept
     finally:
         stop.set()
@@ -158,14 +159,6 @@ def asked(url: str, plan: Plan, rate: float) -> Iterator[Asked]:
         stop.set()
         thread.join()
     assert state.error is None, state.error
-
-
-def await_(condition: Callable[[], bool], what: str, timeout_s: float = 40.0) -> None:
-    """Wait until it holds. Generous: a busy machine is slow, and what never happens is what a test is for."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.05)
 
 
 def lasts(condition: Callable[[], bool], what: str, seconds: float) -> None:

@@ -17,7 +17,8 @@ from recsplit_controller.values.tick import Tick
 from recsplit_perf.processes.instances import instances
 from recsplit_perf.processes.started import Started, started
 from tests.conftest import Run
-from tests.controller.faults.faults import HIGH, LOW, MODEL, TARGETS, Hooks, asked, await_, lasts
+from tests.controller.faults.faults import HIGH, LOW, MODEL, TARGETS, Hooks, asked, lasts
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 #: The heavy model waits, and takes no cores: this machine's own are no bound.
@@ -55,15 +56,15 @@ def test_a_controller_killed_in_mid_change_leaves_a_good_server_and_its_successo
     hooks.slow.touch()
     with asked(heavy_server.http_url, plan, HIGH) as load:
         with controller(heavy_server, heavy, tmp_path, "first") as first:
-            await_(lambda: any(record.actions for record in records(tmp_path)), "a change under way")
+            until(lambda: any(record.actions for record in records(tmp_path)), "a change under way")
             first.process.kill()
             first.process.wait()
         ticks = len(records(tmp_path))
         lasts(lambda: len(instances(heavy_server.pid, MODEL)) >= 1, "an instance", 1)
         hooks.slow.unlink()
         with controller(heavy_server, heavy, tmp_path, "second"):
-            await_(lambda: len(records(tmp_path)) > ticks, "the successor's first tick")
-            await_(lambda: (count(heavy_server, heavy) or 0) >= 3, "counts for the load")
+            until(lambda: len(records(tmp_path)) > ticks, "the successor's first tick")
+            until(lambda: (count(heavy_server, heavy) or 0) >= 3, "counts for the load")
     assert load.failed == 0, load.errors
     first_session, second_session = sessions(tmp_path / "journal.jsonl")
     assert not second_session.memory.held  # it knows only what it reads
@@ -77,7 +78,7 @@ def test_of_two_controllers_one_acts_and_the_other_is_refused_until_it_has_gone(
 ) -> None:
     with asked(heavy_server.http_url, plan, LOW) as load:
         with controller(heavy_server, heavy, tmp_path, "first") as first:
-            await_(lambda: bool(records(tmp_path)), "the first tick")
+            until(lambda: bool(records(tmp_path)), "the first tick")
             other = tmp_path / "other"
             other.mkdir()
             done = run_recsplit(*arguments(heavy_server, heavy, other))
@@ -86,7 +87,7 @@ def test_of_two_controllers_one_acts_and_the_other_is_refused_until_it_has_gone(
             assert "Hint: " in done.stderr
             assert not (other / "journal.jsonl").exists() or not records(other)
             ticks = len(records(tmp_path))
-            await_(lambda: len(records(tmp_path)) >= ticks + 3, "ticks of the first")
+            until(lambda: len(records(tmp_path)) >= ticks + 3, "ticks of the first")
             # Looking on is no fighting.
             looked = run_recsplit(*arguments(heavy_server, heavy, other), "--dry-run", "--once")
             assert looked.returncode == 0, looked.stderr
@@ -95,7 +96,7 @@ def test_of_two_controllers_one_acts_and_the_other_is_refused_until_it_has_gone(
         # The kernel gave the lease back, however the first one ended.
         with controller(heavy_server, heavy, tmp_path, "second") as second:
             ticks = len(records(tmp_path))
-            await_(lambda: len(records(tmp_path)) > ticks, "the second's first tick")
+            until(lambda: len(records(tmp_path)) > ticks, "the second's first tick")
             assert second.process.poll() is None
         threading.Event().wait(0.5)
     assert load.failed == 0, load.errors

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from recsplit_controller.observe.scrape import ScrapeObserver
 from recsplit_controller.values.observation import Observation
 from tests.kubernetes.prometheus import BINARY, TOOLS, Prometheus
 from tests.remote import sharded
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BINARY is None, reason="prometheus is not installed (Debian's package of that name)")]
 
@@ -80,13 +81,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             process.wait(60)
 
 
-def until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(1)
-
-
 def apart(one: Observation, two: Observation) -> list[str]:
     """What two observations of the same traffic don't have in common: unknown in one only, or further apart than their windows can be."""
     differences = []
@@ -108,14 +102,11 @@ def test_both_see_the_same_traffic_in_the_same_numbers(watched: Watched) -> None
 
     def agree() -> bool:
         seen[:] = [observer.observe(time.time()) for observer in (by_rules, by_pages)]
-        return not any(one.problems for one in seen) and bool(seen[0].of("shop").requests) and not apart(*seen)
+        fresh = all(one.data_s is not None and one.at_s - one.data_s < 10 for one in seen)
+        return fresh and not any(one.problems for one in seen) and bool(seen[0].of("shop").requests) and not apart(*seen)
 
-    try:
-        until(agree, "they never agreed")
-    except AssertionError:
-        raise AssertionError([one.problems for one in seen], apart(*seen)) from None
+    until(agree, lambda: f"agreement: {[one.problems for one in seen]}, {apart(*seen)}")
     for one in seen:
-        assert one.data_s is not None and time.time() - one.data_s < 10
         queries, shard = one.of("shop"), one.of("shop_embedding_0")
         assert queries.requests is not None and queries.busy is None and queries.offered is None
         # A shard's own server answers; what its stand-in in the front is asked comes apart, and isn't counted twice.
@@ -133,7 +124,7 @@ def test_every_rule_gives_numbers_of_the_live_servers(watched: Watched) -> None:
     def missing() -> list[str]:
         return [rule.record for rule in rules if not watched.prometheus.query(rule.record)]
 
-    until(lambda: not missing(), "some rules never gave a series", 40)
+    until(lambda: not missing(), "series of all rules")
     for rule in rules:
         assert all(math.isfinite(value) for _, value in watched.prometheus.query(rule.record)), rule.record
     health = [rule["health"] for group in watched.prometheus.get("rules")["groups"] for rule in group["rules"]]
@@ -151,24 +142,22 @@ def test_without_queries_rates_are_zero_and_latencies_unknown(watched: Watched) 
             seen = observer.observe(time.time()).of("shop_dense")
             return seen.requests == 0 and seen.busy == 0 and seen.mean_ms is None
 
-        until(idle, f"{observer} never saw it idle", 40)
+        until(idle, f"an idle fleet, seen by {observer}")
     watched.load.set()
 
 
 def test_a_prometheus_that_hangs_is_a_problem_told_in_time(watched: Watched) -> None:
     observer = PrometheusObserver(watched.prometheus.url, "shop", models(watched.plan), timeout_s=0.5)
-    until(lambda: not observer.observe(time.time()).problems, "it never answered")
+    until(lambda: not observer.observe(time.time()).problems, "an answer")
     pid = _pid_of(watched.prometheus.url)
     os.kill(pid, signal.SIGSTOP)
     try:
         for _ in range(2):  # the second look doesn't ask it again
-            began_s = time.monotonic()
-            seen = observer.observe(time.time())
-            assert time.monotonic() - began_s < 5
+            seen = observer.observe(time.time())  # returns, although nobody answers
             assert seen.data_s is None and seen.of("shop").requests is None and len(seen.problems) == 1
     finally:
         os.kill(pid, signal.SIGCONT)
-    until(lambda: not observer.observe(time.time()).problems, "it never came back", 30)
+    until(lambda: not observer.observe(time.time()).problems, "its return")
 
 
 def test_no_prometheus_at_all_is_a_problem_told() -> None:

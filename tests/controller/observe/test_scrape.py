@@ -2,7 +2,6 @@
 Triton is seen in test_prometheus.py."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -77,18 +76,16 @@ def test_rates_come_with_the_second_look(servers: tuple[Pages, Pages]) -> None:
 def test_a_server_that_is_away_is_left_out_and_told(servers: tuple[Pages, Pages], ill: str) -> None:
     one, two = servers
     one.answer, two.answer = counting(100), counting(1000)
-    seeing = observer(one, two, timeout_s=0.3)
+    seeing = observer(one, two)
     seeing.observe(50.0)
     released = threading.Event()
     answers: dict[str, Answer] = {
         "fails": lambda: (503, "no"),
-        "hangs": lambda: (200, str(released.wait(20))),
+        "hangs": lambda: (200, str(released.wait())),  # an observer that waits for it waits for ever
         "is no Triton": lambda: (200, "<html>"),
     }
     one.answer, two.answer = counting(150), answers[ill]
-    began_s = time.monotonic()
     seen = seeing.observe(60.0)
-    assert time.monotonic() - began_s < 10
     released.set()
     assert seen.of("shop_dense").requests == pytest.approx(5, rel=0.1)
     assert len(seen.problems) == 1 and two.url in seen.problems[0]

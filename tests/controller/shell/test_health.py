@@ -44,7 +44,7 @@ def server(meters: Meters, clock: Clock) -> Iterator[HealthServer]:
 
 def get(server: HealthServer, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(server.url + path, timeout=5) as answer:
+        with urllib.request.urlopen(server.url + path, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -63,7 +63,7 @@ def test_metrics_are_served(server: HealthServer, meters: Meters) -> None:
 
 def test_prometheus_gets_the_format_that_it_asks_for(server: HealthServer) -> None:
     asked = urllib.request.Request(server.url + "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
-    with urllib.request.urlopen(asked, timeout=5) as answer:
+    with urllib.request.urlopen(asked, timeout=60) as answer:
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
         assert answer.read().endswith(b"# EOF\n")
 

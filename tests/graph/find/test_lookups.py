@@ -189,7 +189,7 @@ FORMS = [
             [mode],
         )
         for mode in ("sum", "mean", "max")
-        for padding in (-1, 3)
+        for padding in (-1, 0, 3)
         for length in ("4", "T")
     ),
     *(
@@ -199,7 +199,7 @@ FORMS = [
             f'{{ b=recsplit.EmbeddingBag<mode="sum",padding_idx={padding},include_last_offset=0>(t,ids,,x) y=MatMul(b,w) }}',
             ["sum"],
         )
-        for padding in (-1, 3)
+        for padding in (-1, 0, 3)
         for length in ("4", "T")
     ),
     *(

@@ -53,6 +53,22 @@ READERS = [
         "columns",
     ),
     Reader(
+        "the last of three axes",
+        "int64[N] i",
+        "g=Gather<axis=2>(big,i) h=Transpose<perm=[2,0,1]>(g) k=ReduceSum<keepdims=0>(h,one) p=MatMul(k,w) y=Add(s,p)",
+        {"big": table(8, 480).reshape(8, 8, 60)},
+        8 * 480 * 4,
+        "along axis 2: columns",
+    ),
+    Reader(
+        "rows of whole numbers",
+        "int64[N] i",
+        "g=Gather(big,i) c=Cast<to=1>(g) p=MatMul(c,w) y=Add(s,p)",
+        {"big": np.ones((600, 8), np.int64)},
+        600 * 8 * 8,
+        "holds INT64 numbers, not vectors",
+    ),
+    Reader(
         "the largest of one-hot vectors",
         "int64[N,3] i",
         "h=OneHot(i,depth,bits) m=ReduceMax<axes=[1],keepdims=0>(h) p=MatMul(m,big) q=MatMul(p,w) y=Add(s,q)",

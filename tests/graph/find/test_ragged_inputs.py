@@ -165,6 +165,14 @@ REFUSED = {
         f"{ONE_INPUT} {{ r=CumSum(a,axis) h=Mod(r,k) y={bag_of('t', 'h', 'offsets')} }}",
         "aren't one input's values taken one by one",
     ),
+    "ids out of a buffer that is read where their neighbours say": (
+        f"{ONE_INPUT} {{ r=CumSum(a,axis) m=Mod(r,k) h=Gather(of,m) y={bag_of('t', 'h', 'offsets')} }}",
+        "aren't one input's values taken one by one",
+    ),
+    "ids stretched to the shape of others": (
+        f"{ONE_INPUT} {{ r=CumSum(a,axis) l=Shape(r) h=Expand(a,l) y={bag_of('t', 'h', 'offsets')} }}",
+        "aren't one input's values taken one by one",
+    ),
     "offsets that aren't understood": (
         f"{ONE_INPUT} {{ o=Mul(offsets,five) y={bag_of('t', 'a', 'o')} }}",
         "isn't understood",
@@ -179,7 +187,7 @@ REFUSED = {
 @pytest.mark.parametrize(("text", "reason"), REFUSED.values(), ids=REFUSED)
 def test_bags_that_cannot_become_rows_are_refused_and_it_is_told_why(text: str, reason: str) -> None:
     with pytest.raises(InputError) as refused:
-        small(text, ARRAYS)
+        small(text, {**ARRAYS, "of": OF})
     assert reason in f"{refused.value} {refused.value.detail}"
 
 

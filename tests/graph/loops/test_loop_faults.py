@@ -22,6 +22,10 @@ DENSE = torch.rand(5, DIM)
 PLACES = torch.tensor([0, 2, 2, 3, 3])
 
 
+def _twice(dense: Tensor, scattered: Tensor) -> Tensor:
+    return dense + scattered + scattered.relu()
+
+
 def reasons(model: ir.Model) -> list[str]:
     """Why each Loop stays; all do."""
     records = collapse_loops(model)
@@ -85,13 +89,14 @@ def test_the_new_exporter_makes_sums_that_race() -> None:
         lambda rows, places, dense: torch.zeros_like(dense).scatter_add(0, places[:, None].expand(-1, DIM), rows),
         lambda rows, places, dense: dense.scatter(0, places[:, None].expand(-1, DIM), rows),
         lambda rows, places, dense: dense + torch.zeros(5, DIM).scatter(1, places[:, None], 1.0),
+        lambda rows, places, dense: _twice(dense, torch.zeros_like(dense).scatter(0, places[:, None].expand(-1, DIM), rows)),
         lambda rows, places, dense: dense.index_copy(0, places, rows),
         lambda rows, places, dense: dense.index_add(1, torch.tensor([0, 3]), rows[: dense.shape[0], :2]),
         lambda rows, places, dense: (
             torch.cat(torch.split(dense + rows[: dense.shape[0]], [1, 3], dim=1)[::-1], 1) + dense.chunk(2, -1)[0].sum()
         ),
     ],
-    ids=["scatter_add", "scatter", "one-hot", "index_copy", "distinct columns", "split of features"],
+    ids=["scatter_add", "scatter", "one-hot", "scattered and used twice", "index_copy", "distinct columns", "split of features"],
 )
 def test_what_only_looks_like_a_fault(sound: Any) -> None:
     module = Answer(lambda bags, ids, places, dense: sound(bags[0](ids), places, dense), nn.Embedding(ROWS, DIM))

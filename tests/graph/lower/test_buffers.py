@@ -25,6 +25,7 @@ WAYS = {
     "ids in INT32, buffer in INT32": ("int32[N,3]", "N,3", "i=Gather(narrow,ids)"),
     "a history": ("int64[N,T]", "N,T", "i=Gather(of,ids)"),
     "a buffer of two columns": ("int64[N,3]", "N,3,2", "i=Gather(pairs,ids)"),
+    "a buffer of two by two": ("int64[N,3]", "N,3,2,2", "i=Gather(squares,ids)"),
     "a column of a buffer": ("int64[N,3]", "N,3", "p=Gather(pairs,ids) i=Gather<axis=2>(p,zero)"),
     "a buffer of a buffer": ("int64[N,3]", "N,3", "c=Gather(of,ids) i=Gather(of,c)"),
     "a buffer read twice": ("int64[N,3]", "N,3", "c=Gather(of,ids) d=Gather(of,ids) e=Max(c,d) i=Identity(e)"),
@@ -39,6 +40,7 @@ CONSTANTS: dict[str, Any] = {
     "of": OF,
     "narrow": OF.astype(np.int32),
     "pairs": PAIRS,
+    "squares": np.stack([PAIRS, PAIRS[::-1]], axis=1),
     "zero": number(0),
     "seven": number(7),
     "fifty": number(ROWS),
@@ -57,7 +59,7 @@ def text(signature: str, shape: str, nodes: str) -> str:
 def test_it_is_cut_and_equal(signature: str, shape: str, nodes: str, policy: str) -> None:
     parts = agrees(text(signature, shape, nodes), CONSTANTS, {"ids": ITEMS}, unknown_ids=policy)
     assert all(item.is_lookup for item in parts.cut.candidates)
-    assert not {"of", "narrow", "pairs"} & {value.name for value in parts.cut.dense.graph.initializers.values()}
+    assert not {"of", "narrow", "pairs", "squares"} & {value.name for value in parts.cut.dense.graph.initializers.values()}
     assert parts.cut.known()({"ids": np.full_like(ids_of(signature), 10**6)}).tolist() == [False] * 4
 
 

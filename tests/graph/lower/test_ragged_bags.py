@@ -28,7 +28,7 @@ KINDS = [
     for padding in (-1, 3)
     for last in (0, 1)
     for weighted in ((False, True) if mode == "sum" else (False,))
-]
+] + [Bag(mode, 0, 0, False) for mode in ("sum", "mean", "max")]
 LENGTHS = {
     "some bags empty": [3, 0, 2, 5, 1],
     "the first empty": [0, 4],

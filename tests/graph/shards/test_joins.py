@@ -13,6 +13,7 @@ ARRAYS: dict[str, Array] = {
     "t": table(50, 8),
     "one": np.array([1]),
     "five": np.array([2, 3]),
+    "halves": np.array([4, 4]),
     "eight": np.ones(8, np.float32),
     "none": np.zeros(8, np.float32),
 }
@@ -61,6 +62,10 @@ REFUSED = {
     "a maximum that is scaled": "w=ReduceMax<axes=[1],keepdims=0>(v) y=Neg(w)",
     "a sum and a maximum of the same": "p=ReduceSum<keepdims=0>(v,one) q=ReduceMax<axes=[1],keepdims=0>(v) y=Add(p,q)",
     "something beside vectors": "e=Mul(m,eight) w=Concat<axis=1>(v,e) y=ReduceSum<keepdims=0>(w,one)",
+    "a sum beside a maximum": "p=ReduceSum<keepdims=1>(v,one) q=ReduceMax<axes=[1],keepdims=1>(v) "
+    "w=Concat<axis=2>(p,q) y=ReduceSum<keepdims=0>(w,one)",
+    "halves of the vectors": "p,q=Split<axis=2>(v,halves) r=ReduceSum<keepdims=1>(p,one) "
+    "s=ReduceMax<axes=[1],keepdims=1>(q) y=Concat<axis=2>(r,s)",
     "whole numbers": "w=Cast<to=7>(v) x=Cast<to=1>(w) y=ReduceSum<keepdims=0>(x,one)",
 }
 

@@ -54,8 +54,8 @@ def test_ids_are_inside_their_tables_and_a_seed_tells_the_file(tiny: Path, tmp_p
         assert max(ids) < limit
 
 
-def test_the_command_line_shown_runs(run_recsplit: Run, server: Server, tiny: Path, tmp_path: Path) -> None:
-    done = run_recsplit("perf-data", tiny, "-b", "8", "-o", tmp_path / "data.json", "--url", server.grpc_url, "--json")
+def test_the_command_line_shown_runs(run_here: Run, server: Server, tiny: Path, tmp_path: Path) -> None:
+    done = run_here("perf-data", tiny, "-b", "8", "-o", tmp_path / "data.json", "--url", server.grpc_url, "--json")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert shown["entries"] == 256
@@ -65,21 +65,21 @@ def test_the_command_line_shown_runs(run_recsplit: Run, server: Server, tiny: Pa
     assert "Inferences/Second vs. Client Average Batch Latency" in measured.stdout
 
 
-def test_the_command_ends_with_the_command_line(run_recsplit: Run, tiny: Path, tmp_path: Path) -> None:
-    done = run_recsplit("perf-data", tiny, "-b", "4", "-n", "12", cwd=tmp_path)
+def test_the_command_ends_with_the_command_line(run_here: Run, tiny: Path, tmp_path: Path) -> None:
+    done = run_here("perf-data", tiny, "-b", "4", "-n", "12", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(entries((tmp_path / "tiny.perf.json").read_text())) == 12
     assert "-m tiny -u 127.0.0.1:8001 -i grpc" in done.stdout.splitlines()[-1]
 
 
-def test_a_batch_that_the_model_refuses_is_refused_first(run_recsplit: Run, tiny: Path, tmp_path: Path) -> None:
-    done = run_recsplit("perf-data", tiny, "-b", "65", cwd=tmp_path)
+def test_a_batch_that_the_model_refuses_is_refused_first(run_here: Run, tiny: Path, tmp_path: Path) -> None:
+    done = run_here("perf-data", tiny, "-b", "65", cwd=tmp_path)
     assert done.returncode == 2
     assert "-b is 65, and 'tiny' takes 64 rows at most" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_without_a_build_is_refused(run_recsplit: Run, tmp_path: Path) -> None:
-    done = run_recsplit("perf-data", tmp_path)
+def test_a_folder_without_a_build_is_refused(run_here: Run, tmp_path: Path) -> None:
+    done = run_here("perf-data", tmp_path)
     assert done.returncode == 2
     assert "holds no ensemble that recsplit built" in done.stderr

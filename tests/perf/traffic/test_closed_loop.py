@@ -27,7 +27,7 @@ def test_every_answer_is_counted_and_timed(server: Server, queries: list[closed_
     assert run.requests == len(run.sent_s) == len(run.request_rows) > 3
     assert abs(int((run.request_rows == 3).sum()) - int((run.request_rows == 5).sum())) <= 1  # round robin
     assert run.rows == int(run.request_rows.sum())
-    assert 0.5 <= run.seconds < 2
+    assert run.seconds >= 0.5 and run.seconds >= (run.sent_s + run.latency_ms / 1000).max()
     assert 0 <= run.sent_s.min() <= run.sent_s.max() < 0.5
     summary = run.summary()
     assert 0 < summary["p50_ms"] <= summary["p95_ms"] <= summary["p99_ms"] <= summary["max_ms"]
@@ -43,9 +43,8 @@ def test_no_more_requests_are_on_their_way_than_asked(server: Server, queries: l
 
 
 def test_a_load_is_bounded_in_count_too(server: Server, queries: list[closed_loop.Query]) -> None:
-    run = closed_loop.run(server.grpc_url, "tiny", queries, seconds=60, concurrency=4, max_requests=9, warmup_s=0)
-    assert run.requests == 9
-    assert run.seconds < 30
+    run = closed_loop.run(server.grpc_url, "tiny", queries, seconds=3600, concurrency=4, max_requests=9, warmup_s=0)
+    assert run.requests == 9  # and it ended, long before its time
 
 
 def test_failed_requests_are_counted_by_message_and_not_timed(server: Server, queries: list[closed_loop.Query]) -> None:
@@ -71,8 +70,8 @@ def test_the_command_serves_loads_and_keeps_every_latency(run_recsplit: Run, tin
         assert len(arrays["latency_ms"]) == len(arrays["sent_s"]) == summary["requests"]
 
 
-def test_the_command_asks_a_server_that_runs(run_recsplit: Run, server: Server, tiny: Path) -> None:
-    done = run_recsplit("perf", "run", tiny, "--url", server.grpc_url, "--seconds", "0.3", "--concurrency", "2")
+def test_the_command_asks_a_server_that_runs(run_here: Run, server: Server, tiny: Path) -> None:
+    done = run_here("perf", "run", tiny, "--url", server.grpc_url, "--seconds", "0.3", "--concurrency", "2")
     assert done.returncode == 0, done.stderr
     assert "rows_per_s" in done.stdout
     assert "Starting Triton" not in done.stderr
@@ -87,10 +86,8 @@ def test_the_command_asks_a_server_that_runs(run_recsplit: Run, server: Server, 
         (["--seconds", "0"], "0"),
     ],
 )
-def test_a_wish_that_cannot_be_met_is_refused_before_anything_starts(
-    run_recsplit: Run, tiny: Path, arguments: list[str], message: str
-) -> None:
-    done = run_recsplit("perf", "run", tiny, *arguments)
+def test_a_wish_that_cannot_be_met_is_refused_before_anything_starts(run_here: Run, tiny: Path, arguments: list[str], message: str) -> None:
+    done = run_here("perf", "run", tiny, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Starting Triton" not in done.stderr
