@@ -22,6 +22,7 @@ from recsplit.errors import MissingExtra, RecsplitError
 from recsplit.plan.files import MODEL_FILE
 from recsplit.repository.find import find
 from recsplit.serving import Server, triton
+from recsplit.serving.own_group import OWN_GROUP
 
 if TYPE_CHECKING:
     from recsplit.demo.click_log import ClickLog
@@ -190,8 +191,8 @@ def begun(arguments: Sequence[str], *, as_json: bool) -> Iterator[Callable[[], A
             raise RecsplitError(f"`{typed(arguments)}` failed", hint="what it said is above")
         return json.loads(text) if as_json else None
 
-    # In a session of its own: a Ctrl-C at the terminal reaches only us, who have it end in order.
-    with subprocess.Popen(command, stdout=subprocess.PIPE if as_json else None, text=True, start_new_session=True) as process:
+    # In a group of its own: a Ctrl-C at the terminal reaches only us, who have it end in order.
+    with subprocess.Popen(command, stdout=subprocess.PIPE if as_json else None, text=True, **OWN_GROUP) as process:
         try:
             yield ended
         finally:

@@ -15,6 +15,7 @@ from types import TracebackType
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.serving import guard, ports
+from recsplit.serving.own_group import OWN_GROUP
 
 BINARY = "prometheus"
 #: It writes its head block when it ends; more than this is never needed, and its data go anyway.
@@ -115,9 +116,9 @@ def _start(binary: Path, folder: Path, address: str) -> Prometheus:
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            arguments, cwd=folder, env=dict(os.environ), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            arguments, cwd=folder, env=dict(os.environ), stdin=subprocess.DEVNULL, stdout=log, stderr=log, **OWN_GROUP
         )
-    watching = subprocess.Popen([sys.executable, "-I", "-S", guard.__file__], stdin=subprocess.PIPE, text=True, start_new_session=True)
+    watching = subprocess.Popen([sys.executable, "-I", "-S", guard.__file__], stdin=subprocess.PIPE, text=True, **OWN_GROUP)
     assert watching.stdin is not None
     watching.stdin.write(f"{process.pid} {_END_S} {folder}\n")
     watching.stdin.flush()

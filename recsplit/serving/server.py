@@ -16,6 +16,7 @@ from recsplit.rendering.notebook import html_table
 from recsplit.serving import command_line, guard, logs, notes, ports, triton
 from recsplit.serving import control_key as keys
 from recsplit.serving.endpoint import Endpoint
+from recsplit.serving.own_group import OWN_GROUP
 from recsplit.serving.repository import models_to_load
 
 #: How often who waits for a server's end looks at it.
@@ -249,12 +250,12 @@ def _start(
     log: logs.Log,
     endpoint: Endpoint,
 ) -> Running:
-    """The server and its guard, in sessions of their own: a Ctrl-C at the terminal reaches only us, who stop them in order."""
+    """The server and its guard, in process groups of their own."""
     with log.path.open("ab") as output:
         process = subprocess.Popen(
-            arguments, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            arguments, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **OWN_GROUP
         )
-    watching = subprocess.Popen([sys.executable, "-I", "-S", guard.__file__], stdin=subprocess.PIPE, text=True, start_new_session=True)
+    watching = subprocess.Popen([sys.executable, "-I", "-S", guard.__file__], stdin=subprocess.PIPE, text=True, **OWN_GROUP)
     assert watching.stdin is not None
     watching.stdin.write(f"{process.pid} {exit_timeout_s + GRACE_S} {folder}\n")
     watching.stdin.flush()

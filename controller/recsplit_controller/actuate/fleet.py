@@ -116,6 +116,8 @@ def _read(folder: Path) -> Mapping[str, _Part]:
     """What the fleet says of its parts. Raises InputError where it says nothing."""
     path = folder / _STATE
     again = "start the fleet with recsplit serve DIR --fleet --most 0=4, which shows its control folder"
+    if not path.exists():
+        raise InputError(f"no fleet answers in {folder}", hint=again)
     text = bounded.read_text(path, bounded.RECORD_BYTES, hint=again)
     state = read_json(_State, text, schema=_SCHEMA, origin=str(path), again=again)
     if not Path(f"/proc/{state.pid}").exists():  # killed, and its folder with it left behind

@@ -147,7 +147,7 @@ def _every_page(gb: int, batch: int) -> Iterator[closed_loop.Query]:
 
 
 def _pss(server: int) -> dict[int, int]:
-    """Proportional set size of each process in the server's session, in bytes."""
+    """Proportional set size of each process in the server's process group, in bytes."""
     return {pid: kernel.pss_bytes(pid) for pid in kernel.members(server)}
 
 

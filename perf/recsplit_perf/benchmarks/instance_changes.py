@@ -1,8 +1,8 @@
-"""Thousands of changes of instance counts, three ways: `python -m recsplit_perf.benchmarks.instance_changes`.
+"""Thousands of changes of instance counts, four ways: `python -m recsplit_perf.benchmarks.instance_changes`.
 
 Two models whose backend does nothing (noop_backend.cc, so that a change takes a millisecond) are asked without pause while their
-counts change back to back, both at once: in place with Triton's rate limiter on (as recsplit did before), in place with it off, by
-reloads, and more by reloads and fewer in place (as recsplit does). What is looked for is a server that dies, a change or a request that
+counts change back to back, both at once: in place with Triton's rate limiter on (as recsplit did before), in place with it off (as it
+does now), by reloads, and more by reloads and fewer in place. What is looked for is a server that dies, a change or a request that
 hangs, a request that fails (docs/decisions/0012).
 """
 

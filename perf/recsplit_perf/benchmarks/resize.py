@@ -2,7 +2,7 @@
 
 Closed-loop clients ask a served model without pause, while the controller's actuator gives its sub-models other counts, one change
 after the other, or with --together both at once. Then a backlog: an execution that lasts long, so that the clients wait in line
-for as long as they ask; a change must end all the same (docs/decisions/0012).
+for as long as they ask; new instances must serve all the same, and the change must end with it (docs/decisions/0012).
 """
 
 import json

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def members(session: int) -> dict[int, list[str]]:
-    """Process ids in a session (a server's own is its process id), with their command lines."""
+def members(group: int) -> dict[int, list[str]]:
+    """Process ids in a process group (a server leads one of its own), with their command lines."""
     command_lines = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if os.getsid(int(entry.name)) == session:
+                if os.getpgid(int(entry.name)) == group:
                     command_lines[int(entry.name)] = (entry / "cmdline").read_text(errors="replace").split("\0")
             except (ProcessLookupError, FileNotFoundError, PermissionError):
                 continue

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from recsplit.errors import RecsplitError
 from recsplit.proof.parts import session
+from recsplit.serving.own_group import OWN_GROUP
 
 
 class Neighbour:
@@ -52,7 +53,7 @@ def neighbour(model: Path, inputs: Mapping[str, NDArray[Any]], core: int, second
     np.savez(path, **dict(inputs))
     command = [sys.executable, "-m", "recsplit_perf.profile.neighbour", str(model), str(path), str(core), str(seconds)]
     # A session of its own: a Ctrl-C at the terminal is for the one who measures, and the end of the pipe ends this one.
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **OWN_GROUP) as process:
         try:
             assert process.stdout is not None
             if process.stdout.readline().strip() != b"ready":

@@ -91,7 +91,7 @@ class _Runner:
     """What was measured so far: samples in ms by rows, for the whole and by sub-model."""
 
     def __init__(
-        self, wire: Wire, closed: Closed, plan: Plan, session: int, budget_s: float, stack: ExitStack, folder: Path, repository: Path
+        self, wire: Wire, closed: Closed, plan: Plan, group: int, budget_s: float, stack: ExitStack, folder: Path, repository: Path
     ) -> None:
         self.whole: dict[int, list[float]] = defaultdict(list)
         self.cpu: dict[int, list[float]] = defaultdict(list)
@@ -99,7 +99,7 @@ class _Runner:
         self.seen: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.contended: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.cores: dict[str, list[float]] = defaultdict(list)
-        self._wire, self._closed, self._plan, self._session, self._budget_s = wire, closed, plan, session, budget_s
+        self._wire, self._closed, self._plan, self._group, self._budget_s = wire, closed, plan, group, budget_s
         self._stack, self._folder, self._repository = stack, folder, repository
         self._cores = sorted(os.sched_getaffinity(0))
         self._neighbours: dict[str, Neighbour] = {}
@@ -119,16 +119,16 @@ class _Runner:
 
     def once(self, point: Point) -> None:
         """One round at one size. What a Ctrl-C breaks off is left out."""
-        owners = _owners(self._session, self._plan)
+        owners = _owners(self._group, self._plan)
         pids = [pid for members in owners.values() for pid in members]
         first_ms = self._closed.latency_ms(point.http[0])
         count = self._count(first_ms + 1e3 * PAUSE_S)
         messages = itertools.islice(itertools.cycle(point.http), count)
         latency_ms = [self._closed.latency_ms(message, pause_s=PAUSE_S) for message in messages]
         flooded = max(count, FLOOD)
-        start_s = kernel.cpu_s([self._session]) + time.process_time()
+        start_s = kernel.cpu_s([self._group]) + time.process_time()
         self._closed.flood(point.http, flooded)
-        self.cpu[point.rows].append(1e3 * (kernel.cpu_s([self._session]) + time.process_time() - start_s) / flooded)
+        self.cpu[point.rows].append(1e3 * (kernel.cpu_s([self._group]) + time.process_time() - start_s) / flooded)
         self.whole[point.rows] += latency_ms
         for part in self._plan.submodels:
             requests = point.parts[part.name]
@@ -183,18 +183,18 @@ def _load_times(wire: Wire, plan: Plan) -> dict[str, float]:
     return load_s
 
 
-def _owners(session: int, plan: Plan) -> dict[str, list[int]]:
+def _owners(group: int, plan: Plan) -> dict[str, list[int]]:
     """Process ids by sub-model; "" is the server itself. Triton gives a stub the instance's name, such as shop_dense_0_0."""
     pids_by_model: dict[str, list[int]] = {**{part.name: list[int]() for part in plan.submodels}, "": []}
-    for pid, arguments in kernel.members(session).items():
+    for pid, arguments in kernel.members(group).items():
         names = {argument.rsplit("_", 2)[0] for argument in arguments}
         pids_by_model[next((name for name in pids_by_model if name in names), "")].append(pid)
     return pids_by_model
 
 
-def _memory(session: int, plan: Plan) -> dict[str, int]:
+def _memory(group: int, plan: Plan) -> dict[str, int]:
     """PSS of these, in bytes."""
-    return {name: sum(map(kernel.pss_bytes, pids)) for name, pids in _owners(session, plan).items()}
+    return {name: sum(map(kernel.pss_bytes, pids)) for name, pids in _owners(group, plan).items()}
 
 
 def _curve(times_ms: dict[int, list[float]]) -> Curve:

@@ -191,3 +191,25 @@ def test_a_gap_in_the_data_begins_the_wait_again() -> None:
 def test_what_runs_outside_its_bounds_is_brought_back() -> None:
     assert wanted_counts(judge([30.0], 25)) == [20]
     assert wanted_counts(judge([1.0], 2, target=dataclasses.replace(DENSE, minimum=3))) == [3]
+
+
+WAITING = Series(requests=80.0, busy=0.8, waiting=0.0, pending=3.0)
+
+
+def test_where_requests_wait_for_instances_of_one_server_the_step_is_the_longest_there_is() -> None:
+    """Triton takes the next step only when none wait any more (decision 0012), whatever the policy saw so far."""
+    (decision,) = judge([1.4], 1, series=WAITING)
+    assert decision.wanted == DENSE.maximum
+    assert "the most, since requests wait" in decision.reason
+    (as_replicas,) = judge([1.4], 1, series=WAITING, target=dataclasses.replace(DENSE, unit="replica"))
+    assert as_replicas.wanted == 2
+    assert wanted_counts(judge([1.4], 1)) == [2]
+    assert wanted_counts(judge([1.0], 1, series=WAITING)) == [1], "nothing more is wished for"
+    assert wanted_counts(judge([1.4], 1, Settings(upscale_delay_s=30.0), WAITING)) == [1], "the user's delay holds"
+
+
+def test_the_longest_step_fits_into_the_cores() -> None:
+    observation = Observation(0.0, 0.0, "shop", {"shop_dense": WAITING, "shop_embedding": IDLE}, {"dense": 1, "embedding": 1})
+    wishes = {"dense": Wish(1.4, "a wish"), "embedding": Wish(0.5, "a wish")}
+    _, decisions = guard(Settings(cores=6.0), [DENSE, EMBEDDING], Memory(), observation, wishes)
+    assert wanted_counts(list(decisions)) == [5, 1]
