@@ -35,7 +35,7 @@ def find(repository: Path, model: str | None = None) -> Build:
     name = ensemble_name(repository, model)
     path = plan_file(repository / name)
     assert path is not None
-    plan = from_json(_read(path), origin=str(path))
+    plan = from_json(text_of(path), origin=str(path))
     _same_build(repository, path, plan)
     return Build(repository, plan, path.parent)
 
@@ -101,7 +101,7 @@ def _same_build(repository: Path, path: Path, plan: Plan) -> None:
                 raise RecsplitError(
                     f"there is no file {part}", hint="build the model again: files were taken away, or an earlier recsplit built it"
                 )
-        parse(_read(config), origin=str(config))
+        parse(text_of(config), origin=str(config))
     builds = {name: served_build(repository / name) for name in names}
     if set(builds.values()) != {plan.build}:
         raise _mixed(repository, plan.name, builds, f"; plan: {plan.build}")
@@ -140,7 +140,7 @@ def versions(folder: Path) -> list[int]:
 def build_of(folder: Path, version: int) -> str | None:
     """The id of the build that wrote a model's version; None where there is none, or recsplit didn't write it."""
     path = folder / str(version) / BUILD_FILE
-    return _read(path).strip() if path.is_file() else None
+    return text_of(path).strip() if path.is_file() else None
 
 
 def is_recsplits(folder: Path) -> bool:
@@ -155,10 +155,11 @@ def _config(folder: Path) -> Any:
     if not path.is_file():
         return None
     try:
-        return parse(_read(path), origin=str(path))
+        return parse(text_of(path), origin=str(path))
     except InputError:
         return None
 
 
-def _read(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """A text that a build wrote. Raises InputError where it can't be read, or is more than such a text is."""
     return bounded.read_text(path, bounded.RECORD_BYTES, hint="build the model again")

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsplit.configs.check import parameter, parse
-from recsplit.disk import bounded
 from recsplit.disk.files import whole_file
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import BUILD_PARAMETER, CONFIG_FILE
-from recsplit.repository.find import build_of, served_version, versions
+from recsplit.repository.find import build_of, served_version, text_of, versions
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def _kept(repository: Path, name: str, version: int) -> Kept | None:
     """None where a file that going back needs is absent."""
     path = repository / name / str(version) / CONFIG_FILE
     try:
-        config = parse(bounded.read_text(path, bounded.RECORD_BYTES, hint="build the model again"), origin=str(path))
+        config = parse(text_of(path), origin=str(path))
     except InputError:
         return None
     build = parameter(config, BUILD_PARAMETER)
@@ -74,11 +73,11 @@ def restore(repository: Path, kept: Kept) -> None:
     Raises RecsplitError where a config can't be written: those before it are put back then.
     """
     models = (*kept.models, kept.name)
-    before = {model: (repository / model / CONFIG_FILE).read_bytes() for model in models}
+    before = {model: text_of(repository / model / CONFIG_FILE) for model in models}
     written: list[str] = []
     try:
         for model in models:
-            _write(repository / model / CONFIG_FILE, (repository / model / str(kept.version) / CONFIG_FILE).read_bytes())
+            _write(repository / model / CONFIG_FILE, text_of(repository / model / str(kept.version) / CONFIG_FILE))
             written.append(model)
     except BaseException as error:
         for model in reversed(written):
@@ -88,9 +87,9 @@ def restore(repository: Path, kept: Kept) -> None:
         raise
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, text: str) -> None:
     with whole_file(path) as file:
-        file.write(content)
+        file.write(text.encode())
 
 
 def earlier(repository: Path, name: str, version: int | None) -> Kept:

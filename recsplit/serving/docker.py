@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsplit.plan import triton_releases
-from recsplit.plan.files import CONFIG_FILE
 from recsplit.serving.control_key import arguments
-from recsplit.serving.repository import auto_complete_needed, models_to_load
+from recsplit.serving.repository import auto_complete_needed, configs_of, models_to_load
 
 #: The user's registry goes before it.
 IMAGE = f"tritonserver:{triton_releases.DEFAULT}-py3"
@@ -56,4 +55,4 @@ def docker_command(
 
 
 def _wants_gpu(repository: Path) -> bool:
-    return any(re.search(r"\bKIND_GPU\b", path.read_text(errors="replace")) for path in repository.glob(f"*/{CONFIG_FILE}"))
+    return any(re.search(r"\bKIND_GPU\b", config) for config in configs_of(repository))

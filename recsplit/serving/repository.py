@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.plan.files import CONFIG_FILE, PLAN_FILE
 from recsplit.repository.find import refuse_mixture
@@ -36,5 +37,12 @@ def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
 
 def auto_complete_needed(repository: Path) -> bool:
     """Whether any model's config leaves its inputs or outputs to Triton."""
-    configs = [path.read_text(errors="replace") for path in repository.glob(f"*/{CONFIG_FILE}")]
+    configs = configs_of(repository)
     return not all(re.search(rf"^\s*{key}\s*:?\s*[\[{{]", config, re.MULTILINE) for config in configs for key in ("input", "output"))
+
+
+def configs_of(repository: Path) -> list[str]:
+    """The configs of all models, whoever wrote them. Raises InputError for what is no file, or more than a config is."""
+    hint = "a config.pbtxt is a text of some kB"
+    paths = sorted(repository.glob(f"*/{CONFIG_FILE}"))
+    return [bounded.read_bytes(path, bounded.RECORD_BYTES, hint=hint).decode(errors="replace") for path in paths]

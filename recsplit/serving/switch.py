@@ -20,7 +20,7 @@ from recsplit.configs import override
 from recsplit.configs.check import parameter, parse, versions
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import BUILD_PARAMETER, CONFIG_FILE
-from recsplit.repository.find import Build, build_of
+from recsplit.repository.find import Build, build_of, text_of
 from recsplit.serving.alone import alone
 from recsplit.serving.model_control import ModelControl
 
@@ -116,11 +116,11 @@ def _refuse_impossible(build: Build, before: int, served_build: str, old: list[s
 
 def _rendered(build: Build, model: str) -> Any:
     path = build.repository / model / CONFIG_FILE
-    return override.read(path.read_text(encoding="utf-8"), str(path))
+    return override.read(text_of(path), str(path))
 
 
 def _read(path: Path) -> Any:
-    return parse(path.read_text(encoding="utf-8"), origin=str(path))
+    return parse(text_of(path), origin=str(path))
 
 
 def _load_beside(control: ModelControl, new: Mapping[str, Any], shared: set[str], version: int, before: int, timeout_s: float) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from recsplit.configs import override
 from recsplit.errors import RecsplitError
 from recsplit.plan.files import CONFIG_FILE
+from recsplit.repository.find import text_of
 from recsplit.serving.alone import alone
 from recsplit.serving.model_control import ModelControl
 from recsplit.serving.server import Server
@@ -102,7 +103,7 @@ class Watch:
         """The config that the server has of this version: its build's own, where recsplit kept it."""
         kept = self.repository / model / str(version) / CONFIG_FILE
         path = kept if kept.is_file() else self.repository / model / CONFIG_FILE
-        return override.read(path.read_text(encoding="utf-8"), str(path))
+        return override.read(text_of(path), str(path))
 
 
 def _lacks(control: ModelControl, served: Served, present: Mapping[Served, frozenset[int]]) -> bool:

@@ -91,10 +91,10 @@ def test_where_a_config_cant_be_written_none_is_changed(tmp_path: Path, monkeypa
     before, write = contents(tmp_path), kept._write
     failures = iter([True])
 
-    def failing(path: Path, content: bytes) -> None:
+    def failing(path: Path, text: str) -> None:
         if path.parent.name == "shop" and next(failures, False):
             raise OSError(28, "No space left on device")
-        write(path, content)
+        write(path, text)
 
     monkeypatch.setattr(kept, "_write", failing)
     with pytest.raises(RecsplitError, match="No space left"):

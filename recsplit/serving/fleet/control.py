@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recsplit.disk import bounded
 from recsplit.disk.files import whole_file
 from recsplit.errors import InputError
 from recsplit.plan.strict_json import read_json
@@ -56,9 +57,9 @@ class Requests:
     def new(self) -> dict[str, ScaleRequest]:
         """What was asked for and not dealt with yet, by part. A file that can't be read as such is ignored, without an answer."""
         try:
-            text = (self.folder / WANTED).read_text(encoding="utf-8")
+            text = bounded.read_text(self.folder / WANTED, bounded.RECORD_BYTES, hint="")
             requests = read_json(ScaleRequests, text, schema=SCHEMA, origin=WANTED, again="ask again")
-        except (OSError, UnicodeDecodeError, InputError):
+        except InputError:
             return {}
         return {part: asked for part, asked in requests.parts.items() if part in self.done and asked.number > self.done[part].number}
 

@@ -13,6 +13,7 @@ from recsplit.configs.fleet import Asking, bags_config, remote_config
 from recsplit.errors import InputError
 from recsplit.plan.files import BAGS_FILE, BUILD_FILE, CONFIG_FILE
 from recsplit.plan.plan import Plan, Shard
+from recsplit.repository.find import text_of
 
 FRONT = "front"
 #: Servers a core: one waits for the others most of the time. And what a server takes beside the rows, which all of them map.
@@ -110,7 +111,7 @@ def _local(shard: Shard) -> bool:
 
 
 def _config(repository: Path, model: str) -> str:
-    return (repository / model / CONFIG_FILE).read_text(encoding="utf-8")
+    return text_of(repository / model / CONFIG_FILE)
 
 
 def _link(repository: Path, folder: Path, model: str, version: int, text: str) -> None:
