@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from recsplit.errors import InputError, MissingExtra, RecsplitError
     from recsplit.proof.published import Proof, verify
     from recsplit.serving import Server, serve
-    from recsplit.serving.switch import Switched
-    from recsplit.serving.update import rollback, update
+    from recsplit.serving.switching.switch import Switched
+    from recsplit.serving.switching.update import rollback, update
 
 __all__ = [
     "build", "inspect", "verify", "serve", "update", "rollback", "Client", "AsyncClient",
@@ -38,8 +38,8 @@ _HOMES = {
     "recsplit.errors": ("InputError", "MissingExtra", "RecsplitError"),
     "recsplit.proof.published": ("Proof", "verify"),
     "recsplit.serving": ("Server", "serve"),
-    "recsplit.serving.switch": ("Switched",),
-    "recsplit.serving.update": ("update", "rollback"),
+    "recsplit.serving.switching.switch": ("Switched",),
+    "recsplit.serving.switching.update": ("update", "rollback"),
 }
 
 

@@ -39,7 +39,7 @@ def command(
     """
     from recsplit.repository.find import ensemble_name, served_version
     from recsplit.repository.kept import kept_builds
-    from recsplit.serving.update import rollback
+    from recsplit.serving.switching.update import rollback
 
     if listing:
         name = ensemble_name(repository, model)

@@ -14,8 +14,8 @@ from recsplit.errors import InputError
 from recsplit.serving import Server, notes, ports, serve
 from recsplit.serving.control_key import read_key, shows
 from recsplit.serving.docker import IMAGE, PORTS, docker_command
-from recsplit.serving.keep_up import keep_up
 from recsplit.serving.sample import curl
+from recsplit.serving.upkeep.keep_up import keep_up
 
 HOST_HELP = "Address to listen on. 0.0.0.0 is every one: whoever reaches the machine may then ask the models, and read metrics."
 MOST_HELP = "With --fleet: servers that a controller may give a shard, as 0=4,1=2. Default: as many as there are."

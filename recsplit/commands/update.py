@@ -23,6 +23,6 @@ def command(repository: Path, model: str | None, grpc_url: str | None, control_k
     The new build is loaded beside the one that serves; then it takes its place; the old one goes when its last request is answered. No
     request fails by that, and none is answered by both. Where the new build can't be loaded, the old one serves on.
     """
-    from recsplit.serving.update import update
+    from recsplit.serving.switching.update import update
 
     switch_all(update, repository, model, grpc_url, control_key, as_json=as_json, timeout_s=timeout)

@@ -13,8 +13,8 @@ from recsplit.commands.serve_fleet import read_replicas
 from recsplit.configs.fleet import Asking
 from recsplit.errors import InputError
 from recsplit.plan.plan import Plan
-from recsplit.serving import watch
 from recsplit.serving.fleet.placement import Part, parts, write_front, write_shard
+from recsplit.serving.upkeep import watch
 from tests.conftest import Run
 from tests.remote import sharded
 from tests.serving import handmade

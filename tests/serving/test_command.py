@@ -21,7 +21,8 @@ import pytest
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from recsplit.serving import notes, watch
+from recsplit.serving import notes
+from recsplit.serving.upkeep import watch
 from tests.conftest import Run
 from tests.serving import handmade
 from tests.serving.conftest import processes

@@ -17,7 +17,7 @@ from recsplit.configs import override
 from recsplit.errors import InputError, RecsplitError
 from recsplit.repository.find import find
 from recsplit.serving import Server
-from recsplit.serving.model_control import ModelControl
+from recsplit.serving.switching.model_control import ModelControl
 from tests.conftest import Run
 from tests.serving import versions
 

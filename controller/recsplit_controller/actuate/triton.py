@@ -22,8 +22,8 @@ from recsplit.disk import bounded
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import CONFIG_FILE
 from recsplit.serving import notes
-from recsplit.serving.alone import alone
 from recsplit.serving.control_key import GRPC_HEADER
+from recsplit.serving.switching.alone import alone
 from recsplit_controller.actuate import probe
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.settings import Target

@@ -24,7 +24,7 @@ from recsplit.commands.output import progress, show_table
 from recsplit.disk.files import whole_file
 from recsplit.plan.plan import Plan
 from recsplit.repository.find import find
-from recsplit.serving import watch
+from recsplit.serving.upkeep import watch
 from recsplit_perf.machine import provenance
 from recsplit_perf.processes.watched import recsplit
 from recsplit_perf.traffic.clients import Clients

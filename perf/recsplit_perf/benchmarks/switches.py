@@ -24,7 +24,7 @@ from recsplit.building.build import Built
 from recsplit.commands.output import show_table, steps
 from recsplit.disk.files import whole_file
 from recsplit.proof import samples
-from recsplit.serving.switch import Switched
+from recsplit.serving.switching.switch import Switched
 from recsplit.zoo import tiny
 from recsplit_perf.machine import provenance
 

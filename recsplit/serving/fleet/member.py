@@ -7,7 +7,7 @@ from pathlib import Path
 from recsplit.errors import RecsplitError
 from recsplit.serving.fleet.placement import FRONT
 from recsplit.serving.server import Server
-from recsplit.serving.watch import Watch
+from recsplit.serving.upkeep.watch import Watch
 
 
 @dataclass

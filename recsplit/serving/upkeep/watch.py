@@ -15,9 +15,9 @@ from recsplit.configs import override
 from recsplit.errors import RecsplitError
 from recsplit.plan.files import CONFIG_FILE
 from recsplit.repository.find import text_of
-from recsplit.serving.alone import alone
-from recsplit.serving.model_control import ModelControl
 from recsplit.serving.server import Server
+from recsplit.serving.switching.alone import alone
+from recsplit.serving.switching.model_control import ModelControl
 
 _STUB = "triton_python_backend_stub"
 #: So many looks in a row must miss a process: a change that is under way may be seen half done.

@@ -9,8 +9,8 @@ from recsplit.repository.find import ensemble_name, find
 from recsplit.repository.kept import earlier, restore
 from recsplit.repository.staging import locked
 from recsplit.serving import notes
-from recsplit.serving.model_control import ModelControl
-from recsplit.serving.switch import Switched, switch
+from recsplit.serving.switching.model_control import ModelControl
+from recsplit.serving.switching.switch import Switched, switch
 
 Progress = Callable[[str], None]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recsplit.errors import RecsplitError
 from recsplit.serving.server import Server
-from recsplit.serving.watch import Watch
+from recsplit.serving.upkeep.watch import Watch
 
 #: A server that ends so soon after it was ready is most likely broken; after so many of these in a row nobody starts it again.
 _SOON_S = 30.0

@@ -21,8 +21,8 @@ from recsplit.configs.check import parameter, parse, versions
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import BUILD_PARAMETER, CONFIG_FILE
 from recsplit.repository.find import Build, build_of, text_of
-from recsplit.serving.alone import alone
-from recsplit.serving.model_control import ModelControl
+from recsplit.serving.switching.alone import alone
+from recsplit.serving.switching.model_control import ModelControl
 
 Progress = Callable[[str], None]
 
