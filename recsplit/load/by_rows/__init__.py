@@ -1,6 +1,6 @@
 """What reads rows of a stored table in another form than `Gather` along axis 0 of [rows, dim], said as such a Gather.
 
-    tables     Gather on a table of another rank than two
+    tables     Gather on a table of another rank than two, or stored as [dim, rows]
     products   products with one-hot vectors
     elements   GatherElements by an id that is repeated over the row
     quantized  tables that are dequantized before they are read, or while
