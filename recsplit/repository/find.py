@@ -95,13 +95,15 @@ def _same_build(repository: Path, path: Path, plan: Plan) -> None:
         raise RecsplitError(f"{path} was built as {plan.name!r}, and its folder is {folder!r}", hint="rename the folder back")
     names = (plan.name, *(model.name for model in plan.submodels))
     for name in names:
-        config, build = (repository / name / part for part in (CONFIG_FILE, f"{plan.version}/{BUILD_FILE}"))
-        for part in (config, build):
-            if not part.is_file():
+        config = repository / name / CONFIG_FILE
+        if config.is_file():
+            parse(text_of(config), origin=str(config))
+        version = served_version(repository / name) or plan.version  # another one where a build was interrupted
+        for needed in (config, repository / name / str(version) / BUILD_FILE):
+            if not needed.is_file():
                 raise RecsplitError(
-                    f"there is no file {part}", hint="build the model again: files were taken away, or an earlier recsplit built it"
+                    f"there is no file {needed}", hint="build the model again: files were taken away, or an earlier recsplit built it"
                 )
-        parse(text_of(config), origin=str(config))
     builds = {name: served_build(repository / name) for name in names}
     if set(builds.values()) != {plan.build}:
         raise _mixed(repository, plan.name, builds, f"; plan: {plan.build}")

@@ -10,10 +10,14 @@ import select
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
-TRITON = {"tritonserver", "triton_python_backend_stub"}
+#: Triton starts its stubs through a shell, which has the stub's arguments in its own.
+TRITON = {"tritonserver", "triton_python_backend_stub", "bash", "sh"}
+#: So often is looked again: what is killed may have started another a moment before.
+LOOKS = 50
 
 
 def sweep(folder: Path) -> None:
@@ -22,16 +26,27 @@ def sweep(folder: Path) -> None:
     The name is unique to one server: it is in the paths of its backends and the prefix of its shared memory. Triton ends
     its stubs and removes its regions itself when it ends well; after a kill -9 they stay.
     """
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_text(errors="replace")
-            if folder.name in command and Path(command.partition("\0")[0]).name in TRITON:
-                os.kill(int(process.name), signal.SIGKILL)
-        except OSError:  # it ended meanwhile, or it is not ours
-            continue
+    for _ in range(LOOKS):
+        if not _kill(folder.name):
+            break
+        time.sleep(0.01)
     for region in SHARED_MEMORY.glob(f"{folder.name}*"):
         region.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill(name: str) -> bool:
+    """Kill what is Triton's and has `name` in its arguments; whether there was anything."""
+    killed = False
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text(errors="replace")
+            if name in command and Path(command.partition("\0")[0]).name in TRITON:
+                os.kill(int(process.name), signal.SIGKILL)
+                killed = True
+        except OSError:  # it ended meanwhile, or it is not ours
+            continue
+    return killed
 
 
 def end(process: int, seconds: float) -> None:

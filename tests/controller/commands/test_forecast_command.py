@@ -42,7 +42,7 @@ def test_a_column_is_read_and_an_lstm_trained_and_used(run_here: Run, tmp_path: 
     [
         (("missing.txt",), "can't be read"),
         ((BURSTS, "--forecaster", "oracle"), "no forecaster 'oracle'"),
-        ((BURSTS, "--forecaster", "lstm:missing"), "no file of weights"),
+        ((BURSTS, "--forecaster", "lstm:missing"), "missing can't be read"),
         ((BURSTS, "--train", "missing/weights"), "doesn't exist"),
         ((BURSTS, "--period-s", "3600"), "less than three periods"),
     ],
