@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf import json_format, text_format
+from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2
 
-from recsplit.configs.check import parameter
+from recsplit.configs.check import parameter, parse
 from recsplit.errors import InputError
 from recsplit.plan.files import THREADS_PARAMETER
 
@@ -39,10 +39,7 @@ class Served:
 
 def read(text: str, origin: str) -> Any:
     """A config.pbtxt as a ModelConfig. Raises InputError where it is none, or where it doesn't have one instance group."""
-    try:
-        config = text_format.Parse(text, model_config_pb2.ModelConfig())
-    except text_format.ParseError as error:
-        raise InputError(f"{origin} is not a Triton model config: {error}", hint="recsplit build writes one") from error
+    config = parse(text, origin=origin)
     if len(config.instance_group) != 1:
         raise InputError(
             f"{origin} has {len(config.instance_group)} instance groups, and the controller changes the count of one",

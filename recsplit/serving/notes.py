@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsplit.disk import bounded
 from recsplit.disk.files import whole_file
 from recsplit.errors import InputError
 from recsplit.plan.strict_json import read_json
@@ -96,10 +97,12 @@ def _all() -> Iterator[tuple[Path, Note]]:
 def _read(path: Path) -> Note | None:
     """None where it isn't this user's own, can't be read, or its server has ended."""
     try:
-        if path.parent.stat().st_uid != os.geteuid() or not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        if path.parent.stat().st_uid != os.geteuid():
             return None
-        note = read_json(Note, path.read_text(encoding="utf-8"), schema=SCHEMA, origin=str(path), again="start the server again")
+        note = read_json(
+            Note, bounded.read_text(path, _MOST_BYTES, hint=""), schema=SCHEMA, origin=str(path), again="start the server again"
+        )
         command = Path(f"/proc/{note.pid}/cmdline").read_bytes()
-    except (OSError, UnicodeDecodeError, InputError):
+    except (OSError, InputError):
         return None
     return note if path.parent.name.encode() in command else None

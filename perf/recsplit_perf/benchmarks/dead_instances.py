@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +21,11 @@ import numpy as np
 
 from recsplit.commands.output import progress, show_table
 from recsplit.disk.files import whole_file
-from recsplit.plan.plan import Plan
 from recsplit.repository.find import find
 from recsplit.serving.upkeep import watch
 from recsplit_perf.machine import provenance
 from recsplit_perf.processes.watched import recsplit
-from recsplit_perf.traffic.clients import Clients
+from recsplit_perf.traffic.clients import Clients, asking
 
 FACTORY, NAME, ROWS = "recsplit.zoo.tiny:dlrm", "shop", 8
 INSTANCES = 2
@@ -61,7 +59,7 @@ def benchmark(folder: Path, kills: int, clients: int) -> dict[str, Any]:
     plan = find(folder / "models").plan
     with (
         served(folder / "models") as (address, private),
-        asking(address, plan, clients) as asked,
+        asking(Clients(address, plan, ROWS, HUNG_S), clients, begin_s=2.0) as asked,
         progress(f"{kills} instances are killed"),
     ):
         done = [kill((plan.embedding, plan.dense)[number % 2].name, private, asked) for number in range(kills)]
@@ -114,22 +112,6 @@ def served(repository: Path) -> Iterator[tuple[str, str]]:
             yield server["grpc_url"], Path(f"/proc/{server['pid']}/cwd").resolve().name
         finally:
             process.terminate()  # heard in a background job as well, which is deaf to Ctrl-C
-
-
-@contextmanager
-def asking(address: str, plan: Plan, clients: int) -> Iterator[Clients]:
-    """So many clients that ask until the end."""
-    asked = Clients(address, plan, ROWS, HUNG_S)
-    threads = [threading.Thread(target=asked.ask) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        asked.stop.wait(2.0)
-        yield asked
-    finally:
-        asked.stop.set()
-        for thread in threads:
-            thread.join()
 
 
 if __name__ == "__main__":

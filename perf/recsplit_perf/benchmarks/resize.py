@@ -31,7 +31,7 @@ from recsplit_controller.values.settings import Target
 from recsplit_perf.machine import provenance
 from recsplit_perf.processes.heavier import heavier
 from recsplit_perf.processes.watched import recsplit
-from recsplit_perf.traffic.clients import Clients
+from recsplit_perf.traffic.clients import Clients, asking
 
 FACTORY, NAME, ROWS = "recsplit.zoo.tiny:dlrm", "shop", 8
 MOST = 4
@@ -133,7 +133,11 @@ def resized(repository: Path, changes: int, clients: int, *, together: bool = Fa
     plan = find(repository).plan
     models = [plan.dense.name, plan.embedding.name]
     done: list[Change] = []
-    with serve(repository) as server, acting(server, repository, plan) as actuator, asking(server, plan, clients) as asked:
+    with (
+        serve(repository) as server,
+        acting(server, repository, plan) as actuator,
+        asking(Clients(server.grpc_url, plan, ROWS, HUNG_S), clients, begin_s=1.0) as asked,
+    ):
         with watching(server, plan) as ready:
             first = time.monotonic()
             groups = [models] if together else [[model] for model in models]
@@ -170,7 +174,7 @@ def saturated(repository: Path, clients: int, *, watched_s: float = WATCHED_S) -
     """From one heavy instance to three while clients queue: the rate, and whether the load call ends within `watched_s`."""
     plan = find(repository).plan
     with serve(repository) as server, acting(server, repository, plan) as actuator:
-        with asking(server, plan, clients) as asked:
+        with asking(Clients(server.grpc_url, plan, ROWS, HUNG_S), clients, begin_s=1.0) as asked:
             asked.stop.wait(BEFORE_S)
             begun = time.monotonic()
             actuator.begin(Action("scale", plan.dense.name, 3, 0.0, "the benchmark's"))
@@ -205,22 +209,6 @@ def acting(server: Server, repository: Path, plan: Plan) -> Iterator[TritonActua
         yield actuator
     finally:
         actuator.close()
-
-
-@contextmanager
-def asking(server: Server, plan: Plan, clients: int) -> Iterator[Clients]:
-    """So many clients that ask until the end, and a second in which they got going."""
-    asked = Clients(server.grpc_url, plan, ROWS, HUNG_S)
-    threads = [threading.Thread(target=asked.ask) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        asked.stop.wait(1.0)
-        yield asked
-    finally:
-        asked.stop.set()
-        for thread in threads:
-            thread.join()
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,3 +41,18 @@ class Clients:
     def rate(self, first: float, last: float) -> float:
         """Queries answered a second between two times."""
         return sum(first <= ended < last for _, ended in self.answered) / (last - first)
+
+
+@contextmanager
+def asking(clients: Clients, count: int, *, begin_s: float) -> Iterator[Clients]:
+    """So many threads that ask until the end; given back when they have had `begin_s` to get going."""
+    threads = [threading.Thread(target=clients.ask) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        clients.stop.wait(begin_s)
+        yield clients
+    finally:
+        clients.stop.set()
+        for thread in threads:
+            thread.join()
