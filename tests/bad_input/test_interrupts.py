@@ -124,14 +124,14 @@ def processes_of(folder: Path) -> list[str]:
     """Command lines that name the folder, of whatever hasn't ended within END_S: a guard sweeps up a little after its owner."""
     until = time.monotonic() + END_S
     while True:
-        found = []
+        commands = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 command = (process / "cmdline").read_text(errors="replace").replace("\0", " ")
             except OSError:
                 continue
             if str(folder) in command and process.name != str(os.getpid()):
-                found.append(command)
-        if not found or time.monotonic() > until:
-            return found
+                commands.append(command)
+        if not commands or time.monotonic() > until:
+            return commands
         time.sleep(0.1)

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -47,9 +48,13 @@ def start(*arguments: str | Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def read_until(process: "subprocess.Popen[str]", last: str) -> str:
-    assert process.stdout is not None
+    return lines_until(process, process.stdout, last)
+
+
+def lines_until(process: "subprocess.Popen[str]", stream: IO[str] | None, last: str) -> str:
+    assert stream is not None
     text = ""
-    for line in process.stdout:
+    for line in stream:
         text += line
         if last in line:
             return text
@@ -98,13 +103,7 @@ def test_it_says_so_when_the_server_dies(folder: Path, tmp_path: Path) -> None:
 
 
 def read_errors_until(process: "subprocess.Popen[str]", last: str) -> str:
-    assert process.stderr is not None
-    text = ""
-    for line in process.stderr:
-        text += line
-        if last in line:
-            return text
-    raise AssertionError(f"it ended after {text!r}")
+    return lines_until(process, process.stderr, last)
 
 
 def test_a_server_that_ends_by_itself_is_started_again_with_the_same_addresses_and_key(folder: Path) -> None:
