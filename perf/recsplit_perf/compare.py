@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from recsplit.capacity.search import percentile_ms
 from recsplit.disk import archive, bounded
 from recsplit.errors import InputError
-from recsplit.plan.strict_json import parse
-from recsplit_perf.traffic.runs import MOST_BYTES
+from recsplit.plan import strict_json
+from recsplit_perf.traffic.runs import MOST_BYTES, require_samples
 
 PERCENTILES = {"p50_ms": 50.0, "p95_ms": 95.0, "p99_ms": 99.0}
 #: Latencies sorted in all, for one result: bounds the time that an interval takes.
@@ -61,9 +61,11 @@ def read(path: Path) -> Result:
     try:
         if path.suffix == ".npz":
             return _samples(path, hint)
-        summary = parse(bounded.read_text(path, bounded.RECORD_BYTES, hint=hint), origin=str(path), again=hint)
+        summary = strict_json.parse(bounded.read_text(path, bounded.RECORD_BYTES, hint=hint), origin=str(path), again=hint)
         rate = summary.get("answered_per_s", summary.get("requests_per_s"))
-        return Result(path, summary, {**{name: summary[name] for name in PERCENTILES}, "answered_per_s": rate}, summary["seconds"])
+        numbers = {**{name: summary[name] for name in PERCENTILES}, "answered_per_s": rate}
+        numbers = {name: strict_json.read(float | None, number, f"{path}: {name}", hint) for name, number in numbers.items()}
+        return Result(path, summary, numbers, strict_json.read(float, summary["seconds"], f"{path}: seconds", hint))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no result of a measurement: {type(error).__name__}: {str(error)[:80]}", hint=hint) from error
 
@@ -114,8 +116,9 @@ def block_length(latency_ms: NDArray[np.float64]) -> int:
 def _samples(path: Path, hint: str) -> Result:
     names = ("about", "sent_s", "latency_ms")
     arrays = archive.arrays(path, "is no result of a measurement", MOST_BYTES, names=names, hint=hint)
-    about = parse(str(arrays["about"]), origin=f"{path}: about", again=hint)
+    about = strict_json.parse(str(arrays["about"]), origin=f"{path}: about", again=hint)
     sent_s, latency_ms = arrays["sent_s"], arrays["latency_ms"]
+    require_samples({"sent_s": sent_s, "latency_ms": latency_ms}, about["seconds"])
     order = np.argsort(sent_s, kind="stable")
     sent_s, latency_ms = sent_s[order], latency_ms[order]
     origin = {**about, **about["provenance"]}

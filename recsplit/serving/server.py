@@ -23,6 +23,8 @@ from recsplit.serving.repository import models_to_load
 LOOK_S = 0.5
 #: With nothing loaded any more, Triton has only to hand the last answers to the network.
 FLUSH_S = 0.5
+#: With arguments of the user's it may have files to write (a trace, a log), which it does last of all.
+WRITE_S = 10.0
 #: Where models are left (they were loading still, or did not let go in time), their stubs get this long to end.
 GRACE_S = 2.0
 
@@ -37,6 +39,7 @@ class Running:
     exit_timeout_s: int
     log: logs.Log
     endpoint: Endpoint
+    flush_s: float
     stopping: threading.Event = field(default_factory=threading.Event)
     failed: bool = False
 
@@ -47,7 +50,7 @@ class Running:
             if self.process.poll() is None:
                 drained = self.endpoint.drain(self.exit_timeout_s)
                 self.process.send_signal(signal.SIGTERM)
-                self.process.wait(FLUSH_S if drained else GRACE_S)
+                self.process.wait(self.flush_s if drained else GRACE_S)
         except subprocess.TimeoutExpired:
             pass
         finally:
@@ -224,7 +227,7 @@ def start(
         )
         headers = {} if key is None else {keys.NAME: key}
         endpoint = Endpoint(command_line.url(address, chosen["HTTP"]), folder.name, headers)
-        running = _start(arguments, environment, folder, exit_timeout_s, target, endpoint)
+        running = _start(arguments, environment, folder, exit_timeout_s, target, endpoint, WRITE_S if extra_args else FLUSH_S)
         notes.write(folder, notes.Note(running.process.pid, str(repository.resolve()), endpoint.url, grpc_url, metrics_url, key))
     except BaseException as error:
         guard.sweep(folder)
@@ -249,6 +252,7 @@ def _start(
     exit_timeout_s: int,
     log: logs.Log,
     endpoint: Endpoint,
+    flush_s: float,
 ) -> Running:
     """The server and its guard, in process groups of their own."""
     with log.path.open("ab") as output:
@@ -259,7 +263,7 @@ def _start(
     assert watching.stdin is not None
     watching.stdin.write(f"{process.pid} {exit_timeout_s + GRACE_S} {folder}\n")
     watching.stdin.flush()
-    return Running(process, watching, folder, exit_timeout_s, log, endpoint)
+    return Running(process, watching, folder, exit_timeout_s, log, endpoint, flush_s)
 
 
 def _await_ready(server: Server, timeout_s: float) -> None:

@@ -89,6 +89,7 @@ def test_live_traffic_is_counted_from_tritons_own_trace(here: Path, capsys: pyte
         for first in (0, 500):
             ids = np.arange(first, first + 4)
             client.infer({"dense": np.zeros((4, 4), np.float32), "user": ids, "item": ids % 7, "tags": np.full((4, 5), 99)})
+    assert server.running.process.returncode == 0  # it writes its trace last of all, and isn't killed before
     access_report = answer("access tiny --trace live.json -o live.npz", capsys)
     assert (access_report["queries"], access_report["rows"], access_report["unknown"]) == (2, 8, 0)
     tables = frequencies.read(here / "live.npz").tables

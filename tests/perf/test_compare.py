@@ -1,6 +1,7 @@
 """Comparing two results: ratios, intervals, warnings."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,40 @@ def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str) -> None:
         compare.read(tmp_path / "a.npz")
     with pytest.raises(InputError, match="No such file"):
         compare.read(tmp_path / "gone.json")
+
+
+SAMPLES = {
+    "of other lengths": (np.arange(5.0), np.arange(4.0)),
+    "none": (np.zeros(0), np.zeros(0)),
+    "a table": (np.zeros((2, 2)), np.zeros((2, 2))),
+    "no numbers": (np.arange(5.0), np.full(5, np.nan)),
+    "endless times": (np.full(5, np.inf), np.arange(5.0)),
+    "texts": (np.array(["a"]), np.array(["b"])),
+    "one number": (np.array(1.0), np.array(1.0)),
+    "complex": (np.arange(3) + 1j, np.arange(3) + 1j),
+}
+
+
+@pytest.mark.parametrize("seconds", [1.0, 0, -1, "1", None, math.inf])
+@pytest.mark.parametrize("case", [*SAMPLES, "good"])
+def test_samples_that_are_none_are_refused_by_both_readers(tmp_path: Path, case: str, seconds: object) -> None:
+    run = run_with([5.0] * 5)
+    runs.save(run, tmp_path / "run.npz")
+    arrays = dict(np.load(tmp_path / "run.npz"))
+    arrays["about"] = np.array(json.dumps({**json.loads(str(arrays["about"])), "seconds": seconds}))
+    if case in SAMPLES:
+        arrays["sent_s"], arrays["latency_ms"] = SAMPLES[case]
+    np.savez(tmp_path / "run.npz", **arrays)
+    if case == "good" and seconds == 1.0:
+        assert compare.read(tmp_path / "run.npz").numbers["p50_ms"] == runs.read(tmp_path / "run.npz").summary()["p50_ms"] == 5
+        return
+    with pytest.raises(InputError):
+        compare.read(tmp_path / "run.npz")
+    with pytest.raises(InputError):
+        runs.read(tmp_path / "run.npz")
+
+
+def test_numbers_that_are_texts_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({**run_with([5.0] * 100).summary(), "p95_ms": "5"}))
+    with pytest.raises(InputError, match="p95_ms"):
+        compare.read(tmp_path / "a.json")

@@ -1,10 +1,11 @@
 """A run: what open-loop load measured, query by query, with all that a reader must know of it. Saved as .npz."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from recsplit.capacity.search import percentile_ms
 from recsplit.disk import archive
 from recsplit.disk.files import whole_file
 from recsplit.errors import InputError
-from recsplit.plan.strict_json import parse
+from recsplit.plan import strict_json
 
 Times = NDArray[np.float64]
 
@@ -111,12 +112,30 @@ def read(path: Path) -> Run:
     """Read a run. Raises InputError where the file is not one."""
     hint = "give a file that `recsplit perf run --workload ... -o FILE` wrote"
     arrays = archive.arrays(path, "is not a run", MOST_BYTES, names=("about", *ARRAYS), hint=hint)
-    values: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
-    about = parse(str(arrays["about"]), origin=f"{path}: about", again=hint)
+    about = strict_json.parse(str(arrays.pop("about")), origin=f"{path}: about", again=hint)
+    kinds = {name: kind for name, kind in get_type_hints(Run).items() if name not in ARRAYS}
     try:
-        return Run(**about, **values)
-    except TypeError as error:
-        raise InputError(f"{path} is not a run: its `about` isn't one's", hint=hint) from error
+        if not isinstance(about, dict) or set(about) != set(kinds):
+            raise ValueError("its `about` isn't one's")
+        values: dict[str, Any] = {name: strict_json.read(kind, about[name], f"{path}: {name}", hint) for name, kind in kinds.items()}
+        require_samples(arrays, values["seconds"])
+    except ValueError as error:
+        raise InputError(f"{path} is not a run: {error}", hint=hint) from error
+    return Run(**values | arrays)
+
+
+def require_samples(arrays: Mapping[str, NDArray[Any]], seconds: object) -> None:
+    """Raise ValueError unless each array has one number for each query of the same queries, and `seconds` is a time (only latencies may be
+    endless)."""
+    if not (isinstance(seconds, int | float) and 0 < seconds < math.inf):
+        raise ValueError("`seconds` is no time")
+    for name, array in arrays.items():
+        if array.ndim != 1 or array.dtype.kind not in "iuf" or not len(array):
+            raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, and has a number for each query")
+        if len(array) != len(arrays["sent_s"]):
+            raise ValueError(f"{name} has {len(array)} numbers, and sent_s has {len(arrays['sent_s'])}")
+        if not (array > -math.inf if name == "latency_ms" else np.isfinite(array)).all():
+            raise ValueError(f"{name} holds what is no number")
 
 
 def _plain(value_ms: float) -> float | None:

@@ -85,9 +85,10 @@ def _events(path: Path, file: TextIO, advance: Callable[[int], None]) -> Iterato
 
 def _tensor(path: Path, tensor: object) -> tuple[str, Array]:
     try:
-        assert isinstance(tensor, dict)
+        if not isinstance(tensor, dict):
+            raise ValueError("no object")
         shape = [int(size) for size in tensor["shape"].split(",")]
         kind = np.float64 if str(tensor["dtype"]).startswith("FP") else np.int64
         return str(tensor["name"]), np.array(tensor["data"].split(",") if tensor["data"] else [], dtype=kind).reshape(shape)
-    except (AssertionError, KeyError, AttributeError, ValueError, OverflowError) as error:
+    except (KeyError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(f"{path} has a tensor that can't be read", hint=HINT) from error
