@@ -10,17 +10,18 @@ One parity run misses a race 99 times in 100 (facts of ORT's ScatterND), so ever
 """
 
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.parallel import in_threads
 from recsplit.plan.files import WHOLE_FILE
 from recsplit.plan.plan import Plan
 from recsplit.proof.cases import Case, single_rows
 from recsplit.proof.compare import differ, median_magnitude
-from recsplit.proof.parts import Run, joined, session
+from recsplit.proof.parts import Array, Run, joined, session
 from recsplit.proof.rounding import NOT_TOLD, Rounding
 from recsplit.rendering.notebook import html_table
 
@@ -66,19 +67,29 @@ def check(
     jobs = [case for case in cases for _ in range(repeats * threads)]
     names = dict.fromkeys(name for case in cases for name in case.outputs)
     scales = {name: median_magnitude([case.outputs[name] for case in cases if name in case.outputs]) for name in names}
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        try:
-            for case, got in zip(jobs, pool.map(lambda case: run(case.inputs), jobs), strict=True):
-                for name, want in case.outputs.items():
-                    absolute, relative = differ(stage, case.name, name, want, got.get(name), scales[name])
-                    if name in worst and (not worst[name].ok or relative <= limit) and relative <= worst[name].relative:
-                        continue  # no worse than what is known, whatever is rounding in it
-                    case_limit = limit if relative <= limit else max(limit, rounding.limit(case.inputs, name, scales[name]))
-                    difference = Difference(stage, name, absolute, relative, case.name, len(jobs), case_limit)
-                    if name not in worst or difference.excess > worst[name].excess:
-                        worst[name] = difference
-        finally:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C doesn't wait for the rest
+    judging = threading.Lock()
+
+    def try_one(case: Case) -> None:
+        got = run(case.inputs)
+        with judging:
+            judge(case, got)
+
+    def judge(case: Case, got: Mapping[str, Array]) -> None:
+        for name, want in case.outputs.items():
+            absolute, relative = differ(stage, case.name, name, want, got.get(name), scales[name])
+            if name in worst and (not worst[name].ok or relative <= limit) and relative <= worst[name].relative:
+                continue  # no worse than what is known, whatever is rounding in it
+            case_limit = limit if relative <= limit else max(limit, rounding.limit(case.inputs, name, scales[name]))
+            difference = Difference(stage, name, absolute, relative, case.name, len(jobs), case_limit)
+            if name not in worst or difference.excess > worst[name].excess:
+                worst[name] = difference
+
+    if threads == 1:
+        for case in jobs:
+            judge(case, run(case.inputs))
+    else:
+        for _ in in_threads(jobs, try_one, threads):
+            pass
     return list(worst.values())
 
 

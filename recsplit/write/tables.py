@@ -11,7 +11,6 @@ import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +20,7 @@ import onnx_ir
 
 from recsplit.disk.files import FULL, disk_full
 from recsplit.errors import InputError, RecsplitError
+from recsplit.parallel import in_threads
 from recsplit.plan.files import whole_pages
 from recsplit.write.row_order import Gathered, Picked
 
@@ -180,25 +180,19 @@ def _blocks(spans: Iterator[_Span], end: int) -> Iterator[_Block]:
 
 def _copied(blocks: Iterator[_Block], file: int) -> Iterator[int]:
     """Write every block, a few at once; yields how many bytes are done."""
-    free = [mmap.mmap(-1, BLOCK) for _ in range(_WRITERS)]  # page-aligned, as writing past the page cache needs it
-    done = 0
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        under_way: dict[Future[int], mmap.mmap] = {}
+    buffers = [mmap.mmap(-1, BLOCK) for _ in range(_WRITERS)]  # page-aligned, as writing past the page cache needs it
+    sizes: list[int] = []
+
+    def write_one(block: _Block) -> None:
+        buffer = buffers.pop()
         try:
-            for block in blocks:
-                if not free:
-                    finished, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        done += future.result()
-                        free.append(under_way.pop(future))
-                    yield done
-                buffer = free.pop()
-                under_way[pool.submit(_write, block, buffer, file)] = buffer
-            for future in as_completed(under_way):
-                done += future.result()
-                yield done
+            sizes.append(_write(block, buffer, file))
         finally:
-            pool.shutdown(cancel_futures=True)
+            buffers.append(buffer)
+
+    for _ in in_threads(blocks, write_one, _WRITERS):
+        yield sum(sizes)
+    yield sum(sizes)
 
 
 def _write(block: _Block, buffer: mmap.mmap, file: int) -> int:
