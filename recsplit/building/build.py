@@ -83,7 +83,8 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         embedding, *folders, dense = (stage.path(model.name, MODEL_FILE).parent for model in plan.submodels)
         repository = embedding.parents[1]
         if shards is None:
-            submodels.write(source.cut, embedding, dense, progress=partial(progress, "writing tables"))
+            by_engine = settings.embedding_runtime == "native"
+            submodels.write(source.cut, embedding, dense, by_engine=by_engine, progress=partial(progress, "writing tables"))
         else:
             order = shards.request.order
             shard_files.write(shards.cut, plan.readings, order, embedding, folders, dense, progress=partial(progress, "writing tables"))

@@ -52,10 +52,10 @@ def make_plan(
         tables=tables,
         lookups=lookups,
         bags=cut.bags,
-        embedding=submodel("embedding", embedding, "onnxruntime", "cpu", settings.embedding_instances),
+        embedding=submodel("embedding", embedding, settings.embedding_runtime, "cpu", settings.embedding_instances),
         shards=() if sharding is None else sharding.shards(tables, shard),
         readings=() if sharding is None else sharding.readings(settings.unknown_ids),
-        dense=submodel("dense", dense, settings.dense_runtime, settings.dense_kind, settings.dense_instances),
+        dense=submodel("dense", dense, settings.runs_dense, settings.dense_kind, settings.dense_instances),
         tolerance=_TOLERANCE[half(cut.whole)] if settings.tolerance is None else settings.tolerance,
     )
 

@@ -11,7 +11,7 @@ from recsplit.graph.lower.fused_tables import policy
 from recsplit.graph.lower.ragged_bags import BagForm
 from recsplit.load import Example, ModelSource, origin_of
 from recsplit.plan import triton_releases
-from recsplit.plan.plan import Kind, Runtime
+from recsplit.plan.plan import EmbeddingRuntime, Kind, Runtime
 
 # More is a mistake in typing: a request of so many rows passes gRPC's 2 GB, and no machine runs so many instances or threads.
 _MOST_ROWS = 2**20
@@ -28,7 +28,7 @@ class BuildSettings:
     `tolerance` None: by the narrowest dtype on the way to an output. `search_s`: how long inputs are searched on which the parts answer
     otherwise than the source, after those that are always tried. `partition` and `access`: files that recsplit partition and recsplit
     access wrote; `weights`: .safetensors. `triton`: the release of NVIDIA's container whose onnxruntime must read the sub-models.
-    `keep`: builds that stay in `out`, this one among them, for recsplit rollback.
+    `dense_runtime` None: see `runs_dense`. `keep`: builds that stay in `out`, this one among them, for recsplit rollback.
     """
 
     source: ModelSource
@@ -44,7 +44,8 @@ class BuildSettings:
     dense_instances: int = 1
     threads: int | None = None
     dense_kind: Kind = "cpu"
-    dense_runtime: Runtime = "onnxruntime"
+    embedding_runtime: EmbeddingRuntime = "onnxruntime"
+    dense_runtime: Runtime | None = None
     queue_delay_us: int = 0
     queue_timeout_ms: int = 0
     templates: Path | None = None
@@ -73,10 +74,14 @@ class BuildSettings:
             raise InputError(f"--tolerance is {self.tolerance:g}", hint="choose a number from 0 to below 1; 1e-5 is usual for FP32")
         if not 0 <= self.search_s <= _HOUR_S:
             raise InputError(f"--search-s is {self.search_s:g}", hint=f"choose a number of seconds from 0 to {_HOUR_S}")
-        if self.dense_runtime != "onnxruntime" and self.dense_kind != "gpu":
+        if self.runs_dense not in ("onnxruntime", "native") and self.dense_kind != "gpu":
             raise InputError(
-                f"the dense runtime {self.dense_runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu"
+                f"the dense runtime {self.runs_dense!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu"
             )
+        if self.dense_runtime == "native" and self.dense_kind == "gpu":
+            raise InputError("the dense runtime 'native' runs on a CPU, and the dense model is placed on GPU", hint="--dense-kind cpu")
+        if self.embedding_runtime == "native" and self.partition is not None:
+            raise InputError("the engine doesn't read shards yet", hint="--embedding-runtime onnxruntime, or leave --partition out")
         if self.access is not None and self.partition is None:
             raise InputError("--access is of use with --partition only", hint="recsplit partition DIR --access FILE writes a partition")
         if self.partition is not None and self.bag_form == "chunked":
@@ -85,6 +90,11 @@ class BuildSettings:
         triton_releases.release(self.triton)
         if self.templates is not None:
             check_templates(self.templates)
+
+    @property
+    def runs_dense(self) -> Runtime:
+        """What runs the dense model: what runs the embedding model, where nothing else was said and it runs on a CPU."""
+        return self.dense_runtime or ("native" if self.embedding_runtime == "native" and self.dense_kind == "cpu" else "onnxruntime")
 
     @property
     def origin(self) -> str:

@@ -9,7 +9,7 @@ import click
 from recsplit.commands.output import example, json_option, on_interrupt, show_json, show_table, steps
 from recsplit.disk.files import size_text
 from recsplit.plan import triton_releases
-from recsplit.plan.plan import Kind, Plan, Runtime, Shard
+from recsplit.plan.plan import EmbeddingRuntime, Kind, Plan, Runtime, Shard
 
 #: Segments of a shard that are told one by one.
 _MOST_SEGMENTS = 4
@@ -34,7 +34,16 @@ _MOST_SEGMENTS = 4
 @click.option("--threads", type=int, help="Threads of an instance; this machine's cores divided by all instances by default.")
 @click.option("--dense-kind", type=click.Choice(get_args(Kind)), default="cpu", show_default=True, help="Where the dense model runs.")
 @click.option(
-    "--dense-runtime", type=click.Choice(get_args(Runtime)), default="onnxruntime", show_default=True, help="What runs the dense model."
+    "--embedding-runtime",
+    type=click.Choice(get_args(EmbeddingRuntime)),
+    default="onnxruntime",
+    show_default=True,
+    help="What runs the embedding model; native: recsplit's engine in C++.",
+)
+@click.option(
+    "--dense-runtime",
+    type=click.Choice(get_args(Runtime)),
+    help="What runs the dense model.  [default: as the embedding model; onnxruntime on a GPU]",
 )
 @click.option("--queue-delay-us", type=int, default=0, show_default=True, help="How long Triton may wait to fill a batch.")
 @click.option(

@@ -18,6 +18,7 @@ from recsplit.plan.files import (
     BUILD_PARAMETER,
     CLIENT_PARAMETER,
     CONFIG_FILE,
+    ENGINE_BACKEND,
     ENGINE_FILE,
     ENSEMBLE_PARAMETER,
     LOOKUPS_PARAMETER,
@@ -107,7 +108,8 @@ def _disagreements(plan: Plan, configs: Mapping[str, Any]) -> Iterator[str]:
 def _submodel(model: Submodel, config: Any) -> Iterator[str]:
     """Do backend, file, inputs and outputs fit the graph? NVIDIA's backend would refuse to load anything else."""
     where = f"{model.name}/{CONFIG_FILE}"
-    backend, file = ("tensorrt", ENGINE_FILE) if model.runtime == "tensorrt" else ("onnxruntime", MODEL_FILE)
+    backend = {"tensorrt": "tensorrt", "native": ENGINE_BACKEND}.get(model.runtime, "onnxruntime")
+    file = ENGINE_FILE if model.runtime == "tensorrt" else MODEL_FILE
     if config.backend != backend:
         yield f"{where}: backend is {config.backend!r}, and the model is made for {backend!r}"
     if config.default_model_filename != file:

@@ -49,13 +49,13 @@ def render(plan: Plan, *, templates: Path | None = None) -> dict[str, str]:
 
 def _refuse_impossible(plan: Plan) -> None:
     dense = plan.dense
-    other = next((model for model in plan.submodels[:-1] if model.runtime != "onnxruntime"), None)
+    other = next((model for model in plan.submodels[:-1] if model.runtime not in ("onnxruntime", "native")), None)
     if other is not None:
         raise InputError(
             f"the {other.role} model can't run on {other.runtime!r}: its tables stay in files that ONNX Runtime maps",
             hint="choose another runtime for the dense model only",
         )
-    if dense.runtime != "onnxruntime" and dense.kind != "gpu":
+    if dense.runtime not in ("onnxruntime", "native") and dense.kind != "gpu":
         raise InputError(f"the dense runtime {dense.runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu")
     if dense.runtime == "tensorrt":
         tensorrt_shapes.texts(tensorrt_shapes.shapes(dense, plan.max_batch_size))  # else no plan can be built for it
@@ -86,6 +86,8 @@ def _context(plan: Plan) -> dict[str, object]:
             "flat": [tensor.name for tensor in plan.outputs if not tensor.dims],
         },
         "profiles": _profiles(plan),
+        # Bags of other lengths meet in a batch of the engine's, which reads them as they come; ONNX Runtime takes one length for all.
+        "ragged": [name for bags in plan.bags for name in (bags.values, bags.weights)] if plan.embedding.runtime == "native" else [],
         # With the build's id, for ONNX Runtime's cache knows an engine by its graph and not by its weights (onnxruntime #6455); one
         # folder in /tmp, for it makes only the last part of the path.
         "engine_cache": f"/tmp/recsplit-engines-{plan.dense.name}-{plan.build}",

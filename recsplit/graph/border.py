@@ -11,6 +11,8 @@ from recsplit.graph.emit import Emit
 from recsplit.graph.find.row_lookups import RowLookup
 from recsplit.graph.flow import upstream
 from recsplit.graph.names import Names
+from recsplit.plan.dtypes import TRITON
+from recsplit.plan.plan import Tensor
 
 
 def reserve(model: ir.Model, name: str) -> None:
@@ -89,3 +91,9 @@ def take_unread(dense: ir.Model, model: ir.Model, embedding: ir.Model) -> None:
     for value in model.graph.inputs:
         if value.name not in known:
             dense.graph.inputs.append(ir.val(value.name or "", type=value.type, shape=value.shape))
+
+
+def tensor(value: ir.Value) -> Tensor:
+    """An input or output of a part as Triton has it, the batch left out; varying dims are -1."""
+    assert value.name is not None and value.dtype is not None and value.shape is not None
+    return Tensor(value.name, TRITON[value.dtype.name], tuple(size if isinstance(size, int) else -1 for size in value.shape[1:]))

@@ -11,6 +11,7 @@ from onnx_ir.passes import common
 from recsplit.errors import InputError
 from recsplit.graph import border, conditions, measure, passes, refusals
 from recsplit.graph.emit import Emit
+from recsplit.graph.engine.recipes import recipe_of
 from recsplit.graph.extract import part
 from recsplit.graph.find import ragged
 from recsplit.graph.find.candidates import Candidate, find, tables_of
@@ -29,6 +30,7 @@ from recsplit.graph.lower.row_lookups import lower_fixed, lower_varying
 from recsplit.graph.lower.stacked import restack
 from recsplit.plan.plan import UNKNOWN_IDS, Bags, Lookup, PlainPooling
 from recsplit.plan.ragged import bag_lengths
+from recsplit.plan.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ class Cut:
 
     Inputs and outputs of all three have measured shapes. `fused` tables are not yet on disk: their initializers
     point into files.TABLES_FILE. `marks`: whether `unknown_ids` is among the embedding model's outputs: it marks unknown ids where those
-    are an error, and bags' lengths that can't be read under any policy. `check`: from the ensemble's inputs to the marks of all
-    unknown ids and wrong lengths, under any policy; it reads no table.
+    are an error, and bags' lengths that can't be read under any policy. `recipe`: the embedding model as the engine does it, without the
+    places of tables (in the order of `fused`) and `buffers` in files; None where the engine can't, for the reason `no_recipe`.
+    `check`: from the ensemble's inputs to the marks of all unknown ids and wrong lengths, under any policy; it reads no table.
     """
 
     whole: ir.Model
@@ -63,6 +66,9 @@ class Cut:
     candidates: tuple[Candidate, ...]
     marks: bool
     packed: tuple[Packed, ...]
+    recipe: Recipe | None
+    buffers: tuple[ir.Value, ...]
+    no_recipe: str
 
     def vocabularies(self) -> Sequence[Vocabulary]:
         """Keys that the ensemble's inputs are looked up by, before rows are."""
@@ -128,6 +134,7 @@ def cut(
     state = Cutting(model, policy(unknown_ids), int32_ids, bag_form, adding_up, example, loops or {})
     passes.run(CUT, state, Cutting.models)
     lowering = state.lowering
+    recipe = recipe_of(lowering, state.boundary, state.parts["embedding"], marks=state.marks is not None)
     return Cut(
         whole=model,
         embedding=state.parts["embedding"],
@@ -140,6 +147,9 @@ def cut(
         candidates=state.candidates,
         marks=state.marks is not None,
         packed=tuple(_packed(value, lowering.packed.get(value, ())) for value in state.boundary),
+        recipe=recipe,
+        buffers=tuple(lowering.reads.programs.buffers),
+        no_recipe=lowering.reads.reason,
     )
 
 

@@ -20,8 +20,9 @@ _NAMES = (
     ("FP64", "float64", "DOUBLE", 8),
 )
 
-#: From Triton's name to numpy's, to ONNX's, to the bytes of one element; from ONNX's name to Triton's.
+#: From Triton's name to numpy's, to ONNX's, to the bytes of one element; from ONNX's name, and from numpy's, to Triton's.
 NUMPY = {triton: numpy for triton, numpy, _, _ in _NAMES}
 ONNX = {triton: onnx for triton, _, onnx, _ in _NAMES}
 SIZE_BYTES = {triton: size_bytes for triton, _, _, size_bytes in _NAMES}
 TRITON = {onnx: triton for triton, _, onnx, _ in _NAMES}
+TRITON_OF_NUMPY = {numpy: triton for triton, numpy, _, _ in _NAMES}

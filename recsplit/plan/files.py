@@ -17,12 +17,18 @@ MODEL_FILE = "model.onnx"
 TABLES_FILE = "tables.bin"
 PLACES_FILE = "places.bin"
 WEIGHTS_FILE = "weights.bin"
+#: Beside a model that recsplit's engine serves: what it does in the place of the ONNX model, and small buffers that it reads ids out of.
+RECIPE_FILE = "engine.json"
+BUFFERS_FILE = "buffers.bin"
 #: The model before the cut, on the same tables, for the proof; a shard's CSR form, for servers of its own.
 WHOLE_FILE = "whole.onnx"
 BAGS_FILE = "bags.onnx"
 #: A TensorRT engine of the dense model, or the script that makes it on the machine that will serve.
 ENGINE_FILE = "model.plan"
 ENGINE_SCRIPT = "build_plan.sh"
+
+#: What a config.pbtxt calls recsplit's engine.
+ENGINE_BACKEND = "recsplit"
 
 #: Parameters of a config.pbtxt. The ensemble's: the build's id. A sub-model's config has none, so that two builds of one architecture
 #: have the same config, and a server that takes the new one loads nothing of the old one again.

@@ -23,7 +23,9 @@ UNKNOWN_IDS = "unknown_ids"
 
 Pooling = Literal["none", "sum", "mean", "max", "graph"]
 PlainPooling = Literal["none", "sum", "mean", "max"]
-Runtime = Literal["onnxruntime", "onnxruntime-tensorrt", "tensorrt"]
+#: "native": recsplit's own engine, which runs the lookups itself and ONNX models by ONNX Runtime's C API.
+Runtime = Literal["onnxruntime", "onnxruntime-tensorrt", "tensorrt", "native"]
+EmbeddingRuntime = Literal["onnxruntime", "native"]
 Kind = Literal["cpu", "gpu"]
 Role = Literal["embedding", "shard", "dense"]
 #: Where a shard's servers are: in the front server, beside the dense model, or on servers of their own.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recsplit.errors import RecsplitError
 from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import UNKNOWN_IDS, Plan
+from recsplit.proof.by_engine import engine_run
 
 Array = NDArray[np.generic]
 #: Inputs by name to outputs by name; may be called from several threads.
@@ -44,9 +45,16 @@ def function(loaded: ort.InferenceSession) -> Run:
     return run
 
 
-def joined(folder: Path, plan: Plan, *, threads: int = 1) -> Run:
-    """All parts of a build in the repository `folder` as one function: what a part answers goes into those after it."""
-    parts = [session(folder / model.name / str(plan.version) / MODEL_FILE, threads=threads) for model in plan.submodels]
+def joined(folder: Path, plan: Plan, *, threads: int = 1, by_engine: bool = False) -> Run:
+    """All parts of a build in the repository `folder` as one function: what a part answers goes into those after it.
+
+    `by_engine`: those whose runtime is the engine are run by it. Raises RecsplitError where a part can't be loaded.
+    """
+    parts: list[Run] = []
+    for model in plan.submodels:
+        version = folder / model.name / str(plan.version)
+        engines = by_engine and model.runtime == "native"
+        parts.append(engine_run(version, model, plan) if engines else session(version / MODEL_FILE, threads=threads))
 
     def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
         known, answers = dict(feeds), dict[str, Array]()

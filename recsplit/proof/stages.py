@@ -26,6 +26,7 @@ from recsplit.proof.rounding import NOT_TOLD, Rounding
 from recsplit.rendering.notebook import html_table
 
 SINGLE_ROWS = "batch - single rows"
+BY_ENGINE = "whole - engine"
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,14 @@ def parts(folder: Path, plan: Plan, cases: Sequence[Case], *, repeats: int = 3) 
     del whole
     run = joined(folder, plan)
     # onnxruntime computes half precision in float on a CPU, and rounds where a graph ends: the parts round once more.
+    if any(model.runtime == "native" for model in plan.submodels):
+        by_engine = joined(folder, plan, by_engine=True)
+        engine_limit = max(plan.tolerance, 1e-6)  # it adds in the order of the ids, and ONNX Runtime in blocks
+        differences += check(BY_ENGINE, lowered, by_engine, limit=engine_limit, repeats=repeats, rounding=rounding)
+        differences += check(
+            f"{BY_ENGINE}, threaded", lowered, by_engine, limit=engine_limit, repeats=repeats, threads=4, rounding=rounding
+        )
+        del by_engine
     half = any(tensor.dtype in ("FP16", "BF16") for tensor in (*plan.boundary, *plan.outputs))
     differences += check("whole - parts", lowered, run, limit=plan.tolerance if half else 0.0, repeats=repeats)
     differences += check(SINGLE_ROWS, list(single_rows(lowered)), run, limit=max(plan.tolerance, 1e-5), rounding=rounding)

@@ -5,8 +5,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from recsplit.engine import compilation
+from recsplit.engine.runtime import onnxruntime_library
+from recsplit.plan.files import ENGINE_BACKEND
 from recsplit.serving import notes, triton
-from recsplit.serving.repository import auto_complete_needed
+from recsplit.serving.repository import auto_complete_needed, engine_needed
+from recsplit.serving.workers import CONTROL_SOCKET
 
 #: What bash takes as it is: Triton starts the Python stub through an unquoted bash command line.
 PLAIN_PATH = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
@@ -23,7 +27,8 @@ def arguments(
     extra_args: Sequence[str],
 ) -> list[str]:
     """tritonserver's command line."""
-    backends = triton.prepare_backends(installation, folder)
+    engine = _engine(repository)
+    backends = triton.prepare_backends(installation, folder, engine)
     path = repository.resolve()
     if not PLAIN_PATH.fullmatch(str(path)):
         link = folder / "repository"
@@ -48,8 +53,22 @@ def arguments(
         f"--backend-config=python,shm-region-prefix-name={folder.name}_",
         f"--exit-timeout-secs={exit_timeout_s}",
         f"--id={folder.name}",
+        *([] if engine is None else [f"--backend-config={ENGINE_BACKEND},{setting}" for setting in _engine_settings(folder)]),
         *extra_args,
     ]
+
+
+def _engine(repository: Path) -> Path | None:
+    """The engine's library for Triton: made where a model needs it and it can be; else what was made before, for builds that come later."""
+    if engine_needed(repository) and compilation.unavailable() is None:
+        return compilation.make().backend
+    made = compilation.made()
+    return None if made is None else made.backend
+
+
+def _engine_settings(folder: Path) -> Sequence[str]:
+    """What recsplit's engine is told: where ONNX Runtime is, and where it listens for a new number of workers."""
+    return (f"onnxruntime={onnxruntime_library()}", f"control={folder / CONTROL_SOCKET}")
 
 
 def private_folder() -> Path:

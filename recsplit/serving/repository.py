@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recsplit.disk import bounded
 from recsplit.errors import InputError
-from recsplit.plan.files import CONFIG_FILE, PLAN_FILE
+from recsplit.plan.files import CONFIG_FILE, ENGINE_BACKEND, PLAN_FILE
 from recsplit.repository.find import refuse_mixture
 
 
@@ -39,6 +39,11 @@ def auto_complete_needed(repository: Path) -> bool:
     """Whether any model's config leaves its inputs or outputs to Triton."""
     configs = configs_of(repository)
     return not all(re.search(rf"^\s*{key}\s*:?\s*[\[{{]", config, re.MULTILINE) for config in configs for key in ("input", "output"))
+
+
+def engine_needed(repository: Path) -> bool:
+    """Whether any model is one of recsplit's engine."""
+    return any(re.search(rf'^\s*backend\s*:\s*"{ENGINE_BACKEND}"', config, re.MULTILINE) for config in configs_of(repository))
 
 
 def configs_of(repository: Path) -> list[str]:

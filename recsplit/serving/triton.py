@@ -9,7 +9,9 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsplit.engine.compilation import BACKEND
 from recsplit.errors import InputError, MissingExtra
+from recsplit.plan.files import ENGINE_BACKEND
 
 #: Python-based backends that recsplit brings: Triton finds backends/<name>/model.py by the name in config.pbtxt.
 BACKENDS = Path(__file__).parents[1] / "backends"
@@ -71,8 +73,11 @@ def environment(triton: Triton) -> dict[str, str]:
     return environment
 
 
-def prepare_backends(triton: Triton, folder: Path) -> Path:
-    """A backend directory in `folder`: the wheel's python backend with the stub beside it, and recsplit's own."""
+def prepare_backends(triton: Triton, folder: Path, engine: Path | None) -> Path:
+    """A backend directory in `folder`: the wheel's python backend with the stub beside it, and recsplit's own.
+
+    `engine`: the library of recsplit's engine. Without it the Python backend that runs ONNX models takes its place.
+    """
     directory = folder / "backends"
     python = directory / "python"
     python.mkdir(parents=True)
@@ -85,6 +90,11 @@ def prepare_backends(triton: Triton, folder: Path) -> Path:
             for path in backend.glob("*.py"):
                 # A copy: an edit of the source must not reach a running server, nor its __pycache__ the source.
                 (directory / backend.name / path.name).write_bytes(path.read_bytes())
+    if engine is None:
+        shutil.copytree(directory / "onnxruntime", directory / ENGINE_BACKEND)
+    else:
+        (directory / ENGINE_BACKEND).mkdir()
+        shutil.copy(engine, directory / ENGINE_BACKEND / BACKEND)
     return directory
 
 

@@ -1,5 +1,7 @@
 """Writing the sub-models' files: embedding with its tables, dense with its weights, and the whole for the proof."""
 
+import dataclasses
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from recsplit.graph import border
 from recsplit.graph.cut import Cut
 from recsplit.graph.find.candidates import table_name
 from recsplit.graph.lower.fused_tables import FusedTable
 from recsplit.plan.dtypes import TRITON
-from recsplit.plan.files import MODEL_FILE, TABLES_FILE, WEIGHTS_FILE, WHOLE_FILE
+from recsplit.plan.files import BUFFERS_FILE, MODEL_FILE, RECIPE_FILE, TABLES_FILE, WEIGHTS_FILE, WHOLE_FILE
 from recsplit.plan.plan import Table, Tensor
+from recsplit.plan.recipe import Recipe, Stored, to_json
 from recsplit.write.tables import Entry, write_external
 
 #: Weights larger than this lie beside the dense model, where instances share them.
@@ -29,14 +33,42 @@ class Interface:
     outputs: tuple[Tensor, ...]
 
 
-def write(cut: Cut, embedding: Path, dense: Path, *, progress: Callable[[int, int], None]) -> None:
-    """Write model files into the two version folders. Raises RecsplitError where the disk is full."""
-    entries = [_entry(item) for item in cut.fused]
-    entries += large_others(cut.embedding, [entry.name for entry in entries])
-    tensors = {tensor.name: tensor for tensor in write_external(entries, embedding / TABLES_FILE, progress=progress)}
+def write(cut: Cut, embedding: Path, dense: Path, *, by_engine: bool, progress: Callable[[int, int], None]) -> None:
+    """Write model files into the two version folders, and with `by_engine` the engine's recipe where there is one.
+
+    Raises RecsplitError where the disk is full.
+    """
+    tensors = write_tables(cut, embedding, progress=progress)
     save(cut.embedding, embedding / MODEL_FILE, tensors)
     save(cut.whole, embedding / WHOLE_FILE, tensors)
+    if by_engine and cut.recipe is not None:
+        write_recipe(cut, cut.recipe, tensors, embedding)
     write_dense(cut.dense, dense)
+
+
+def write_tables(cut: Cut, folder: Path, *, progress: Callable[[int, int], None] | None = None) -> dict[str, ir.ExternalTensor]:
+    """Write an embedding model's tables and large buffers; as tensors that lie in the file, by name."""
+    entries = [_entry(item) for item in cut.fused]
+    entries += large_others(cut.embedding, [entry.name for entry in entries])
+    return {tensor.name or "": tensor for tensor in write_external(entries, folder / TABLES_FILE, progress=progress)}
+
+
+def write_recipe(cut: Cut, recipe: Recipe, tensors: Mapping[str, ir.ExternalTensor], folder: Path) -> None:
+    """Write the engine's recipe beside a model: its tables are those in `tensors`, its small buffers get a file of their own."""
+    fused, buffers = cut.fused, cut.buffers
+    small = [Entry(value.name or "", (data_of(value),)) for value in buffers if value.name not in tensors]
+    tensors = {**tensors, **({tensor.name or "": tensor for tensor in write_external(small, folder / BUFFERS_FILE)} if small else {})}
+    places = [tensors[value.name or ""] for value in buffers]
+    whole = dataclasses.replace(
+        recipe,
+        tables=tuple(_stored(tensors[table.value.name or ""], rows=table.zero_row + 1, dim=table.dim) for table in fused),
+        buffers=tuple(_stored(tensor, size=math.prod(tensor.shape.numpy())) for tensor in places),
+    )
+    (folder / RECIPE_FILE).write_text(to_json([whole]), encoding="utf-8")
+
+
+def _stored(tensor: ir.ExternalTensor, **sizes: int) -> Stored:
+    return Stored(str(tensor.location), tensor.offset or 0, TRITON[tensor.dtype.name], **sizes)
 
 
 def _entry(fused: FusedTable) -> Entry:
@@ -73,7 +105,7 @@ def save(model: ir.Model, path: Path, tensors: Mapping[str, ir.TensorProtocol]) 
 
 def interface(model: ir.Model) -> Interface:
     """Names, dtypes and dims of a model's inputs and outputs, the batch left out; varying dims are -1."""
-    return Interface(tuple(_tensor(value) for value in model.graph.inputs), tuple(_tensor(value) for value in model.graph.outputs))
+    return Interface(tuple(map(border.tensor, model.graph.inputs)), tuple(map(border.tensor, model.graph.outputs)))
 
 
 def tables(cut: Cut) -> tuple[Table, ...]:
@@ -101,8 +133,3 @@ def _loaded(value: ir.Value) -> ir.TensorProtocol:
     """A small tensor's data in memory: the file it lay in will not be beside the model."""
     data = data_of(value)
     return ir.tensor(data.numpy(), dtype=data.dtype, name=data.name) if isinstance(data, ir.ExternalTensor) else data
-
-
-def _tensor(value: ir.Value) -> Tensor:
-    assert value.name is not None and value.dtype is not None and value.shape is not None
-    return Tensor(value.name, TRITON[value.dtype.name], tuple(size if isinstance(size, int) else -1 for size in value.shape[1:]))

@@ -18,9 +18,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper, parser
 
+from recsplit.engine.compilation import unavailable
 from recsplit.graph.cut import Cut, cut
 from recsplit.load.normalize import normalize
 from recsplit.plan.plan import UNKNOWN_IDS
+from tests.engine.models import by_engine, comparable, same
 from tests.load.reference import evaluate
 
 Array = NDArray[Any]
@@ -84,9 +86,16 @@ class Small:
         """The dense model."""
         return session(self.cut.dense)
 
+    @cached_property
+    def engine(self) -> Callable[[Feeds], dict[str, Array]] | None:
+        """The embedding model as the engine does it; None where it can't, or there is no compiler."""
+        return by_engine(self.cut) if unavailable() is None and comparable(self.cut) else None
+
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
-        """The parts joined as the ensemble joins them; marks are among the answers."""
+        """The parts joined as the ensemble joins them; marks are among the answers. What the engine gives must be the same."""
         crossing = self.embedding(feeds)
+        if self.engine is not None:
+            same(self.engine(feeds), crossing)
         marks = {name: data for name, data in crossing.items() if name == UNKNOWN_IDS}
         return {**self.dense({**feeds, **crossing}), **marks}
 

@@ -138,7 +138,7 @@ def test_triton_takes_the_arguments_of_a_pod_and_lets_nobody_unload_a_model(rend
     chosen = ports.choose("127.0.0.1", {"HTTP": None, "gRPC": None, "metrics": None})
     here: dict[str, object] = {
         "model-repository": rendered.models["shard-0"],
-        "backend-directory": triton.prepare_backends(triton.find(), tmp_path),
+        "backend-directory": triton.prepare_backends(triton.find(), tmp_path, None),
     }
     here |= {f"{kind.lower()}-{key}": value for kind, port in chosen.items() for key, value in (("port", port), ("address", "127.0.0.1"))}
     arguments = [argument for argument in container["args"] if not argument.startswith("--model-repository=")]

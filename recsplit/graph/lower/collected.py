@@ -8,6 +8,7 @@ from itertools import chain, count
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
+from recsplit.graph.engine.reads import Read, Reads
 from recsplit.graph.find.candidates import table_name
 from recsplit.graph.find.columns import Column
 from recsplit.graph.flow import table_shape
@@ -32,13 +33,14 @@ class Crossing:
     """Vectors [batch, n, dim] that cross the boundary, and the values of the dense model they stand for.
 
     Each item of `outs`: the value, how many of the n it takes, and its dims behind the first one. `plain`: None where the pooling
-    is more than that.
+    is more than that. `reads`: how the engine makes the same vectors; () where it can't.
     """
 
     value: ir.Value
     dim: int
     outs: tuple[tuple[ir.Value, int, tuple[int, ...]], ...]
     plain: Plain | None = None
+    reads: tuple[Read, ...] = ()
 
 
 @dataclass
@@ -50,11 +52,21 @@ class Lowering:
     unknown: UnknownIds
     crossings: list[Crossing] = field(default_factory=list)
     alone: list[ir.Value] = field(default_factory=list)  # values that cross unpacked
+    alone_reads: dict[ir.Value, tuple[Read, ...]] = field(default_factory=dict)  # and how the engine makes them
     marks: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)  # (bad BOOL, ids INT64), both [batch, width]
     wrong_lengths: list[tuple[ir.Value, int]] = field(default_factory=list)  # BOOL [batch, 1], and its position in `unknown_ids`
     lookups: list[Lookup] = field(default_factory=list)
     packed: dict[ir.Value, tuple[Crossing, ...]] = field(default_factory=dict)  # a boundary tensor, and the parts it is made of
     dense_nodes: set[ir.Node] = field(default_factory=set)  # nodes that read lookups from the dense side of the boundary
+    reads: Reads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reads = Reads(self.unknown)
+
+    @property
+    def position(self) -> int:
+        """The first position in `unknown_ids` behind the lookups described so far."""
+        return sum(lookup.width for lookup in self.lookups)
 
     def mark(self, bad: ir.Value, ids: ir.Value) -> None:
         """Remember which ids of a row are unknown: bad BOOL and ids, both [batch, width]."""
@@ -62,7 +74,7 @@ class Lowering:
 
     def mark_wrong_lengths(self, wrong: ir.Value) -> None:
         """Remember which rows' lengths can't be read, BOOL [batch, 1]. Called before the lookup is described."""
-        self.wrong_lengths.append((wrong, sum(lookup.width for lookup in self.lookups)))
+        self.wrong_lengths.append((wrong, self.position))
 
     def describe(self, table: ir.Value, pooling: Pooling, columns: Sequence[Column] | None, inputs: tuple[str, ...], width: int) -> None:
         """Remember a lookup for the plan, one entry for each run of columns that is read alike.

@@ -60,8 +60,10 @@ def guard_dense_reads(model: ir.Model, others: Collection[ir.Node]) -> list[Dens
 
 def mark_dense_reads(lowering: Lowering, reads: Sequence[DenseRead]) -> None:
     """Mark their rows. Called when all lookups are described: the positions of these marks are behind those of the lookups."""
-    emit = lowering.emit
+    emit, position = lowering.emit, lowering.position
     for read in reads:
+        lowering.reads.check(read.outside, read.ids, read.width, position)
+        position += read.width or 1
         if read.width is not None:
             bad, ids = emit.reshape(read.outside, [-1, read.width]), emit.reshape(read.ids, [-1, read.width])
         else:  # one slot more, since there is no first of nothing

@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
+from recsplit.graph.engine.reads import Read
 from recsplit.graph.find.candidates import tables_of
 from recsplit.graph.find.columns import Column
 from recsplit.graph.find.ragged import RaggedGroup, as_rows, elementwise
@@ -65,6 +66,8 @@ def lower_bags(lowering: Lowering, ragged_group: RaggedGroup, form: BagForm, *, 
     """Lower all lookups of one ragged group and replace its graph inputs by rows."""
     emit, flow = lowering.emit, Flow(lowering.emit.graph)
     values, input_lengths, weights = as_rows(emit, ragged_group, int32_ids=int32_ids)
+    input_values = next(value for value in emit.graph.inputs if value.name == ragged_group.bags.values and value is not ragged_group.values)
+    inputs = (input_values, input_lengths, weights)
     lengths, wrong = _checked(lowering, values, input_lengths)
     starts = emit.op("CumSum", lengths, emit.const(1), exclusive=1, name="starts")
     longest = emit.op("Max", emit.reduce("ReduceMax", emit.reshape(lengths, [-1]), 0), emit.const(1), name="longest")
@@ -87,7 +90,9 @@ def lower_bags(lowering: Lowering, ragged_group: RaggedGroup, form: BagForm, *, 
             old, new = (ragged_group.values, values) if by_ids else (ragged_group.weights, weights)
             assert old is not None and new is not None
             scale = _spread(emit, elementwise(emit, factor, old, new), place)
-        _read(lowering, node, ragged_group, slots, scale, form, shift)
+        features = [(feature.table, feature.mode, feature.padding_idx) for feature in _features(node)]
+        reads = lowering.reads.ragged(ragged_group, inputs, node, features, shift, lowering.position)
+        _read(lowering, node, ragged_group, slots, scale, form, shift, reads)
 
 
 def _checked(lowering: Lowering, values: ir.Value, lengths: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -106,7 +111,14 @@ def _checked(lowering: Lowering, values: ir.Value, lengths: ir.Value) -> tuple[i
 
 
 def _read(
-    lowering: Lowering, node: ir.Node, ragged_group: RaggedGroup, slots: _Slots, scale: ir.Value | None, form: BagForm, shift: int | None
+    lowering: Lowering,
+    node: ir.Node,
+    ragged_group: RaggedGroup,
+    slots: _Slots,
+    scale: ir.Value | None,
+    form: BagForm,
+    shift: int | None,
+    reads: tuple[Read, ...],
 ) -> None:
     """One lookup node: check the ids, then pool, dim by dim and pooling by pooling."""
     emit, bags, present = lowering.emit, slots.ids, slots.present
@@ -141,13 +153,15 @@ def _read(
         picked = [item if whole or item is None else emit.op("Gather", item, chosen, axis=1) for item in (row, counted, scale)]
         pooled = _pool(lowering, members, picked[0], picked[1], picked[2], form)  # type: ignore[arg-type]
         dim = lowering.fused[members[0].table].dim
+        by_engine = tuple(reads[feature.index] for feature in members) if reads else ()
         if whole:
-            lowering.crossings.append(Crossing(pooled, dim, ((node.outputs[0], len(members), (len(members) * dim,)),)))
+            outs = ((node.outputs[0], len(members), (len(members) * dim,)),)
+            lowering.crossings.append(Crossing(pooled, dim, outs, reads=by_engine))
             return
         pieces = [emit.op("Gather", pooled, emit.const(index), axis=1) for index in range(len(members))]
         for piece in pieces:
             piece.dtype = vector_dtype(members[0].table)
-        lowering.crossings.append(Crossing(pooled, dim, tuple((piece, 1, (dim,)) for piece in pieces)))
+        lowering.crossings.append(Crossing(pooled, dim, tuple((piece, 1, (dim,)) for piece in pieces), reads=by_engine))
         pieces_by_feature.update({feature.index: piece for feature, piece in zip(members, pieces, strict=True)})
     joined = emit.concat([pieces_by_feature[feature.index] for feature in features], axis=1)
     joined.type = node.outputs[0].type

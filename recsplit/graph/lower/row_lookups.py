@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from recsplit.graph.emit import Emit
+from recsplit.graph.engine.reads import Read
 from recsplit.graph.find.columns import Column
 from recsplit.graph.find.row_lookups import RowLookup
 from recsplit.graph.flow import int_of, table_shape, upstream
@@ -35,8 +36,10 @@ def lower_fixed(lowering: Lowering, lookups: Sequence[RowLookup]) -> None:
     groups = list(dict.fromkeys(lowering.fused[lookup.table].value for lookup in lookups))
     plain = {lookup.node: not _special(lookup) and lookup.pooling != "graph" for lookup in lookups}
     ordered = sorted(lookups, key=lambda r: (groups.index(lowering.fused[r.table].value), not plain[r.node], r.pooling, r.width or 0))
+    reads: dict[ir.Node, tuple[Read, ...]] = {}
     for lookup in ordered:
         shape_by_ids(emit, lookup)
+        reads[lookup.node] = lowering.reads.by_rows(lookup, lowering.position)
         lowering.describe(lookup.table, lookup.pooling, lookup.columns, _sources(lookup), lookup.width or 1)
     ids = _side_by_side(lowering, ordered)  # step 1
     columns = [(lookup, shift) for lookup in ordered for shift in _shifts(lookup)]
@@ -64,7 +67,7 @@ def lower_fixed(lowering: Lowering, lookups: Sequence[RowLookup]) -> None:
     by_group = [[lookup for lookup in ordered if lowering.fused[lookup.table].value is group] for group in groups]
     sections = emit.split(row, [sum(lookup.width or 0 for lookup in members) for members in by_group], axis=1)
     for members, section in zip(by_group, sections, strict=True):
-        _read_group(lowering, members, section, plain)
+        _read_group(lowering, members, section, plain, reads)
 
 
 def lower_varying(lowering: Lowering, lookup: RowLookup) -> None:
@@ -77,6 +80,7 @@ def lower_varying(lowering: Lowering, lookup: RowLookup) -> None:
     # One slot more, of zeros: a history may be empty, and there is no first of nothing.
     padded = [emit.op("Pad", emit.reshape(item, [0, -1]), emit.const([0, 0, 0, 1], name="pads")) for item in (bad, ids)]
     lowering.mark(*first_unknown(emit, *padded, axis=1))
+    reads = lowering.reads.by_rows(lookup, lowering.position)
     columns = [Column(lookup.ids, None, 0)] if lookup.ids.is_graph_input() else None
     lowering.describe(lookup.table, lookup.pooling, columns, _sources(lookup), 1)
     row = emit.op("Add", ids, emit.const(fused.bases[lookup.table])) if fused.bases[lookup.table] else ids
@@ -89,13 +93,19 @@ def lower_varying(lowering: Lowering, lookup: RowLookup) -> None:
         _take_over(emit, lookup.node.outputs[0], vectors)
         _cross(lowering, lookup, lookup.out)
     elif lookup.pooling == "none":
-        _cross(lowering, lookup, vectors)
+        _cross(lowering, lookup, vectors, reads)
     else:
         pooled = pool(emit, vectors, lookup.pooling, axis=1, dtype=vector_dtype(lookup.table), mask=mask, weights=lookup.weights)
-        lowering.crossings.append(Crossing(emit.unsqueeze(pooled, 1), dim, ((lookup.out, 1, (dim,)),)))
+        lowering.crossings.append(Crossing(emit.unsqueeze(pooled, 1), dim, ((lookup.out, 1, (dim,)),), reads=reads))
 
 
-def _read_group(lowering: Lowering, members: Sequence[RowLookup], row: ir.Value, plain: Mapping[ir.Node, bool]) -> None:
+def _read_group(
+    lowering: Lowering,
+    members: Sequence[RowLookup],
+    row: ir.Value,
+    plain: Mapping[ir.Node, bool],
+    reads: Mapping[ir.Node, tuple[Read, ...]],
+) -> None:
     """One Gather for all lookups of a fused table, then pooling run by run.
 
     1. Plain, not pooled: the vectors cross as they are.
@@ -115,14 +125,17 @@ def _read_group(lowering: Lowering, members: Sequence[RowLookup], row: ir.Value,
     sections = emit.split(vectors, [sum(lookup.width or 0 for lookup in run) for run in runs], axis=1)
     for run, section in zip(runs, sections, strict=True):
         first, width, bags, dim = run[0], run[0].width or 1, run[0].bags, fused.dim
+        by_engine = tuple(read for lookup in run for read in reads[lookup.node])
         if plain[first.node] and first.pooling == "none":  # case 1
             outs, count = tuple((lookup.out, width, _tail(lookup)) for lookup in run), len(run) * width
-            lowering.crossings.append(Crossing(section, dim, outs, Plain(vectors, (1,) * count, (plain_pooling("none"),) * count)))
+            plain_section = Plain(vectors, (1,) * count, (plain_pooling("none"),) * count)
+            lowering.crossings.append(Crossing(section, dim, outs, plain_section, by_engine))
         elif plain[first.node]:  # case 2
             stacked = emit.reshape(section, [-1, len(run) * bags, width // bags, dim])
             pooled = pool(emit, stacked, first.pooling, axis=2, dtype=vector_dtype(first.table), mask=None, weights=None)
             plain_section = Plain(vectors, (width // bags,) * (len(run) * bags), (plain_pooling(first.pooling),) * (len(run) * bags))
-            lowering.crossings.append(Crossing(pooled, dim, tuple((lookup.out, bags, (dim,)) for lookup in run), plain_section))
+            outs = tuple((lookup.out, bags, (dim,)) for lookup in run)
+            lowering.crossings.append(Crossing(pooled, dim, outs, plain_section, by_engine))
         elif first.pooling == "graph":  # case 3
             _take_over(emit, first.node.outputs[0], _as_before(lowering, first, section, dim))
             _cross(lowering, first, first.out)
@@ -130,7 +143,8 @@ def _read_group(lowering: Lowering, members: Sequence[RowLookup], row: ir.Value,
             mask = _mask(emit, first)
             each = section if bags == 1 else emit.reshape(section, [-1, width // bags, dim])
             pooled = pool(emit, each, first.pooling, axis=1, dtype=vector_dtype(first.table), mask=mask, weights=first.weights)
-            lowering.crossings.append(Crossing(emit.reshape(pooled, [-1, bags, dim]), dim, ((first.out, bags, (dim,)),)))
+            outs = ((first.out, bags, (dim,)),)
+            lowering.crossings.append(Crossing(emit.reshape(pooled, [-1, bags, dim]), dim, outs, reads=by_engine))
 
 
 def _alike(one: RowLookup, other: RowLookup) -> bool:
@@ -149,7 +163,7 @@ def _as_before(lowering: Lowering, lookup: RowLookup, section: ir.Value, dim: in
     return emit.op("Reshape", section, shape)
 
 
-def _cross(lowering: Lowering, lookup: RowLookup, value: ir.Value) -> None:
+def _cross(lowering: Lowering, lookup: RowLookup, value: ir.Value, reads: tuple[Read, ...] = ()) -> None:
     """Let a value of the model's own shape cross the boundary: packed where its dims are fixed, else alone."""
     emit, dims = lowering.emit, _tail(lookup)
     if len(dims) in (1, 2) and min(dims) > 0:
@@ -159,6 +173,7 @@ def _cross(lowering: Lowering, lookup: RowLookup, value: ir.Value) -> None:
         if value is not lookup.out:
             _take_over(emit, lookup.out, value)
         lowering.alone.append(value)
+        lowering.alone_reads[value] = reads
 
 
 def _take_over(emit: Emit, old: ir.Value, new: ir.Value) -> None:

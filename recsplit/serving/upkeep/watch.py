@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recsplit.configs import override
+from recsplit.engine.compilation import BACKEND
 from recsplit.errors import RecsplitError
-from recsplit.plan.files import CONFIG_FILE
+from recsplit.plan.files import CONFIG_FILE, ENGINE_BACKEND
 from recsplit.repository.find import text_of
 from recsplit.serving.server import Server
 from recsplit.serving.switching.alone import alone
@@ -41,6 +42,7 @@ class Watch:
     grpc_url: str
     key: str | None
     tell: Callable[[str], None]
+    engine: bool
     _seen: Mapping[Served, frozenset[int]] | None = None
     _missing: dict[Served, int] = field(default_factory=dict)
     _failures: dict[Served, int] = field(default_factory=dict)
@@ -48,7 +50,8 @@ class Watch:
     @classmethod
     def over(cls, server: Server, repository: Path, tell: Callable[[str], None]) -> "Watch":
         """The watch over a server that is ready."""
-        return cls(server.running.folder.name, repository, server.grpc_url, server.control_key, tell)
+        engine = (server.running.folder / "backends" / ENGINE_BACKEND / BACKEND).is_file()
+        return cls(server.running.folder.name, repository, server.grpc_url, server.control_key, tell, engine)
 
     def look(self) -> None:
         """Replace the instances of a model that has fewer processes than the server counts instances, where any process came or went.
@@ -71,7 +74,7 @@ class Watch:
         """The models, with versions, that have fewer processes than instances; None where the server doesn't say."""
         try:
             with ModelControl(self.grpc_url, self.key) as control:
-                return [served for served in control.ready() if _lacks(control, served, present)]
+                return [served for served in control.ready() if self._lacks(control, served, present)]
         except RecsplitError:
             return None
 
@@ -80,7 +83,7 @@ class Watch:
         begun = time.monotonic()
         try:
             with alone(self.grpc_url, model, _WAIT_S), ModelControl(self.grpc_url, self.key) as control:
-                if not _lacks(control, (model, version), processes(self.folder)):
+                if not self._lacks(control, (model, version), processes(self.folder)):
                     return  # a change was under way, which has ended
                 self.tell(f"An instance of {model!r} has died; its instances are replaced.")
                 served = control.beyond(model, version)
@@ -99,20 +102,22 @@ class Watch:
         self._missing.pop((model, version), None)
         self.tell(f"The instances of {model!r} were replaced in {time.monotonic() - begun:.1f} s.")
 
+    def _lacks(self, control: ModelControl, served: Served, present: Mapping[Served, frozenset[int]]) -> bool:
+        """Whether there are fewer processes of a model than instances. Raises RecsplitError where the server doesn't say.
+
+        An ensemble has no instances, and the engine's are threads of the server; those of every other model here are processes
+        (triton.prepare_backends).
+        """
+        config = control.config(*served)
+        if config.platform == "ensemble" or (self.engine and config.backend == ENGINE_BACKEND):
+            return False
+        return len(present.get(served, ())) < override.count(config)
+
     def _rendered(self, model: str, version: int) -> object:
         """The config that the server has of this version: its build's own, where recsplit kept it."""
         kept = self.repository / model / str(version) / CONFIG_FILE
         path = kept if kept.is_file() else self.repository / model / CONFIG_FILE
         return override.read(text_of(path), str(path))
-
-
-def _lacks(control: ModelControl, served: Served, present: Mapping[Served, frozenset[int]]) -> bool:
-    """Whether there are fewer processes of a model than instances. Raises RecsplitError where the server doesn't say.
-
-    An ensemble has no instances; those of every other model here are processes (triton.prepare_backends).
-    """
-    config = control.config(*served)
-    return config.platform != "ensemble" and len(present.get(served, ())) < override.count(config)
 
 
 def processes(folder: str) -> dict[Served, frozenset[int]]:

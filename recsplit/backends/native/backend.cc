@@ -1,0 +1,356 @@
+// Triton's side: its entry points, requests in, responses out. No exception leaves this file: it would end the server.
+
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "control.h"
+#include "engine.h"
+#include "error.h"
+#include "json.h"
+#include "requests.h"
+#include "triton_api.h"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+using recsplit::Engine;
+using recsplit::EngineSettings;
+using recsplit::Error;
+using recsplit::Json;
+using recsplit::TensorView;
+
+constexpr uint32_t kApiMajor = 1, kApiMinor = 15;
+constexpr size_t kAlignment = 8;
+
+// Throws what a call of Triton's says.
+void require(TRITONSERVER_Error* error) {
+  if (error == nullptr) return;
+  const std::string message = TRITONSERVER_ErrorMessage(error);
+  TRITONSERVER_ErrorDelete(error);
+  throw Error(message);
+}
+
+void forget(TRITONSERVER_Error* error) {
+  if (error != nullptr) TRITONSERVER_ErrorDelete(error);
+}
+
+TRITONSERVER_Error* error_of(const std::string& message, bool clients) {
+  return TRITONSERVER_ErrorNew(clients ? TRITONSERVER_ERROR_INVALID_ARG : TRITONSERVER_ERROR_INTERNAL, message.c_str());
+}
+
+template <typename F>
+TRITONSERVER_Error* guarded(F f) {
+  try {
+    f();
+    return nullptr;
+  } catch (const std::exception& error) {
+    return error_of(error.what(), true);
+  }
+}
+
+uint64_t now_ns() { return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count()); }
+
+Json json_of(TRITONSERVER_Message* message, const char* origin) {
+  const char* base = nullptr;
+  size_t size = 0;
+  require(TRITONSERVER_MessageSerializeToJson(message, &base, &size));
+  return Json::parse({base, size}, origin);
+}
+
+// One series of a model's. A server without metrics has none, and nothing else is lost.
+class Series {
+ public:
+  Series(TRITONSERVER_MetricFamily* family, const std::string& model, const std::string& version) {
+    if (family == nullptr) return;
+    TRITONSERVER_Parameter* labels[2] = {TRITONSERVER_ParameterNew("model", TRITONSERVER_PARAMETER_STRING, model.c_str()),
+                                         TRITONSERVER_ParameterNew("version", TRITONSERVER_PARAMETER_STRING, version.c_str())};
+    forget(TRITONSERVER_MetricNew(&metric_, family, const_cast<const TRITONSERVER_Parameter**>(labels), 2));
+    for (TRITONSERVER_Parameter* label : labels) TRITONSERVER_ParameterDelete(label);
+  }
+  ~Series() {
+    if (metric_ != nullptr) forget(TRITONSERVER_MetricDelete(metric_));
+  }
+  Series(const Series&) = delete;
+  Series& operator=(const Series&) = delete;
+  void add(double value) {
+    if (metric_ != nullptr) forget(TRITONSERVER_MetricIncrement(metric_, value));
+  }
+  void set(double value) {
+    if (metric_ != nullptr) forget(TRITONSERVER_MetricSet(metric_, value));
+  }
+
+ private:
+  TRITONSERVER_Metric* metric_ = nullptr;
+};
+
+struct Backend {
+  EngineSettings settings;
+  recsplit::Registry registry;
+  std::unique_ptr<recsplit::Control> control;
+  TRITONSERVER_MetricFamily* workers = nullptr;
+  TRITONSERVER_MetricFamily* busy = nullptr;
+};
+
+struct Model {
+  Model(Backend& of, const std::string& called, const std::string& version, const std::string& folder, const Json& config, const EngineSettings& settings)
+      : backend(of), name(called), engine(folder, config, settings), workers(of.workers, called, version), busy(of.busy, called, version) {
+    backend.registry.add(name, &engine.workers());
+    report();
+  }
+  ~Model() { backend.registry.remove(name, &engine.workers()); }
+
+  void report() {
+    const std::lock_guard<std::mutex> lock(reporting);
+    const uint64_t busy_ns = engine.workers().busy_ns();
+    busy.add(static_cast<double>(busy_ns - reported_ns) / 1e3);
+    reported_ns = busy_ns;
+    if (engine.workers().count() != reported_workers) workers.set(reported_workers = engine.workers().count());
+  }
+
+  Backend& backend;
+  std::string name;
+  Engine engine;
+  std::mutex reporting;
+  Series workers, busy;
+  uint64_t reported_ns = 0;
+  int reported_workers = 0;
+};
+
+std::string text_at(const Json& object, const char* key) {
+  const Json* value = object.find(key);
+  return value == nullptr ? "" : value->text();
+}
+
+int workers_of(const Json& config, int otherwise) {
+  const Json* parameters = config.find("parameters");
+  const Json* threads = parameters == nullptr || parameters->is_null() ? nullptr : parameters->find("intra_op_thread_count");
+  if (threads == nullptr) return otherwise;
+  const std::string& text = threads->at("string_value").text();
+  char* end = nullptr;
+  const long count = std::strtol(text.c_str(), &end, 10);
+  if (text.empty() || *end != '\0' || count < 0 || count > recsplit::kMostWorkers) throw Error("intra_op_thread_count is no number of threads: '" + text.substr(0, 40) + "'");
+  return count == 0 ? otherwise : static_cast<int>(count);
+}
+
+// A request on its way through: its response, and memory for inputs that don't lie in one piece.
+struct Call {
+  TRITONBACKEND_Request* request = nullptr;
+  TRITONBACKEND_Response* response = nullptr;
+  std::vector<std::unique_ptr<char[]>> copies;
+  std::vector<std::string> asked;
+};
+
+void read_input(Call& call, recsplit::Request& request, const std::vector<recsplit::Tensor>& inputs, size_t number) {
+  TRITONBACKEND_Input* input = nullptr;
+  require(TRITONBACKEND_RequestInput(call.request, inputs[number].name.c_str(), &input));
+  const char* name = nullptr;
+  int datatype = 0;
+  const int64_t* shape = nullptr;
+  uint32_t rank = 0, buffers = 0;
+  uint64_t size = 0;
+  require(TRITONBACKEND_InputProperties(input, &name, &datatype, &shape, &rank, &size, &buffers));
+  recsplit::set_input(request, inputs, number, static_cast<recsplit::DType>(datatype), shape, rank, nullptr);
+  TensorView& view = request.inputs[number];
+  if (size != view.bytes()) throw Error("input '" + inputs[number].name + "' has " + std::to_string(size) + " bytes, and its shape makes " + std::to_string(view.bytes()), true);
+  if (size == 0) return;
+  char* copy = nullptr;
+  uint64_t done = 0;
+  for (uint32_t index = 0; index < buffers; ++index) {
+    const void* data = nullptr;
+    uint64_t part = 0;
+    TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
+    int64_t memory_id = 0;
+    require(TRITONBACKEND_InputBuffer(input, index, &data, &part, &memory, &memory_id));
+    if (memory == TRITONSERVER_MEMORY_GPU) throw Error("input '" + inputs[number].name + "' lies in a GPU's memory, and the engine reads the CPU's", true);
+    if (buffers == 1 && reinterpret_cast<uintptr_t>(data) % kAlignment == 0) {
+      view.data = const_cast<void*>(data);
+      done = part;
+      break;
+    }
+    if (copy == nullptr) {
+      call.copies.emplace_back(new char[size]);
+      copy = call.copies.back().get();
+      view.data = copy;
+    }
+    if (part > size - done) throw Error("input '" + inputs[number].name + "' has more bytes than its shape", true);
+    std::memcpy(copy + done, data, part);
+    done += part;
+  }
+  if (done != size) throw Error("input '" + inputs[number].name + "' has fewer bytes than its shape", true);
+}
+
+char* allocate(Call& call, const recsplit::Tensor& tensor, const std::vector<int64_t>& dims) {
+  bool wanted = false;
+  for (const std::string& name : call.asked) wanted = wanted || name == tensor.name;
+  if (!wanted) return nullptr;
+  TRITONBACKEND_Output* output = nullptr;
+  require(TRITONBACKEND_ResponseOutput(call.response, &output, tensor.name.c_str(), static_cast<int>(tensor.dtype), dims.data(), static_cast<uint32_t>(dims.size())));
+  uint64_t size = recsplit::size_bytes(tensor.dtype);
+  for (const int64_t dim : dims) size *= static_cast<uint64_t>(dim);
+  void* data = nullptr;
+  TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
+  int64_t memory_id = 0;
+  require(TRITONBACKEND_OutputBuffer(output, &data, size, &memory, &memory_id));
+  if (memory == TRITONSERVER_MEMORY_GPU) throw Error("output '" + tensor.name + "' is wanted in a GPU's memory, and the engine writes the CPU's", true);
+  static char nothing;
+  return size == 0 ? &nothing : static_cast<char*>(data);
+}
+
+void begin(Call& call, recsplit::Request& request, const Engine& engine) {
+  uint32_t count = 0;
+  require(TRITONBACKEND_RequestOutputCount(call.request, &count));
+  for (uint32_t index = 0; index < count; ++index) {
+    const char* name = nullptr;
+    require(TRITONBACKEND_RequestOutputName(call.request, index, &name));
+    call.asked.emplace_back(name);
+  }
+  for (size_t number = 0; number < engine.inputs().size(); ++number) read_input(call, request, engine.inputs(), number);
+  recsplit::require_inputs(request, engine.inputs());
+  request.allocate = [&call, &engine](size_t output, const std::vector<int64_t>& dims) { return allocate(call, engine.outputs()[output], dims); };
+}
+
+void execute(Model& model, TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_Request** all, uint32_t count) {
+  const uint64_t exec_start = now_ns();
+  std::vector<Call> calls(count);
+  std::vector<recsplit::Request> requests(count);
+  for (uint32_t number = 0; number < count; ++number) {
+    calls[number].request = all[number];
+    try {
+      require(TRITONBACKEND_ResponseNew(&calls[number].response, all[number]));
+      begin(calls[number], requests[number], model.engine);
+    } catch (const std::exception& error) {
+      const auto* ours = dynamic_cast<const Error*>(&error);
+      requests[number].error = error.what();
+      requests[number].clients = ours != nullptr && ours->clients();
+    }
+  }
+  const uint64_t compute_start = now_ns();
+  try {
+    model.engine.run(requests);
+  } catch (const std::exception& error) {
+    for (recsplit::Request& request : requests) request.error = error.what();
+  }
+  const uint64_t compute_end = now_ns();
+  uint64_t rows = 0;
+  for (uint32_t number = 0; number < count; ++number) {
+    const recsplit::Request& request = requests[number];
+    if (request.error.empty()) rows += request.rows;
+    TRITONSERVER_Error* error = request.error.empty() ? nullptr : error_of(request.error, request.clients);
+    if (calls[number].response != nullptr) forget(TRITONBACKEND_ResponseSend(calls[number].response, TRITONSERVER_RESPONSE_COMPLETE_FINAL, error));
+    forget(error);
+  }
+  const uint64_t exec_end = now_ns();
+  if (rows > 0) forget(TRITONBACKEND_ModelInstanceReportBatchStatistics(instance, rows, exec_start, compute_start, compute_end, exec_end));
+  model.report();
+  for (uint32_t number = 0; number < count; ++number) {
+    forget(TRITONBACKEND_ModelInstanceReportStatistics(instance, all[number], requests[number].error.empty(), exec_start, compute_start, compute_end, exec_end));
+    forget(TRITONBACKEND_RequestRelease(all[number], TRITONSERVER_REQUEST_RELEASE_ALL));
+  }
+}
+
+}  // namespace
+
+EXPORT TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend* handle) {
+  return guarded([&] {
+    uint32_t major = 0, minor = 0;
+    require(TRITONBACKEND_ApiVersion(&major, &minor));
+    if (major != kApiMajor || minor < kApiMinor) throw Error("this server's backend API is " + std::to_string(major) + "." + std::to_string(minor) + ", and recsplit needs 1.15 or a later 1");
+    TRITONSERVER_Message* message = nullptr;
+    require(TRITONBACKEND_BackendConfig(handle, &message));
+    const Json config = json_of(message, "the backend's config");
+    auto backend = std::make_unique<Backend>();
+    if (const Json* chosen = config.find("cmdline")) {
+      backend->settings.onnxruntime = text_at(*chosen, "onnxruntime");
+      backend->settings.tables.loading = recsplit::loading_of(text_at(*chosen, "tables"));
+      backend->settings.tables.interleave = text_at(*chosen, "interleave") == "true";
+      backend->settings.tables.kernels = text_at(*chosen, "kernels");
+      const std::string control = text_at(*chosen, "control");
+      if (!control.empty()) backend->control = std::make_unique<recsplit::Control>(control, backend->registry);
+    }
+    if (backend->settings.onnxruntime.empty()) backend->settings.onnxruntime = "libonnxruntime.so";
+    backend->settings.workers = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+    forget(TRITONSERVER_MetricFamilyNew(&backend->workers, TRITONSERVER_METRIC_KIND_GAUGE, "recsplit_workers", "Threads of the engine that may compute for the model at a time"));
+    forget(TRITONSERVER_MetricFamilyNew(&backend->busy, TRITONSERVER_METRIC_KIND_COUNTER, "recsplit_worker_busy_us", "Time that the engine's workers have computed for the model, us"));
+    require(TRITONBACKEND_BackendSetState(handle, backend.release()));
+  });
+}
+
+EXPORT TRITONSERVER_Error* TRITONBACKEND_Finalize(TRITONBACKEND_Backend* handle) {
+  return guarded([&] {
+    void* state = nullptr;
+    require(TRITONBACKEND_BackendState(handle, &state));
+    const std::unique_ptr<Backend> backend(static_cast<Backend*>(state));
+    if (backend == nullptr) return;
+    for (TRITONSERVER_MetricFamily* family : {backend->workers, backend->busy}) {
+      if (family != nullptr) forget(TRITONSERVER_MetricFamilyDelete(family));
+    }
+  });
+}
+
+EXPORT TRITONSERVER_Error* TRITONBACKEND_GetBackendAttribute(TRITONBACKEND_Backend*, TRITONBACKEND_BackendAttribute* attribute) {
+  // One instance: what computes at a time is the workers' number, and requests that come meanwhile make the next batch.
+  return TRITONBACKEND_BackendAttributeAddPreferredInstanceGroup(attribute, TRITONSERVER_INSTANCEGROUPKIND_CPU, 1, nullptr, 0);
+}
+
+EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* handle) {
+  return guarded([&] {
+    TRITONBACKEND_Backend* of = nullptr;
+    void* state = nullptr;
+    require(TRITONBACKEND_ModelBackend(handle, &of));
+    require(TRITONBACKEND_BackendState(of, &state));
+    auto& backend = *static_cast<Backend*>(state);
+    const char *name = nullptr, *location = nullptr;
+    uint64_t version = 0;
+    TRITONBACKEND_ArtifactType type = TRITONBACKEND_ARTIFACT_FILESYSTEM;
+    require(TRITONBACKEND_ModelName(handle, &name));
+    require(TRITONBACKEND_ModelVersion(handle, &version));
+    require(TRITONBACKEND_ModelRepository(handle, &type, &location));
+    TRITONSERVER_Message* message = nullptr;
+    require(TRITONBACKEND_ModelConfig(handle, 1, &message));
+    const std::unique_ptr<TRITONSERVER_Message, TRITONSERVER_Error* (*)(TRITONSERVER_Message*)> held(message, TRITONSERVER_MessageDelete);
+    const Json config = json_of(message, "the model's config");
+    EngineSettings settings = backend.settings;
+    settings.workers = workers_of(config, settings.workers);
+    const std::string number = std::to_string(version);
+    auto model = std::make_unique<Model>(backend, name, number, std::string(location) + "/" + number, config, settings);
+    const std::string words = std::string(name) + " version " + number + ": " + model->engine.loaded() + ", " + std::to_string(model->engine.workers().count()) + " workers";
+    forget(TRITONSERVER_LogMessage(TRITONSERVER_LOG_INFO, __FILE__, __LINE__, words.c_str()));
+    require(TRITONBACKEND_ModelSetState(handle, model.release()));
+  });
+}
+
+EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelFinalize(TRITONBACKEND_Model* handle) {
+  return guarded([&] {
+    void* state = nullptr;
+    require(TRITONBACKEND_ModelState(handle, &state));
+    delete static_cast<Model*>(state);
+  });
+}
+
+EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceInitialize(TRITONBACKEND_ModelInstance* handle) {
+  return guarded([&] {
+    TRITONSERVER_InstanceGroupKind kind = TRITONSERVER_INSTANCEGROUPKIND_CPU;
+    require(TRITONBACKEND_ModelInstanceKind(handle, &kind));
+    if (kind != TRITONSERVER_INSTANCEGROUPKIND_CPU) throw Error("the engine runs on KIND_CPU only");
+  });
+}
+
+EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceExecute(TRITONBACKEND_ModelInstance* handle, TRITONBACKEND_Request** requests, const uint32_t count) {
+  TRITONBACKEND_Model* model = nullptr;
+  void* state = nullptr;
+  if (TRITONSERVER_Error* error = TRITONBACKEND_ModelInstanceModel(handle, &model)) return error;
+  if (TRITONSERVER_Error* error = TRITONBACKEND_ModelState(model, &state)) return error;
+  try {
+    execute(*static_cast<Model*>(state), handle, requests, count);
+  } catch (...) {
+    // Out of memory before any request was begun: nothing has been sent, so Triton fails them all.
+    return error_of("the server ran out of memory", false);
+  }
+  return nullptr;
+}

@@ -1,0 +1,128 @@
+#include "control.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "error.h"
+#include "json.h"
+
+namespace recsplit {
+
+namespace {
+
+constexpr size_t kLongestLine = 4096;
+constexpr int kPatienceMs = 1000;  // for a line from who has connected
+
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char letter : text) {
+    if (letter == '"' || letter == '\\') out += '\\';
+    out += static_cast<unsigned char>(letter) < 0x20 ? ' ' : letter;
+  }
+  return out + "\"";
+}
+
+bool of_our_user(int connection) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == geteuid() || peer.uid == 0);
+}
+
+}  // namespace
+
+void Registry::add(const std::string& model, Workers* workers) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  models_[model].insert(workers);
+  const auto asked = asked_.find(model);
+  if (asked != asked_.end()) workers->set(asked->second);
+}
+
+void Registry::remove(const std::string& model, Workers* workers) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  models_[model].erase(workers);
+  if (models_[model].empty()) models_.erase(model);
+}
+
+std::string Registry::answer(const std::string& line) {
+  try {
+    const Json question = Json::parse(line, "the question");
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (const Json* name = question.find("model")) {
+      const auto model = models_.find(name->text());
+      if (model == models_.end()) throw Error("no model '" + name->text() + "' is loaded by the engine");
+      const auto count = static_cast<int>(question.at("workers").integer(1, kMostWorkers));
+      asked_[model->first] = count;
+      for (Workers* workers : model->second) workers->set(count);
+    }
+    std::string words;
+    for (const auto& [name, all] : models_) words += (words.empty() ? "" : ", ") + quoted(name) + ": " + std::to_string((*all.begin())->count());
+    return "{\"workers\": {" + words + "}}";
+  } catch (const std::exception& error) {
+    return "{\"error\": " + quoted(error.what()) + "}";
+  }
+}
+
+Control::Control(const std::string& path, Registry& registry) : path_(path), registry_(registry) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) throw Error("the path of the control socket is too long: " + path);
+  std::memcpy(address.sun_path, path.c_str(), path.size());
+  listening_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  unlink(path.c_str());
+  const mode_t before = umask(0177);
+  const bool bound = listening_ >= 0 && bind(listening_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  umask(before);
+  if (!bound || listen(listening_, 16) != 0 || pipe2(ending_, O_CLOEXEC) != 0) {
+    const std::string reason = std::strerror(errno);
+    if (listening_ >= 0) close(listening_);
+    throw Error("the control socket " + path + " can't be made: " + reason);
+  }
+  thread_ = std::thread([this] { serve(); });
+}
+
+Control::~Control() {
+  close(ending_[1]);
+  thread_.join();
+  close(ending_[0]);
+  close(listening_);
+  unlink(path_.c_str());
+}
+
+void Control::serve() {
+  pollfd waiting[2] = {{listening_, POLLIN, 0}, {ending_[0], POLLIN, 0}};
+  while (true) {
+    if (poll(waiting, 2, -1) < 0 && errno != EINTR) return;
+    if (waiting[1].revents != 0) return;
+    if (waiting[0].revents == 0) continue;
+    const int connection = accept4(listening_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (connection < 0) continue;
+    if (of_our_user(connection)) talk(connection);
+    close(connection);
+  }
+}
+
+void Control::talk(int connection) {
+  std::string line;
+  pollfd waiting[2] = {{connection, POLLIN, 0}, {ending_[0], POLLIN, 0}};
+  while (line.size() < kLongestLine) {
+    if (poll(waiting, 2, kPatienceMs) <= 0 || waiting[1].revents != 0) return;
+    char letters[512];
+    const ssize_t count = recv(connection, letters, sizeof letters, 0);
+    if (count <= 0) return;
+    line.append(letters, static_cast<size_t>(count));
+    const size_t end = line.find('\n');
+    if (end == std::string::npos) continue;
+    const std::string reply = registry_.answer(line.substr(0, end)) + "\n";
+    if (send(connection, reply.data(), reply.size(), MSG_NOSIGNAL) < 0) return;
+    line.erase(0, end + 1);
+  }
+}
+
+}  // namespace recsplit

@@ -1,0 +1,44 @@
+// Pooling of rows that lie anywhere in memory. One body, compiled for several instruction sets; `kernels` picks one when it runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dtypes.h"
+#include "pooling.h"
+
+namespace recsplit {
+
+// Bags whose rows' addresses lie one after the other in `rows`; nullptr: the id counts as none.
+struct PoolJob {
+  const char* const* rows;
+  const char* const* last;     // addresses up to here may be prefetched: those of this job, and of the jobs after it
+  const float* weights;        // of each row, or nullptr
+  const uint32_t* lengths;     // of each bag, or nullptr: each has `length` rows
+  uint32_t length;
+  size_t batch;                // rows of the request
+  uint32_t bags;               // pooled vectors each
+  uint32_t dim;
+  char* out;                   // of the first bag; the bags of one row lie side by side
+  size_t out_stride;           // bytes from row to row
+};
+
+struct Kernels {
+  const char* name;
+  void (*pool)(const PoolJob& job, DType dtype, Pooling pooling);
+};
+
+// The best that this processor runs; of `name` ("avx512", "avx2", "portable") where it isn't empty. Throws Error where it can't run it.
+const Kernels& kernels(const char* name);
+
+extern const Kernels kPortable;
+#if defined(__x86_64__)
+extern const Kernels kAvx2;
+extern const Kernels kAvx512;
+#endif
+
+// Bits of an IEEE half as a float, and back, to the nearest, ties to even.
+float from_half(uint16_t bits);
+uint16_t to_half(float number);
+
+}  // namespace recsplit

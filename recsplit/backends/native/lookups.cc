@@ -1,0 +1,226 @@
+#include "lookups.h"
+
+#include <algorithm>
+
+#include "error.h"
+
+namespace recsplit {
+
+namespace {
+
+// So many addresses are found before their rows are read: enough to ask for rows early, few enough to stay in the first cache.
+constexpr size_t kAddresses = 2048;
+constexpr int64_t kHuge = int64_t{1} << 40;
+
+void mark(int64_t* marks, size_t row, int64_t position, int64_t number) {
+  if (marks == nullptr || position < 0 || marks[2 * row] >= 0) return;
+  marks[2 * row] = position;
+  marks[2 * row + 1] = number;
+}
+
+}  // namespace
+
+Lookups::Lookups(Recipe recipe, const std::string& folder, const TableSettings& settings) : recipe_(std::move(recipe)), kernels_(&kernels(settings.kernels.c_str())) {
+  const auto place = [&](const std::string& name, uint64_t offset, uint64_t bytes) {
+    auto& file = files_[name];
+    if (file == nullptr) file = std::make_unique<MappedFile>(folder + "/" + name, settings.loading, settings.interleave);
+    if (offset > file->size() || bytes > file->size() - offset) throw Error(folder + "/" + name + " ends before its last table does: it was cut short, or is another build's");
+    return file->data() + offset;
+  };
+  for (const Table& table : recipe_.tables) tables_.push_back(place(table.file, table.offset, table.rows * table.row_bytes()));
+  for (const Buffer& buffer : recipe_.buffers) numbers_.buffers.push_back(place(buffer.file, buffer.offset, buffer.size * size_bytes(buffer.dtype)));
+  numbers_.recipe = &recipe_;
+}
+
+std::string Lookups::loaded() const {
+  std::string words = std::string("kernels ") + kernels_->name;
+  for (const auto& [name, file] : files_) words += ", " + name + " " + std::to_string(file->size()) + " bytes " + name_of(file->loading());
+  return words;
+}
+
+size_t Lookups::ids_in_row(const std::vector<InputRows>& inputs) const {
+  size_t count = 1;
+  for (const Lookup& lookup : recipe_.lookups) {
+    const int of = lookup.group >= 0 ? recipe_.bags[static_cast<size_t>(lookup.group)].values : lookup.input;
+    count += lookup.width != 0 ? lookup.width : of >= 0 ? inputs[static_cast<size_t>(of)].width : 64;
+  }
+  return count;
+}
+
+void Lookups::run(const std::vector<InputRows>& inputs, size_t first, size_t rows, const std::vector<OutputRows>& outputs, int64_t* marks, LookupScratch& scratch) const {
+  if (marks != nullptr) {
+    for (size_t row = 0; row < rows; ++row) marks[2 * row] = -1, marks[2 * row + 1] = 0;
+  }
+  const size_t step = std::max<size_t>(1, kAddresses / ids_in_row(inputs));
+  for (size_t at = 0; at < rows; at += step) {
+    some(inputs, first + at, std::min(step, rows - at), outputs, at, marks == nullptr ? nullptr : marks + 2 * at, scratch);
+  }
+  for (const auto& [name, file] : files_) {
+    if (file->broken()) throw Error("file '" + name + "' lost some of its pages: it was cut short, or its disk failed. Publish the build again, and load it");
+  }
+}
+
+void Lookups::some(const std::vector<InputRows>& inputs, size_t first, size_t rows, const std::vector<OutputRows>& outputs, size_t at, int64_t* marks, LookupScratch& scratch) const {
+  scratch.rows.clear();
+  scratch.lengths.clear();
+  scratch.weights.clear();
+  scratch.registers.resize(recipe_.programs.size());
+  scratch.ran.assign(recipe_.programs.size(), 0);
+  thread_local std::vector<Job> jobs;
+  jobs.clear();
+  for (const Lookup& lookup : recipe_.lookups) jobs.push_back(resolve(lookup, inputs, first, rows, marks, scratch));
+  for (const Check& item : recipe_.checks) check(item, inputs, first, rows, marks, scratch);
+  const char* const* last = scratch.rows.data() + scratch.rows.size();
+  for (size_t number = 0; number < jobs.size(); ++number) {
+    const Lookup& lookup = recipe_.lookups[number];
+    const Job& at_hand = jobs[number];
+    const Table& table = recipe_.tables[static_cast<size_t>(lookup.table)];
+    const OutputRows& output = outputs[static_cast<size_t>(lookup.output)];
+    PoolJob job{};
+    job.rows = scratch.rows.data() + at_hand.rows;
+    job.last = last;
+    job.weights = lookup.weights < 0 ? nullptr : at_hand.direct_weights != nullptr ? at_hand.direct_weights : scratch.weights.data() + at_hand.weights;
+    job.lengths = at_hand.ragged ? scratch.lengths.data() + at_hand.lengths : nullptr;
+    const size_t width = lookup.width != 0 || lookup.group >= 0 ? lookup.width : at_hand.lengths;
+    job.length = static_cast<uint32_t>(lookup.pooling == Pooling::none ? width : width / lookup.bags);
+    job.batch = rows;
+    job.bags = lookup.bags;
+    job.dim = table.dim;
+    job.out = output.data + at * output.stride + lookup.place * table.row_bytes();
+    job.out_stride = output.stride;
+    kernels_->pool(job, table.dtype, lookup.pooling);
+  }
+}
+
+// The addresses of a lookup's rows, its bags' lengths, and its weights where they don't lie in the request as they are needed.
+Lookups::Job Lookups::resolve(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const {
+  Job job{scratch.rows.size(), scratch.lengths.size(), scratch.weights.size(), nullptr, lookup.group >= 0};
+  const char* ids = nullptr;
+  size_t stride = 0, width = lookup.width;
+  bool narrow = false;
+  if (lookup.program >= 0) {
+    const Registers& results = registers(lookup.program, inputs, first, rows, scratch);
+    const size_t last = recipe_.programs[static_cast<size_t>(lookup.program)].steps.size() - 1;
+    ids = reinterpret_cast<const char*>(results.values[last].data());
+    stride = results.widths[last];
+    if (lookup.width == 0) width = stride;
+  } else {
+    const InputRows& input = inputs[static_cast<size_t>(lookup.input)];
+    narrow = recipe_.inputs[static_cast<size_t>(lookup.input)].dtype == DType::i32;
+    stride = input.width;
+    ids = input.data + (first * input.width + lookup.first) * (narrow ? 4 : 8);
+    if (lookup.width == 0) width = input.width;
+  }
+  if (lookup.group >= 0) {
+    if (narrow) {
+      ragged(lookup, reinterpret_cast<const int32_t*>(ids), stride, inputs, first, rows, marks, scratch);
+    } else {
+      ragged(lookup, reinterpret_cast<const int64_t*>(ids), stride, inputs, first, rows, marks, scratch);
+    }
+    return job;
+  }
+  if (lookup.width == 0) job.lengths = width;
+  if (narrow) {
+    fixed(lookup, reinterpret_cast<const int32_t*>(ids), stride, width, rows, marks, scratch);
+  } else {
+    fixed(lookup, reinterpret_cast<const int64_t*>(ids), stride, width, rows, marks, scratch);
+  }
+  if (lookup.weights >= 0) {
+    const InputRows& input = inputs[static_cast<size_t>(lookup.weights)];
+    const auto* weights = reinterpret_cast<const float*>(input.data) + first * input.width + lookup.first_weight;
+    if (input.width == width) {
+      job.direct_weights = weights;
+    } else {
+      for (size_t row = 0; row < rows; ++row) scratch.weights.insert(scratch.weights.end(), weights + row * input.width, weights + row * input.width + width);
+    }
+  }
+  return job;
+}
+
+template <typename Id>
+void Lookups::fixed(const Lookup& lookup, const Id* ids, size_t stride, size_t width, size_t rows, int64_t* marks, LookupScratch& scratch) const {
+  const size_t bytes = recipe_.tables[static_cast<size_t>(lookup.table)].row_bytes();
+  const char* table = tables_[static_cast<size_t>(lookup.table)];
+  const char* base = table + lookup.base * bytes;
+  const char* fallback = table + lookup.fallback * bytes;
+  const size_t start = scratch.rows.size();
+  scratch.rows.resize(start + rows * width);
+  const char** out = scratch.rows.data() + start;
+  const bool same = lookup.shifts.size() == 1, single = stride == 1;
+  const bool one_position = lookup.width == 0;  // of a history of any length: only its first unknown id is told
+  for (size_t row = 0; row < rows; ++row, ids += stride) {
+    for (size_t j = 0; j < width; ++j) {
+      const int64_t shift = lookup.shifts[same ? 0 : j], id = ids[single ? 0 : j];
+      // Compared before the shift is added: an id near 2**63 would wrap around.
+      if (id < -shift || id >= lookup.rows - shift) {
+        *out++ = fallback;
+        mark(marks, row, lookup.mark < 0 ? -1 : lookup.mark + (one_position ? 0 : static_cast<int64_t>(j)), id);
+      } else {
+        *out++ = lookup.padded && id + shift == lookup.padding ? nullptr : base + static_cast<size_t>(id + shift) * bytes;
+      }
+    }
+  }
+}
+
+template <typename Id>
+void Lookups::ragged(const Lookup& lookup, const Id* ids, size_t stride, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const {
+  const Bags& group = recipe_.bags[static_cast<size_t>(lookup.group)];
+  const size_t bytes = recipe_.tables[static_cast<size_t>(lookup.table)].row_bytes();
+  const char* table = tables_[static_cast<size_t>(lookup.table)];
+  const char* base = table + lookup.base * bytes;
+  const char* fallback = table + lookup.fallback * bytes;
+  const InputRows& slots = inputs[static_cast<size_t>(group.values)];
+  const auto* lengths = reinterpret_cast<const int64_t*>(inputs[static_cast<size_t>(group.lengths)].data) + first * static_cast<size_t>(group.features);
+  const auto* weights = lookup.weights < 0 ? nullptr : reinterpret_cast<const float*>(inputs[static_cast<size_t>(lookup.weights)].data) + first * inputs[static_cast<size_t>(lookup.weights)].width;
+  const int64_t shift = lookup.shifts[0];
+  for (size_t row = 0; row < rows; ++row, lengths += group.features) {
+    int64_t before = 0, all = 0;
+    bool wrong = false;
+    for (int feature = 0; feature < group.features; ++feature) {
+      if (feature == lookup.feature) before = all;
+      wrong = wrong || lengths[feature] < 0 || lengths[feature] >= kHuge;
+      all += wrong ? 0 : lengths[feature];
+      wrong = wrong || all > static_cast<int64_t>(slots.width);
+    }
+    if (wrong) mark(marks, row, lookup.wrong, kWrongLengths);
+    const size_t length = wrong ? 0 : static_cast<size_t>(lengths[lookup.feature]);
+    scratch.lengths.push_back(static_cast<uint32_t>(length));
+    const Id* bag = ids + row * stride + before;
+    for (size_t j = 0; j < length; ++j) {
+      const int64_t id = bag[j];
+      if (id < -shift || id >= lookup.rows - shift) {
+        scratch.rows.push_back(fallback);
+        mark(marks, row, lookup.mark, id);
+      } else {
+        scratch.rows.push_back(lookup.padded && id + shift == lookup.padding ? nullptr : base + static_cast<size_t>(id + shift) * bytes);
+      }
+    }
+    if (weights != nullptr) {
+      const float* of_bag = weights + row * inputs[static_cast<size_t>(lookup.weights)].width + before;
+      scratch.weights.insert(scratch.weights.end(), of_bag, of_bag + length);
+    }
+  }
+}
+
+const Registers& Lookups::registers(int program, const std::vector<InputRows>& inputs, size_t first, size_t rows, LookupScratch& scratch) const {
+  const auto place = static_cast<size_t>(program);
+  if (scratch.ran[place] == 0) recsplit::run(recipe_.programs[place], numbers_, inputs, first, rows, scratch.registers[place]);
+  scratch.ran[place] = 1;
+  return scratch.registers[place];
+}
+
+void Lookups::check(const Check& check, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const {
+  const Registers& results = registers(check.program, inputs, first, rows, scratch);
+  const auto outside = static_cast<size_t>(check.outside), numbers = static_cast<size_t>(check.numbers);
+  const size_t width = check.width != 0 ? check.width : std::max(results.widths[outside], results.widths[numbers]);
+  for (size_t row = 0; row < rows; ++row) {
+    for (size_t j = 0; j < width; ++j) {
+      if (results.values[outside][row * results.widths[outside] + (results.widths[outside] == 1 ? 0 : j)] == 0) continue;
+      const int64_t number = results.values[numbers][row * results.widths[numbers] + (results.widths[numbers] == 1 ? 0 : j)];
+      mark(marks, row, check.mark + (check.width != 0 ? static_cast<int64_t>(j) : 0), number);
+      break;
+    }
+  }
+}
+
+}  // namespace recsplit

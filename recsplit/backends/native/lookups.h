@@ -1,0 +1,77 @@
+// Lookups: from a request's ids to pooled vectors, and to the marks of rows whose ids aren't in their tables.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ids.h"
+#include "kernels.h"
+#include "recipe.h"
+#include "tables.h"
+
+namespace recsplit {
+
+struct TableSettings {
+  Loading loading = Loading::automatic;
+  bool interleave = false;
+  std::string kernels;  // "": the best
+};
+
+// Where the rows of a block go: a tensor's row `first` of the request, and the bytes from row to row.
+struct OutputRows {
+  char* data = nullptr;
+  size_t stride = 0;
+};
+
+// Memory of one thread for its blocks, used again for the next.
+struct LookupScratch {
+  std::vector<const char*> rows;
+  std::vector<uint32_t> lengths;
+  std::vector<float> weights;
+  std::vector<Registers> registers;
+  std::vector<char> ran;  // which programs ran for the rows at hand
+};
+
+// The tables and lookups of one model: read-only, shared by all threads.
+class Lookups {
+ public:
+  // Throws Error where a file of `folder` is missing, shorter than the recipe says, or can't be had.
+  Lookups(Recipe recipe, const std::string& folder, const TableSettings& settings);
+
+  const Recipe& recipe() const { return recipe_; }
+
+  // Rows [first, first + rows) of a request with these inputs (by the recipe's order): vectors into `outputs`, and, where the recipe has
+  // marks, (position or -1, id) for each row into `marks`. Throws Error where a file was damaged under the mapping.
+  void run(const std::vector<InputRows>& inputs, size_t first, size_t rows, const std::vector<OutputRows>& outputs, int64_t* marks, LookupScratch& scratch) const;
+
+  // What was loaded, in words.
+  std::string loaded() const;
+
+ private:
+  struct Job {
+    size_t rows, lengths, weights;
+    const float* direct_weights;
+    bool ragged;
+  };
+
+  void some(const std::vector<InputRows>& inputs, size_t first, size_t rows, const std::vector<OutputRows>& outputs, size_t at, int64_t* marks, LookupScratch& scratch) const;
+  Job resolve(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
+  template <typename Id>
+  void fixed(const Lookup& lookup, const Id* ids, size_t stride, size_t width, size_t rows, int64_t* marks, LookupScratch& scratch) const;
+  template <typename Id>
+  void ragged(const Lookup& lookup, const Id* ids, size_t stride, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
+  const Registers& registers(int program, const std::vector<InputRows>& inputs, size_t first, size_t rows, LookupScratch& scratch) const;
+  void check(const Check& check, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
+  size_t ids_in_row(const std::vector<InputRows>& inputs) const;
+
+  Recipe recipe_;
+  std::map<std::string, std::unique_ptr<MappedFile>> files_;
+  std::vector<const char*> tables_;  // where each begins
+  Numbers numbers_;
+  const Kernels* kernels_;
+};
+
+}  // namespace recsplit

@@ -1,0 +1,18 @@
+// Checking a request's inputs against a model's, whoever sends them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine.h"
+
+namespace recsplit {
+
+// Sets input `number` of a request, and its rows. Throws Error (the client's) where the dims aren't those of the model.
+void set_input(Request& request, const std::vector<Tensor>& inputs, size_t number, DType dtype, const int64_t* dims, size_t rank, const void* data);
+
+// Throws Error (the client's) where an input is missing.
+void require_inputs(const Request& request, const std::vector<Tensor>& inputs);
+
+}  // namespace recsplit

@@ -1,0 +1,43 @@
+// Files of tables in memory: mapped once for all instances of a model, or copied once into huge pages.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace recsplit {
+
+// How a file's bytes get into memory. mapped: page by page, as they are read. populated: all at once, at load. huge: copied into pages
+// of 2 MB, which the processor finds sooner than small ones; no file that changes later can hurt then.
+enum class Loading : int { automatic, mapped, populated, huge };
+
+Loading loading_of(const std::string& name);
+const char* name_of(Loading loading);
+
+// The bytes of a whole file, which stay as long as this does. Safe to share between threads.
+class MappedFile {
+ public:
+  // `interleave`: spread the pages over the machine's memory nodes. Throws Error where the file can't be had.
+  MappedFile(const std::string& path, Loading loading, bool interleave);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const char* data() const { return data_; }
+  uint64_t size() const { return size_; }
+  Loading loading() const { return loading_; }
+  // Whether pages went missing under the mapping: the file was cut short, or its disk failed. What was read of them were zeros.
+  bool broken() const;
+
+ private:
+  void copy(int file, bool interleave);
+  void map(int file, bool populate);
+
+  std::string path_;
+  const char* data_ = nullptr;
+  uint64_t size_ = 0;
+  Loading loading_;
+  int guard_ = -1;
+};
+
+}  // namespace recsplit

@@ -1,0 +1,135 @@
+"""The engine's recipe: what engine.json says, as frozen values. recsplit/backends/native/recipe.h has the same in C++, and checks it.
+
+Dims and widths never hold the batch dimension; a width of 0 varies from request to request. Inputs, tables, programs and so on are named
+by their number.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from recsplit.plan.plan import PlainPooling, Tensor
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One register of a program: `op` over the registers `of`, or columns of an input, constants, reads of a buffer or vocabulary.
+
+    `dtype`: Triton's, of an integer or BOOL, in which it wraps around. `columns`: of the input (None: all of one that varies) or of the
+    register that is picked from.
+    """
+
+    op: str
+    dtype: str
+    of: tuple[int, ...] | None = None
+    input: int | None = None
+    columns: tuple[int, ...] | None = None
+    values: tuple[int, ...] | None = None
+    buffer: int | None = None
+    vocabulary: int | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """`rows` of `dim` elements (a buffer: `size` of them) in a file beside engine.json, from `offset` on."""
+
+    file: str
+    offset: int
+    dtype: str
+    rows: int | None = None
+    dim: int | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Keys, ascending, what stands for each, and for any other."""
+
+    keys: tuple[int, ...]
+    values: tuple[int, ...]
+    missing: int
+
+
+@dataclass(frozen=True)
+class RaggedBags:
+    """Inputs of bags that vary: all features' ids in rows, and how many belong to each of `features`."""
+
+    values: int
+    lengths: int
+    features: int
+
+
+@dataclass(frozen=True)
+class EngineLookup:
+    """One reading of a table: see Lookup in recipe.h. Its ids are the columns from `first` on of `input`, or what `program` gives."""
+
+    table: int
+    base: int
+    rows: int
+    fallback: int
+    pooling: PlainPooling
+    padding: int | None
+    width: int
+    bags: int
+    input: int | None
+    first: int
+    program: int | None
+    shifts: tuple[int, ...]
+    group: int | None
+    feature: int
+    weights: int | None
+    first_weight: int
+    output: int
+    place: int
+    mark: int
+    wrong: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """Numbers that mark a row where they are outside: two registers of a program, and the first position in `unknown_ids`."""
+
+    program: int
+    numbers: int
+    outside: int
+    width: int
+    mark: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All lookups of an embedding model. `marks`: the name of the output `unknown_ids`, where the model has it."""
+
+    inputs: tuple[Tensor, ...]
+    tables: tuple[Stored, ...]
+    buffers: tuple[Stored, ...]
+    vocabularies: tuple[Vocabulary, ...]
+    programs: tuple[tuple[Step, ...], ...]
+    bags: tuple[RaggedBags, ...]
+    outputs: tuple[Tensor, ...]
+    lookups: tuple[EngineLookup, ...]
+    checks: tuple[Check, ...]
+    marks: str | None
+
+
+def to_json(stages: Sequence[Recipe | str]) -> str:
+    """engine.json of a model: its stages in order, each a recipe or the name of an ONNX file beside it."""
+    items = [{"onnx": stage} if isinstance(stage, str) else {"lookups": _plain(stage)} for stage in stages]
+    return json.dumps({"schema": SCHEMA, "stages": items}, indent=None, separators=(",", ":")) + "\n"
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    value = dataclasses.asdict(recipe)
+    for key in ("tables", "buffers"):
+        value[key] = [_said(item) for item in value[key]]
+    value["programs"] = [[_said(step) for step in program] for program in value["programs"]]
+    return value
+
+
+def _said(item: dict[str, Any]) -> dict[str, Any]:
+    """Without what it doesn't have."""
+    return {key: data for key, data in item.items() if data is not None}

@@ -1,0 +1,46 @@
+"""A sub-model run by recsplit's engine in this process, as Triton's backend runs it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsplit.engine.compilation import make
+from recsplit.engine.library import Library, Model, Refused
+from recsplit.engine.runtime import onnxruntime_library
+from recsplit.plan.plan import Plan, Submodel, Tensor
+
+Array = NDArray[np.generic]
+
+
+def engine_run(folder: Path, model: Submodel, plan: Plan) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """A sub-model in its version folder as a function of inputs by name, from any thread. Rows are marked, and none is refused.
+
+    Raises RecsplitError where there is no engine or it can't load the model; the function raises it where the engine fails.
+    """
+    loaded = Model(Library(make()), folder, _config(model, plan), {"onnxruntime": str(onnxruntime_library()), "workers": model.threads})
+    names = [tensor.name for tensor in model.inputs]
+
+    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        (answer,) = loaded.run([{name: feeds[name] for name in names}])
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
+
+    return run
+
+
+def _config(model: Submodel, plan: Plan) -> dict[str, Any]:
+    """Triton's config as far as the engine reads it, but for what makes it refuse marked rows."""
+    return {
+        "max_batch_size": plan.max_batch_size,
+        "input": [_tensor(tensor) for tensor in model.inputs],
+        "output": [_tensor(tensor) for tensor in model.outputs],
+    }
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    dims = {"dims": list(tensor.dims)} if tensor.dims else {"dims": [1], "reshape": {"shape": []}}
+    return {"name": tensor.name, "data_type": f"TYPE_{tensor.dtype}", **dims}

@@ -1,0 +1,226 @@
+"""A model in the engine: requests of one batch don't touch each other, and files that are damaged are told, not crashed on."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsplit.engine.compilation import unavailable
+from recsplit.engine.library import Refused
+from recsplit.errors import RecsplitError
+from recsplit.graph.cut import Cut
+from recsplit.plan.files import LOOKUPS_PARAMETER, RECIPE_FILE, TABLES_FILE
+from tests.engine.models import Array, answered, opened, written
+from tests.graph.ragged_models import Bag
+from tests.graph.small import small, table
+
+pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+
+ROWS, DIM = 50, 8
+TEXT = (
+    "(int64[N,3] ids, int64[N] one) => (float[N,16] y) "
+    "{ v=Gather(t,ids) s=ReduceSum<keepdims=0>(v,axis) r=Gather(u,one) y=Concat<axis=1>(s,r) }"
+)
+#: In the order of their positions: those that aren't pooled come first.
+LOOKUPS = [
+    {"input": "one", "columns": None, "table": "u", "rows": ROWS, "shift": 0, "direct": True, "width": 1},
+    {"input": "ids", "columns": [0, 3], "table": "t", "rows": ROWS, "shift": 0, "direct": True, "width": 3},
+]
+
+
+def two_tables() -> Cut:
+    return small(TEXT, {"t": table(ROWS, DIM), "u": table(ROWS, DIM, seed=1), "axis": np.array([1])}).cut
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder with a model of two lookups, and its config."""
+    folder = tmp_path_factory.mktemp("model")
+    return folder, written(two_tables(), folder)
+
+
+def rows(count: int, seed: int = 0) -> dict[str, Array]:
+    random_numbers = np.random.default_rng(seed)
+    return {"ids": random_numbers.integers(0, ROWS, (count, 3)), "one": random_numbers.integers(0, ROWS, count)}
+
+
+def refusing(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a model that refuses requests with unknown ids, as one that recsplit renders."""
+    return {**config, "parameters": {LOOKUPS_PARAMETER: {"string_value": json.dumps(LOOKUPS)}}}
+
+
+def test_a_bad_request_is_refused_with_its_reason_and_its_neighbours_are_answered(model: tuple[Path, dict[str, Any]]) -> None:
+    folder, config = model
+    requests = [rows(count, seed=count) for count in (3, 1, 400, 2)]
+    requests[1]["one"][0] = ROWS
+    requests[2]["ids"][[37, 390], 2] = -7
+    with opened(folder, config) as plain, opened(folder, refusing(config)) as refuses:
+        whole = answered(plain, requests)
+        answers = refuses.run(requests)
+    reasons = [str(answer) if isinstance(answer, Refused) else "" for answer in answers]
+    assert reasons[0] == reasons[3] == ""
+    assert reasons[1] == (
+        'input \'one\': id 50 is outside table \'u\' (0..49), row 0 of the request {"unknown_id": {"row": 0, "position": 0, "id": 50}}'
+    )
+    assert reasons[2] == (
+        "input 'ids' column 2: id -7 is outside table 't' (0..49), row 37 of the request (and 1 more rows with unknown ids) "
+        '{"unknown_id": {"row": 37, "position": 3, "id": -7}}'
+    )
+    for place in (0, 3):
+        answer = answers[place]
+        assert not isinstance(answer, Refused)
+        for name, data in answer.items():
+            np.testing.assert_array_equal(data, whole[place][name])
+
+
+def test_the_words_are_those_of_the_python_backend(model: tuple[Path, dict[str, Any]]) -> None:
+    folder, config = model
+    sys.path.insert(0, str(Path(__file__).parents[2] / "recsplit/backends/onnxruntime"))
+    try:
+        from ort_lookups import Lookups  # type: ignore[import-not-found]
+    finally:
+        sys.path.pop(0)
+    request = rows(5)
+    request["ids"][3, 1] = 2**62
+    with opened(folder, config) as plain, opened(folder, refusing(config)) as refuses:
+        marks = answered(plain, [request])[0]["unknown_ids"]
+        (answer,) = refuses.run([request])
+    assert str(answer) == Lookups(json.dumps(LOOKUPS)).refusal(marks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"ids": np.zeros((2, 4), np.int64)}, "has 4 in dimension 1"),
+        ({"ids": np.zeros((2, 3), np.int32)}, "is INT32, and the model takes INT64"),
+        ({"ids": np.zeros(3, np.int64)}, "has 1 dimensions"),
+        ({"one": np.zeros(3, np.int64)}, "has 3 rows, and others have 2"),
+        ({"ids": np.zeros((0, 3), np.int64), "one": np.zeros(0, np.int64)}, "has a dimension of 0"),
+    ],
+)
+def test_a_request_of_another_shape_is_refused(model: tuple[Path, dict[str, Any]], changes: dict[str, Array], reason: str) -> None:
+    folder, config = model
+    with opened(folder, config) as engine:
+        good, answer = engine.run([rows(2), {**rows(2), **changes}])
+    assert isinstance(answer, Refused) and reason in str(answer)
+    assert not isinstance(good, Refused)
+
+
+def test_bags_of_other_lengths_share_a_batch(tmp_path: Path) -> None:
+    cut = Bag(mode="mean", padding=3).cut("padded").cut
+    config = written(cut, tmp_path)
+    random_numbers = np.random.default_rng(0)
+    requests = []
+    for slots in (1, 7, 0, 40, 3):
+        lengths = random_numbers.integers(0, slots + 1, (4, 1))
+        requests.append({"values": random_numbers.integers(0, ROWS, (4, slots)), "lengths": lengths})
+    with opened(tmp_path, config) as engine:
+        together = answered(engine, requests)
+        for request, answer in zip(requests, together, strict=True):
+            for name, data in answered(engine, [request])[0].items():
+                np.testing.assert_array_equal(answer[name], data)
+
+
+@pytest.mark.parametrize("tables", ["mapped", "populated", "huge"])
+def test_a_file_that_was_cut_short_is_refused(model: tuple[Path, dict[str, Any]], tables: str, tmp_path: Path) -> None:
+    folder, config = model
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with opened(tmp_path, config, tables=tables) as engine:
+        answered(engine, [rows(3)])
+    with (tmp_path / TABLES_FILE).open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(RecsplitError, match="ends before its last table does"):
+        opened(tmp_path, config, tables=tables)
+    (tmp_path / TABLES_FILE).unlink()
+    with pytest.raises(RecsplitError, match="can't be read: No such file"):
+        opened(tmp_path, config, tables=tables)
+
+
+def test_a_file_that_is_cut_short_while_it_is_mapped_fails_requests_and_not_the_process(tmp_path: Path) -> None:
+    cut = small("(int64[N] ids) => (float[N,8] y) { y=Gather(t,ids) }", {"t": table(20_000, DIM)}).cut
+    config = written(cut, tmp_path)
+    with opened(tmp_path, config, tables="mapped") as mapped, opened(tmp_path, config, tables="huge") as copied:
+        os.truncate(tmp_path / TABLES_FILE, 8192)
+        for _ in range(2):
+            (answer,) = mapped.run([{"ids": np.arange(19_000, 19_100)}])
+            assert isinstance(answer, Refused) and "lost some of its pages" in str(answer)
+        answered(copied, [{"ids": np.arange(19_000, 19_100)}])
+
+
+def test_a_file_that_is_replaced_is_read_as_it_was(tmp_path: Path) -> None:
+    cut = small("(int64[N] ids) => (float[N,8] y) { y=Gather(t,ids) }", {"t": table(20_000, DIM)}).cut
+    config = written(cut, tmp_path)
+    with opened(tmp_path, config, tables="mapped") as engine:
+        before = answered(engine, [{"ids": np.arange(100)}])
+        (tmp_path / "new.bin").write_bytes(bytes((tmp_path / TABLES_FILE).stat().st_size))
+        (tmp_path / "new.bin").replace(tmp_path / TABLES_FILE)
+        after = answered(engine, [{"ids": np.arange(100)}])
+    np.testing.assert_array_equal(before[0]["embeddings_8"], after[0]["embeddings_8"])
+
+
+#: Opens mutated recipes, in a process of its own: a crash is a failure with an exit status.
+MUTATED = """
+import sys
+from pathlib import Path
+from tests.engine.models import opened
+from recsplit.errors import RecsplitError
+import json, numpy as np
+folder, count, config = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+ids = {"ids": np.arange(12).reshape(4, 3), "one": np.arange(4)}
+for number in range(count):
+    (folder / "engine.json").write_bytes((folder / f"mutated{number}").read_bytes())
+    try:
+        with opened(folder, config) as engine:
+            engine.run([ids, ids])
+    except RecsplitError:
+        pass
+print("done")
+"""
+
+
+def test_no_recipe_makes_the_engine_crash(model: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder, config = model
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    whole = (folder / RECIPE_FILE).read_text()
+    choices = random.Random(0)
+    numbers = ["-1", "0", "1", "2", "7", "49", "50", "51", "9223372036854775807", "4294967296", "1.5", "null", "[]", '"x"', "true"]
+    count = 1500
+    for number in range(count):
+        text = whole
+        if number % 3:
+            for _ in range(choices.randint(1, 3)):
+                text = _replaced(text, choices, numbers)
+        else:
+            start = choices.randrange(len(text))
+            text = text[:start] + chr(choices.randrange(32, 127)) * choices.randint(0, 3) + text[start + choices.randint(0, 4) :]
+        (tmp_path / f"mutated{number}").write_text(text)
+    arguments = [sys.executable, "-c", MUTATED, str(tmp_path), str(count), json.dumps(config)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def _numbers(text: str) -> list[tuple[int, int]]:
+    """Where the numbers of a JSON text stand."""
+    places, start = [], None
+    for index, letter in enumerate(text):
+        if letter.isdecimal() and start is None and text[index - 1] in ":[,":
+            start = index
+        if start is not None and not letter.isdecimal():
+            places.append((start, index))
+            start = None
+    return places
+
+
+def _replaced(text: str, choices: random.Random, numbers: list[str]) -> str:
+    """Another number in the place of one, whatever its length."""
+    start, end = choices.choice(_numbers(text))
+    return text[:start] + choices.choice(numbers) + text[end:]

@@ -1,0 +1,169 @@
+"""The engine in a real Triton: the same answers, refusals and bags as from the portable form, and workers that change while it serves."""
+
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import recsplit
+from recsplit.client import Client, UnknownIds
+from recsplit.engine.compilation import unavailable
+from recsplit.errors import InputError
+from recsplit.serving import serve
+from recsplit.serving.server import Server
+from recsplit.serving.workers import set_workers, workers
+
+pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+
+MODELS = {"tiny": "recsplit.zoo.tiny:dlrm", "bags": "recsplit.zoo.bags:facebook"}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of fixed inputs and one of ragged bags, for the engine, and the first for ONNX Runtime too."""
+    folder = tmp_path_factory.mktemp("native") / "models"
+    for name, source in MODELS.items():
+        recsplit.build(source, out=folder, name=name, embedding_runtime="native", search_s=0)
+    recsplit.build(MODELS["tiny"], out=folder, name="portable", search_s=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path) -> Iterator[Server]:
+    """The models of the repository, served."""
+    with serve(repository) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_served_build_is_proved(repository: Path, server: Server, name: str) -> None:
+    proof = recsplit.verify(repository, model=name, grpc_url=server.grpc_url, http_url=server.http_url, repeats=1)
+    assert proof.ok, proof
+    assert {"source - served, gRPC", "source - served, HTTP", "whole - engine"} <= {difference.stage for difference in proof}
+
+
+def test_no_process_of_python_serves_it(server: Server) -> None:
+    assert {path.parts[-3] for path in stubs(server)} == {"portable_embedding", "portable_dense"}  # the build for ONNX Runtime has some
+
+
+def stubs(server: Server) -> list[Path]:
+    """The model files of a server's Python processes: <model>/<version>/model.onnx."""
+    files = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_text(errors="replace").split("\0")
+        except OSError:  # it ended meanwhile
+            continue
+        if "triton_python_backend_stub" in words[0] and server.running.folder.name in words[0]:
+            files.append(Path(words[1]))
+    return files
+
+
+def test_an_unknown_id_is_refused_in_the_same_words(server: Server) -> None:
+    request = {
+        "dense": np.zeros((3, 4), np.float32),
+        "user": np.array([1, 2, 3]),
+        "item": np.array([1, 2**40, 3]),
+        "tags": np.zeros((3, 5), np.int64),
+    }
+    said = []
+    for name in ("tiny", "portable"):
+        with Client(server.grpc_url, name) as client, pytest.raises(UnknownIds) as refusal:
+            client.infer(request)
+        said.append((str(refusal.value).replace(f"'{name}", "'"), refusal.value.unknown_ids))
+    assert said[0] == said[1]
+
+
+def test_bad_requests_fail_alone_under_load(server: Server) -> None:
+    good = {
+        "dense": np.ones((2, 4), np.float32),
+        "user": np.array([1, 2]),
+        "item": np.array([3, 4]),
+        "tags": np.arange(10).reshape(2, 5),
+    }
+    problems: list[str] = []
+
+    def ask(number: int) -> None:
+        with Client(server.grpc_url, "tiny") as client:
+            for turn in range(60):
+                bad = (turn + number) % 5 == 0
+                request = {**good, "item": np.array([3, 400])} if bad else good
+                try:
+                    answer = client.infer(request)["output"]
+                    if bad or not np.array_equal(answer, want):
+                        problems.append(f"{bad} {answer}")
+                except UnknownIds as error:
+                    if not bad or "400" not in str(error):
+                        problems.append(str(error))
+
+    with Client(server.grpc_url, "tiny") as client:
+        want = client.infer(good)["output"]
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+
+
+def test_workers_change_while_it_serves(server: Server) -> None:
+    folder = server.running.folder
+    assert set(workers(folder)) == {"tiny_embedding", "tiny_dense", "bags_embedding", "bags_dense"}
+    assert set_workers(folder, "tiny_dense", 3)["tiny_dense"] == 3 == workers(folder)["tiny_dense"]
+    ended = threading.Event()
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            with Client(server.grpc_url, "tiny") as client:
+                request = {
+                    "dense": np.ones((300, 4), np.float32),
+                    "user": np.arange(300),
+                    "item": np.arange(300),
+                    "tags": np.zeros((300, 5), np.int64),
+                }
+                want = client.infer(request)["output"]
+                while not ended.is_set():
+                    np.testing.assert_array_equal(client.infer(request)["output"], want)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for turn in range(200):
+        for model in ("tiny_dense", "tiny_embedding"):
+            set_workers(folder, model, 1 + turn % 4)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    page = urllib.request.urlopen(server.metrics_url).read().decode()
+    assert 'recsplit_workers{model="tiny_dense",version="1"} 4' in page
+    busy = [line for line in page.splitlines() if line.startswith('recsplit_worker_busy_us{model="tiny_dense"')]
+    assert len(busy) == 1 and float(busy[0].split()[-1]) > 0
+
+
+def test_what_can_t_be_is_refused(server: Server) -> None:
+    for model, count in (("absent", 1), ("tiny_dense", 0), ("tiny_dense", 10**9)):
+        with pytest.raises(InputError, match="the engine refuses"):
+            set_workers(server.running.folder, model, count)
+
+
+def test_without_the_engine_the_same_repository_answers_the_same(repository: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = {
+        "dense": np.ones((70, 4), np.float32),
+        "user": np.arange(70),
+        "item": np.arange(70),
+        "tags": np.arange(350).reshape(70, 5) % 100,
+    }
+    with Client(server.grpc_url, "tiny") as client:
+        want = client.infer(request)["output"]
+    monkeypatch.setattr("recsplit.engine.compilation.compilers", list)
+    monkeypatch.setattr("recsplit.engine.compilation.made", lambda: None)
+    with serve(repository, models=("tiny",)) as portable, Client(portable.grpc_url, "tiny") as client:
+        np.testing.assert_allclose(client.infer(request)["output"], want, rtol=1e-6)
+        assert {path.parts[-3] for path in stubs(portable)} == {"tiny_embedding", "tiny_dense"}
