@@ -39,6 +39,7 @@ COMMANDS = {
     "profile": "Measure what a build costs: latency by batch, memory, load time.",
     "perf-data": "Write valid random inputs for perf_analyzer.",
     "perf": "Measure a served model.",
+    "backend": "Make the engine of native builds, here or for another Triton.",
     "render": "Write what runs a build on Kubernetes.",
     "simulate": "Tell from a profile how a load would be served.",
     "forecast": "Back-test the controller's forecasters on a trace.",

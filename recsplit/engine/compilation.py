@@ -27,15 +27,20 @@ BACKEND = "libtriton_recsplit.so"
 LIBRARY = "librecsplit_engine.so"
 #: In the library that Triton loads and in no other: it calls functions that only the server has.
 _SERVERS = frozenset({"backend.cc", "control.cc"})
-_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-gnu-unique", "-pthread")
+_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-g0", "-pthread")
 #: The kernels are compiled once for each instruction set; which one runs is decided when it runs.
 _ARCHITECTURE = {
     "kernels_avx2.cc": ("-march=x86-64-v3",),
     "kernels_avx512.cc": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
 }
-_LINK = ("-shared", "-pthread", "-static-libstdc++", "-static-libgcc")
+#: zig's own names of the same.
+_ZIG_ARCHITECTURE = {
+    "kernels_avx2.cc": ("-mcpu=x86_64_v3",),
+    "kernels_avx512.cc": ("-mcpu=x86_64_v4", "-mprefer-vector-width=512"),
+}
+_LINK = ("-shared", "-pthread", "-s", "-static-libstdc++", "-static-libgcc")
 #: zig brings its own C++ library, and builds for older systems than the one it runs on.
-_ZIG_LINK = ("-shared", "-pthread")
+_ZIG_LINK = ("-shared", "-pthread", "-s")
 _HINT = "apt install g++, or pip install ziglang"
 
 
@@ -115,9 +120,11 @@ def compile_into(folder: Path, compiler: Compiler, progress: Progress = in_silen
     sources = [path for path in sorted(SOURCES.glob("*.cc")) if platform.machine() == "x86_64" or path.name not in _ARCHITECTURE]
     advance = step(progress, "compiling the engine", len(sources) + 2)
 
+    architecture = _ZIG_ARCHITECTURE if compiler.zig else _ARCHITECTURE
+
     def compiled(source: Path) -> Path:
         target = folder / f"{source.stem}.o"
-        _call([*compiler.command, *_FLAGS, *_ARCHITECTURE.get(source.name, ()), *flags, "-c", str(source), "-o", str(target)])
+        _call([*compiler.command, *_FLAGS, *architecture.get(source.name, ()), *flags, "-c", str(source), "-o", str(target)])
         advance(1)
         return target
 
@@ -136,6 +143,11 @@ def compile_into(folder: Path, compiler: Compiler, progress: Progress = in_silen
     return engine
 
 
+def zig_target(glibc: str) -> tuple[str, ...]:
+    """Flags of zig for this kind of processor and that glibc."""
+    return ("-target", f"{platform.machine()}-linux-gnu.{glibc}")
+
+
 def _call(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -152,5 +164,7 @@ def _digest(compiler: Compiler) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for pattern in ("*.cc", "*.h", "*.map") for path in SOURCES.glob(pattern)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    digest.update(repr((compiler.command, compiler.version, _FLAGS, _ARCHITECTURE, _LINK, _ZIG_LINK, platform.machine())).encode())
+    digest.update(
+        repr((compiler.command, compiler.version, _FLAGS, _ARCHITECTURE, _ZIG_ARCHITECTURE, _LINK, _ZIG_LINK, platform.machine())).encode()
+    )
     return digest.hexdigest()[:20]

@@ -1,5 +1,7 @@
 // Triton's side: its entry points, requests in, responses out. No exception leaves this file: it would end the server.
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -121,6 +123,15 @@ struct Model {
   uint64_t reported_ns = 0;
   int reported_workers = 0;
 };
+
+// NVIDIA's server has ONNX Runtime beside its onnxruntime backend; else it is wherever the system finds libraries.
+std::string beside(TRITONBACKEND_Backend* backend) {
+  const char* location = nullptr;
+  TRITONBACKEND_ArtifactType type = TRITONBACKEND_ARTIFACT_FILESYSTEM;
+  require(TRITONBACKEND_BackendArtifacts(backend, &type, &location));
+  const std::string path = std::string(location) + "/../onnxruntime/libonnxruntime.so";
+  return access(path.c_str(), R_OK) == 0 ? path : "libonnxruntime.so";
+}
 
 std::string text_at(const Json& object, const char* key) {
   const Json* value = object.find(key);
@@ -273,7 +284,7 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend* handl
       const std::string control = text_at(*chosen, "control");
       if (!control.empty()) backend->control = std::make_unique<recsplit::Control>(control, backend->registry);
     }
-    if (backend->settings.onnxruntime.empty()) backend->settings.onnxruntime = "libonnxruntime.so";
+    if (backend->settings.onnxruntime.empty()) backend->settings.onnxruntime = beside(handle);
     backend->settings.workers = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
     forget(TRITONSERVER_MetricFamilyNew(&backend->workers, TRITONSERVER_METRIC_KIND_GAUGE, "recsplit_workers", "Threads of the engine that may compute for the model at a time"));
     forget(TRITONSERVER_MetricFamilyNew(&backend->busy, TRITONSERVER_METRIC_KIND_COUNTER, "recsplit_worker_busy_us", "Time that the engine's workers have computed for the model, us"));

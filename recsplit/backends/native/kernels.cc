@@ -1,6 +1,11 @@
 #include "kernels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <cstring>
+#include <initializer_list>
 #include <string>
 
 #include "error.h"
@@ -40,15 +45,45 @@ uint16_t to_half(float number) {
   return static_cast<uint16_t>(sign | (rounded - 0x3F000000));
 }
 
+#if defined(__x86_64__)
+namespace {
+
+// Which of x86-64's levels the processor and the system run. Asked for by hand: Clang's __builtin_cpu_supports needs a library that zig
+// doesn't have.
+struct Levels {
+  bool v3 = false, v4 = false;
+};
+
+bool has(unsigned word, std::initializer_list<int> bits) {
+  for (const int bit : bits) {
+    if ((word >> bit & 1) == 0) return false;
+  }
+  return true;
+}
+
+Levels levels() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0, more_ebx = 0, more_ecx = 0, ignored = 0;
+  Levels found;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || !has(ecx, {12, 22, 27, 28, 29})) return found;  // FMA, MOVBE, OSXSAVE, AVX, F16C
+  unsigned saved = 0, high = 0;
+  __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+  if (!has(saved, {1, 2})) return found;  // the system keeps the vectors of a thread that waits
+  if (__get_cpuid_count(7, 0, &ignored, &more_ebx, &ignored, &ignored) == 0) return found;
+  if (__get_cpuid(0x80000001, &ignored, &ignored, &more_ecx, &ignored) == 0) return found;
+  found.v3 = has(more_ebx, {3, 5, 8}) && has(more_ecx, {5});                                  // BMI1, AVX2, BMI2; LZCNT
+  found.v4 = found.v3 && has(more_ebx, {16, 17, 28, 30, 31}) && has(saved, {5, 6, 7});  // AVX-512 F, DQ, CD, BW, VL
+  return found;
+}
+
+}  // namespace
+#endif
+
 const Kernels& kernels(const char* name) {
   const std::string wanted = name;
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-  if (avx512 && (wanted.empty() || wanted == kAvx512.name)) return kAvx512;
-  if (avx2 && (wanted.empty() || wanted == kAvx2.name)) return kAvx2;
+  static const Levels runs = levels();
+  if (runs.v4 && (wanted.empty() || wanted == kAvx512.name)) return kAvx512;
+  if (runs.v3 && (wanted.empty() || wanted == kAvx2.name)) return kAvx2;
 #endif
   if (wanted.empty() || wanted == kPortable.name) return kPortable;
   throw Error("this processor doesn't run the kernels '" + wanted.substr(0, 40) + "'");
