@@ -13,8 +13,10 @@ from recsplit.building.settings import BuildSettings
 from recsplit.configs.render import render
 from recsplit.disk.files import size_text
 from recsplit.plan import triton_releases
-from recsplit.plan.files import MODEL_FILE, PLAN_FILE, REFERENCES_FILE
+from recsplit.plan.files import MODEL_FILE, PLAN_FILE, RECIPE_FILE, REFERENCES_FILE
 from recsplit.plan.plan import Plan, to_json
+from recsplit.plan.recipe import ModelStage
+from recsplit.plan.recipe import to_json as recipe_json
 from recsplit.proof import stages
 from recsplit.proof.cases import record
 from recsplit.proof.search import search
@@ -89,6 +91,9 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
             order = shards.request.order
             shard_files.write(shards.cut, plan.readings, order, embedding, folders, dense, progress=partial(progress, "writing tables"))
         stage.write(render(plan, templates=settings.templates))
+        if plan.form == "fused":
+            parts = [ModelStage(model.name) for model in plan.submodels]
+            stage.path(plan.name, RECIPE_FILE).write_text(recipe_json(parts), encoding="utf-8")
         notes = tensorrt.prepare(plan, dense) if plan.dense.runtime == "tensorrt" else ()
         cases, left_out = reference_cases(
             plan, source, example, known, repository, lambda case: progress(f"asking the source: {case}", 0, 0)

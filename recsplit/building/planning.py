@@ -56,6 +56,7 @@ def make_plan(
         shards=() if sharding is None else sharding.shards(tables, shard),
         readings=() if sharding is None else sharding.readings(settings.unknown_ids),
         dense=submodel("dense", dense, settings.runs_dense, settings.dense_kind, settings.dense_instances),
+        form=settings.form,
         tolerance=_TOLERANCE[half(cut.whole)] if settings.tolerance is None else settings.tolerance,
     )
 

@@ -11,7 +11,7 @@ from recsplit.graph.lower.fused_tables import policy
 from recsplit.graph.lower.ragged_bags import BagForm
 from recsplit.load import Example, ModelSource, origin_of
 from recsplit.plan import triton_releases
-from recsplit.plan.plan import EmbeddingRuntime, Kind, Runtime
+from recsplit.plan.plan import EmbeddingRuntime, Form, Kind, Runtime
 
 # More is a mistake in typing: a request of so many rows passes gRPC's 2 GB, and no machine runs so many instances or threads.
 _MOST_ROWS = 2**20
@@ -46,6 +46,7 @@ class BuildSettings:
     dense_kind: Kind = "cpu"
     embedding_runtime: EmbeddingRuntime = "onnxruntime"
     dense_runtime: Runtime | None = None
+    form: Form = "ensemble"
     queue_delay_us: int = 0
     queue_timeout_ms: int = 0
     templates: Path | None = None
@@ -80,6 +81,8 @@ class BuildSettings:
             )
         if self.dense_runtime == "native" and self.dense_kind == "gpu":
             raise InputError("the dense runtime 'native' runs on a CPU, and the dense model is placed on GPU", hint="--dense-kind cpu")
+        if self.form == "fused" and (self.embedding_runtime, self.runs_dense) != ("native", "native"):
+            raise InputError("a fused model is the engine's, and it runs both parts", hint="--embedding-runtime native, on a CPU")
         if self.embedding_runtime == "native" and self.partition is not None:
             raise InputError("the engine doesn't read shards yet", hint="--embedding-runtime onnxruntime, or leave --partition out")
         if self.access is not None and self.partition is None:

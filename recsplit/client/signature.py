@@ -20,7 +20,7 @@ class Signature:
     optional: frozenset[str]  # inputs that may be left out
     outputs: tuple[str, ...]
     flat: frozenset[str]  # outputs of one number a row: the module gives [batch], and Triton, which has no empty dims, [batch, 1]
-    steps: tuple[str, ...]  # an ensemble's models
+    steps: tuple[str, ...]  # an ensemble's models, any other model itself
     bags: tuple[Bags, ...]
 
 
@@ -52,7 +52,7 @@ def read(config: Mapping[str, Any]) -> Signature:
         inputs=tuple(Tensor(item["name"], item["data_type"].removeprefix("TYPE_"), _dims(item["dims"])) for item in inputs),
         optional=frozenset(item["name"] for item in inputs if item.get("optional")),
         outputs=tuple(item["name"] for item in config.get("output", [])),
-        steps=tuple(step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", [])),
+        steps=tuple(step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", [])) or (config["name"],),
         flat=frozenset() if parameter is None else frozenset(parameter.get("flat", ())),
         bags=() if parameter is None else tuple(_bags(item, config["name"]) for item in parameter["bags"]),
     )

@@ -9,7 +9,7 @@ import click
 from recsplit.commands.output import example, json_option, on_interrupt, show_json, show_table, steps
 from recsplit.disk.files import size_text
 from recsplit.plan import triton_releases
-from recsplit.plan.plan import EmbeddingRuntime, Kind, Plan, Runtime, Shard
+from recsplit.plan.plan import EmbeddingRuntime, Form, Kind, Plan, Runtime, Shard
 
 #: Segments of a shard that are told one by one.
 _MOST_SEGMENTS = 4
@@ -44,6 +44,9 @@ _MOST_SEGMENTS = 4
     "--dense-runtime",
     type=click.Choice(get_args(Runtime)),
     help="What runs the dense model.  [default: as the embedding model; onnxruntime on a GPU]",
+)
+@click.option(
+    "--form", type=click.Choice(get_args(Form)), default="ensemble", show_default=True, help="Parts as models, or one model of the engine."
 )
 @click.option("--queue-delay-us", type=int, default=0, show_default=True, help="How long Triton may wait to fill a batch.")
 @click.option(

@@ -14,6 +14,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.plan import strict_json
 from recsplit.plan.files import (
     BUILD_PARAMETER,
     CLIENT_PARAMETER,
@@ -23,6 +24,7 @@ from recsplit.plan.files import (
     ENSEMBLE_PARAMETER,
     LOOKUPS_PARAMETER,
     MODEL_FILE,
+    PARTS_PARAMETER,
 )
 from recsplit.plan.plan import Plan, Submodel, Tensor
 
@@ -59,6 +61,18 @@ def parameter(config: Any, key: str) -> str | None:
 def versions(config: Any) -> tuple[int, ...]:
     """The versions that a config names; () where its policy names none."""
     return tuple(config.version_policy.specific.versions)
+
+
+def parts_of(config: Any) -> tuple[str, ...]:
+    """The models that an ensemble or a fused model is made of, in order; () for any other."""
+    text = parameter(config, PARTS_PARAMETER)
+    if text is None:
+        return tuple(step.model_name for step in config.ensemble_scheduling.step)
+    hint = "build the model again"
+    names: tuple[str, ...] = strict_json.read(
+        tuple[str, ...], strict_json.parse(text, origin=PARTS_PARAMETER, again=hint), PARTS_PARAMETER, hint
+    )
+    return names
 
 
 def check(plan: Plan, texts: Mapping[str, str], *, templates: Path | None = None) -> None:
@@ -102,7 +116,10 @@ def _disagreements(plan: Plan, configs: Mapping[str, Any]) -> Iterator[str]:
     for name, key in ((plan.embedding.name, LOOKUPS_PARAMETER), (plan.name, CLIENT_PARAMETER)):
         if parameter(parts[name], key) is None:
             yield f"{name}/config.pbtxt: parameter {key} is missing"
-    yield from _ensemble(plan, parts)
+    if plan.form == "ensemble":
+        yield from _ensemble(plan, parts)
+    else:
+        yield from _fused(plan, parts[plan.name])
 
 
 def _submodel(model: Submodel, config: Any) -> Iterator[str]:
@@ -116,6 +133,19 @@ def _submodel(model: Submodel, config: Any) -> Iterator[str]:
         yield f"{where}: default_model_filename is {config.default_model_filename!r}, and the build writes {file!r}"
     yield from _compare(where, "input", model.inputs, _declared(config.input, reshaped=True))
     yield from _compare(where, "output", model.outputs, _declared(config.output, reshaped=True))
+
+
+def _fused(plan: Plan, config: Any) -> Iterator[str]:
+    """Is it the engine's, and does it take and give what the plan says?"""
+    where = f"{plan.name}/{CONFIG_FILE}"
+    if config.backend != ENGINE_BACKEND:
+        yield f"{where}: backend is {config.backend!r}, and a fused model is made for {ENGINE_BACKEND!r}"
+    if parts_of(config) != tuple(model.name for model in plan.submodels):
+        yield f"{where}: parameter {PARTS_PARAMETER} is {parameter(config, PARTS_PARAMETER)!r}, and the plan's parts are others"
+    if parameter(config, LOOKUPS_PARAMETER) is None:
+        yield f"{where}: parameter {LOOKUPS_PARAMETER} is missing"
+    yield from _compare(where, "input", plan.inputs, _declared(config.input, reshaped=True))
+    yield from _compare(where, "output", plan.outputs, _declared(config.output, reshaped=True))
 
 
 def _ensemble(plan: Plan, parts: Mapping[str, Any]) -> Iterator[str]:

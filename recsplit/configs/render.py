@@ -21,7 +21,7 @@ from recsplit.plan.plan import Plan, Submodel, Tensor
 from recsplit.rendering import templating
 
 #: The templates, one a model; a folder given with --templates may replace any of them.
-TEMPLATES = ("ensemble.pbtxt.j2", "embedding.pbtxt.j2", "shard.pbtxt.j2", "dense.pbtxt.j2", "macros.pbtxt.j2")
+TEMPLATES = ("ensemble.pbtxt.j2", "fused.pbtxt.j2", "embedding.pbtxt.j2", "shard.pbtxt.j2", "dense.pbtxt.j2", "macros.pbtxt.j2")
 
 _OURS = Path(__file__).parents[1] / "templates" / "triton"
 
@@ -39,7 +39,7 @@ def render(plan: Plan, *, templates: Path | None = None) -> dict[str, str]:
     environment = _our_environment() if templates is None else _environment_of(templates, _OURS)
     context = _context(plan)
     texts: dict[str, str] = {}
-    texts[f"{plan.name}/{CONFIG_FILE}"] = _render_one(environment, "ensemble.pbtxt.j2", context)
+    texts[f"{plan.name}/{CONFIG_FILE}"] = _render_one(environment, f"{plan.form}.pbtxt.j2", context)
     for model in plan.submodels:
         model_context = {"model": model, "warmup_batch_sizes": warmup_batch_sizes(plan, model)}
         texts[f"{model.name}/{CONFIG_FILE}"] = _render_one(environment, f"{model.role}.pbtxt.j2", {**context, **model_context})
@@ -87,11 +87,20 @@ def _context(plan: Plan) -> dict[str, object]:
         },
         "profiles": _profiles(plan),
         # Bags of other lengths meet in a batch of the engine's, which reads them as they come; ONNX Runtime takes one length for all.
+        "fused": _fused(plan),
+        "parts": [model.name for model in plan.submodels],
+        "warmup_batch_sizes": warmup_batch_sizes(plan, plan.embedding),
         "ragged": [name for bags in plan.bags for name in (bags.values, bags.weights)] if plan.embedding.runtime == "native" else [],
         # With the build's id, for ONNX Runtime's cache knows an engine by its graph and not by its weights (onnxruntime #6455); one
         # folder in /tmp, for it makes only the last part of the path.
         "engine_cache": f"/tmp/recsplit-engines-{plan.dense.name}-{plan.build}",
     }
+
+
+def _fused(plan: Plan) -> Submodel:
+    """The parts as one model: the ensemble's inputs and outputs, and as many threads as all parts together."""
+    threads = sum(model.threads * model.instances for model in plan.submodels)
+    return dataclasses.replace(plan.embedding, name=plan.name, inputs=plan.inputs, outputs=plan.outputs, instances=1, threads=threads)
 
 
 def warmup_batch_sizes(plan: Plan, model: Submodel) -> tuple[int, ...]:

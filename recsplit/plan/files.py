@@ -41,6 +41,8 @@ THREADS_PARAMETER = "intra_op_thread_count"
 LOOKUPS_PARAMETER = "recsplit.lookups"
 #: The ensemble's: what a client must know of ragged inputs, JSON {"bags": [plan.Bags as an object, ...], ...}.
 CLIENT_PARAMETER = "recsplit.client"
+#: A fused model's: the models that it is made of, a JSON list; in the first one's version folder lies the whole as one ONNX model.
+PARTS_PARAMETER = "recsplit.parts"
 #: A remote model's: where its shard's servers are and how they are asked, JSON.
 REMOTE_PARAMETER = "recsplit.remote"
 

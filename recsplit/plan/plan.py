@@ -15,7 +15,7 @@ from typing import Literal
 
 from recsplit.plan.strict_json import read_json
 
-SCHEMA = 3
+SCHEMA = 4
 
 #: Name of the tensor that marks rows with an id outside its table: INT64 [batch, 2] = (position, id), position -1
 #: where the row is fine. Positions count the lookups' columns in plan order; see Lookup.width.
@@ -26,6 +26,8 @@ PlainPooling = Literal["none", "sum", "mean", "max"]
 #: "native": recsplit's own engine, which runs the lookups itself and ONNX models by ONNX Runtime's C API.
 Runtime = Literal["onnxruntime", "onnxruntime-tensorrt", "tensorrt", "native"]
 EmbeddingRuntime = Literal["onnxruntime", "native"]
+#: "ensemble": a step for each part, scaled apart; "fused": one model of the engine, which runs the parts one after the other itself.
+Form = Literal["ensemble", "fused"]
 Kind = Literal["cpu", "gpu"]
 Role = Literal["embedding", "shard", "dense"]
 #: Where a shard's servers are: in the front server, beside the dense model, or on servers of their own.
@@ -213,6 +215,7 @@ class Plan:
     shards: tuple[Shard, ...]
     readings: tuple[Reading, ...]
     dense: Submodel
+    form: Form
     tolerance: float  # largest relative error accepted between source and parts
     schema: int = SCHEMA
 
@@ -220,6 +223,11 @@ class Plan:
     def submodels(self) -> tuple[Submodel, ...]:
         """All parts in the order of their steps."""
         return (self.embedding, *(shard.model for shard in self.shards), self.dense)
+
+    @property
+    def loaded(self) -> tuple[Submodel, ...]:
+        """The parts that Triton loads as models of their own: none where one model runs them all."""
+        return self.submodels if self.form == "ensemble" else ()
 
 
 def to_json(plan: Plan) -> str:

@@ -116,9 +116,16 @@ class Recipe:
     marks: str | None
 
 
-def to_json(stages: Sequence[Recipe | str]) -> str:
-    """engine.json of a model: its stages in order, each a recipe or the name of an ONNX file beside it."""
-    items = [{"onnx": stage} if isinstance(stage, str) else {"lookups": _plain(stage)} for stage in stages]
+@dataclass(frozen=True)
+class ModelStage:
+    """What another model of the repository does, in the version of this one."""
+
+    model: str
+
+
+def to_json(stages: Sequence[Recipe | ModelStage]) -> str:
+    """engine.json of a model: its stages in order."""
+    items = [{"model": stage.model} if isinstance(stage, ModelStage) else {"lookups": _plain(stage)} for stage in stages]
     return json.dumps({"schema": SCHEMA, "stages": items}, indent=None, separators=(",", ":")) + "\n"
 
 

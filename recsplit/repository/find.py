@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recsplit.configs import check
-from recsplit.configs.check import parameter, parse
+from recsplit.configs.check import parameter, parse, parts_of
 from recsplit.disk import bounded
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import BUILD_FILE, BUILD_PARAMETER, CONFIG_FILE, PLAN_FILE
@@ -69,7 +69,7 @@ def refuse_mixture(repository: Path, ensemble: str) -> None:
     build = None if config is None else parameter(config, BUILD_PARAMETER)
     if build is None:
         return
-    steps = [step.model_name for step in config.ensemble_scheduling.step]
+    steps = parts_of(config)
     for step in steps:
         if _config(repository / step) is not None and not versions(repository / step):
             raise InputError(

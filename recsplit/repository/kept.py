@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsplit.configs.check import parameter, parse
+from recsplit.configs.check import parameter, parse, parts_of
 from recsplit.disk.files import whole_file
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import BUILD_PARAMETER, CONFIG_FILE
@@ -39,7 +39,7 @@ def _kept(repository: Path, name: str, version: int) -> Kept | None:
     except InputError:
         return None
     build = parameter(config, BUILD_PARAMETER)
-    models = tuple(step.model_name for step in config.ensemble_scheduling.step)
+    models = parts_of(config)
     folders = [repository / model for model in (name, *models)]
     whole = all(build_of(folder, version) == build and (folder / str(version) / CONFIG_FILE).is_file() for folder in folders)
     return Kept(name, version, build, models) if build is not None and whole else None

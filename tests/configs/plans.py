@@ -33,5 +33,6 @@ def shop(*, name: str = "shop", build: str = "0f5e", version: int = 1) -> Plan:
         shards=(),
         readings=(),
         dense=Submodel(f"{name}_dense", "dense", (dense, pooled, wide), (score,), "onnxruntime", "cpu", 2, 2),
+        form="ensemble",
         tolerance=1e-5,
     )

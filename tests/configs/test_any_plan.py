@@ -74,6 +74,7 @@ def plans(draw: st.DrawFn) -> Plan:
             instances,
             threads,
         ),
+        form="ensemble",
         tolerance=1e-5,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import recsplit
 from recsplit.client import Client, UnknownIds
@@ -28,6 +29,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, source in MODELS.items():
         recsplit.build(source, out=folder, name=name, embedding_runtime="native", search_s=0)
     recsplit.build(MODELS["tiny"], out=folder, name="portable", search_s=0)
+    for name, source in MODELS.items():
+        recsplit.build(source, out=folder, name=f"{name}_fused", embedding_runtime="native", form="fused", search_s=0)
     return folder
 
 
@@ -38,7 +41,7 @@ def server(repository: Path) -> Iterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "tiny_fused", "bags_fused"])
 def test_a_served_build_is_proved(repository: Path, server: Server, name: str) -> None:
     proof = recsplit.verify(repository, model=name, grpc_url=server.grpc_url, http_url=server.http_url, repeats=1)
     assert proof.ok, proof
@@ -70,11 +73,11 @@ def test_an_unknown_id_is_refused_in_the_same_words(server: Server) -> None:
         "tags": np.zeros((3, 5), np.int64),
     }
     said = []
-    for name in ("tiny", "portable"):
+    for name in ("tiny", "tiny_fused", "portable"):
         with Client(server.grpc_url, name) as client, pytest.raises(UnknownIds) as refusal:
             client.infer(request)
         said.append((str(refusal.value).replace(f"'{name}", "'"), refusal.value.unknown_ids))
-    assert said[0] == said[1]
+    assert said[0] == said[1] == said[2]
 
 
 def test_bad_requests_fail_alone_under_load(server: Server) -> None:
@@ -111,7 +114,8 @@ def test_bad_requests_fail_alone_under_load(server: Server) -> None:
 
 def test_workers_change_while_it_serves(server: Server) -> None:
     folder = server.running.folder
-    assert set(workers(folder)) == {"tiny_embedding", "tiny_dense", "bags_embedding", "bags_dense"}
+    parts = {"tiny_embedding", "tiny_dense", "bags_embedding", "bags_dense"}
+    assert set(workers(folder)) == {*parts, "tiny_fused", "bags_fused"}
     assert set_workers(folder, "tiny_dense", 3)["tiny_dense"] == 3 == workers(folder)["tiny_dense"]
     ended = threading.Event()
     errors: list[Exception] = []
@@ -164,6 +168,55 @@ def test_without_the_engine_the_same_repository_answers_the_same(repository: Pat
         want = client.infer(request)["output"]
     monkeypatch.setattr("recsplit.engine.compilation.compilers", list)
     monkeypatch.setattr("recsplit.engine.compilation.made", lambda: None)
-    with serve(repository, models=("tiny",)) as portable, Client(portable.grpc_url, "tiny") as client:
-        np.testing.assert_allclose(client.infer(request)["output"], want, rtol=1e-6)
-        assert {path.parts[-3] for path in stubs(portable)} == {"tiny_embedding", "tiny_dense"}
+    with serve(repository, models=("tiny", "tiny_fused")) as portable:
+        for name in ("tiny", "tiny_fused"):
+            with Client(portable.grpc_url, name) as client:
+                np.testing.assert_allclose(client.infer(request)["output"], want, rtol=1e-6)
+        assert {path.parts[-3] for path in stubs(portable)} == {"tiny_embedding", "tiny_dense", "tiny_fused"}
+
+
+def test_a_fused_build_takes_the_place_of_another_without_a_failure(tmp_path: Path) -> None:
+    def build() -> None:  # random weights: two builds answer otherwise
+        example = (torch.arange(8).reshape(4, 2),)
+        recsplit.build(Sums(), example, out=tmp_path, name="tiny", embedding_runtime="native", form="fused", search_s=0)
+
+    answers: list[tuple[int, bytes]] = []
+    errors: list[Exception] = []
+    ended = threading.Event()
+    request = {"ids": np.arange(40).reshape(20, 2)}
+    build()
+    with serve(tmp_path) as server:
+
+        def ask() -> None:
+            try:
+                with Client(server.grpc_url, "tiny") as client:
+                    while not ended.is_set():
+                        answer = client.infer(request)
+                        answers.append((answer.version, next(iter(answer.values())).tobytes()))
+            except Exception as error:
+                errors.append(error)
+
+        build()
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        recsplit.update(tmp_path)
+        recsplit.rollback(tmp_path)
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    assert {version for version, _ in answers} == {1, 2}
+    assert len(set(answers)) == 2  # each version has one answer
+
+
+class Sums(torch.nn.Module):
+    """A small model with random weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.linear = torch.nn.EmbeddingBag(50, 8, mode="sum"), torch.nn.Linear(8, 1)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = torch.sigmoid(self.linear(self.table(ids)))
+        return answer

@@ -143,7 +143,7 @@ def make_plan(places: tuple[str, str], *, bags: bool) -> Plan:
         lookups=(Lookup("items", "items", "sum", ("ids",), (0, 4), 0, direct=True, limit=ROWS, width=4),), bags=(),
         embedding=submodel(f"{NAME}_embedding", "embedding", [ids], [rows]), shards=shards,
         readings=(Reading("places_0", "vectors", WIDTHS, POOLINGS),) if bags else (),  # type: ignore[arg-type]
-        dense=submodel(f"{NAME}_dense", "dense", partials, [score]), tolerance=1e-4,
+        dense=submodel(f"{NAME}_dense", "dense", partials, [score]), form="ensemble", tolerance=1e-4,
     )  # fmt: skip
 
 

@@ -28,7 +28,14 @@ class Asked:
 
 
 def of_plan(plan: Plan) -> tuple[Target, ...]:
-    """The instances of each sub-model that one server has, in the order of their steps. A unit keeps its threads busy."""
+    """The instances of each sub-model that one server has, in the order of their steps. A unit keeps its threads busy.
+
+    Raises InputError where the sub-models aren't models of the server's.
+    """
+    if not plan.loaded:
+        raise InputError(
+            f"{plan.name!r} is one model of the engine, and the controller changes instances of parts", hint="build it with --form ensemble"
+        )
     return tuple(
         Target(model.name, model.name, model.role, "instance", 1, max(MOST, model.instances), float(model.threads))
         for model in plan.submodels

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from recsplit.capacity import ids
 from recsplit.capacity.profile import Curve, PartProfile, Profile, curve
+from recsplit.errors import InputError
 from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import Plan, Submodel
 from recsplit.repository.find import Build
@@ -61,6 +62,8 @@ def measure(
     Raises RecsplitError where the server can't be started or refuses.
     """
     origin, plan = provenance(), build.plan
+    if not plan.loaded:
+        raise InputError(f"{plan.name!r} is one model of the engine, and a profile is of parts", hint="build it with --form ensemble")
     rng = np.random.default_rng(seed)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recsplit-profile-")))

@@ -32,6 +32,13 @@ std::string read_file(const std::string& path) {
   return text;
 }
 
+// A name of one file or folder, which leads nowhere else.
+const std::string& plain_name(const Json& json) {
+  const std::string& name = json.text();
+  if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos) throw Error("'" + name.substr(0, 40) + "' is no name of a file or model");
+  return name;
+}
+
 std::vector<Tensor> tensors_of(const Json& config, const char* key) {
   std::vector<Tensor> tensors;
   for (const Json& item : config.at(key).array()) {
@@ -116,16 +123,8 @@ Engine::Engine(const std::string& folder, const Json& config, const EngineSettin
     : inputs_(tensors_of(config, "input")), outputs_(tensors_of(config, "output")), workers_(settings.workers) {
   if (config.at("max_batch_size").integer() < 1) throw Error("max_batch_size is 0: the engine's models have a batch dimension");
   for (size_t number = 0; number < inputs_.size(); ++number) slots_.push_back({inputs_[number], number, SIZE_MAX, false});
-  const std::string text = read_file(folder + "/" + kRecipeFile);
-  if (text.empty()) {
-    const Json* name = config.find("default_model_filename");
-    const std::string file = name == nullptr || name->text().empty() ? "model.onnx" : name->text();
-    add_stage(Json::parse("{\"onnx\": \"" + file + "\"}", "default_model_filename"), folder, settings);
-  } else {
-    const Json recipe = Json::parse(text, folder + "/" + kRecipeFile);
-    if (recipe.at("schema").integer() != kSchema) throw Error(folder + "/" + kRecipeFile + " is of another version of recsplit: build the model again, or 'recsplit backend build'");
-    for (const Json& stage : recipe.at("stages").array()) add_stage(stage, folder, settings);
-  }
+  const Json* name = config.find("default_model_filename");
+  add_stages(folder, name == nullptr || name->text().empty() ? "model.onnx" : name->text(), settings, 0);
   bind_outputs();
   const Json* lookups = parameter(config, "recsplit.lookups");
   for (size_t number = 0; number < slots_.size(); ++number) {
@@ -134,12 +133,31 @@ Engine::Engine(const std::string& folder, const Json& config, const EngineSettin
   if (marks_ != SIZE_MAX) refusals_ = std::make_unique<Refusals>(lookups->text());
 }
 
+// The stages of a version folder: its recipe's, or its ONNX model. A recipe may name another model of the repository, in the same version.
+void Engine::add_stages(const std::string& folder, const std::string& onnx, const EngineSettings& settings, int depth) {
+  const std::string text = read_file(folder + "/" + kRecipeFile);
+  if (text.empty()) {
+    add_stage(Json::parse("{\"onnx\": \"" + onnx + "\"}", "default_model_filename"), folder, settings);
+    return;
+  }
+  const Json recipe = Json::parse(text, folder + "/" + kRecipeFile);
+  if (recipe.at("schema").integer() != kSchema) throw Error(folder + "/" + kRecipeFile + " is of another version of recsplit: build the model again, or 'recsplit backend build'");
+  for (const Json& stage : recipe.at("stages").array()) {
+    const Json* model = stage.find("model");
+    if (model == nullptr) {
+      add_stage(stage, folder, settings);
+      continue;
+    }
+    if (depth > 0) throw Error("a model of models of models");
+    add_stages(folder + "/../../" + plain_name(*model) + folder.substr(folder.rfind('/')), "model.onnx", settings, depth + 1);
+  }
+}
+
 void Engine::add_stage(const Json& json, const std::string& folder, const EngineSettings& settings) {
   Stage stage;
   const std::vector<Tensor>*read = nullptr, *made = nullptr;
   if (const Json* onnx = json.find("onnx")) {
-    const std::string& file = onnx->text();
-    if (file.empty() || file[0] == '.' || file.find('/') != std::string::npos) throw Error("a stage's model lies beside engine.json");
+    const std::string& file = plain_name(*onnx);
     if (settings.onnxruntime.empty()) throw Error("no ONNX Runtime is named: start the server with --backend-config=recsplit,onnxruntime=PATH of a libonnxruntime.so");
     stage.session = std::make_unique<Session>(runtime_at(settings.onnxruntime), folder + "/" + file, 1);
     read = &stage.session->inputs();

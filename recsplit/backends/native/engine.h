@@ -67,6 +67,7 @@ class Engine {
   struct Batch;
   struct Block;
 
+  void add_stages(const std::string& folder, const std::string& onnx, const EngineSettings& settings, int depth);
   void add_stage(const Json& json, const std::string& folder, const EngineSettings& settings);
   size_t slot(const Tensor& tensor, bool made);
   void bind_outputs();

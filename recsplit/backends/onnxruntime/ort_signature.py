@@ -4,6 +4,7 @@ Names, order and texts follow its onnxruntime.cc (ModelState, ValidateInputs, Va
 onnxruntime_utils.cc (CompareDimsSupported).
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ DTYPES = {
 }
 
 
+#: A parameter of a fused model: a JSON list of the models that it is made of.
+PARTS = "recsplit.parts"
+
+
 class RefusedError(ValueError):
     """The model can't be loaded with this config; the text says why."""
 
@@ -33,6 +38,9 @@ class RefusedError(ValueError):
 def model_file(config: dict[str, Any], folder: Path) -> str:
     """Path of the model in its version folder: default_model_filename, or model.onnx inside a folder of that name."""
     path = folder / (config.get("default_model_filename") or "model.onnx")
+    parts = config.get("parameters", {}).get(PARTS)
+    if parts is not None:  # a fused model of recsplit's: the whole in one ONNX model, beside the first part's
+        path = folder.parent.parent / json.loads(parts["string_value"])[0] / folder.name / "whole.onnx"
     if path.is_dir():
         path /= "model.onnx"
     if not path.is_file():

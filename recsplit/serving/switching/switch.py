@@ -49,7 +49,7 @@ def switch(control: ModelControl, build: Build, progress: Progress, *, timeout_s
     refuses: the old build serves on then.
     """
     with ExitStack() as stack:
-        for name in sorted(model.name for model in build.plan.submodels):
+        for name in sorted((build.plan.name, *(model.name for model in build.plan.loaded))):
             stack.enter_context(alone(control.grpc_url, name, timeout_s))
         return _switch(control, build, progress, timeout_s)
 
@@ -58,7 +58,7 @@ def _switch(control: ModelControl, build: Build, progress: Progress, timeout_s: 
     plan, begun = build.plan, time.monotonic()
     ensemble = control.config(plan.name)
     before, served_build = _served(ensemble, plan.name)
-    new = {model.name: _rendered(build, model.name) for model in plan.submodels}
+    new = {model.name: _rendered(build, model.name) for model in plan.loaded}
     if (before, served_build) == (plan.version, plan.build):
         _let_go(control, new, plan.version, timeout_s)  # what a switch that was ended left
         return Switched(plan.name, control.grpc_url, before, before, 0.0, time.monotonic() - begun)
@@ -102,7 +102,7 @@ def _refuse_impossible(build: Build, before: int, served_build: str, old: list[s
             f"version {before}, which the server runs, is no longer in {repository}, and would have to serve on for a while",
             hint="restart the server; recsplit build --keep N keeps N builds",
         )
-    for name in set(old) & {model.name for model in plan.submodels}:
+    for name in set(old) & {model.name for model in plan.loaded}:
         folder = repository / name
         before_config, after_config = (_read(folder / str(version) / CONFIG_FILE) for version in (before, plan.version))
         for field in ("input", "output", "max_batch_size", "backend", "default_model_filename"):
