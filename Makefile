@@ -34,6 +34,10 @@ test-slow: $(VENV)/.installed-dev .tools/bin/promtool .tools/bin/prometheus  ## 
 test-tensorrt: $(VENV)/.installed-dev .venv-tensorrt/.installed  ## TensorRT parses the zoo's dense models and builds engines; no GPU needed
 	@python -m recsplit_perf.benchmarks.tensorrt_zoo --python .venv-tensorrt/bin/python $(ARGS)
 
+sanitize: $(VENV)/.installed-dev  ## the engine under AddressSanitizer, UBSan and ThreadSanitizer
+	@python -m tests.engine.sanitized address,undefined
+	@python -m tests.engine.sanitized thread
+
 test-all: test test-slow  ## every test
 
 lint: $(VENV)/.installed-dev .tools/bin/promtool  ## ruff, mypy --strict, import contracts
@@ -94,4 +98,4 @@ constraints: $(VENV)/.installed-dev  ## rewrite constraints.txt from what .venv 
 clean:  ## remove everything that make made
 	@rm -rf $(VENV) .tools .demo dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-.PHONY: help demo test test-slow test-all lint format repository docs install constraints clean
+.PHONY: help demo test test-slow test-all sanitize lint format repository docs install constraints clean

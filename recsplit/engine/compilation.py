@@ -117,8 +117,31 @@ def make(progress: Progress = in_silence) -> Engine:
 
 def compile_into(folder: Path, compiler: Compiler, progress: Progress = in_silence, *, flags: Sequence[str] = ()) -> Engine:
     """Compile and link both libraries into a folder; `flags` for all steps, as a sanitizer's. Raises RecsplitError where that fails."""
+    objects = _objects(folder, compiler, progress, flags)
+    link = _ZIG_LINK if compiler.zig else _LINK
+    engine = Engine(folder / BACKEND, folder / LIBRARY)
+    for target, left_out in ((engine.backend, frozenset({"c_api.cc"})), (engine.library, _SERVERS)):
+        parts = [str(path) for source, path in objects.items() if source.name not in left_out]
+        # Symbols of Triton's stay undefined in the backend: the server that loads it has them.
+        exports = f"-Wl,--version-script={SOURCES / 'exports.map'}"  # nothing of the C++ library's may meet another's in the server
+        _call([*compiler.command, *link, exports, *flags, *parts, "-ldl", "-o", str(target)])
+    for path in objects.values():
+        path.unlink()
+    return engine
+
+
+def link_program(program: Path, compiler: Compiler, main: Path, *, flags: Sequence[str] = ()) -> None:
+    """Compile the engine and a C++ file whose `main` calls its C interface into one program. Raises RecsplitError where that fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        objects = _objects(Path(folder), compiler, in_silence, flags)
+        parts = [str(path) for source, path in objects.items() if source.name not in _SERVERS]
+        _call([*compiler.command, *_FLAGS, *flags, f"-I{SOURCES}", str(main), *parts, "-ldl", "-o", str(program)])
+
+
+def _objects(folder: Path, compiler: Compiler, progress: Progress, flags: Sequence[str]) -> dict[Path, Path]:
+    """Every source compiled into a folder, by its path."""
     sources = [path for path in sorted(SOURCES.glob("*.cc")) if platform.machine() == "x86_64" or path.name not in _ARCHITECTURE]
-    advance = step(progress, "compiling the engine", len(sources) + 2)
+    advance = step(progress, "compiling the engine", len(sources))
 
     architecture = _ZIG_ARCHITECTURE if compiler.zig else _ARCHITECTURE
 
@@ -129,18 +152,7 @@ def compile_into(folder: Path, compiler: Compiler, progress: Progress = in_silen
         return target
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        objects = dict(zip(sources, pool.map(compiled, sources), strict=True))
-    link = _ZIG_LINK if compiler.zig else _LINK
-    engine = Engine(folder / BACKEND, folder / LIBRARY)
-    for target, left_out in ((engine.backend, frozenset({"c_api.cc"})), (engine.library, _SERVERS)):
-        parts = [str(path) for source, path in objects.items() if source.name not in left_out]
-        # Symbols of Triton's stay undefined in the backend: the server that loads it has them.
-        exports = f"-Wl,--version-script={SOURCES / 'exports.map'}"  # nothing of the C++ library's may meet another's in the server
-        _call([*compiler.command, *link, exports, *flags, *parts, "-ldl", "-o", str(target)])
-        advance(1)
-    for path in objects.values():
-        path.unlink()
-    return engine
+        return dict(zip(sources, pool.map(compiled, sources), strict=True))
 
 
 def zig_target(glibc: str) -> tuple[str, ...]:
