@@ -32,6 +32,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "recsplit_failure": (_TEXT, [_HANDLE, _NUMBER]),
     "recsplit_output": (_HANDLE, [_HANDLE, _NUMBER, _TEXT, ctypes.POINTER(_DIMS), ctypes.POINTER(_NUMBER)]),
     "recsplit_free": (None, [_HANDLE]),
+    "recsplit_probe_random": (ctypes.c_double, [_HANDLE, ctypes.c_uint64, ctypes.c_uint64]),
+    "recsplit_probe_sequential": (ctypes.c_double, [_HANDLE, ctypes.c_uint64]),
     "recsplit_pool": (
         ctypes.c_int,
         [_TEXT, _HANDLE, ctypes.c_uint64, _NUMBER, _TEXT, _TEXT, _HANDLE, ctypes.c_uint64, _NUMBER, _HANDLE],
@@ -71,6 +73,14 @@ class Library:
         if code:
             raise self.error()
         return pooled
+
+    def random_line_ns(self, memory: NDArray[Any], lines: int) -> float:
+        """Nanoseconds a cache line of `memory`, read at random, so many of them, each asked for long before: the least there is."""
+        return float(self.calls.recsplit_probe_random(memory.ctypes.data, memory.nbytes, lines))
+
+    def sequential_bytes_per_s(self, memory: NDArray[Any]) -> float:
+        """Bytes of `memory` a second, read one after the other."""
+        return float(self.calls.recsplit_probe_sequential(memory.ctypes.data, memory.nbytes))
 
 
 class Model:

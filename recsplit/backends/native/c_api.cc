@@ -1,5 +1,6 @@
 #include "c_api.h"
 
+#include <chrono>
 #include <cstring>
 #include <exception>
 
@@ -135,6 +136,41 @@ const void* recsplit_output(void* handle, uint32_t request, const char* name, co
 }
 
 void recsplit_free(void* batch) { delete static_cast<Batch*>(batch); }
+
+double recsplit_probe_random(const void* data, uint64_t size, uint64_t lines) {
+  constexpr uint64_t kLine = 64, kAhead = 32;
+  const char* memory = static_cast<const char*>(data);
+  const uint64_t count = size / kLine;
+  std::vector<uint64_t> places(lines + kAhead);
+  uint64_t state = 88172645463325252ULL;
+  for (uint64_t& place : places) {
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    place = state % count * kLine;
+  }
+  uint64_t sum = 0;
+  const auto start = std::chrono::steady_clock::now();
+  for (uint64_t number = 0; number < lines; ++number) {
+    __builtin_prefetch(memory + places[number + kAhead]);
+    uint64_t word;
+    std::memcpy(&word, memory + places[number], sizeof word);
+    sum += word;
+  }
+  const double ns = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
+  return sum == 1 ? -1 : ns / static_cast<double>(lines);  // the sum is looked at, or nothing would be read
+}
+
+double recsplit_probe_sequential(const void* data, uint64_t size) {
+  const auto* words = static_cast<const uint64_t*>(data);
+  uint64_t sums[8] = {};
+  const auto start = std::chrono::steady_clock::now();
+  for (uint64_t place = 0; place + 8 <= size / 8; place += 8) {
+    for (int lane = 0; lane < 8; ++lane) sums[lane] += words[place + lane];
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  uint64_t sum = 0;
+  for (const uint64_t lane : sums) sum += lane;
+  return sum == 1 ? -1 : static_cast<double>(size) / seconds;
+}
 
 int recsplit_pool(const char* name, const void* table, uint64_t rows, uint32_t dim, const char* dtype_name, const char* pooling_name, const int64_t* ids, uint64_t bags, uint32_t length,
                   void* out) {

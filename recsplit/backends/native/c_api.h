@@ -27,6 +27,11 @@ RECSPLIT_EXPORT const char* recsplit_failure(void* batch, uint32_t request);
 RECSPLIT_EXPORT const void* recsplit_output(void* batch, uint32_t request, const char* name, const int64_t** dims, uint32_t* rank);
 RECSPLIT_EXPORT void recsplit_free(void* batch);
 
+// What this machine's memory gives at most, for benchmarks: nanoseconds a cache line that is read at random, so many of them, each asked
+// for long before; and bytes a second, read one after the other.
+RECSPLIT_EXPORT double recsplit_probe_random(const void* data, uint64_t size, uint64_t lines);
+RECSPLIT_EXPORT double recsplit_probe_sequential(const void* data, uint64_t size);
+
 // Pools `bags` bags of `length` rows of a table at once, by the kernels of that name, for benchmarks: ids INT64 [bags * length].
 RECSPLIT_EXPORT int recsplit_pool(const char* kernels, const void* table, uint64_t rows, uint32_t dim, const char* dtype, const char* pooling, const int64_t* ids, uint64_t bags,
                                   uint32_t length, void* out);

@@ -36,6 +36,7 @@ struct F32 {
   }
   static float one(float element) { return element; }
   static void store(float* to, float sum) { *to = sum; }
+  static void store(float* to, Floats sums) { std::memcpy(to, &sums, sizeof sums); }
 };
 
 struct F64 {
@@ -50,6 +51,7 @@ struct F64 {
   }
   static double one(double element) { return element; }
   static void store(double* to, double sum) { *to = sum; }
+  static void store(double* to, Doubles sums) { std::memcpy(to, &sums, sizeof sums); }
 };
 
 struct BF16 {
@@ -77,6 +79,13 @@ struct BF16 {
       *to = static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
     }
   }
+  static void store(uint16_t* to, Floats sums) {
+    const Words bits = (Words)sums;
+    const Words rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+    const Words is_nan = (Words)((bits & 0x7FFFFFFF) > 0x7F800000);
+    const Halves halves = __builtin_convertvector((is_nan & ((bits >> 16) | 0x40)) | (~is_nan & rounded), Halves);
+    std::memcpy(to, &halves, sizeof halves);
+  }
 };
 
 struct F16 {
@@ -96,6 +105,18 @@ struct F16 {
   }
   static float one(uint16_t element) { return from_half(element); }
   static void store(uint16_t* to, float sum) { *to = to_half(sum); }
+  // As to_half, without its branches.
+  static void store(uint16_t* to, Floats sums) {
+    const Words bits = (Words)sums, magnitude = bits & 0x7FFFFFFF;
+    const Words normal = (magnitude - 0x38000000 + 0xFFF + ((magnitude >> 13) & 1)) >> 13;
+    const Words subnormal = (Words)((Floats)magnitude + 0.5f) - 0x3F000000;
+    const Words is_normal = (Words)(magnitude >= 0x38800000), is_large = (Words)(magnitude >= 0x477FF000), is_nan = (Words)(magnitude > 0x7F800000);
+    Words half = (is_normal & normal) | (~is_normal & subnormal);
+    half = (is_large & 0x7C00) | (~is_large & half);
+    half = (is_nan & 0x7E00) | (~is_nan & half);
+    const Halves halves = __builtin_convertvector(half | ((bits >> 16) & 0x8000), Halves);
+    std::memcpy(to, &halves, sizeof halves);
+  }
 };
 
 // Rows that are added one after the other. What so many give is added up again, so that the rounding of a long bag grows with the number
@@ -142,8 +163,7 @@ inline void part(const char* const* rows, uint32_t length, const float* weights,
   }
 #pragma GCC unroll 16
   for (int c = 0; c < COUNT; ++c) {
-    const Vector pooled = count == 0 ? sums[c] : sums[c] / count;
-    for (int lane = 0; lane < T::lanes; ++lane) T::store(out + at + c * T::lanes + lane, pooled[lane]);
+    T::store(out + at + c * T::lanes, count == 0 ? sums[c] : sums[c] / count);
   }
 }
 
