@@ -123,7 +123,7 @@ def _built(row: Row, source: str, folder: Path, cases: Sequence[Case]) -> Row:
     paths = [folder / part.name / str(plan.version) / MODEL_FILE for part in plan.submodels]
     row = dataclasses.replace(row, cut=True, tables=len(plan.tables), operators_left=tuple(_looping(paths)))
     try:
-        run = joined(folder, plan)
+        run = joined(folder, plan, by_engine=True)  # RECSPLIT_BUILD_EMBEDDING_RUNTIME=native: by the engine
         error = _error([dataclasses.replace(case, inputs=as_rows(plan.bags, case.inputs)) for case in cases], run)
     except (RecsplitError, KeyError, ValueError, RuntimeError) as failure:
         return dataclasses.replace(row, reason=f"the parts fail: {short(failure)}")
