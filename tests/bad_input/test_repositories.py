@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsplit.plan.plan import SCHEMA
 from tests.bad_input.conftest import Refused
 from tests.bad_input.kinds import Kind
 from tests.bad_input.models import models
@@ -106,7 +107,7 @@ VERIFY = [
     broken("plan is a list", "plan.json has schema None", "build the model again", changed(PLAN, lambda text: b"[]")),
     broken(
         "plan of another schema",
-        "plan.json has schema 99, and this recsplit reads schema 3",
+        f"plan.json has schema 99, and this recsplit reads schema {SCHEMA}",
         "with this version of recsplit",
         plan(schema=99),
     ),
