@@ -85,7 +85,7 @@ def test_an_unknown_id_fails_its_own_request_and_no_other_of_the_batch(shop: Ser
         except InferenceServerException as error:
             return error
 
-    for _ in range(50):
+    while True:  # until they met in a batch; pytest's timeout ends it
         before = after = executions(shop, "shop_embedding")
         with ThreadPoolExecutor(6) as threads:
             answers = list(threads.map(answer_or_error, queries))
@@ -93,7 +93,7 @@ def test_an_unknown_id_fails_its_own_request_and_no_other_of_the_batch(shop: Ser
             after = executions(shop, "shop_embedding")
         if after[1] - before[1] < 6:
             break
-    assert after[1] - before[1] < after[0] - before[0] == 6, "they were to meet in a batch"
+    assert after[0] - before[0] == 6
     errors = {n: answer for n, answer in enumerate(answers) if isinstance(answer, InferenceServerException)}
     assert sorted(errors) == [2, 4]
     words = "input 'sparse' column 3: id 100000 is outside table 'emb_3' (0..999), row 7 of the request"
