@@ -76,9 +76,13 @@ class Summary:
 def prepare(build: Build, output: Path, known: Known) -> Prepared:
     """Read or make the values, and refuse what can't be rendered before the files are read.
 
-    Raises InputError where the folder isn't ours, where its values.yaml can't be used, and where it exists and `known` says
-    something that it should decide.
+    Raises InputError where the build is fused, the folder isn't ours, its values.yaml can't be used, or exists while `known` says something
+    that it should decide.
     """
+    if build.plan.form == "fused":
+        raise InputError(
+            f"{build.plan.name!r} is fused, and pods are rendered for the parts of an ensemble", hint="build it with --form ensemble"
+        )
     rendered_folder.refuse_foreign(output, FOLDER)
     models = tuple(model for group in groups(build.plan) for model in group.models)
     path = output / VALUES
@@ -134,6 +138,8 @@ def render(prepared: Prepared, *, advance: Callable[[int], None] = lambda _: Non
         texts[VALUES] = manifests.values_text(plan, values, sizes_from=prepared.sizes_from)
     rendered_folder.write(prepared.output, texts, FOLDER)
     summaries, warnings = [], []
+    if any(model.runtime == "native" for model in plan.submodels):
+        warnings.append(f"the image must have recsplit's engine: recsplit backend export, then set the image in {VALUES}")
     for group in groups(plan):
         servers = manifests.servers(values, group)
         target = manifests.target(servers)

@@ -16,9 +16,10 @@ from recsplit.engine.library import Refused
 from recsplit.errors import RecsplitError
 from recsplit.graph.cut import Cut
 from recsplit.plan.files import LOOKUPS_PARAMETER, RECIPE_FILE, TABLES_FILE
-from tests.engine.models import Array, answered, opened, written
+from recsplit.plan.plan import Tensor
+from tests.engine.models import Array, answered, config_of, opened, written
 from tests.graph.ragged_models import Bag
-from tests.graph.small import small, table
+from tests.graph.small import proto, small, table
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
@@ -163,6 +164,111 @@ def test_a_file_that_is_replaced_is_read_as_it_was(tmp_path: Path) -> None:
         (tmp_path / "new.bin").replace(tmp_path / TABLES_FILE)
         after = answered(engine, [{"ids": np.arange(100)}])
     np.testing.assert_array_equal(before[0]["embeddings_8"], after[0]["embeddings_8"])
+
+
+def test_a_run_that_fails_is_tried_request_by_request_and_answers_once(tmp_path: Path) -> None:
+    """A model that isn't guarded, as ONNX Runtime runs it; the good requests span blocks that succeed and blocks that fail."""
+    model = proto("(int64[N,3] ids) => (float[N,3,8] y) { y=Gather(t,ids) }", {"t": table(ROWS, DIM)})
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    config = config_of((Tensor("ids", "INT64", (3,)),), (Tensor("y", "FP32", (3, DIM)),))
+    requests = [{"ids": rows(count, seed=count)["ids"]} for count in (300, 1, 280, 700)]
+    requests[1]["ids"][0, 0] = ROWS
+    with opened(tmp_path, config) as engine:
+        answers = engine.run(requests)
+        alone = [engine.run([request])[0] for request in requests]
+    assert isinstance(answers[1], Refused) and "out of data bounds" in str(answers[1])
+    for place in (0, 2, 3):
+        answer, expected = answers[place], alone[place]
+        assert not isinstance(answer, Refused) and not isinstance(expected, Refused)
+        np.testing.assert_array_equal(answer["y"], expected["y"])
+
+
+VARYING = {
+    "weights": '(int64[N,L] ids, float[N,M] w) => (float[N,8] y) { y=recsplit.EmbeddingBag<mode="sum",padding_idx=-1>(t,ids,,w) }',
+    "two inputs": "(int64[N,L] ids, int64[N,M] w) => (float[N,8] y) { s=Add(ids,w) v=Gather(t,s) y=ReduceSum<keepdims=0>(v,axis) }",
+}
+
+
+@pytest.mark.parametrize("kind", VARYING)
+def test_inputs_of_any_length_that_are_read_together_are_equally_long(kind: str, tmp_path: Path) -> None:
+    cut = small(VARYING[kind], {"t": table(ROWS, DIM), "axis": np.array([1])}).cut
+    config = written(cut, tmp_path)
+    dtype = np.float32 if kind == "weights" else np.int64
+    good = {"ids": np.zeros((2, 5), np.int64), "w": np.ones((2, 5), dtype)}
+    with opened(tmp_path, config) as engine:
+        answers = engine.run([good, {**good, "w": np.ones((2, 2), dtype)}, {**good, "ids": np.zeros((2, 4000), np.int64)}])
+    assert not isinstance(answers[0], Refused)
+    for answer in answers[1:]:
+        assert isinstance(answer, Refused) and (("ids" in str(answer) and "read together" in str(answer)) or "weights a row" in str(answer))
+
+
+def test_weights_of_ragged_bags_are_as_many_as_their_ids(tmp_path: Path) -> None:
+    config = written(Bag(weighted=True).cut("padded").cut, tmp_path)
+    ids, lengths = np.zeros((2, 9), np.int64), np.full((2, 1), 9)
+    with opened(tmp_path, config) as engine:
+        good, bad = engine.run(
+            [{"values": ids, "lengths": lengths, "weights": np.ones((2, count), np.float32)} for count in (9, 2)]
+        )  # fmt: skip
+    assert not isinstance(good, Refused)
+    assert isinstance(bad, Refused) and "'weights' has 2 weights a row, and there are 9 ids" in str(bad)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(int64[N,L] h) => (float[N,L,8] y) { s=Sub(k,h) y=Gather(t,s) }",
+        "(int64[N,1] u, int64[N,L] h) => (float[N,L,8] y) { m=Mul(u,k) s=Add(m,h) y=Gather(t,s) }",
+        "(int64[N,L] h, int64[N,1] u) => (float[N,L,8] y) { m=Mul(u,k) s=Add(m,h) y=Gather(t,s) }",
+    ],
+)
+def test_a_history_that_is_computed_is_as_long_as_its_input(text: str) -> None:
+    parts = small(text, {"t": table(5000, DIM), "k": np.array(99)})
+    assert parts.engine is not None, parts.cut.no_recipe
+    random_numbers = np.random.default_rng(0)
+    for length in (1, 7, 0, 300):
+        parts({"h": random_numbers.integers(0, 90, (4, length)), "u": random_numbers.integers(0, 9, (4, 1))})
+
+
+def test_histories_of_several_lengths_don_t_share_a_batch(tmp_path: Path) -> None:
+    config = written(small("(int64[N,L] h) => (float[N,L,8] y) { y=Gather(t,h) }", {"t": table(ROWS, DIM)}).cut, tmp_path)
+    requests = [{"h": np.ones((2, length), np.int64)} for length in (1, 4000, 3)]
+    with opened(tmp_path, config) as engine:
+        for request, answer in zip(requests, answered(engine, requests), strict=True):  # each is tried alone
+            assert answer["vectors_0"].shape == (*request["h"].shape, DIM)
+
+
+def changed(recipe: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**recipe, **changes}
+
+
+#: Recipes that are well-formed and would read or write out of bounds, and what is said of them.
+HARMFUL: dict[str, tuple[Any, str]] = {
+    "an input is wider than its config": (
+        lambda recipe: changed(
+            recipe, inputs=[changed(item, dims=[500_000]) if item["name"] == "ids" else item for item in recipe["inputs"]]
+        ),
+        "and the model takes",
+    ),
+    "an output of no dims": (lambda recipe: changed(recipe, outputs=[changed(recipe["outputs"][0], dims=[])]), "an output"),
+    "a vector that nobody makes": (lambda recipe: changed(recipe, lookups=recipe["lookups"][:1]), "nothing makes a vector"),
+    "a vector that is made twice": (
+        lambda recipe: changed(recipe, lookups=[*recipe["lookups"], recipe["lookups"][0]]),
+        "two lookups make one vector",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HARMFUL)
+def test_a_recipe_that_would_do_harm_is_refused(model: tuple[Path, dict[str, Any]], kind: str, tmp_path: Path) -> None:
+    folder, config = model
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    whole = json.loads((folder / RECIPE_FILE).read_text())
+    change, reason = HARMFUL[kind]
+    whole["stages"][0]["lookups"] = change(whole["stages"][0]["lookups"])
+    (tmp_path / RECIPE_FILE).write_text(json.dumps(whole))
+    with pytest.raises(RecsplitError, match=reason):
+        opened(tmp_path, config)
 
 
 #: Opens mutated recipes, in a process of its own: a crash is a failure with an exit status.

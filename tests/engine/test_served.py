@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import recsplit
+from recsplit.cli import main
 from recsplit.client import Client, UnknownIds
 from recsplit.engine.compilation import unavailable
 from recsplit.errors import InputError
@@ -220,3 +221,11 @@ class Sums(torch.nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         answer: torch.Tensor = torch.sigmoid(self.linear(self.table(ids)))
         return answer
+
+
+def test_kubernetes_is_told_what_a_native_build_needs(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", "kubernetes", str(repository), "--model", "tiny", "-o", str(tmp_path / "k8s")]) == 0
+    said = capsys.readouterr()
+    assert "the image must have recsplit's engine" in said.out + said.err
+    assert main(["render", "kubernetes", str(repository), "--model", "tiny_fused", "-o", str(tmp_path / "other")]) == 2
+    assert "'tiny_fused' is fused" in capsys.readouterr().err

@@ -226,7 +226,8 @@ void begin(Call& call, recsplit::Request& request, const Engine& engine) {
   request.allocate = [&call, &engine](size_t output, const std::vector<int64_t>& dims) { return allocate(call, engine.outputs()[output], dims); };
 }
 
-void execute(Model& model, TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_Request** all, uint32_t count) {
+// `begun`: set before the first response is sent: from then on Triton must not be told of an error, or it would answer them again.
+void execute(Model& model, TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_Request** all, uint32_t count, bool& begun) {
   const uint64_t exec_start = now_ns();
   std::vector<Call> calls(count);
   std::vector<recsplit::Request> requests(count);
@@ -248,6 +249,7 @@ void execute(Model& model, TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_
     for (recsplit::Request& request : requests) request.error = error.what();
   }
   const uint64_t compute_end = now_ns();
+  begun = true;
   uint64_t rows = 0;
   for (uint32_t number = 0; number < count; ++number) {
     const recsplit::Request& request = requests[number];
@@ -357,11 +359,11 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceExecute(TRITONBACKEND_Mode
   void* state = nullptr;
   if (TRITONSERVER_Error* error = TRITONBACKEND_ModelInstanceModel(handle, &model)) return error;
   if (TRITONSERVER_Error* error = TRITONBACKEND_ModelState(model, &state)) return error;
+  bool begun = false;
   try {
-    execute(*static_cast<Model*>(state), handle, requests, count);
+    execute(*static_cast<Model*>(state), handle, requests, count, begun);
   } catch (...) {
-    // Out of memory before any request was begun: nothing has been sent, so Triton fails them all.
-    return error_of("the server ran out of memory", false);
+    if (!begun) return error_of("the server ran out of memory", false);  // nothing has been sent: Triton fails them all
   }
   return nullptr;
 }

@@ -105,6 +105,7 @@ void recsplit_run(void* handle) {
     recsplit::Request& request = batch->requests[number];
     request.allocate = [batch, number](size_t output, const std::vector<int64_t>& dims) {
       Answered& answer = batch->answers[number][output];
+      if (!answer.dims.empty()) throw recsplit::Error("an output's memory was asked for twice, which Triton doesn't bear");
       size_t bytes = recsplit::size_bytes(batch->engine->outputs()[output].dtype);
       for (const int64_t dim : dims) bytes *= static_cast<size_t>(dim);
       answer.dims = dims;

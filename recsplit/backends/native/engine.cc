@@ -90,13 +90,12 @@ struct Engine::Batch {
   std::vector<Request*> requests;
   std::vector<size_t> starts;
   size_t rows_of_block = 0;
-  std::vector<std::vector<char*>> outputs;  // of each request, in memory
-  std::vector<std::vector<char>> allocated;
   struct Marked {
     int64_t row = -1, rows = 0, position = 0, number = 0;
   };
   std::vector<Marked> marked;
-  std::vector<std::string> failures;  // by request: why a block of its failed
+  std::vector<char> failed;           // by request: whether a block of its failed
+  std::vector<std::string> failures;  // why; empty: for want of memory
   std::mutex mutex;
 };
 
@@ -166,7 +165,9 @@ void Engine::add_stage(const Json& json, const std::string& folder, const Engine
     stage.lookups = std::make_unique<Lookups>(read_recipe(json.at("lookups")), folder, settings.tables);
     read = &stage.lookups->recipe().inputs;
     for (const Tensor& tensor : *read) {
-      if (slots_[slot(tensor, false)].input == SIZE_MAX) throw Error("lookups read '" + tensor.name + "', which is no input of the config");
+      const Slot& source = slots_[slot(tensor, false)];
+      if (source.input == SIZE_MAX) throw Error("lookups read '" + tensor.name + "', which is no input of the config");
+      if (source.tensor.dims != tensor.dims) throw Error("'" + tensor.name + "' is " + shown(source.tensor) + " in the config, and the lookups read " + shown(tensor));
     }
     made = &stage.lookups->recipe().outputs;
   }
@@ -215,6 +216,7 @@ std::string Engine::loaded() const {
 void Engine::run(std::vector<Request>& requests) {
   std::vector<Request*> open, failed;
   for (Request& request : requests) {
+    if (request.error.empty()) check_lengths(request);
     if (request.error.empty()) open.push_back(&request);
   }
   if (open.empty()) return;
@@ -225,6 +227,28 @@ void Engine::run(std::vector<Request>& requests) {
     std::vector<Request*> alone{request}, again;
     try_batch(alone, again);
   }
+}
+
+// Inputs of any length that are read together must be equally long: nobody else compares them.
+void Engine::check_lengths(Request& request) const {
+  try {
+    for (const Stage& stage : stages_) {
+      if (stage.lookups != nullptr) stage.lookups->check_lengths(rows_of(stage, request));
+    }
+  } catch (const Error& error) {
+    request.error = error.what();
+    request.clients = true;
+  }
+}
+
+// A request's inputs as the stage's lookups read them.
+std::vector<InputRows> Engine::rows_of(const Stage& stage, const Request& request) const {
+  std::vector<InputRows> rows;
+  for (const size_t slot : stage.inputs) {
+    const TensorView& view = request.inputs[slots_[slot].input];
+    rows.push_back({static_cast<const char*>(view.data), row_bytes(view) / size_bytes(view.dtype)});
+  }
+  return rows;
 }
 
 size_t Engine::block_rows(size_t rows) const {
@@ -242,10 +266,13 @@ void Engine::try_batch(std::vector<Request*>& requests, std::vector<Request*>& f
     rows += request->rows;
   }
   batch.starts.push_back(rows);
-  batch.outputs.assign(requests.size(), std::vector<char*>(outputs_.size(), nullptr));
-  batch.allocated.assign(requests.size(), std::vector<char>(outputs_.size(), 0));
+  for (Request* request : requests) {
+    request->outputs.resize(outputs_.size(), nullptr);
+    request->allocated.resize(outputs_.size(), 0);
+  }
   batch.marked.resize(requests.size());
   batch.failures.resize(requests.size());
+  batch.failed.assign(requests.size(), 0);
   batch.rows_of_block = block_rows(rows);
   const auto start = std::chrono::steady_clock::now();
   const size_t blocks = (rows + batch.rows_of_block - 1) / batch.rows_of_block;
@@ -256,8 +283,8 @@ void Engine::try_batch(std::vector<Request*>& requests, std::vector<Request*>& f
   for (size_t number = 0; number < requests.size(); ++number) {
     Request& request = *requests[number];
     const Batch::Marked& marked = batch.marked[number];
-    if (!batch.failures[number].empty()) {
-      request.error = batch.failures[number];
+    if (batch.failed[number] != 0) {
+      request.error = batch.failures[number].empty() ? "the server ran out of memory" : batch.failures[number];
       failed.push_back(&request);
     } else if (marked.rows > 0) {
       request.error = refusals_->words(marked.row, marked.rows, marked.position, marked.number);
@@ -272,14 +299,15 @@ void Engine::run_block(Batch& batch, size_t number) {
   const size_t first = number * batch.rows_of_block, last = std::min(first + batch.rows_of_block, batch.starts.back());
   block.rows = last - first;
   block.memory = &memory;
-  auto request = static_cast<size_t>(std::upper_bound(batch.starts.begin(), batch.starts.end(), first) - batch.starts.begin()) - 1;
-  for (size_t row = first; row < last; ++request) {
-    const size_t end = std::min(batch.starts[request + 1], last);
-    if (end > row) block.segments.push_back({request, row - batch.starts[request], end - row, row - first});
-    row = end;
-  }
+  const auto before = static_cast<size_t>(std::upper_bound(batch.starts.begin(), batch.starts.end(), first) - batch.starts.begin()) - 1;
+  bool failed_of_memory = false;
   std::string failure;
   try {
+    for (size_t row = first, request = before; row < last; ++request) {
+      const size_t end = std::min(batch.starts[request + 1], last);
+      if (end > row) block.segments.push_back({request, row - batch.starts[request], end - row, row - first});
+      row = end;
+    }
     block.slots.resize(slots_.size());
     block.handed.assign(slots_.size(), 0);
     if (memory.slots.size() < slots_.size()) memory.slots.resize(slots_.size());
@@ -295,37 +323,41 @@ void Engine::run_block(Batch& batch, size_t number) {
     hand_out(batch, block);
     return;
   } catch (const std::bad_alloc&) {
-    failure = "the server ran out of memory";
+    failed_of_memory = true;
   } catch (const std::exception& error) {
     failure = error.what();
   }
   const std::lock_guard<std::mutex> lock(batch.mutex);
-  for (const Block::Segment& segment : block.segments) batch.failures[segment.request] = failure;
+  for (size_t request = before; request < batch.requests.size() && batch.starts[request] < last; ++request) {
+    batch.failed[request] = 1;
+    if (!failed_of_memory) batch.failures[request] = failure;
+  }
 }
 
 // Memory of a request's output: nullptr where nobody asked for it.
 char* Engine::output_memory(Batch& batch, size_t request, size_t output, const std::vector<int64_t>& dims) {
   const std::lock_guard<std::mutex> lock(batch.mutex);
-  if (batch.allocated[request][output] == 0) {
-    batch.outputs[request][output] = batch.requests[request]->allocate(output, with_rows(batch.requests[request]->rows, dims));
-    batch.allocated[request][output] = 1;
+  Request& of = *batch.requests[request];
+  if (of.allocated[output] == 0) {
+    of.outputs[output] = of.allocate(output, with_rows(of.rows, dims));
+    of.allocated[output] = 1;
   }
-  return batch.outputs[request][output];
+  return of.outputs[output];
 }
 
 void Engine::run_lookups(const Stage& stage, Batch& batch, Block& block) {
   const Recipe& recipe = stage.lookups->recipe();
   std::vector<OutputRows> outputs(recipe.outputs.size());
-  std::vector<InputRows> inputs(recipe.inputs.size());
   Block::Memory& memory = *block.memory;
-  const auto dims_of = [&](const Tensor& tensor) {
-    std::vector<int64_t> dims = tensor.dims;
-    // A history of any length: as long as its ids' input, which has one length in a batch.
-    for (const Lookup& lookup : recipe.lookups) {
-      if (dims[0] >= 0 || &recipe.outputs[static_cast<size_t>(lookup.output)] != &tensor) continue;
-      int input = lookup.input;
-      if (lookup.program >= 0) input = recipe.programs[static_cast<size_t>(lookup.program)].steps[0].operands[0];
-      dims[0] = batch.requests[block.segments[0].request]->inputs[slots_[stage.inputs[static_cast<size_t>(input)]].input].dims[1];
+  std::vector<std::vector<InputRows>> inputs;
+  for (const Block::Segment& segment : block.segments) inputs.push_back(rows_of(stage, *batch.requests[segment.request]));
+  const auto dims_of = [&](size_t output) {
+    std::vector<int64_t> dims = recipe.outputs[output].dims;
+    if (dims[0] >= 0) return dims;
+    // A history of any length: as long as its ids are, which have one length in a batch.
+    dims[0] = static_cast<int64_t>(stage.lookups->varying_width(output, inputs[0]));
+    for (const std::vector<InputRows>& of_segment : inputs) {
+      if (static_cast<int64_t>(stage.lookups->varying_width(output, of_segment)) != dims[0]) throw Error("requests of one batch have histories of several lengths");
     }
     return dims;
   };
@@ -338,9 +370,9 @@ void Engine::run_lookups(const Stage& stage, Batch& batch, Block& block) {
     if (block.handed[slot] != 0) return;
     view.data = memory.slots[slot].bytes(view.bytes());
   };
-  for (size_t number = 0; number < recipe.outputs.size(); ++number) place(stage.outputs[number], recipe.outputs[number].dtype, dims_of(recipe.outputs[number]));
+  for (size_t number = 0; number < recipe.outputs.size(); ++number) place(stage.outputs[number], recipe.outputs[number].dtype, dims_of(number));
   if (stage.marks != SIZE_MAX) place(stage.marks, DType::i64, {2});
-  const auto rows_of = [&](size_t slot, const Block::Segment& segment) {
+  const auto memory_of = [&](size_t slot, const Block::Segment& segment) {
     const TensorView& view = block.slots[slot];
     const size_t bytes = row_bytes(view);
     if (block.handed[slot] == 0) return static_cast<char*>(view.data) + segment.at * bytes;
@@ -348,15 +380,11 @@ void Engine::run_lookups(const Stage& stage, Batch& batch, Block& block) {
     if (data != nullptr) return data + segment.first * bytes;
     return memory.slots[slot].bytes(view.bytes());
   };
-  for (const Block::Segment& segment : block.segments) {
-    const Request& request = *batch.requests[segment.request];
-    for (size_t number = 0; number < inputs.size(); ++number) {
-      const TensorView& view = request.inputs[slots_[stage.inputs[number]].input];
-      inputs[number] = {static_cast<const char*>(view.data), row_bytes(view) / size_bytes(view.dtype)};
-    }
-    for (size_t number = 0; number < outputs.size(); ++number) outputs[number] = {rows_of(stage.outputs[number], segment), row_bytes(block.slots[stage.outputs[number]])};
-    int64_t* marks = stage.marks == SIZE_MAX ? nullptr : reinterpret_cast<int64_t*>(rows_of(stage.marks, segment));
-    stage.lookups->run(inputs, segment.first, segment.rows, outputs, marks, memory.lookups);
+  for (size_t place = 0; place < block.segments.size(); ++place) {
+    const Block::Segment& segment = block.segments[place];
+    for (size_t number = 0; number < outputs.size(); ++number) outputs[number] = {memory_of(stage.outputs[number], segment), row_bytes(block.slots[stage.outputs[number]])};
+    int64_t* marks = stage.marks == SIZE_MAX ? nullptr : reinterpret_cast<int64_t*>(memory_of(stage.marks, segment));
+    stage.lookups->run(inputs[place], segment.first, segment.rows, outputs, marks, memory.lookups);
   }
 }
 

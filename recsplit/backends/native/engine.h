@@ -35,6 +35,10 @@ struct Request {
   // What came of it: empty, or why it failed, and whether the client is at fault.
   std::string error;
   bool clients = false;
+
+  // Where each output goes, once it was asked for: a request that is tried again writes where it wrote before.
+  std::vector<char*> outputs;
+  std::vector<char> allocated;
 };
 
 class Engine {
@@ -79,6 +83,8 @@ class Engine {
   void hand_out(Batch& batch, Block& block);
   void look_at_marks(Batch& batch, Block& block, const int64_t* marks);
   char* output_memory(Batch& batch, size_t request, size_t output, const std::vector<int64_t>& dims);
+  void check_lengths(Request& request) const;
+  std::vector<InputRows> rows_of(const Stage& stage, const Request& request) const;
   size_t block_rows(size_t rows) const;
 
   std::vector<Tensor> inputs_, outputs_;

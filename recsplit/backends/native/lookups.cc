@@ -10,6 +10,8 @@ namespace {
 
 // So many addresses are found before their rows are read: enough to ask for rows early, few enough to stay in the first cache.
 constexpr size_t kAddresses = 2048;
+// Addresses whose memory a thread keeps for the next request.
+constexpr size_t kKept = 1 << 20;
 constexpr int64_t kHuge = int64_t{1} << 40;
 
 void mark(int64_t* marks, size_t row, int64_t position, int64_t number) {
@@ -47,6 +49,57 @@ size_t Lookups::ids_in_row(const std::vector<InputRows>& inputs) const {
   return count;
 }
 
+// Ids a row of a lookup of any width.
+size_t Lookups::width_of(const Lookup& lookup, const std::vector<InputRows>& inputs) const {
+  if (lookup.program < 0) return inputs[static_cast<size_t>(lookup.input)].width;
+  size_t width = 1;
+  for (const Step& step : recipe_.programs[static_cast<size_t>(lookup.program)].steps) {
+    if (step.op != Op::input || step.width != 0) continue;
+    const size_t of_input = inputs[static_cast<size_t>(step.operands[0])].width;
+    if (of_input == 0) return 0;
+    width = std::max(width, of_input);
+  }
+  return width;
+}
+
+size_t Lookups::varying_width(size_t output, const std::vector<InputRows>& inputs) const {
+  for (const Lookup& lookup : recipe_.lookups) {
+    if (static_cast<size_t>(lookup.output) == output) return width_of(lookup, inputs);
+  }
+  return 0;
+}
+
+void Lookups::check_program(int program, const std::vector<InputRows>& inputs) const {
+  const Tensor* longest = nullptr;
+  size_t width = 1;
+  for (const Step& step : recipe_.programs[static_cast<size_t>(program)].steps) {
+    if (step.op != Op::input || step.width != 0) continue;
+    const Tensor& tensor = recipe_.inputs[static_cast<size_t>(step.operands[0])];
+    const size_t of_input = inputs[static_cast<size_t>(step.operands[0])].width;
+    if (of_input == 1 || (longest != nullptr && of_input == width)) continue;
+    if (longest != nullptr) {
+      throw Error("inputs '" + longest->name + "' and '" + tensor.name + "' have " + std::to_string(width) + " and " + std::to_string(of_input) + " numbers a row, and are read together", true);
+    }
+    longest = &tensor;
+    width = of_input;
+  }
+}
+
+void Lookups::check_weights(const Lookup& lookup, size_t width, const std::vector<InputRows>& inputs) const {
+  const size_t weights = inputs[static_cast<size_t>(lookup.weights)].width;
+  if (weights == width) return;
+  throw Error("input '" + recipe_.inputs[static_cast<size_t>(lookup.weights)].name + "' has " + std::to_string(weights) + " weights a row, and there are " + std::to_string(width) + " ids", true);
+}
+
+void Lookups::check_lengths(const std::vector<InputRows>& inputs) const {
+  for (const Lookup& lookup : recipe_.lookups) {
+    if (lookup.program >= 0) check_program(lookup.program, inputs);
+    if (lookup.weights < 0 || (lookup.width != 0 && lookup.group < 0)) continue;
+    check_weights(lookup, lookup.group >= 0 ? inputs[static_cast<size_t>(recipe_.bags[static_cast<size_t>(lookup.group)].values)].width : width_of(lookup, inputs), inputs);
+  }
+  for (const Check& item : recipe_.checks) check_program(item.program, inputs);
+}
+
 void Lookups::run(const std::vector<InputRows>& inputs, size_t first, size_t rows, const std::vector<OutputRows>& outputs, int64_t* marks, LookupScratch& scratch) const {
   if (marks != nullptr) {
     for (size_t row = 0; row < rows; ++row) marks[2 * row] = -1, marks[2 * row + 1] = 0;
@@ -55,6 +108,8 @@ void Lookups::run(const std::vector<InputRows>& inputs, size_t first, size_t row
   for (size_t at = 0; at < rows; at += step) {
     some(inputs, first + at, std::min(step, rows - at), outputs, at, marks == nullptr ? nullptr : marks + 2 * at, scratch);
   }
+  // A large request's memory isn't kept for the small ones after it.
+  if (scratch.rows.capacity() > kKept) scratch = LookupScratch();
   for (const auto& [name, file] : files_) {
     if (file->broken()) throw Error("file '" + name + "' lost some of its pages: it was cut short, or its disk failed. Publish the build again, and load it");
   }
@@ -212,7 +267,8 @@ const Registers& Lookups::registers(int program, const std::vector<InputRows>& i
 void Lookups::check(const Check& check, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const {
   const Registers& results = registers(check.program, inputs, first, rows, scratch);
   const auto outside = static_cast<size_t>(check.outside), numbers = static_cast<size_t>(check.numbers);
-  const size_t width = check.width != 0 ? check.width : std::max(results.widths[outside], results.widths[numbers]);
+  const bool none = results.widths[outside] == 0 || results.widths[numbers] == 0;
+  const size_t width = check.width != 0 ? check.width : none ? 0 : std::max(results.widths[outside], results.widths[numbers]);
   for (size_t row = 0; row < rows; ++row) {
     for (size_t j = 0; j < width; ++j) {
       if (results.values[outside][row * results.widths[outside] + (results.widths[outside] == 1 ? 0 : j)] == 0) continue;

@@ -47,6 +47,12 @@ class Lookups {
   // marks, (position or -1, id) for each row into `marks`. Throws Error where a file was damaged under the mapping.
   void run(const std::vector<InputRows>& inputs, size_t first, size_t rows, const std::vector<OutputRows>& outputs, int64_t* marks, LookupScratch& scratch) const;
 
+  // Throws Error (the client's) where inputs of any length that are read together aren't equally long.
+  void check_lengths(const std::vector<InputRows>& inputs) const;
+
+  // Vectors a row of an output that varies.
+  size_t varying_width(size_t output, const std::vector<InputRows>& inputs) const;
+
   // What was loaded, in words.
   std::string loaded() const;
 
@@ -65,6 +71,9 @@ class Lookups {
   void ragged(const Lookup& lookup, const Id* ids, size_t stride, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
   const Registers& registers(int program, const std::vector<InputRows>& inputs, size_t first, size_t rows, LookupScratch& scratch) const;
   void check(const Check& check, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
+  void check_program(int program, const std::vector<InputRows>& inputs) const;
+  void check_weights(const Lookup& lookup, size_t width, const std::vector<InputRows>& inputs) const;
+  size_t width_of(const Lookup& lookup, const std::vector<InputRows>& inputs) const;
   size_t ids_in_row(const std::vector<InputRows>& inputs) const;
 
   Recipe recipe_;

@@ -204,7 +204,11 @@ void read_ids(const Json& json, const Recipe& recipe, Lookup& lookup) {
   if (lookup.program >= 0) {
     const Program& program = recipe.programs[lookup.program];
     const bool elementwise = lookup.group >= 0 || lookup.width == 0;
-    for (const Step& step : program.steps) require(!elementwise || step.width <= 1, "a program over varying ids goes element by element");
+    for (const Step& step : program.steps) {
+      const bool varies = step.op == Op::input && step.width == 0;
+      require(!varies || elementwise, "a program of known columns reads known columns");
+      require(!varies || lookup.group < 0 || step.operands[0] == recipe.bags[lookup.group].values, "a bag's program reads its values");
+    }
     require(elementwise ? program.steps.back().width == 0 : program.steps.back().width == lookup.width || program.steps.back().width == 1,
             "a program gives as many ids as the lookup has");
     return;
@@ -292,6 +296,37 @@ Check read_check(const Json& json, const Recipe& recipe) {
   return check;
 }
 
+
+// Every vector of every output has one lookup that makes it: what nobody made would be whatever lay in memory.
+void require_whole(const Recipe& recipe) {
+  std::vector<std::vector<char>> made;
+  for (const Tensor& output : recipe.outputs) {
+    require(output.dims.size() == 2, "an output has vectors");
+    made.emplace_back(static_cast<size_t>(std::max<int64_t>(output.dims[0], 1)), 0);
+  }
+  for (const Lookup& lookup : recipe.lookups) {
+    std::vector<char>& of_output = made[static_cast<size_t>(lookup.output)];
+    const bool varies = recipe.outputs[static_cast<size_t>(lookup.output)].dims[0] < 0;
+    const size_t vectors = varies ? 1 : lookup.pooling == Pooling::none ? lookup.width : lookup.bags;
+    for (size_t place = lookup.place; place < lookup.place + vectors; ++place) {
+      require(of_output[place] == 0, "two lookups make one vector");
+      of_output[place] = 1;
+    }
+  }
+  for (const std::vector<char>& of_output : made) {
+    require(std::all_of(of_output.begin(), of_output.end(), [](char done) { return done != 0; }), "nothing makes a vector of an output");
+  }
+}
+
+// A check's numbers and those that are outside are known columns together, or vary together.
+void require_alike(const Recipe& recipe) {
+  for (const Check& check : recipe.checks) {
+    for (const Step& step : recipe.programs[static_cast<size_t>(check.program)].steps) {
+      require(check.width == 0 || step.op != Op::input || step.width != 0, "a check of known columns reads known columns");
+    }
+  }
+}
+
 }  // namespace
 
 Recipe read_recipe(const Json& json) {
@@ -306,6 +341,8 @@ Recipe read_recipe(const Json& json) {
   for (const Json& item : json.at("lookups").array()) recipe.lookups.push_back(read_lookup(item, recipe));
   for (const Json& item : json.at("checks").array()) recipe.checks.push_back(read_check(item, recipe));
   require(!recipe.lookups.empty() && recipe.lookups.size() <= kMost, "there are lookups");
+  require_whole(recipe);
+  require_alike(recipe);
   recipe.marks = json.at("marks").is_null() ? "" : json.at("marks").text();
   return recipe;
 }

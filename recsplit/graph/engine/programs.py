@@ -27,8 +27,8 @@ _UNARY = {"Neg": "negate", "Abs": "absolute", "Sign": "sign", "Not": "not", "Bit
 _TO_BOOL = frozenset({"equal", "less", "less_equal", "greater", "greater_equal", "not"})
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 _MOST_COLUMNS = 1 << 16
-#: Elements of a vocabulary that goes into engine.json; a larger one stays with the portable form.
-_MOST_KEYS = 1 << 20
+#: Keys of all vocabularies that go into engine.json; with more the model stays with ONNX Runtime.
+_MOST_KEYS = 1 << 17
 
 
 @dataclass
@@ -284,7 +284,7 @@ class _Writer:
         first: dict[int, int] = {}
         for key, number in zip(keys.as_ints(), values.as_ints(), strict=True):
             first.setdefault(key, number)
-        if len(first) > _MOST_KEYS:
+        if len(first) + sum(len(known.keys) for known in self.shared.vocabularies) > _MOST_KEYS:
             raise NotExpressedError(f"LabelEncoder {node.name!r} of {len(first)} keys")
         order = sorted(first)
         vocabulary = Vocabulary(tuple(order), tuple(first[key] for key in order), int_of(node, "default_int64", -1))
