@@ -42,8 +42,8 @@ def export(folder: Path, progress: Progress = in_silence) -> Exported:
     if zig is None:
         shutil.copy(compilation.make(progress).backend, target)
     else:
-        made = compilation.compile_into(target.parent, zig, progress, flags=compilation.zig_target(OLDEST_GLIBC))
-        made.library.unlink()
+        engine = compilation.compile_into(target.parent, zig, progress, flags=compilation.zig_target(OLDEST_GLIBC))
+        engine.library.unlink()
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text(_DOCKERFILE.format(backend=ENGINE_BACKEND), encoding="utf-8")
     return Exported(folder, (target, dockerfile), needed_glibc(target))

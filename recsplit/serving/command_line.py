@@ -62,8 +62,8 @@ def _engine(repository: Path) -> Path | None:
     """The engine's library for Triton: made where a model needs it and it can be; else what was made before, for builds that come later."""
     if engine_needed(repository) and compilation.unavailable() is None:
         return compilation.make().backend
-    made = compilation.made()
-    return None if made is None else made.backend
+    engine = compilation.made()
+    return None if engine is None else engine.backend
 
 
 def _engine_settings(folder: Path) -> Sequence[str]:

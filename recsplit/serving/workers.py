@@ -42,8 +42,8 @@ def _ask(folder: Path, question: dict[str, object]) -> dict[str, int]:
     except OSError as error:
         hint = "is the server one of `recsplit serve`, and does it serve a build of --embedding-runtime native?"
         raise RecsplitError(f"no engine answers in {folder}: {error.strerror or error}", hint=hint) from error
-    told = parse(answer, origin="the engine's answer", again="report this as a fault")
-    if "error" in told:
-        raise InputError(f"the engine refuses: {told['error']}", hint="see the models that the server has: recsplit serve shows them")
-    counts: dict[str, int] = told["workers"]
+    said = parse(answer, origin="the engine's answer", again="report this as a fault")
+    if "error" in said:
+        raise InputError(f"the engine refuses: {said['error']}", hint="see the models that the server has: recsplit serve shows them")
+    counts: dict[str, int] = said["workers"]
     return counts
