@@ -154,41 +154,41 @@ void Engine::add_stages(const std::string& folder, const std::string& onnx, cons
 
 void Engine::add_stage(const Json& json, const std::string& folder, const EngineSettings& settings) {
   Stage stage;
-  const std::vector<Tensor>*read = nullptr, *made = nullptr;
+  const std::vector<Tensor>*inputs = nullptr, *outputs = nullptr;
   if (const Json* onnx = json.find("onnx")) {
     const std::string& file = plain_name(*onnx);
     if (settings.onnxruntime.empty()) throw Error("no ONNX Runtime is named: start the server with --backend-config=recsplit,onnxruntime=PATH of a libonnxruntime.so");
     stage.session = std::make_unique<Session>(runtime_at(settings.onnxruntime), folder + "/" + file, 1);
-    read = &stage.session->inputs();
-    made = &stage.session->outputs();
+    inputs = &stage.session->inputs();
+    outputs = &stage.session->outputs();
   } else {
     stage.lookups = std::make_unique<Lookups>(read_recipe(json.at("lookups")), folder, settings.tables);
-    read = &stage.lookups->recipe().inputs;
-    for (const Tensor& tensor : *read) {
+    inputs = &stage.lookups->recipe().inputs;
+    for (const Tensor& tensor : *inputs) {
       const Slot& source = slots_[slot(tensor, false)];
       if (source.input == SIZE_MAX) throw Error("lookups read '" + tensor.name + "', which is no input of the config");
       if (source.tensor.dims != tensor.dims) throw Error("'" + tensor.name + "' is " + shown(source.tensor) + " in the config, and the lookups read " + shown(tensor));
     }
-    made = &stage.lookups->recipe().outputs;
+    outputs = &stage.lookups->recipe().outputs;
   }
-  for (const Tensor& tensor : *read) stage.inputs.push_back(slot(tensor, false));
-  for (const Tensor& tensor : *made) stage.outputs.push_back(slot(tensor, true));
+  for (const Tensor& tensor : *inputs) stage.inputs.push_back(slot(tensor, false));
+  for (const Tensor& tensor : *outputs) stage.outputs.push_back(slot(tensor, true));
   if (stage.lookups != nullptr && !stage.lookups->recipe().marks.empty()) stage.marks = slot({stage.lookups->recipe().marks, DType::i64, {2}}, true);
   stages_.push_back(std::move(stage));
 }
 
 // The slot of a tensor that a stage reads or makes. Throws Error where there is none to read, or it is made twice.
-size_t Engine::slot(const Tensor& tensor, bool made) {
+size_t Engine::slot(const Tensor& tensor, bool is_output) {
   for (size_t number = 0; number < slots_.size(); ++number) {
     if (slots_[number].tensor.name != tensor.name) continue;
-    if (made) throw Error("tensor '" + tensor.name + "' is made twice");
+    if (is_output) throw Error("tensor '" + tensor.name + "' is made twice");
     if (slots_[number].tensor.dtype != tensor.dtype || !agree(slots_[number].tensor.dims, tensor.dims)) {
       throw Error("'" + tensor.name + "' is " + shown(slots_[number].tensor) + ", and the model takes " + shown(tensor));
     }
     slots_[number].read = true;
     return number;
   }
-  if (!made) throw Error("the model takes '" + tensor.name + "', which is no input of its config");
+  if (!is_output) throw Error("the model takes '" + tensor.name + "', which is no input of its config");
   slots_.push_back({tensor, SIZE_MAX, SIZE_MAX, false});
   return slots_.size() - 1;
 }

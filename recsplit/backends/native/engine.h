@@ -73,7 +73,7 @@ class Engine {
 
   void add_stages(const std::string& folder, const std::string& onnx, const EngineSettings& settings, int depth);
   void add_stage(const Json& json, const std::string& folder, const EngineSettings& settings);
-  size_t slot(const Tensor& tensor, bool made);
+  size_t slot(const Tensor& tensor, bool is_output);
   void bind_outputs();
   void try_batch(std::vector<Request*>& requests, std::vector<Request*>& failed);
   void run_block(Batch& batch, size_t number);

@@ -63,16 +63,16 @@ bool has(unsigned word, std::initializer_list<int> bits) {
 
 Levels levels() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0, more_ebx = 0, more_ecx = 0, ignored = 0;
-  Levels found;
-  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || !has(ecx, {12, 22, 27, 28, 29})) return found;  // FMA, MOVBE, OSXSAVE, AVX, F16C
+  Levels runs;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || !has(ecx, {12, 22, 27, 28, 29})) return runs;  // FMA, MOVBE, OSXSAVE, AVX, F16C
   unsigned saved = 0, high = 0;
   __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
-  if (!has(saved, {1, 2})) return found;  // the system keeps the vectors of a thread that waits
-  if (__get_cpuid_count(7, 0, &ignored, &more_ebx, &ignored, &ignored) == 0) return found;
-  if (__get_cpuid(0x80000001, &ignored, &ignored, &more_ecx, &ignored) == 0) return found;
-  found.v3 = has(more_ebx, {3, 5, 8}) && has(more_ecx, {5});                                  // BMI1, AVX2, BMI2; LZCNT
-  found.v4 = found.v3 && has(more_ebx, {16, 17, 28, 30, 31}) && has(saved, {5, 6, 7});  // AVX-512 F, DQ, CD, BW, VL
-  return found;
+  if (!has(saved, {1, 2})) return runs;  // the system keeps the vectors of a thread that waits
+  if (__get_cpuid_count(7, 0, &ignored, &more_ebx, &ignored, &ignored) == 0) return runs;
+  if (__get_cpuid(0x80000001, &ignored, &ignored, &more_ecx, &ignored) == 0) return runs;
+  runs.v3 = has(more_ebx, {3, 5, 8}) && has(more_ecx, {5});                                  // BMI1, AVX2, BMI2; LZCNT
+  runs.v4 = runs.v3 && has(more_ebx, {16, 17, 28, 30, 31}) && has(saved, {5, 6, 7});  // AVX-512 F, DQ, CD, BW, VL
+  return runs;
 }
 
 }  // namespace

@@ -299,13 +299,13 @@ Check read_check(const Json& json, const Recipe& recipe) {
 
 // Every vector of every output has one lookup that makes it: what nobody made would be whatever lay in memory.
 void require_whole(const Recipe& recipe) {
-  std::vector<std::vector<char>> made;
+  std::vector<std::vector<char>> covered;
   for (const Tensor& output : recipe.outputs) {
     require(output.dims.size() == 2, "an output has vectors");
-    made.emplace_back(static_cast<size_t>(std::max<int64_t>(output.dims[0], 1)), 0);
+    covered.emplace_back(static_cast<size_t>(std::max<int64_t>(output.dims[0], 1)), 0);
   }
   for (const Lookup& lookup : recipe.lookups) {
-    std::vector<char>& of_output = made[static_cast<size_t>(lookup.output)];
+    std::vector<char>& of_output = covered[static_cast<size_t>(lookup.output)];
     const bool varies = recipe.outputs[static_cast<size_t>(lookup.output)].dims[0] < 0;
     const size_t vectors = varies ? 1 : lookup.pooling == Pooling::none ? lookup.width : lookup.bags;
     for (size_t place = lookup.place; place < lookup.place + vectors; ++place) {
@@ -313,7 +313,7 @@ void require_whole(const Recipe& recipe) {
       of_output[place] = 1;
     }
   }
-  for (const std::vector<char>& of_output : made) {
+  for (const std::vector<char>& of_output : covered) {
     require(std::all_of(of_output.begin(), of_output.end(), [](char done) { return done != 0; }), "nothing makes a vector of an output");
   }
 }
