@@ -188,10 +188,11 @@ int recsplit_pool(const char* name, const void* table, uint64_t rows, uint32_t d
         const recsplit::Kernels& chosen = recsplit::kernels(name);
         for (uint64_t bag = 0; bag < bags; bag += step) {
           const uint64_t some = std::min(step, bags - bag);
-          addresses.clear();
-          for (uint64_t k = bag * length; k < (bag + some) * length; ++k) {
-            if (ids[k] < 0 || static_cast<uint64_t>(ids[k]) >= rows) throw recsplit::Error("an id is outside the table");
-            addresses.push_back(static_cast<const char*>(table) + static_cast<uint64_t>(ids[k]) * bytes);
+          addresses.resize(some * length);
+          for (uint64_t k = 0; k < some * length; ++k) {
+            const int64_t id = ids[bag * length + k];
+            if (id < 0 || static_cast<uint64_t>(id) >= rows) throw recsplit::Error("an id is outside the table");
+            addresses[k] = static_cast<const char*>(table) + static_cast<uint64_t>(id) * bytes;
           }
           recsplit::PoolJob job{};
           job.rows = addresses.data();

@@ -3,6 +3,10 @@
 // Vectors of GCC's and Clang's extension, no intrinsics: docs/native.md has both measured. Rows are added in the order of the ids, in
 // blocks, and nothing is fused (-ffp-contract=off), so that every instruction set gives the same bits.
 
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
 #include <cstring>
 
 #include "kernels.h"
@@ -95,6 +99,11 @@ struct F16 {
   using Vector = Floats;
   // The exponent is moved by a product, which is exact and right for subnormals too; infinity and NaN get theirs set.
   static Floats load(const uint16_t* from) {
+#if defined(__AVX512F__)
+    return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__F16C__)
+    return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#endif
     Halves halves;
     std::memcpy(&halves, from, sizeof halves);
     const Words words = __builtin_convertvector(halves, Words);
@@ -123,11 +132,18 @@ struct F16 {
 // of blocks and not of rows; ONNX Runtime adds in blocks too.
 constexpr uint32_t kBlock = 64;
 
+// Asks for the row that is `kAhead` addresses further, in this bag or a later one.
+inline void ask(const char* const* row, const char* const* last, size_t row_bytes) {
+  if (last - row <= kAhead || row[kAhead] == nullptr) return;
+  for (size_t line = 0; line < row_bytes; line += kLine) __builtin_prefetch(row[kAhead] + line, 0, 3);
+}
+
 // Elements [at, at + COUNT * lanes) of some of one bag's rows, added to `sums` or compared with them.
 template <typename T, bool MAX, bool WEIGHTED, int COUNT>
-inline void some(const char* const* rows, uint32_t length, const float* weights, uint32_t at, bool& first, typename T::Vector* sums) {
+inline void some(const char* const* rows, const char* const* last, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, bool& first, typename T::Vector* sums) {
   using Vector = typename T::Vector;
   for (uint32_t k = 0; k < length; ++k) {
+    if (at == 0) ask(rows + k, last, row_bytes);
     if (rows[k] == nullptr) continue;
     const auto* row = reinterpret_cast<const typename T::Element*>(rows[k]) + at;
 #pragma GCC unroll 16
@@ -147,17 +163,17 @@ inline void some(const char* const* rows, uint32_t length, const float* weights,
 
 // Elements [at, at + COUNT * lanes) of one bag's rows: the sum, times their weights where there are any, or the maximum.
 template <typename T, bool MAX, bool WEIGHTED, int COUNT>
-inline void part(const char* const* rows, uint32_t length, const float* weights, uint32_t at, typename T::Sum count, typename T::Element* out) {
+inline void part(const char* const* rows, const char* const* last, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, typename T::Sum count, typename T::Element* out) {
   using Vector = typename T::Vector;
   Vector sums[COUNT] = {};
   bool first = true;
   if (MAX || length <= kBlock) {
-    some<T, MAX, WEIGHTED, COUNT>(rows, length, weights, at, first, sums);
+    some<T, MAX, WEIGHTED, COUNT>(rows, last, length, weights, at, row_bytes, first, sums);
   } else {
     for (uint32_t start = 0; start < length; start += kBlock) {
       Vector block[COUNT] = {};
       const uint32_t rest = length - start;
-      some<T, MAX, WEIGHTED, COUNT>(rows + start, rest < kBlock ? rest : kBlock, WEIGHTED ? weights + start : nullptr, at, first, block);
+      some<T, MAX, WEIGHTED, COUNT>(rows + start, last, rest < kBlock ? rest : kBlock, WEIGHTED ? weights + start : nullptr, at, row_bytes, first, block);
       for (int c = 0; c < COUNT; ++c) sums[c] += block[c];
     }
   }
@@ -196,27 +212,22 @@ inline void rest(const char* const* rows, uint32_t length, const float* weights,
 }
 
 template <typename T, bool MAX, bool WEIGHTED>
-inline void bag(const char* const* rows, uint32_t length, const float* weights, uint32_t dim, bool mean, typename T::Element* out) {
+inline void bag(const char* const* rows, const char* const* last, uint32_t length, const float* weights, uint32_t dim, bool mean, typename T::Element* out) {
   typename T::Sum count = 0;
   if (mean) {
     for (uint32_t k = 0; k < length; ++k) count += rows[k] != nullptr;
   }
+  const size_t bytes = dim * sizeof(typename T::Element);
   uint32_t at = 0;
-  for (; at + 8 * T::lanes <= dim; at += 8 * T::lanes) part<T, MAX, WEIGHTED, 8>(rows, length, weights, at, count, out);
-  for (; at + 4 * T::lanes <= dim; at += 4 * T::lanes) part<T, MAX, WEIGHTED, 4>(rows, length, weights, at, count, out);
-  for (; at + 2 * T::lanes <= dim; at += 2 * T::lanes) part<T, MAX, WEIGHTED, 2>(rows, length, weights, at, count, out);
-  for (; at + T::lanes <= dim; at += T::lanes) part<T, MAX, WEIGHTED, 1>(rows, length, weights, at, count, out);
+  for (; at + 8 * T::lanes <= dim; at += 8 * T::lanes) part<T, MAX, WEIGHTED, 8>(rows, last, length, weights, at, bytes, count, out);
+  for (; at + 4 * T::lanes <= dim; at += 4 * T::lanes) part<T, MAX, WEIGHTED, 4>(rows, last, length, weights, at, bytes, count, out);
+  for (; at + 2 * T::lanes <= dim; at += 2 * T::lanes) part<T, MAX, WEIGHTED, 2>(rows, last, length, weights, at, bytes, count, out);
+  for (; at + T::lanes <= dim; at += T::lanes) part<T, MAX, WEIGHTED, 1>(rows, last, length, weights, at, bytes, count, out);
   if (at < dim) rest<T, MAX, WEIGHTED>(rows, length, weights, at, dim, count, out);
-}
-
-inline void ask(const char* row, size_t row_bytes) {
-  if (row == nullptr) return;
-  for (size_t line = 0; line < row_bytes; line += kLine) __builtin_prefetch(row + line, 0, 3);
 }
 
 template <typename T, bool MAX, bool WEIGHTED>
 void pooled(const PoolJob& job, bool mean) {
-  const size_t row_bytes = job.dim * sizeof(typename T::Element);
   const char* const* rows = job.rows;
   const float* weights = job.weights;
   const uint32_t* lengths = job.lengths;
@@ -224,9 +235,7 @@ void pooled(const PoolJob& job, bool mean) {
     auto* out = reinterpret_cast<typename T::Element*>(job.out + row * job.out_stride);
     for (uint32_t number = 0; number < job.bags; ++number, out += job.dim) {
       const uint32_t length = lengths == nullptr ? job.length : *lengths++;
-      const ptrdiff_t left = job.last - rows;
-      for (ptrdiff_t k = kAhead; k < kAhead + length && k < left; ++k) ask(rows[k], row_bytes);
-      bag<T, MAX, WEIGHTED>(rows, length, weights, job.dim, mean, out);
+      bag<T, MAX, WEIGHTED>(rows, job.last, length, weights, job.dim, mean, out);
       rows += length;
       if (WEIGHTED) weights += length;
     }
@@ -251,7 +260,7 @@ void copied(const PoolJob& job, size_t row_bytes) {
   for (size_t row = 0; row < job.batch; ++row) {
     char* out = job.out + row * job.out_stride;
     for (size_t k = 0; k < count; ++k, ++rows, out += row_bytes) {
-      if (job.last - rows > kAhead) ask(rows[kAhead], row_bytes);
+      ask(rows, job.last, row_bytes);
       if (*rows == nullptr) {
         std::memset(out, 0, row_bytes);
       } else {
