@@ -330,3 +330,28 @@ def _replaced(text: str, choices: random.Random, numbers: list[str]) -> str:
     """Another number in the place of one, whatever its length."""
     start, end = choices.choice(_numbers(text))
     return text[:start] + choices.choice(numbers) + text[end:]
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32"])
+@pytest.mark.parametrize("mode", ["Sum", "Mean", "Max"])
+def test_long_bags_beside_each_other_are_read_by_their_ids(kind: str, mode: str) -> None:
+    """Bags long enough for the kernels that need no addresses: columns of one input, shifted ids, a second table."""
+    text = (
+        f"({kind}[N,80] ids) => (float[N,24] y) "
+        "{ a,b,c=Split<axis=1>(ids,sizes) b2=Add(b,shift) v=Gather(t,a) w=Gather(u,b2) x=Gather(t,c) "
+        f"p=Reduce{mode}<axes=[1],keepdims=0>(v) q=Reduce{mode}<axes=[1],keepdims=0>(w) r=Reduce{mode}<axes=[1],keepdims=0>(x) "
+        "y=Concat<axis=1>(p,q,r) }"
+    )
+    if mode == "Sum":
+        for name in "vwx":
+            text = text.replace(f"<axes=[1],keepdims=0>({name})", f"<keepdims=0>({name},one)")
+    dtype = np.dtype(kind)
+    constants = {"sizes": np.array([20, 20, 40]), "one": np.array([1]), "shift": np.array(7, dtype)}
+    parts = small(text, {**constants, "t": table(ROWS, DIM), "u": table(ROWS, DIM, seed=1)})
+    assert parts.engine is not None, parts.cut.no_recipe
+    random_numbers = np.random.default_rng(0)
+    for rows_count in (1, 5, 300):
+        ids = random_numbers.integers(0, ROWS - 7, (rows_count, 80)).astype(dtype)
+        parts({"ids": ids})
+        ids[rows_count // 2, [3, 25, 50]] = [ROWS, -8, np.iinfo(dtype).max]
+        parts({"ids": ids})

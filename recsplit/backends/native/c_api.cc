@@ -181,24 +181,28 @@ int recsplit_pool(const char* name, const void* table, uint64_t rows, uint32_t d
         const std::string pooling_text = pooling_name;
         const recsplit::Pooling pooling = pooling_text == "mean" ? recsplit::Pooling::mean : pooling_text == "max" ? recsplit::Pooling::max : recsplit::Pooling::sum;
         const size_t bytes = dim * recsplit::size_bytes(dtype);
-        // As the engine does it: addresses of some bags, then their rows.
-        constexpr uint64_t kAddresses = 2048;
+        // As the engine does it where all ids are inside: some bags are looked at, and then read.
+        constexpr uint64_t kIds = 2048;
         std::vector<const char*> addresses;
-        const uint64_t step = std::max<uint64_t>(1, kAddresses / std::max<uint32_t>(1, length));
+        const uint64_t step = std::max<uint64_t>(1, kIds / std::max<uint32_t>(1, length));
         const recsplit::Kernels& chosen = recsplit::kernels(name);
         for (uint64_t bag = 0; bag < bags; bag += step) {
-          const uint64_t some = std::min(step, bags - bag);
-          addresses.resize(some * length);
-          for (uint64_t k = 0; k < some * length; ++k) {
-            const int64_t id = ids[bag * length + k];
-            if (id < 0 || static_cast<uint64_t>(id) >= rows) throw recsplit::Error("an id is outside the table");
-            addresses[k] = static_cast<const char*>(table) + static_cast<uint64_t>(id) * bytes;
-          }
           recsplit::PoolJob job{};
-          job.rows = addresses.data();
-          job.last = addresses.data() + addresses.size();
+          job.batch = std::min(step, bags - bag);
+          bool outside = false;
+          for (uint64_t k = bag * length; k < (bag + job.batch) * length; ++k) outside |= static_cast<uint64_t>(ids[k]) >= rows;
+          if (outside) throw recsplit::Error("an id is outside the table");
+          job.base = static_cast<const char*>(table);
+          if (length >= recsplit::kDirectFrom) {
+            job.ids = ids + bag * length;
+            job.ids_stride = length;
+          } else {
+            addresses.resize(job.batch * length);
+            for (uint64_t k = 0; k < job.batch * length; ++k) addresses[k] = job.base + static_cast<uint64_t>(ids[bag * length + k]) * bytes;
+            job.rows = addresses.data();
+            job.last = addresses.data() + addresses.size();
+          }
           job.length = length;
-          job.batch = some;
           job.bags = 1;
           job.dim = dim;
           job.out = static_cast<char*>(out) + bag * bytes;

@@ -9,8 +9,17 @@
 
 namespace recsplit {
 
+// Bags from so many ids on are read by the ids themselves; of shorter ones the addresses are found first, which is quicker then.
+constexpr uint32_t kDirectFrom = 8;
+
 // Bags whose rows' addresses lie one after the other in `rows`; nullptr: the id counts as none.
 struct PoolJob {
+  // Where all ids are inside their table, none is padding and each row of the request has as many: the ids of the first row, those of the
+  // next `ids_stride` further. The row of an id is at base + id * row bytes, and `rows` isn't looked at. INT32 if `narrow`.
+  const void* ids;
+  size_t ids_stride;
+  bool narrow;
+  const char* base;
   const char* const* rows;
   const char* const* last;     // addresses up to here may be prefetched: those of this job, and of the jobs after it
   const float* weights;        // of each row, or nullptr

@@ -132,20 +132,57 @@ struct F16 {
 // of blocks and not of rows; ONNX Runtime adds in blocks too.
 constexpr uint32_t kBlock = 64;
 
-// Asks for the row that is `kAhead` addresses further, in this bag or a later one.
-inline void ask(const char* const* row, const char* const* last, size_t row_bytes) {
-  if (last - row <= kAhead || row[kAhead] == nullptr) return;
-  for (size_t line = 0; line < row_bytes; line += kLine) __builtin_prefetch(row[kAhead] + line, 0, 3);
+inline void ask(const char* row, size_t row_bytes) {
+  for (size_t line = 0; line < row_bytes; line += kLine) __builtin_prefetch(row + line, 0, 3);
 }
 
+// The rows of one bag by their addresses, of which some may be none.
+struct Listed {
+  const char* const* rows;
+  const char* const* last;
+
+  const char* at(uint32_t k) const { return rows[k]; }
+  // Asks for the row that is kAhead addresses further, in this bag or a later one.
+  void ahead(uint32_t k, size_t row_bytes) const {
+    const char* const* row = rows + k;
+    if (last - row > kAhead && row[kAhead] != nullptr) ask(row[kAhead], row_bytes);
+  }
+  Listed from(uint32_t k) const { return {rows + k, last}; }
+};
+
+// The rows of one bag by their ids, none of which is outside or padding. `left`: how many more rows the request has; `place`: of the bag's
+// first id in its row, which has `width`.
+template <typename Id>
+struct Direct {
+  const Id* ids;
+  const char* base;
+  size_t bytes, stride, left;
+  uint32_t place, width;
+  uint32_t rows_ahead, places_ahead;  // kAhead ids further are so many rows and places further, or a row more
+
+  const char* at(uint32_t k) const { return base + static_cast<ptrdiff_t>(ids[k]) * static_cast<ptrdiff_t>(bytes); }
+  void ahead(uint32_t k, size_t row_bytes) const {
+    uint32_t further = place + k + places_ahead, rows = rows_ahead;
+    if (further >= width) {
+      further -= width;
+      ++rows;
+    }
+    if (rows > left) return;
+    const Id id = ids[static_cast<ptrdiff_t>(rows * stride + further) - static_cast<ptrdiff_t>(place)];
+    ask(base + static_cast<ptrdiff_t>(id) * static_cast<ptrdiff_t>(bytes), row_bytes);
+  }
+  Direct from(uint32_t k) const { return {ids + k, base, bytes, stride, left, place + k, width, rows_ahead, places_ahead}; }
+};
+
 // Elements [at, at + COUNT * lanes) of some of one bag's rows, added to `sums` or compared with them.
-template <typename T, bool MAX, bool WEIGHTED, int COUNT>
-inline void some(const char* const* rows, const char* const* last, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, bool& first, typename T::Vector* sums) {
+template <typename T, bool MAX, bool WEIGHTED, int COUNT, typename Rows>
+inline void some(const Rows rows, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, bool& first, typename T::Vector* sums) {
   using Vector = typename T::Vector;
   for (uint32_t k = 0; k < length; ++k) {
-    if (at == 0) ask(rows + k, last, row_bytes);
-    if (rows[k] == nullptr) continue;
-    const auto* row = reinterpret_cast<const typename T::Element*>(rows[k]) + at;
+    if (at == 0) rows.ahead(k, row_bytes);
+    const char* address = rows.at(k);
+    if (address == nullptr) continue;
+    const auto* row = reinterpret_cast<const typename T::Element*>(address) + at;
 #pragma GCC unroll 16
     for (int c = 0; c < COUNT; ++c) {
       const Vector vector = T::load(row + c * T::lanes);
@@ -162,18 +199,18 @@ inline void some(const char* const* rows, const char* const* last, uint32_t leng
 }
 
 // Elements [at, at + COUNT * lanes) of one bag's rows: the sum, times their weights where there are any, or the maximum.
-template <typename T, bool MAX, bool WEIGHTED, int COUNT>
-inline void part(const char* const* rows, const char* const* last, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, typename T::Sum count, typename T::Element* out) {
+template <typename T, bool MAX, bool WEIGHTED, int COUNT, typename Rows>
+inline void part(const Rows rows, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, typename T::Sum count, typename T::Element* out) {
   using Vector = typename T::Vector;
   Vector sums[COUNT] = {};
   bool first = true;
   if (MAX || length <= kBlock) {
-    some<T, MAX, WEIGHTED, COUNT>(rows, last, length, weights, at, row_bytes, first, sums);
+    some<T, MAX, WEIGHTED, COUNT>(rows, length, weights, at, row_bytes, first, sums);
   } else {
     for (uint32_t start = 0; start < length; start += kBlock) {
       Vector block[COUNT] = {};
       const uint32_t rest = length - start;
-      some<T, MAX, WEIGHTED, COUNT>(rows + start, last, rest < kBlock ? rest : kBlock, WEIGHTED ? weights + start : nullptr, at, row_bytes, first, block);
+      some<T, MAX, WEIGHTED, COUNT>(rows.from(start), rest < kBlock ? rest : kBlock, WEIGHTED ? weights + start : nullptr, at, row_bytes, first, block);
       for (int c = 0; c < COUNT; ++c) sums[c] += block[c];
     }
   }
@@ -184,14 +221,15 @@ inline void part(const char* const* rows, const char* const* last, uint32_t leng
 }
 
 // The elements that don't fill a vector.
-template <typename T, bool MAX, bool WEIGHTED>
-inline void rest(const char* const* rows, uint32_t length, const float* weights, uint32_t at, uint32_t dim, typename T::Sum count, typename T::Element* out) {
+template <typename T, bool MAX, bool WEIGHTED, typename Rows>
+inline void rest(const Rows rows, uint32_t length, const float* weights, uint32_t at, uint32_t dim, typename T::Sum count, typename T::Element* out) {
   for (uint32_t i = at; i < dim; ++i) {
     typename T::Sum sum = 0, block = 0;
     bool first = true;
     for (uint32_t k = 0; k < length; ++k) {
-      if (rows[k] != nullptr) {
-        const typename T::Sum number = T::one(reinterpret_cast<const typename T::Element*>(rows[k])[i]);
+      const char* row = rows.at(k);
+      if (row != nullptr) {
+        const typename T::Sum number = T::one(reinterpret_cast<const typename T::Element*>(row)[i]);
         if (MAX) {
           block = first || number > block ? number : block;
         } else if (WEIGHTED) {
@@ -211,18 +249,18 @@ inline void rest(const char* const* rows, uint32_t length, const float* weights,
   }
 }
 
-template <typename T, bool MAX, bool WEIGHTED>
-inline void bag(const char* const* rows, const char* const* last, uint32_t length, const float* weights, uint32_t dim, bool mean, typename T::Element* out) {
+template <typename T, bool MAX, bool WEIGHTED, typename Rows>
+inline void bag(const Rows rows, uint32_t length, const float* weights, uint32_t dim, bool mean, typename T::Element* out) {
   typename T::Sum count = 0;
   if (mean) {
-    for (uint32_t k = 0; k < length; ++k) count += rows[k] != nullptr;
+    for (uint32_t k = 0; k < length; ++k) count += rows.at(k) != nullptr;
   }
   const size_t bytes = dim * sizeof(typename T::Element);
   uint32_t at = 0;
-  for (; at + 8 * T::lanes <= dim; at += 8 * T::lanes) part<T, MAX, WEIGHTED, 8>(rows, last, length, weights, at, bytes, count, out);
-  for (; at + 4 * T::lanes <= dim; at += 4 * T::lanes) part<T, MAX, WEIGHTED, 4>(rows, last, length, weights, at, bytes, count, out);
-  for (; at + 2 * T::lanes <= dim; at += 2 * T::lanes) part<T, MAX, WEIGHTED, 2>(rows, last, length, weights, at, bytes, count, out);
-  for (; at + T::lanes <= dim; at += T::lanes) part<T, MAX, WEIGHTED, 1>(rows, last, length, weights, at, bytes, count, out);
+  for (; at + 8 * T::lanes <= dim; at += 8 * T::lanes) part<T, MAX, WEIGHTED, 8>(rows, length, weights, at, bytes, count, out);
+  for (; at + 4 * T::lanes <= dim; at += 4 * T::lanes) part<T, MAX, WEIGHTED, 4>(rows, length, weights, at, bytes, count, out);
+  for (; at + 2 * T::lanes <= dim; at += 2 * T::lanes) part<T, MAX, WEIGHTED, 2>(rows, length, weights, at, bytes, count, out);
+  for (; at + T::lanes <= dim; at += T::lanes) part<T, MAX, WEIGHTED, 1>(rows, length, weights, at, bytes, count, out);
   if (at < dim) rest<T, MAX, WEIGHTED>(rows, length, weights, at, dim, count, out);
 }
 
@@ -235,21 +273,49 @@ void pooled(const PoolJob& job, bool mean) {
     auto* out = reinterpret_cast<typename T::Element*>(job.out + row * job.out_stride);
     for (uint32_t number = 0; number < job.bags; ++number, out += job.dim) {
       const uint32_t length = lengths == nullptr ? job.length : *lengths++;
-      bag<T, MAX, WEIGHTED>(rows, job.last, length, weights, job.dim, mean, out);
+      bag<T, MAX, WEIGHTED>(Listed{rows, job.last}, length, weights, job.dim, mean, out);
       rows += length;
       if (WEIGHTED) weights += length;
     }
   }
 }
 
+template <typename T, bool MAX, bool WEIGHTED, typename Id>
+void pooled_directly(const PoolJob& job, bool mean) {
+  const float* weights = job.weights;
+  const uint32_t width = job.length * job.bags, further = static_cast<uint32_t>(kAhead);
+  const uint32_t rows_ahead = width == 0 ? 0 : further / width, places_ahead = width == 0 ? 0 : further % width;
+  for (size_t row = 0; row < job.batch; ++row) {
+    auto* out = reinterpret_cast<typename T::Element*>(job.out + row * job.out_stride);
+    const Id* ids = static_cast<const Id*>(job.ids) + row * job.ids_stride;
+    for (uint32_t number = 0; number < job.bags; ++number, out += job.dim) {
+      const uint32_t place = number * job.length;
+      const Direct<Id> rows{ids + place, job.base, job.dim * sizeof(typename T::Element), job.ids_stride, job.batch - 1 - row, place, width, rows_ahead, places_ahead};
+      bag<T, MAX, WEIGHTED>(rows, job.length, weights, job.dim, mean, out);
+      if (WEIGHTED) weights += job.length;
+    }
+  }
+}
+
+template <typename T, bool MAX, bool WEIGHTED>
+void pooled_either_way(const PoolJob& job, bool mean) {
+  if (job.ids == nullptr) {
+    pooled<T, MAX, WEIGHTED>(job, mean);
+  } else if (job.narrow) {
+    pooled_directly<T, MAX, WEIGHTED, int32_t>(job, mean);
+  } else {
+    pooled_directly<T, MAX, WEIGHTED, int64_t>(job, mean);
+  }
+}
+
 template <typename T>
 void pooled(const PoolJob& job, Pooling pooling) {
   if (pooling == Pooling::max) {
-    pooled<T, true, false>(job, false);
+    pooled_either_way<T, true, false>(job, false);
   } else if (job.weights != nullptr) {
-    pooled<T, false, true>(job, false);
+    pooled_either_way<T, false, true>(job, false);
   } else {
-    pooled<T, false, false>(job, pooling == Pooling::mean);
+    pooled_either_way<T, false, false>(job, pooling == Pooling::mean);
   }
 }
 
@@ -260,7 +326,7 @@ void copied(const PoolJob& job, size_t row_bytes) {
   for (size_t row = 0; row < job.batch; ++row) {
     char* out = job.out + row * job.out_stride;
     for (size_t k = 0; k < count; ++k, ++rows, out += row_bytes) {
-      ask(rows, job.last, row_bytes);
+      if (job.last - rows > kAhead && rows[kAhead] != nullptr) ask(rows[kAhead], row_bytes);
       if (*rows == nullptr) {
         std::memset(out, 0, row_bytes);
       } else {

@@ -132,6 +132,10 @@ void Lookups::some(const std::vector<InputRows>& inputs, size_t first, size_t ro
     const Table& table = recipe_.tables[static_cast<size_t>(lookup.table)];
     const OutputRows& output = outputs[static_cast<size_t>(lookup.output)];
     PoolJob job{};
+    job.ids = at_hand.ids;
+    job.ids_stride = at_hand.ids_stride;
+    job.narrow = at_hand.narrow;
+    job.base = tables_[static_cast<size_t>(lookup.table)] + (static_cast<int64_t>(lookup.base) + lookup.shifts[0]) * static_cast<int64_t>(table.row_bytes());
     job.rows = scratch.rows.data() + at_hand.rows;
     job.last = last;
     job.weights = lookup.weights < 0 ? nullptr : at_hand.direct_weights != nullptr ? at_hand.direct_weights : scratch.weights.data() + at_hand.weights;
@@ -149,7 +153,7 @@ void Lookups::some(const std::vector<InputRows>& inputs, size_t first, size_t ro
 
 // The addresses of a lookup's rows, its bags' lengths, and its weights where they don't lie in the request as they are needed.
 Lookups::Job Lookups::resolve(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const {
-  Job job{scratch.rows.size(), scratch.lengths.size(), scratch.weights.size(), nullptr, lookup.group >= 0};
+  Job job{scratch.rows.size(), scratch.lengths.size(), scratch.weights.size(), nullptr, lookup.group >= 0, nullptr, 0, false};
   const char* ids = nullptr;
   size_t stride = 0, width = lookup.width;
   bool narrow = false;
@@ -175,7 +179,12 @@ Lookups::Job Lookups::resolve(const Lookup& lookup, const std::vector<InputRows>
     return job;
   }
   if (lookup.width == 0) job.lengths = width;
-  if (narrow) {
+  const bool inside = narrow ? all_inside(lookup, reinterpret_cast<const int32_t*>(ids), stride, rows) : all_inside(lookup, reinterpret_cast<const int64_t*>(ids), stride, rows);
+  if (inside) {
+    job.ids = ids;
+    job.ids_stride = stride;
+    job.narrow = narrow;
+  } else if (narrow) {
     fixed(lookup, reinterpret_cast<const int32_t*>(ids), stride, width, rows, marks, scratch);
   } else {
     fixed(lookup, reinterpret_cast<const int64_t*>(ids), stride, width, rows, marks, scratch);
@@ -190,6 +199,20 @@ Lookups::Job Lookups::resolve(const Lookup& lookup, const std::vector<InputRows>
     }
   }
   return job;
+}
+
+// Whether all ids of some rows are inside their table, of a lookup whose rows follow from the ids alone: the usual case, in which no
+// addresses need to be written down.
+template <typename Id>
+bool Lookups::all_inside(const Lookup& lookup, const Id* ids, size_t stride, size_t rows) const {
+  if (lookup.padded || lookup.pooling == Pooling::none || lookup.width == 0 || lookup.program >= 0 || lookup.shifts.size() != 1) return false;
+  if (lookup.width / lookup.bags < kDirectFrom) return false;
+  const auto low = static_cast<uint64_t>(-lookup.shifts[0]), count = static_cast<uint64_t>(lookup.rows);
+  bool outside = false;
+  for (size_t row = 0; row < rows; ++row, ids += stride) {
+    for (uint32_t j = 0; j < lookup.width; ++j) outside |= static_cast<uint64_t>(static_cast<int64_t>(ids[j])) - low >= count;
+  }
+  return !outside;
 }
 
 template <typename Id>

@@ -61,10 +61,15 @@ class Lookups {
     size_t rows, lengths, weights;
     const float* direct_weights;
     bool ragged;
+    const void* ids;  // where all are inside: see PoolJob
+    size_t ids_stride;
+    bool narrow;
   };
 
   void some(const std::vector<InputRows>& inputs, size_t first, size_t rows, const std::vector<OutputRows>& outputs, size_t at, int64_t* marks, LookupScratch& scratch) const;
   Job resolve(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
+  template <typename Id>
+  bool all_inside(const Lookup& lookup, const Id* ids, size_t stride, size_t rows) const;
   template <typename Id>
   void fixed(const Lookup& lookup, const Id* ids, size_t stride, size_t width, size_t rows, int64_t* marks, LookupScratch& scratch) const;
   template <typename Id>
