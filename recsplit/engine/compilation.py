@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -61,8 +62,9 @@ class Engine:
     library: Path
 
 
-def compilers() -> list[Compiler]:
-    """C++ compilers of this machine, the one to take first: $CXX, then the system's, then the wheel ziglang's."""
+@cache
+def compilers() -> tuple[Compiler, ...]:
+    """C++ compilers of this machine, asked once a process, the one to take first: $CXX, then the system's, then the wheel ziglang's."""
     commands = [(name,) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name and shutil.which(name)]
     if importlib.util.find_spec("ziglang") is not None:
         commands.append((sys.executable, "-m", "ziglang", "c++"))  # type: ignore[arg-type]
@@ -71,7 +73,7 @@ def compilers() -> list[Compiler]:
         asked = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
         if asked.returncode == 0:
             known.append(Compiler(tuple(command), asked.stdout.splitlines()[0] if asked.stdout else "", "ziglang" in command))
-    return known
+    return tuple(known)
 
 
 def unavailable() -> str | None:
@@ -85,6 +87,8 @@ def unavailable() -> str | None:
 
 def made() -> Engine | None:
     """The engine of these sources that is in the cache already; None where it was never made."""
+    if not _cache().is_dir():
+        return None  # before any compiler is asked for its version: every start of a server comes here
     for folder in (_cache() / _digest(compiler) for compiler in compilers()):
         if (folder / BACKEND).is_file() and (folder / LIBRARY).is_file():
             return Engine(folder / BACKEND, folder / LIBRARY)

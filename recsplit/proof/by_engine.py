@@ -21,7 +21,8 @@ def engine_run(folder: Path, model: Submodel, plan: Plan) -> Callable[[Mapping[s
 
     Raises RecsplitError where there is no engine or it can't load the model; the function raises it where the engine fails.
     """
-    loaded = Model(Library(make()), folder, _config(model, plan), {"onnxruntime": str(onnxruntime_library()), "workers": model.threads})
+    config = engine_config(model.inputs, model.outputs, plan.max_batch_size)
+    loaded = Model(Library(make()), folder, config, {"onnxruntime": str(onnxruntime_library()), "workers": model.threads})
     names = [tensor.name for tensor in model.inputs]
 
     def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -38,12 +39,12 @@ def fused(plan: Plan) -> Submodel:
     return dataclasses.replace(plan.embedding, name=plan.name, inputs=plan.inputs, outputs=plan.outputs)
 
 
-def _config(model: Submodel, plan: Plan) -> dict[str, Any]:
-    """Triton's config as far as the engine reads it, but for what makes it refuse marked rows."""
+def engine_config(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], max_batch_size: int) -> dict[str, Any]:
+    """Triton's config as far as the engine reads it, but for the parameters, one of which makes it refuse marked rows."""
     return {
-        "max_batch_size": plan.max_batch_size,
-        "input": [_tensor(tensor) for tensor in model.inputs],
-        "output": [_tensor(tensor) for tensor in model.outputs],
+        "max_batch_size": max_batch_size,
+        "input": [_tensor(tensor) for tensor in inputs],
+        "output": [_tensor(tensor) for tensor in outputs],
     }
 
 

@@ -14,6 +14,7 @@ from recsplit.engine.library import Library, Model, Refused
 from recsplit.engine.runtime import onnxruntime_library
 from recsplit.graph.cut import Cut
 from recsplit.plan.plan import Tensor
+from recsplit.proof.by_engine import engine_config
 from recsplit.write import submodels
 
 Array = NDArray[Any]
@@ -31,17 +32,7 @@ def library() -> Library:
 def config_of(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], **parameters: str) -> dict[str, Any]:
     """Triton's config of such a model."""
     values = {key: {"string_value": text} for key, text in parameters.items()}
-    return {
-        "max_batch_size": 4096,
-        "input": [_tensor(item) for item in inputs],
-        "output": [_tensor(item) for item in outputs],
-        "parameters": values,
-    }
-
-
-def _tensor(tensor: Tensor) -> dict[str, Any]:
-    dims = {"dims": list(tensor.dims)} if tensor.dims else {"dims": [1], "reshape": {"shape": []}}
-    return {"name": tensor.name, "data_type": f"TYPE_{tensor.dtype}", **dims}
+    return {**engine_config(inputs, outputs, 4096), "parameters": values}
 
 
 def written(cut: Cut, folder: Path) -> dict[str, Any]:

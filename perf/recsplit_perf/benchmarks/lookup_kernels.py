@@ -68,7 +68,7 @@ def measure(library: Library, rows: int, dim: int, rounds: int, advance: Callabl
     """All cells of one size of table: medians over the rounds, ns a row, and the limits."""
     random = np.random.default_rng([rows, dim])
     ids = {(law, bag): laws.draw(LAWS[law], rows, _IDS // bag * bag, random).reshape(-1, bag) for law in LAWS for bag in BAGS}
-    taken: dict[tuple[str, int], dict[str, list[float]]] = {key: {} for key in ids}
+    nanoseconds: dict[tuple[str, int], dict[str, list[float]]] = {key: {} for key in ids}
     limits: dict[str, list[tuple[float, float]]] = {}
     together = sum(size for _, size in _sizes(dim)) * rows < _SHARE * _available()
     groups = [list(_MAKERS)] if together else [[name] for name in _MAKERS]
@@ -81,7 +81,7 @@ def measure(library: Library, rows: int, dim: int, rounds: int, advance: Callabl
                     for name, form in forms.items():
                         start = time.perf_counter()
                         form(chosen)
-                        taken[key].setdefault(name, []).append(1e9 * (time.perf_counter() - start) / chosen.size)
+                        nanoseconds[key].setdefault(name, []).append(1e9 * (time.perf_counter() - start) / chosen.size)
     advance(len(ids))
     return [
         {
@@ -89,7 +89,7 @@ def measure(library: Library, rows: int, dim: int, rounds: int, advance: Callabl
             "dim": dim,
             "ids": law,
             "bag": bag,
-            "ns_per_row": {name: round(statistics.median(times), 3) for name, times in taken[law, bag].items()},
+            "ns_per_row": {name: round(statistics.median(times), 3) for name, times in nanoseconds[law, bag].items()},
             "limit_ns": {name: round(statistics.median(line for line, _ in both) * _lines(dim, name), 3) for name, both in limits.items()},
             "sequential_gb_per_s": round(statistics.median(rate for both in limits.values() for _, rate in both) / 1e9, 2),
             "in_turns": together,

@@ -122,10 +122,10 @@ def write_identity(repository: Path, plan: Plan) -> None:
     output = whole.model_outputs(plan)[0]
     numbers = next(tensor for tensor in plan.inputs if tensor.dtype == "FP32")
     kinds = {"FP32": "float", "INT64": "int64"}
-    taken = ", ".join(f"{kinds[tensor.dtype]}{['batch', *tensor.dims]} {tensor.name}".replace("'", "") for tensor in plan.inputs)
+    parameters = ", ".join(f"{kinds[tensor.dtype]}{['batch', *tensor.dims]} {tensor.name}".replace("'", "") for tensor in plan.inputs)
     constants = "<int64[1] zero = {0}, int64[1] one = {1}>"
     nodes = f"{{ {output.name} = Slice({numbers.name}, zero, one, one) }}"
-    text = f'<ir_version: 8, opset_import: ["": 17]> identity ({taken}) => (float[batch, 1] {output.name}) {constants} {nodes}'
+    text = f'<ir_version: 8, opset_import: ["": 17]> identity ({parameters}) => (float[batch, 1] {output.name}) {constants} {nodes}'
     path = repository / IDENTITY / "1" / "model.onnx"
     path.parent.mkdir(parents=True)
     onnx.save(onnx.parser.parse_model(text), path)
@@ -140,12 +140,12 @@ def in_process(repository: Path, plan: Plan, batches: Sequence[int]) -> dict[int
     times = {}
     for batch in batches:
         query = samples.rows(plan, batch, np.random.default_rng(3))
-        taken = []
+        milliseconds = []
         for _ in range(max(20, 4000 // batch)):
             start = time.perf_counter()
             run(query)
-            taken.append(1e3 * (time.perf_counter() - start))
-        times[batch] = round(statistics.median(taken), 4)
+            milliseconds.append(1e3 * (time.perf_counter() - start))
+        times[batch] = round(statistics.median(milliseconds), 4)
     return times
 
 

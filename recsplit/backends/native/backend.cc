@@ -197,9 +197,9 @@ void read_input(Call& call, recsplit::Request& request, const std::vector<recspl
 }
 
 char* allocate(Call& call, const recsplit::Tensor& tensor, const std::vector<int64_t>& dims) {
-  bool wanted = false;
-  for (const std::string& name : call.asked) wanted = wanted || name == tensor.name;
-  if (!wanted) return nullptr;
+  bool is_asked = false;
+  for (const std::string& name : call.asked) is_asked = is_asked || name == tensor.name;
+  if (!is_asked) return nullptr;
   TRITONBACKEND_Output* output = nullptr;
   require(TRITONBACKEND_ResponseOutput(call.response, &output, tensor.name.c_str(), static_cast<int>(tensor.dtype), dims.data(), static_cast<uint32_t>(dims.size())));
   uint64_t size = recsplit::size_bytes(tensor.dtype);

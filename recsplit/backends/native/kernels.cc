@@ -79,14 +79,14 @@ Levels levels() {
 #endif
 
 const Kernels& kernels(const char* name) {
-  const std::string wanted = name;
+  const std::string asked_name = name;
 #if defined(__x86_64__)
   static const Levels runs = levels();
-  if (runs.v4 && (wanted.empty() || wanted == kAvx512.name)) return kAvx512;
-  if (runs.v3 && (wanted.empty() || wanted == kAvx2.name)) return kAvx2;
+  if (runs.v4 && (asked_name.empty() || asked_name == kAvx512.name)) return kAvx512;
+  if (runs.v3 && (asked_name.empty() || asked_name == kAvx2.name)) return kAvx2;
 #endif
-  if (wanted.empty() || wanted == kPortable.name) return kPortable;
-  throw Error("this processor doesn't run the kernels '" + wanted.substr(0, 40) + "'");
+  if (asked_name.empty() || asked_name == kPortable.name) return kPortable;
+  throw Error("this processor doesn't run the kernels '" + asked_name.substr(0, 40) + "'");
 }
 
 }  // namespace recsplit

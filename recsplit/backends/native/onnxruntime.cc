@@ -181,12 +181,12 @@ std::shared_ptr<void> Session::run(const std::vector<TensorView>& inputs, std::v
     values->all.push_back(value);
     return value;
   };
-  std::vector<void*> given, results;
-  for (const TensorView& tensor : inputs) given.push_back(wrap(tensor));
+  std::vector<void*> input_values, results;
+  for (const TensorView& tensor : inputs) input_values.push_back(wrap(tensor));
   for (const TensorView& tensor : outputs) results.push_back(tensor.data == nullptr ? nullptr : wrap(tensor));
   const std::vector<void*> before = results;
   runtime.call<void*, const void*, const char* const*, void* const*, size_t, const char* const*, size_t, void**>(
-      kRun, session_, nullptr, input_names_.data(), given.data(), given.size(), output_names_.data(), results.size(), results.data());
+      kRun, session_, nullptr, input_names_.data(), input_values.data(), input_values.size(), output_names_.data(), results.size(), results.data());
   for (size_t number = 0; number < outputs.size(); ++number) {
     if (before[number] != nullptr) continue;
     values->all.push_back(results[number]);
