@@ -100,7 +100,7 @@ def _context(plan: Plan) -> dict[str, object]:
 def _fused(plan: Plan) -> Submodel:
     """The parts as one model: the ensemble's inputs and outputs, and as many threads as all parts together."""
     threads = sum(model.threads * model.instances for model in plan.submodels)
-    return dataclasses.replace(plan.embedding, name=plan.name, inputs=plan.inputs, outputs=plan.outputs, instances=1, threads=threads)
+    return dataclasses.replace(plan.fused, instances=1, threads=threads)
 
 
 def warmup_batch_sizes(plan: Plan, model: Submodel) -> tuple[int, ...]:

@@ -229,6 +229,11 @@ class Plan:
         """The parts that Triton loads as models of their own: none where one model runs them all."""
         return self.submodels if self.form == "ensemble" else ()
 
+    @property
+    def fused(self) -> Submodel:
+        """The parts as one model: the embedding model's settings, under the ensemble's name and with its inputs and outputs."""
+        return dataclasses.replace(self.embedding, name=self.name, inputs=self.inputs, outputs=self.outputs)
+
 
 def to_json(plan: Plan) -> str:
     """The plan as indented JSON that ends in a newline."""

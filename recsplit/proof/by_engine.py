@@ -1,6 +1,5 @@
 """A sub-model run by recsplit's engine in this process, as Triton's backend runs it."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,6 @@ def engine_run(folder: Path, model: Submodel, plan: Plan) -> Callable[[Mapping[s
         return answer
 
     return run
-
-
-def fused(plan: Plan) -> Submodel:
-    """A fused build as the one model that it is."""
-    return dataclasses.replace(plan.embedding, name=plan.name, inputs=plan.inputs, outputs=plan.outputs)
 
 
 def engine_config(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], max_batch_size: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsplit.errors import RecsplitError
 from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import UNKNOWN_IDS, Plan
-from recsplit.proof.by_engine import engine_run, fused
+from recsplit.proof.by_engine import engine_run
 
 Array = NDArray[np.generic]
 #: Inputs by name to outputs by name; may be called from several threads.
@@ -51,7 +51,7 @@ def joined(folder: Path, plan: Plan, *, threads: int = 1, by_engine: bool = Fals
     `by_engine`: those whose runtime is the engine are run by it. Raises RecsplitError where a part can't be loaded.
     """
     if by_engine and plan.form == "fused":
-        return engine_run(folder / plan.name / str(plan.version), fused(plan), plan)
+        return engine_run(folder / plan.name / str(plan.version), plan.fused, plan)
     parts: list[Run] = []
     for model in plan.submodels:
         version = folder / model.name / str(plan.version)

@@ -27,7 +27,7 @@ from recsplit.commands.output import progress, show_table
 from recsplit.errors import RecsplitError
 from recsplit.plan.plan import Plan
 from recsplit.proof import samples
-from recsplit.proof.by_engine import engine_run, fused
+from recsplit.proof.by_engine import engine_run
 from recsplit.repository.find import find
 from recsplit.serving import serve
 from recsplit_perf.benchmarks import split_vs_whole, whole
@@ -136,7 +136,7 @@ def write_identity(repository: Path, plan: Plan) -> None:
 
 def in_process(repository: Path, plan: Plan, batches: Sequence[int]) -> dict[int, float]:
     """Milliseconds that the fused model takes for a batch when it is called in this process, by batch: the median of many calls."""
-    run = engine_run(repository / FUSED / str(plan.version), fused(plan), plan)
+    run = engine_run(repository / FUSED / str(plan.version), plan.fused, plan)
     times = {}
     for batch in batches:
         query = samples.rows(plan, batch, np.random.default_rng(3))
