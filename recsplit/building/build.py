@@ -84,12 +84,13 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         plan = make_plan(settings, source, stage.version, tables, lookups, shards)
         embedding, *folders, dense = (stage.path(model.name, MODEL_FILE).parent for model in plan.submodels)
         repository = embedding.parents[1]
+        by_engine = settings.embedding_runtime == "native"
         if shards is None:
-            by_engine = settings.embedding_runtime == "native"
             submodels.write(source.cut, embedding, dense, by_engine=by_engine, progress=partial(progress, "writing tables"))
         else:
             order = shards.request.order
-            shard_files.write(shards.cut, plan.readings, order, embedding, folders, dense, progress=partial(progress, "writing tables"))
+            writing = partial(progress, "writing tables")
+            shard_files.write(shards.cut, plan.readings, order, embedding, folders, dense, by_engine=by_engine, progress=writing)
         stage.write(render(plan, templates=settings.templates))
         if plan.form == "fused":
             parts = [ModelStage(model.name) for model in plan.submodels]

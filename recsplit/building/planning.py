@@ -35,7 +35,7 @@ def make_plan(
         return Submodel(name, role, sides.inputs, sides.outputs, runtime, kind, instances, threads)
 
     def shard(number: int, sides: submodels.Interface) -> Submodel:
-        return submodel("shard", sides, "onnxruntime", "cpu", settings.embedding_instances, f"embedding_{number}")
+        return submodel("shard", sides, settings.embedding_runtime, "cpu", settings.embedding_instances, f"embedding_{number}")
 
     return Plan(
         name=settings.name,

@@ -83,8 +83,8 @@ class BuildSettings:
             raise InputError("the dense runtime 'native' runs on a CPU, and the dense model is placed on GPU", hint="--dense-kind cpu")
         if self.form == "fused" and (self.embedding_runtime, self.runs_dense) != ("native", "native"):
             raise InputError("a fused model is the engine's, and it runs both parts", hint="--embedding-runtime native, on a CPU")
-        if self.embedding_runtime == "native" and self.partition is not None:
-            raise InputError("the engine doesn't read shards yet", hint="--embedding-runtime onnxruntime, or leave --partition out")
+        if self.form == "fused" and self.partition is not None:
+            raise InputError("a fused model has its tables in one piece", hint="--form ensemble, or leave --partition out")
         if self.access is not None and self.partition is None:
             raise InputError("--access is of use with --partition only", hint="recsplit partition DIR --access FILE writes a partition")
         if self.partition is not None and self.bag_form == "chunked":

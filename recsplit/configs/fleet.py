@@ -91,6 +91,7 @@ def bags_config(plan: Plan, shard: int, text: str) -> str:
     for field in ("dynamic_batching", "input", "output"):
         config.ClearField(field)
     config.max_batch_size = 0
+    config.backend = "onnxruntime"  # the engine takes rows of a batch, not bags
     config.default_model_filename = BAGS_FILE
     for number, _, places in shard_readings(plan, shard):
         for name in ("rows", "offsets"):

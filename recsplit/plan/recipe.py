@@ -72,21 +72,21 @@ class EngineLookup:
     rows: int
     fallback: int
     pooling: PlainPooling
-    padding: int | None
     width: int
     bags: int
-    input: int | None
     first: int
-    program: int | None
     shifts: tuple[int, ...]
-    group: int | None
-    feature: int
-    weights: int | None
-    first_weight: int
     output: int
     place: int
-    mark: int
-    wrong: int
+    input: int | None = None
+    program: int | None = None
+    padding: int | None = None
+    group: int | None = None
+    feature: int = 0
+    weights: int | None = None
+    first_weight: int = 0
+    mark: int = -1
+    wrong: int = -1
 
 
 @dataclass(frozen=True)

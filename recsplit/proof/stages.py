@@ -109,7 +109,7 @@ def parts(folder: Path, plan: Plan, cases: Sequence[Case], *, repeats: int = 3) 
     del whole
     run = joined(folder, plan)
     # onnxruntime computes half precision in float on a CPU, and rounds where a graph ends: the parts round once more.
-    if any(model.runtime == "native" for model in plan.submodels):
+    if _has_engine(plan):
         by_engine = joined(folder, plan, by_engine=True)
         engine_limit = max(plan.tolerance, 1e-6)  # it adds in the order of the ids, and ONNX Runtime in blocks
         differences += check(BY_ENGINE, lowered, by_engine, limit=engine_limit, repeats=repeats, rounding=rounding)
@@ -131,12 +131,20 @@ def rounding_of(folder: Path, plan: Plan) -> Rounding:
     return Rounding(None if plan.shards else folder / plan.embedding.name / str(plan.version) / WHOLE_FILE)
 
 
+def _has_engine(plan: Plan) -> bool:
+    return any(model.runtime == "native" for model in plan.submodels)
+
+
 def _sharded(folder: Path, plan: Plan, cases: Sequence[Case], repeats: int) -> list[Difference]:
     """Source against parts, row by row against batches."""
     run = joined(folder, plan)
     answered = [Case(case.name, case.inputs, run(case.inputs)) for case in cases]
     differences = check("source - parts", cases, run, limit=plan.tolerance, repeats=repeats)
     differences += check(SINGLE_ROWS, list(single_rows(answered)), run, limit=max(plan.tolerance, 1e-5))
+    if _has_engine(plan):
+        engine = joined(folder, plan, by_engine=True)
+        differences += check("source - engine", cases, engine, limit=plan.tolerance, repeats=repeats, threads=4)
+        del engine
     del run
     many = joined(folder, plan, threads=max(2, os.cpu_count() or 1))
     differences += check("source - parts, threaded", cases, many, limit=plan.tolerance, repeats=repeats, threads=4)

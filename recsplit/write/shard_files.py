@@ -1,5 +1,6 @@
 """Writing a sharded build's files: the embedding model with its maps, each shard with its rows, the dense model."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from recsplit.graph.shards.csr import CsrTable, bags_model
 from recsplit.graph.shards.models import ShardTable
 from recsplit.graph.shards.places import Order, Stretch, TablePlaces, rows_at
+from recsplit.graph.shards.recipes import shard_recipe
 from recsplit.graph.shards.shards import Sharded
-from recsplit.plan.files import BAGS_FILE, MODEL_FILE, PLACES_FILE, TABLES_FILE
+from recsplit.plan.files import BAGS_FILE, MODEL_FILE, PLACES_FILE, RECIPE_FILE, TABLES_FILE
 from recsplit.plan.plan import Reading
+from recsplit.plan.recipe import to_json
 from recsplit.write import submodels
 from recsplit.write.row_order import Picked
 from recsplit.write.tables import Entry, write_external
@@ -27,10 +30,12 @@ def write(
     shards: Sequence[Path],
     dense: Path,
     *,
+    by_engine: bool,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Write model files into the version folders. `order` as graph.places has it. Raises RecsplitError where the disk is full.
+    """Write model files into the version folders, and with `by_engine` recipes where there are any. `order` as graph.places has it.
 
+    Raises RecsplitError where the disk is full.
     A table's rows are copied a few MB at a time; in memory are its order and its map, while it is their turn.
     """
     maps = _write_maps(sharded, order, embedding)
@@ -41,6 +46,10 @@ def write(
         done += sum(entry.size_bytes for entry in shard_entries)
         tensors = {tensor.name or "": tensor for tensor in written}
         submodels.save(part.model, folder / MODEL_FILE, tensors)
+        recipe = shard_recipe(part, readings) if by_engine else None
+        if recipe is not None:
+            places = tuple(submodels.stored(tensors[table.name], rows=table.rows, dim=table.layout.fused.dim) for table in part.tables)
+            (folder / RECIPE_FILE).write_text(to_json([dataclasses.replace(recipe, tables=places)]), encoding="utf-8")
         bags = [
             (number, reading, CsrTable(tensors[table.name], table.zero_row, table.lowest_row))
             for number, reading in enumerate(readings)

@@ -61,13 +61,14 @@ def write_recipe(cut: Cut, recipe: Recipe, tensors: Mapping[str, ir.ExternalTens
     places = [tensors[value.name or ""] for value in buffers]
     whole = dataclasses.replace(
         recipe,
-        tables=tuple(_stored(tensors[table.value.name or ""], rows=table.zero_row + 1, dim=table.dim) for table in fused),
-        buffers=tuple(_stored(tensor, size=math.prod(tensor.shape.numpy())) for tensor in places),
+        tables=tuple(stored(tensors[table.value.name or ""], rows=table.zero_row + 1, dim=table.dim) for table in fused),
+        buffers=tuple(stored(tensor, size=math.prod(tensor.shape.numpy())) for tensor in places),
     )
     (folder / RECIPE_FILE).write_text(to_json([whole]), encoding="utf-8")
 
 
-def _stored(tensor: ir.ExternalTensor, **sizes: int) -> Stored:
+def stored(tensor: ir.ExternalTensor, **sizes: int) -> Stored:
+    """Where a tensor lies, and its sizes, as a recipe has them."""
     return Stored(str(tensor.location), tensor.offset or 0, TRITON[tensor.dtype.name], **sizes)
 
 

@@ -12,12 +12,14 @@ import pytest
 
 from recsplit.building.build import Built
 from recsplit.client import Client
+from recsplit.engine.compilation import unavailable
 from recsplit.errors import InputError, RecsplitError
 from recsplit.partition import partition_file
 from recsplit.partition.access import frequencies
-from recsplit.plan.files import MODEL_FILE
+from recsplit.plan.files import MODEL_FILE, RECIPE_FILE
 from recsplit.plan.plan import Segment, Shard
 from recsplit.proof import published
+from recsplit.proof.by_engine import engine_run
 from recsplit.proof.parts import joined, session
 from recsplit.repository.find import find
 from recsplit.serving import serve
@@ -25,6 +27,8 @@ from tests.build.onnx_models import build_of, built, onnx_file
 from tests.build.partitions import partition, profile_file, write_partition
 from tests.conftest import REPOSITORY, Run
 from tests.graph.small import Array, table
+
+needs_engine = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
 USERS, ITEMS, BIAS = table(300, 8), table(500, 8, seed=1), table(500, 1)
 ARRAYS: dict[str, Array] = {"users": USERS, "items": ITEMS, "bias": BIAS, "one": np.array([1]), "two": np.array([2])}
@@ -46,10 +50,19 @@ SHARDS = [
 @pytest.fixture(scope="module")
 def by_heat(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The ranker in three shards, cut by heat."""
-    folder = tmp_path_factory.mktemp("by_heat")
+    return ranker_by_heat(tmp_path_factory.mktemp("by_heat"))
+
+
+@pytest.fixture(scope="module")
+def by_engine(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The same for the engine."""
+    return ranker_by_heat(tmp_path_factory.mktemp("by_engine"), embedding_runtime="native")
+
+
+def ranker_by_heat(folder: Path, **settings: Any) -> Built:
     profile = profile_file(folder / "access.npz", ROWS)
     partition_path = write_partition(folder / "partition.json", SHARDS, profile=profile)
-    return built(folder, RANKER, ARRAYS, partition=partition_path, access=profile)
+    return built(folder, RANKER, ARRAYS, partition=partition_path, access=profile, **settings)
 
 
 def queries(rows: int, seed: int = 0) -> dict[str, Array]:
@@ -125,8 +138,10 @@ def test_a_changed_row_in_a_shard_fails_the_proof(by_heat: Built, tmp_path: Path
     assert not all(item.ok for item in differences)
 
 
-def test_triton_answers_as_the_source_does_and_refuses_unknown_ids(by_heat: Built) -> None:
-    with serve(by_heat.repository) as server, Client(server.grpc_url, "m") as client:
+@pytest.mark.parametrize("runtime", ["by_heat", pytest.param("by_engine", marks=needs_engine)])
+def test_triton_answers_as_the_source_does_and_refuses_unknown_ids(runtime: str, request: pytest.FixtureRequest) -> None:
+    build: Built = request.getfixturevalue(runtime)
+    with serve(build.repository) as server, Client(server.grpc_url, "m") as client:
         for rows in (1, 7, 64):
             asked = queries(rows, rows)
             answer = client.infer(asked)
@@ -135,8 +150,21 @@ def test_triton_answers_as_the_source_does_and_refuses_unknown_ids(by_heat: Buil
         wrong["viewed"][1, 2] = 500
         with pytest.raises(RecsplitError, match=r"'viewed' column 2: id 500 is outside table 'items' \(0\.\.499\), row 1"):
             client.infer(wrong)
-        (gathered,) = [item for item in published.verify(by_heat.repository, grpc_url=server.grpc_url, repeats=1) if "served" in item.stage]
+        (gathered,) = [item for item in published.verify(build.repository, grpc_url=server.grpc_url, repeats=1) if "served" in item.stage]
         assert gathered.ok
+
+
+@needs_engine
+def test_the_engine_reads_a_shards_rows_as_its_graph_does(by_engine: Built) -> None:
+    plan = by_engine.plan
+    assert "source - engine" in {item.stage for item in by_engine.differences}
+    places = session(by_engine.repository / "m_embedding" / "1" / MODEL_FILE)(queries(9))
+    for shard in plan.shards:
+        folder = by_engine.repository / shard.model.name / "1"
+        assert (folder / RECIPE_FILE).is_file()
+        by_graph, engine = session(folder / MODEL_FILE)(places), engine_run(folder, shard.model, plan)(places)
+        for name, vectors in by_graph.items():
+            np.testing.assert_allclose(engine[name].astype(np.float64), vectors.astype(np.float64), rtol=1e-6, atol=1e-6)
 
 
 def test_the_csr_form_of_a_shard_pools_as_the_shard_does(by_heat: Built) -> None:
@@ -212,8 +240,9 @@ ZOO = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("native", marks=needs_engine)])
 @pytest.mark.parametrize("source", ZOO.values(), ids=ZOO)
-def test_models_of_the_zoo_are_proved_in_shards(source: str, tmp_path: Path) -> None:
+def test_models_of_the_zoo_are_proved_in_shards(source: str, runtime: str, tmp_path: Path) -> None:
     """Every table in three pieces, by heat; the shards hold mixed pieces."""
     plain = build_of(source, tmp_path / "plain")
     rows = {item.name: item.rows for item in plain.plan.tables}
@@ -224,7 +253,7 @@ def test_models_of_the_zoo_are_proved_in_shards(source: str, tmp_path: Path) -> 
             shards[(piece + number) % 3].append(Segment(name, first, last))
     profile = profile_file(tmp_path / "access.npz", rows)
     partition_path = write_partition(tmp_path / "p.json", [segments for segments in shards if segments], profile=profile)
-    build = build_of(source, tmp_path / "models", partition=partition_path, access=profile)
+    build = build_of(source, tmp_path / "models", partition=partition_path, access=profile, embedding_runtime=runtime)
     assert all(item.ok for item in build.differences)
 
 

@@ -236,7 +236,6 @@ class Reads:
             group=read.group,
             feature=read.feature,
             weights=read.weights,
-            first_weight=0,
             output=output,
             place=place,
             mark=read.mark,

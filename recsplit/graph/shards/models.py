@@ -38,6 +38,11 @@ class ShardTable:
         """What foreign places read that go into a maximum."""
         return self.zero_row + 1 if self.lowest else None
 
+    @property
+    def rows(self) -> int:
+        """All that lie in the shard's file."""
+        return self.zero_row + (2 if self.lowest else 1)
+
 
 @dataclass(frozen=True)
 class ShardPart:
@@ -182,7 +187,7 @@ def _reserve(value: ir.Value, table: ShardTable) -> None:
     """Let a fused table's initializer be the shard's own, which is yet to be written."""
     fused: FusedTable = table.layout.fused
     assert value.dtype is not None
-    shape = [table.zero_row + (2 if table.lowest else 1), fused.dim]
+    shape = [table.rows, fused.dim]
     size = int(shape[0] * shape[1] * value.dtype.itemsize)
     value.const_value = ir.ExternalTensor(TABLES_FILE, 0, size, value.dtype, shape=ir.Shape(shape), name=table.name)
     value.shape = ir.Shape(shape)
