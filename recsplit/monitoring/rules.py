@@ -34,7 +34,7 @@ class RecordingRule:
 
 def models(plan: Plan) -> tuple[str, ...]:
     """Every model whose series are recorded, the ensemble first."""
-    return (plan.name, *(part.name for part in plan.submodels))
+    return (plan.name, *(part.name for part in plan.loaded))
 
 
 def recording_rules(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
@@ -60,14 +60,15 @@ def _by_server(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
         return f"sum by (instance, model) (rate({counter}{{{select}}}[{watching.window_s}s]) {alive})"
 
     compute = " + ".join(rate(f"nv_inference_compute_{part}_duration_us") for part in ("input", "infer", "output"))
+    instances = f"{compute_us} / 1e6 * {executions} / ({requests} > 0) or 0 * ({requests} == 0)"
     seen = f"min by (instance, model) (timestamp(nv_inference_request_success{{{select}}}))"
     return (
         *(RecordingRule(_SERVER + what, rate(counter), "") for what, counter in counters.items()),
         RecordingRule(_SERVER + "compute_us", compute, "As Triton counts it: once for each request of a batch."),
         RecordingRule(
             _SERVER + "busy",
-            f"{compute_us} / 1e6 * {executions} / ({requests} > 0) or 0 * ({requests} == 0)",
-            "Instances that execute: compute time, divided by the requests of a batch; 0 where none came.",
+            f"{rate('recsplit_worker_busy_us')} / 1e6 or {_ON} ({instances})",
+            "Workers of the engine, or instances: compute time, divided by the requests of a batch; 0 where none came.",
         ),
         RecordingRule(
             _SERVER + "remote",
@@ -89,6 +90,7 @@ def _by_server(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
 
 def _sums(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
     steps = f'model!="{plan.name}"'
+    queued = steps if plan.loaded else ""  # one model of the engine has its own queue
     remote = f"{_ON} {_server(plan, 'remote')}"
     failures = f'{recorded("failures")}{{{ENSEMBLE}="{plan.name}",'
 
@@ -98,9 +100,9 @@ def _sums(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
 
     return (
         *(RecordingRule(recorded(what), sum_by_model(what), "") for what in ("requests", "rows", "executions", "failures")),
-        RecordingRule(recorded("busy"), sum_by_model("busy", steps), "Not the ensemble's, whose compute time is its steps'."),
-        RecordingRule(recorded("waiting"), f"{sum_by_model('queue_us', steps)} / 1e6", "Requests that wait, in the mean (Little)."),
-        RecordingRule(recorded("pending"), sum_by_model("pending", steps), "Requests that wait now."),
+        RecordingRule(recorded("busy"), sum_by_model("busy", queued), "Not the ensemble's, whose compute time is its steps'."),
+        RecordingRule(recorded("waiting"), f"{sum_by_model('queue_us', queued)} / 1e6", "Requests that wait, in the mean (Little)."),
+        RecordingRule(recorded("pending"), sum_by_model("pending", queued), "Requests that wait now."),
         RecordingRule(
             recorded("offered"),
             f"sum by (model) (({_server(plan, 'requests')} + {_ON} {_server(plan, 'failures')}) and {remote})",

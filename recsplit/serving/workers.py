@@ -13,7 +13,8 @@ from recsplit.plan.strict_json import parse
 
 #: In a server's private folder.
 CONTROL_SOCKET = "engine.sock"
-_PATIENCE_S = 10.0
+#: It answers in a millisecond, from a thread of its own; a server that was stopped must not hold up a controller.
+_PATIENCE_S = 1.5
 _LONGEST = 1 << 20
 
 

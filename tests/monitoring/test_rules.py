@@ -32,10 +32,12 @@ def page(instance: str, model: str, *, up: str = "1x60", **values: str) -> Serie
     series = {
         f"nv_inference_{name}{{{labels}}}": value
         for name, value in texts_by_name.items()
-        if name not in ("p95_us", "failure", "remote_rows")
+        if name not in ("p95_us", "failure", "remote_rows", "worker_busy_us")
     }
     series[f'nv_inference_request_failure{{{labels},reason="OTHER"}}'] = values.get("failure", "0x60")
     series[f'nv_inference_request_summary_us{{{labels},quantile="0.95"}}'] = values.get("p95_us", " ".join(["NaN"] * 61))
+    if "worker_busy_us" in values:
+        series[f"recsplit_worker_busy_us{{{labels}}}"] = values["worker_busy_us"]
     if "remote_rows" in values:
         series[f'recsplit_remote_rows{{{labels},pid="7"}}'] = values["remote_rows"]
     return series | {f'up{{job="recsplit",instance="{instance}"}}': up}
@@ -44,6 +46,12 @@ def page(instance: str, model: str, *, up: str = "1x60", **values: str) -> Serie
 def record(what: str, value: float | None, model: str = "tiny_dense") -> tuple[str, list[tuple[str, float]]]:
     labels = f'{{__name__="recsplit:{what}",ensemble="tiny",model="{model}"}}'
     return f'recsplit:{what}{{model="{model}"}}', [] if value is None else [(labels, value)]
+
+
+def test_the_engines_workers_are_counted_by_their_own_time(folder: Path) -> None:
+    busy = {"request_success": "0+20x60", "exec_count": "0+4x60", "compute_infer_duration_us": "0+2000000x60"}
+    series = {**page(ONE, "tiny_dense", **busy, worker_busy_us="0+600000x60"), **page(TWO, "tiny_dense", **busy)}
+    run(folder, [Case(series, "60s", dict([record("busy", 0.5)]))])
 
 
 def test_busy_time_is_divided_by_the_requests_of_a_batch_and_servers_are_summed(folder: Path) -> None:

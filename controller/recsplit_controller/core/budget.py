@@ -75,7 +75,7 @@ def budgeted(
     """
     if settings.cores is None:
         return {}, tuple(decisions)
-    sharing = [target for target in targets if target.unit == "instance"]
+    sharing = [target for target in targets if target.in_server]
     claims = _claims(sharing, before, decisions)
     shares = dict(fit(sharing, claims, settings.cores))
     room = settings.cores - sum(share.count * (share.threads or target.cores) for target, share in _pairs(sharing, shares))

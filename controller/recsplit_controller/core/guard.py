@@ -126,7 +126,7 @@ def _step_up(case: _Case) -> _Step:
     more = _since(case.before.more if settings.upscale_delay_s else None, case.at_s, case.units, min)
     if case.at_s - more.since_s < settings.upscale_delay_s:
         return _Step(present, f"more after {settings.upscale_delay_s:g} s", more=more)
-    if case.waiting and case.target.unit == "instance":
+    if case.waiting and case.target.in_server:
         # Triton takes the next change in place only when this one's backlog is gone (docs/decisions/0012): the only step is a long one.
         return _Step(case.target.maximum, "the most, since requests wait: Triton takes one step until they don't")
     limit = max(_whole(case.observed * settings.step_up), case.observed + 1)

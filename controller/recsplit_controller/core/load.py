@@ -85,7 +85,7 @@ def level_ms(context: Context) -> float | None:
     whole = observation.of(observation.ensemble)
     percentiles = {50: whole.p50_ms, 95: whole.p95_ms, 99: whole.p99_ms}
     measured = percentiles[settings.percentile]
-    steps = [observation.of(model) for model in {target.model for target in context.targets} - {observation.ensemble}]
+    steps = [observation.of(model) for model in {target.model for target in context.targets}]
     if whole.requests == 0 and not any(step.pending for step in steps):
         return 0.0  # nobody waits for anything
     if measured is None or whole.mean_ms is None:

@@ -17,6 +17,7 @@ COUNTERS = {
     "nv_inference_compute_input_duration_us": "compute_us",
     "nv_inference_compute_infer_duration_us": "compute_us",
     "nv_inference_compute_output_duration_us": "compute_us",
+    "recsplit_worker_busy_us": "worker_us",  # of recsplit's engine
 }
 PENDING = "nv_inference_pending_request_count"
 SUMMARY = "nv_inference_request_summary_us"

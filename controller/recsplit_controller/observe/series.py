@@ -12,7 +12,8 @@ def series(servers: Iterable[Sequence[Page]], model: str, *, ensemble: bool = Fa
     """One model over servers, each with its pages, oldest first, the last one of now.
 
     A server whose last page lacks the model is left out. Rates need two pages of it; a counter that fell began again at 0. An ensemble has
-    no queue and no instances of its own (Triton counts its steps' there), so `busy`, `waiting` and `pending` stay unknown.
+    no queue and no instances of its own (Triton counts its steps' there), so `busy`, `waiting` and `pending` stay unknown; where clients
+    call one model of the engine, that has its own.
     """
     local: list[tuple[Mapping[str, float], Mapping[str, float]]] = []
     offered: list[float | None] = []
@@ -24,6 +25,7 @@ def series(servers: Iterable[Sequence[Page]], model: str, *, ensemble: bool = Fa
             offered.append(_add([rates.get("requests"), rates.get("failures")]))
         else:
             local.append((pages[-1].values[model], rates))
+    ensemble = ensemble and not any("worker_us" in now for now, _ in local)
     requests = _sum(rates.get("requests") for _, rates in local)
     request_us = _sum(rates.get("request_us") for _, rates in local)
     queue_us = _sum(rates.get("queue_us") for _, rates in local)
@@ -61,8 +63,11 @@ def _rates(pages: Sequence[Page], model: str) -> dict[str, float]:
 
 
 def _busy(rates: Mapping[str, float]) -> float | None:
-    """Instances of one server that execute, in the mean. A batch's time is counted once for every request in it: with so many requests an
-    execution, the sum is that much too long. (Exact where batches are alike; too much where the larger ones take longer.)"""
+    """Workers of the engine that compute in one server, or instances that execute, in the mean. For these a batch's time is counted once
+    for every request in it: with so many requests an execution, the sum is that much too long. (Exact where batches are alike; too much
+    where the larger ones take longer.)"""
+    if "worker_us" in rates:
+        return rates["worker_us"] / 1e6
     compute_us, executions, requests = (rates.get(key) for key in ("compute_us", "executions", "requests"))
     if compute_us is None or executions is None or requests is None:
         return None

@@ -39,13 +39,15 @@ class System:
 def server(
     repository: Path, *, model: str | None, settings_file: Path | None, options: Options, grpc_url: str, key: Path | None, dry_run: bool
 ) -> Iterator[System]:
-    """Instances of the models of one Triton; `key` None: the one that recsplit serve left, if any.
+    """Instances of the models of one Triton, workers of those that the engine runs; `key` None: the one that recsplit serve left, if any.
 
     Raises InputError where settings don't do, or another controller has the lease.
     """
     from recsplit.repository.find import find
     from recsplit.serving.control_key import read_key
+    from recsplit_controller.actuate.together import Together
     from recsplit_controller.actuate.triton import TritonActuator
+    from recsplit_controller.actuate.workers import WorkersActuator
     from recsplit_controller.lease.one_machine import FileLease
 
     plan = find(repository, model).plan
@@ -54,7 +56,14 @@ def server(
     with contextlib.ExitStack() as stack:
         if not dry_run:
             stack.enter_context(FileLease(grpc_url, f"recsplit control {repository}"))
-        acting = TritonActuator(grpc_url, repository, asked.targets, key=None if key is None else read_key(key))
+        actuators: dict[str, Actuator] = {}
+        if any(target.unit == "instance" for target in asked.targets):
+            instances = TritonActuator(grpc_url, repository, asked.targets, key=None if key is None else read_key(key))
+            actuators |= {target.name: instances for target in asked.targets if target.unit == "instance"}
+        if any(target.unit == "worker" for target in asked.targets):
+            workers = WorkersActuator(grpc_url, asked.targets)
+            actuators |= {target.name: workers for target in asked.targets if target.unit == "worker"}
+        acting = Together(actuators)
         stack.callback(acting.close)
         yield System(plan.name, asked, forecaster, _dry(acting) if dry_run else acting)
 

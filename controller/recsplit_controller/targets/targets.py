@@ -28,16 +28,14 @@ class Asked:
 
 
 def of_plan(plan: Plan) -> tuple[Target, ...]:
-    """The instances of each sub-model that one server has, in the order of their steps. A unit keeps its threads busy.
-
-    Raises InputError where the sub-models aren't models of the server's.
-    """
+    """What one server has of each model that it loads, in the order of their steps: workers where the engine runs it, else instances,
+    each of which keeps its threads busy. A fused model is sized as a front is, by the latency that its clients see."""
     if not plan.loaded:
-        raise InputError(
-            f"{plan.name!r} is one model of the engine, and the controller changes instances of parts", hint="build it with --form ensemble"
-        )
+        return (Target(plan.name, plan.name, "front", "worker", 1, MOST),)
     return tuple(
-        Target(model.name, model.name, model.role, "instance", 1, max(MOST, model.instances), float(model.threads))
+        Target(model.name, model.name, model.role, "worker", 1, max(MOST, model.threads))
+        if model.runtime == "native"
+        else Target(model.name, model.name, model.role, "instance", 1, max(MOST, model.instances), float(model.threads))
         for model in plan.submodels
     )
 

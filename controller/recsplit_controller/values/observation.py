@@ -10,10 +10,10 @@ class Series:
     """One model, over the last scrapes; summed over the servers that have it. Rates are a second.
 
     `requests`, `rows`, `executions`, `failures`: rates of what ended. `busy`: instances that execute, in the mean: the rate of compute
-    time, corrected for batches (Triton adds a batch's time once for every request in it). `waiting`: requests that wait, in the mean: the
-    rate of queue time (Little). `pending`: requests that wait right now. `offered`: requests sent to it, answered or not, where
-    a front counts them. `mean_ms` of a request, queue included; `p50_ms`, `p95_ms`, `p99_ms`: of Triton's sliding minute, the slowest
-    server's, so that they rise within seconds and fall after a minute.
+    time, corrected for batches (Triton adds a batch's time once for every request in it); of the engine's models workers that compute.
+    `waiting`: requests that wait, in the mean: the rate of queue time (Little). `pending`: requests that wait right now. `offered`:
+    requests sent to it, answered or not, where a front counts them. `mean_ms` of a request, queue included; `p50_ms`, `p95_ms`, `p99_ms`:
+    of Triton's sliding minute, the slowest server's, so that they rise within seconds and fall after a minute.
     """
 
     requests: float | None = None

@@ -7,8 +7,13 @@ from typing import Literal
 from recsplit.errors import InputError
 
 Role = Literal["embedding", "shard", "dense", "front"]
-#: What is counted: Triton's execution instances of a model in one server, or replicas (servers; pods in Kubernetes).
-Unit = Literal["instance", "replica"]
+#: What is counted: Triton's execution instances of a model in one server, the workers that recsplit's engine has for it there, or
+#: replicas (servers; pods in Kubernetes).
+Unit = Literal["instance", "worker", "replica"]
+
+
+#: Of the engine's, for one model (recsplit/backends/native/workers.h).
+MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,19 @@ class Target:
     max_qps: float | None = None
     instances: int = 1
 
+    @property
+    def in_server(self) -> bool:
+        """Whether its units share one server's cores with those of other targets."""
+        return self.unit != "replica"
+
     def __post_init__(self) -> None:
         if not 1 <= self.minimum <= self.maximum:
             raise InputError(
                 f"{self.name!r} can't have {self.minimum} to {self.maximum} {self.unit}s",
                 hint="the minimum is 1 or more (Triton can't have none of a loaded model), the maximum no less than it",
             )
+        if self.unit == "worker" and self.maximum > MOST_WORKERS:
+            raise InputError(f"{self.name!r} can't have {self.maximum} workers", hint=f"the engine has up to {MOST_WORKERS}")
         for name, value in {"cores": self.cores, "max_qps": self.max_qps, "instances": self.instances}.items():
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise InputError(f"{self.name}: {name} is {value:g}: expected more than 0")
@@ -48,8 +60,8 @@ class Settings:
 
     `policy` is a name in policies.POLICIES, `forecaster` one that forecast.named knows, which is read at the start. `bound_ms`: what
     `percentile` percent of the queries must stay within; `bound_share` of it is aimed at (ElasticRec: 0.65). `busy_share`: of a target's
-    instances to be busy in the mean. `qps_share`: of `max_qps` to be used. `cores`: shared by all targets of unit instance; None: no
-    budget.
+    units to be busy in the mean. `qps_share`: of `max_qps` to be used. `cores`: shared by all targets whose units are in one server;
+    None: no budget.
 
     The guard's: `tolerance`: a wish within this share of the present count changes nothing. `step_up`: at most that many times the
     present count at once (and one more always); `step_down`: at most that share of it given up at once (and one always).

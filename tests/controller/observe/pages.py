@@ -32,6 +32,9 @@ def page(models: Mapping[str, Mapping[str, float]], *, remote: tuple[str, ...] =
             lines.append(
                 f'nv_inference_request_summary_us{{model="{model}",version="1",quantile="{quantile}"}} {"Nan" if p95 is None else p95}'
             )
+    for model, values in models.items():
+        if "worker_busy_us" in values:  # a model of the engine's
+            lines.append(f'recsplit_worker_busy_us{{model="{model}",version="1"}} {values["worker_busy_us"]}')
     lines += [f'recsplit_remote_rows{{model="{model}",pid="7"}} 1' for model in remote]
     lines += ["# TYPE nv_cpu_utilization gauge", "nv_cpu_utilization 0.5"]
     return "\n".join(lines) + "\n"

@@ -37,6 +37,16 @@ def test_rates_are_differences_over_the_window() -> None:
     assert (seen.p50_ms, seen.p95_ms, seen.p99_ms, seen.offered) == (40, 40, 40, None)
 
 
+def test_the_engines_workers_are_counted_by_their_own_time_and_one_model_of_it_has_its_own_queue() -> None:
+    server = pages(
+        {"request_success": 0, "worker_busy_us": 1e6},
+        {"request_success": 100, "exec_count": 10, "worker_busy_us": 8.5e6, "compute_infer_duration_us": 9e6, "queue_duration_us": 2e6},
+    )
+    for ensemble in (False, True):
+        seen = series([server], "shop_dense", ensemble=ensemble)
+        assert (seen.busy, seen.waiting, seen.pending) == (1.5, 0.4, 0)
+
+
 def test_an_idle_model_has_rates_of_zero_and_no_latency() -> None:
     seen = series([pages({"request_success": 7}, {"request_success": 7})], "shop_dense")
     assert (seen.requests, seen.busy, seen.waiting) == (0, 0, 0)

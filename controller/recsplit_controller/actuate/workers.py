@@ -1,0 +1,66 @@
+"""Acts on recsplit's engine in one server of this machine: workers of its models come and go, at once and without a load."""
+
+import queue
+import time
+from collections.abc import Sequence
+
+from recsplit.errors import InputError, RecsplitError
+from recsplit.serving import notes
+from recsplit.serving.workers import set_workers, workers
+from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.settings import Target
+
+
+class WorkersActuator:
+    """An Actuator for the models that the engine runs in the server at `grpc_url`; a target's name is its model's.
+
+    The engine is asked through its socket in the server's private folder, which is looked up for each call: a server that is started
+    again has another one. Raises InputError where recsplit serve didn't start the server, so that there is none.
+    """
+
+    def __init__(self, grpc_url: str, targets: Sequence[Target]) -> None:
+        self._grpc_url = grpc_url
+        self._models = {target.name: target.model for target in targets if target.unit == "worker"}
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        if notes.folder_of(grpc_url) is None:
+            raise InputError(
+                f"recsplit serve didn't start the server at {grpc_url}, and the engine's workers change through its private folder",
+                hint="serve the build with recsplit serve, or build it with --embedding-runtime onnxruntime",
+            )
+
+    def counts(self) -> dict[str, int | None]:
+        """Workers by target, as the engine has them."""
+        folder = notes.folder_of(self._grpc_url)
+        try:
+            counts = {} if folder is None else workers(folder)
+        except RecsplitError:
+            counts = {}
+        return {name: counts.get(model) for name, model in self._models.items()}
+
+    def begin(self, action: Action) -> None:
+        """Change the count, which takes a millisecond. Raises InputError for a target that isn't this server's."""
+        if action.target not in self._models:
+            raise InputError(f"{action.target!r} is no model of this server's engine", hint=f"it has {', '.join(self._models)}")
+        start, error = time.monotonic(), None
+        try:
+            folder = notes.folder_of(self._grpc_url)
+            if folder is None:
+                raise RecsplitError(f"the server at {self._grpc_url} is away")
+            set_workers(folder, self._models[action.target], action.count)
+        except RecsplitError as failed:
+            error = str(failed)
+        self._outcomes.put(Outcome(action, error, time.monotonic() - start))
+
+    def outcomes(self) -> list[Outcome]:
+        """The actions that ended since the last call."""
+        ended = []
+        while not self._outcomes.empty():
+            ended.append(self._outcomes.get())
+        return ended
+
+    def ill(self) -> dict[str, str]:
+        """Nobody: workers are threads of the server, and live as long as it does."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing is held."""
