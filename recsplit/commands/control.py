@@ -86,9 +86,9 @@ def command(
 ) -> None:
     """Keep the models of DIR, which a Triton serves, at the right number of instances.
 
-    Sees the server through Prometheus or its own metrics page, decides every few seconds, and changes instance counts (workers, of
-    what recsplit's engine runs); no request is lost by that. Runs until Ctrl-C, and leaves what runs as it is. What is decided is on stdout, and with --json
-    every tick is a line of JSON; logs are on stderr.
+    Sees the server through Prometheus or its own metrics page, decides every few seconds, and changes instance counts
+    (workers, of what recsplit's engine runs); no request is lost by that. Runs until Ctrl-C, and leaves what runs as it is.
+    What is decided is on stdout, and with --json every tick is a line of JSON; logs are on stderr.
     """
     if replay is not None:
         _replay(replay, settings_file, policy, bound_ms, as_json=as_json)

@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from recsplit.commands import prometheus_beside
-from recsplit.commands.output import example, json_option, progress, show_table
+from recsplit.commands.output import example, json_option, progress, show_table, steps
 from recsplit.errors import InputError
 from recsplit.serving import Server, notes, ports, serve
 from recsplit.serving.control_key import read_key, shows
 from recsplit.serving.docker import IMAGE, PORTS, docker_command
+from recsplit.serving.repository import engine_needed
 from recsplit.serving.sample import curl
 from recsplit.serving.upkeep.keep_up import keep_up
 
@@ -140,6 +141,7 @@ def command(
                 host=host,
                 image=image,
                 open_control=open_control,
+                engine=_engine(repository),
             )
         )
         return
@@ -178,6 +180,22 @@ def command(
             keep_up(server, start if restart else None, repository, lambda text: click.echo(text, err=True))
     except KeyboardInterrupt:
         click.echo("Stopped: what was in flight is answered, and nothing is left running.", err=True)
+
+
+def _engine(repository: Path) -> Path | None:
+    """The library of the engine that a model of the repository needs, made where it isn't yet; None where none does."""
+    if not engine_needed(repository):
+        return None
+    from recsplit.engine import compilation
+
+    reason = compilation.unavailable()
+    if reason is not None:
+        raise InputError(
+            f"a model of {repository} is for recsplit's engine, and {reason}",
+            hint="recsplit backend build says what is missing; or build with --embedding-runtime onnxruntime",
+        )
+    with steps() as show:
+        return compilation.make(show).backend
 
 
 def _warn(host: str, http: int, grpc: int, metrics: int, *, open_control: bool) -> None:

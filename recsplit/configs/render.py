@@ -87,7 +87,7 @@ def _context(plan: Plan) -> dict[str, object]:
         },
         "profiles": _profiles(plan),
         # Bags of other lengths meet in a batch of the engine's, which reads them as they come; ONNX Runtime takes one length for all.
-        "fused": _fused(plan),
+        "fused": plan.fused,
         "parts": [model.name for model in plan.submodels],
         "warmup_batch_sizes": warmup_batch_sizes(plan, plan.embedding),
         "ragged": [name for bags in plan.bags for name in (bags.values, bags.weights)] if plan.embedding.runtime == "native" else [],
@@ -95,12 +95,6 @@ def _context(plan: Plan) -> dict[str, object]:
         # folder in /tmp, for it makes only the last part of the path.
         "engine_cache": f"/tmp/recsplit-engines-{plan.dense.name}-{plan.build}",
     }
-
-
-def _fused(plan: Plan) -> Submodel:
-    """The parts as one model: the ensemble's inputs and outputs, and as many threads as all parts together."""
-    threads = sum(model.threads * model.instances for model in plan.submodels)
-    return dataclasses.replace(plan.fused, instances=1, threads=threads)
 
 
 def warmup_batch_sizes(plan: Plan, model: Submodel) -> tuple[int, ...]:

@@ -39,7 +39,8 @@ _ZIG_ARCHITECTURE = {
     "kernels_avx2.cc": ("-mcpu=x86_64_v3",),
     "kernels_avx512.cc": ("-mcpu=x86_64_v4", "-mprefer-vector-width=512"),
 }
-_LINK = ("-shared", "-pthread", "-s", "-static-libstdc++", "-static-libgcc")
+#: Unused parts of the static C++ library are dropped, and with them what they want of a newer glibc.
+_LINK = ("-shared", "-pthread", "-s", "-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections")
 #: zig brings its own C++ library, and builds for older systems than the one it runs on.
 _ZIG_LINK = ("-shared", "-pthread", "-s")
 _HINT = "apt install g++, or pip install ziglang"

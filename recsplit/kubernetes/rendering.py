@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recsplit.capacity.profile import Profile
 from recsplit.configs.fleet import bags_config, remote_config
+from recsplit.configs.portable import portable_config
 from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.kubernetes import manifests
@@ -108,18 +109,27 @@ def prepare(build: Build, output: Path, known: Known) -> Prepared:
 
 
 def configs(build: Build, values: Values) -> manifests.Configs:
-    """By group, the configs that differ from the repository's: remote models in the front, shards in their CSR form."""
+    """By group, the configs that differ from the repository's: remote models in the front, shards in their CSR form, and where the image
+    has no engine what was built for it."""
     plan, repository = build.plan, build.repository
     addresses = manifests.addresses(plan, values)
     texts: dict[str, dict[str, str]] = {FRONT: {}}
+
+    def config_of(name: str) -> str:
+        text = bounded.read_text(repository / name / CONFIG_FILE, bounded.RECORD_BYTES, hint="build the model again")
+        return text if values.engine else portable_config(text, origin=f"{name}/{CONFIG_FILE}")
+
     for group in groups(plan):
         if group.shard is None:
+            by_engine = [model.name for model in plan.submodels if model.name in group.models and model.runtime == "native"]
+            texts[FRONT] |= {} if values.engine else {name: config_of(name) for name in by_engine}
             continue
         number, name = plan.shards.index(group.shard), group.shard.model.name
-        text = bounded.read_text(repository / name / CONFIG_FILE, bounded.RECORD_BYTES, hint="build the model again")
+        text = config_of(name)
         bags = has_bags(repository, plan, number)
         texts[FRONT][name] = remote_config(plan, number, text, [addresses[name]], bags=bags, asking=values.asking)
-        texts[group.name] = {name: bags_config(plan, number, text)} if bags else {}
+        by_engine_alone = group.shard.model.runtime == "native" and not values.engine
+        texts[group.name] = {name: bags_config(plan, number, text)} if bags else {name: text} if by_engine_alone else {}
     return texts
 
 
@@ -138,8 +148,10 @@ def render(prepared: Prepared, *, advance: Callable[[int], None] = lambda _: Non
         texts[VALUES] = manifests.values_text(plan, values, sizes_from=prepared.sizes_from)
     rendered_folder.write(prepared.output, texts, FOLDER)
     summaries, warnings = [], []
-    if any(model.runtime == "native" for model in plan.submodels):
-        warnings.append(f"the image must have recsplit's engine: recsplit backend export, then set the image in {VALUES}")
+    if any(model.runtime == "native" for model in plan.submodels) and not values.engine:
+        warnings.append(
+            f"ONNX Runtime runs what was built for the engine: recsplit backend export, then set image and engine in {VALUES}, for that"
+        )
     for group in groups(plan):
         servers = manifests.servers(values, group)
         target = manifests.target(servers)

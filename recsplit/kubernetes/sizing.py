@@ -55,6 +55,7 @@ def first_values(
     return Values(
         name=name,
         image=IMAGE,
+        engine=False,
         image_pull_secrets=(),
         user_id=1000,
         delivery=Delivery("volume", "models", "", None, FETCH_IMAGE, None),

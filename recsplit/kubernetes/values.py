@@ -127,11 +127,13 @@ class Overlay:
 class Values:
     """All of it.
 
-    `name` begins the name of every object; `autoscaler` says whose autoscalers the overlays take; `asking`: how a front asks a shard.
+    `name` begins the name of every object; `engine`: whether `image` has recsplit's engine, for models that were built for it; else its
+    onnxruntime runs them. `autoscaler` says whose autoscalers the overlays take; `asking`: how a front asks a shard.
     """
 
     name: str
     image: str
+    engine: bool
     image_pull_secrets: tuple[str, ...]
     user_id: int
     delivery: Delivery

@@ -231,8 +231,9 @@ class Plan:
 
     @property
     def fused(self) -> Submodel:
-        """The parts as one model: the embedding model's settings, under the ensemble's name and with its inputs and outputs."""
-        return dataclasses.replace(self.embedding, name=self.name, inputs=self.inputs, outputs=self.outputs)
+        """The parts as one model, with the ensemble's name, inputs and outputs, and as many threads as all parts together."""
+        threads = sum(model.threads * model.instances for model in self.submodels)
+        return dataclasses.replace(self.embedding, name=self.name, inputs=self.inputs, outputs=self.outputs, instances=1, threads=threads)
 
 
 def to_json(plan: Plan) -> str:

@@ -5,13 +5,16 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from recsplit.engine.compilation import BACKEND
 from recsplit.plan import triton_releases
+from recsplit.plan.files import ENGINE_BACKEND
 from recsplit.serving.control_key import arguments
 from recsplit.serving.repository import auto_complete_needed, configs_of, models_to_load
 
 #: The user's registry goes before it.
 IMAGE = f"tritonserver:{triton_releases.DEFAULT}-py3"
 PORTS = (8000, 8001, 8002)
+_BACKEND = f"/opt/tritonserver/backends/{ENGINE_BACKEND}/{BACKEND}"
 #: For the shell.
 _NEW_KEY = "$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')"
 
@@ -26,12 +29,13 @@ def docker_command(
     host: str = "127.0.0.1",
     image: str = IMAGE,
     open_control: bool = False,
+    engine: Path | None = None,
 ) -> str:
     """A shell command, one flag a line. A port of None is Triton's usual one (8000, 8001, 8002) on `host`.
 
     The repository is mounted read-only; the same models are loaded as by `recsplit.serving.serve`, on the GPUs where a
-    config asks for them. Model control is closed by keys that the shell makes and nobody keeps, unless `open_control`. Raises InputError
-    where there is nothing to load.
+    config asks for them. `engine`: the library of recsplit's engine, which the server is given beside its own backends. Model control is
+    closed by keys that the shell makes and nobody keeps, unless `open_control`. Raises InputError where there is nothing to load.
     """
     names = models_to_load(repository, models)
     chosen = (http_port, grpc_port, metrics_port)
@@ -42,6 +46,7 @@ def docker_command(
         "--shm-size=1g",
         *(["--gpus=all"] if _wants_gpu(repository) else []),
         f"--mount {shlex.quote(f'type=bind,source={repository.resolve()},target=/models,readonly')}",
+        *([] if engine is None else [f"--mount {shlex.quote(f'type=bind,source={engine.resolve()},target={_BACKEND},readonly')}"]),
         shlex.quote(image),
         "tritonserver",
         "--model-repository=/models",

@@ -223,9 +223,25 @@ class Sums(torch.nn.Module):
         return answer
 
 
-def test_kubernetes_is_told_what_a_native_build_needs(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["render", "kubernetes", str(repository), "--model", "tiny", "-o", str(tmp_path / "k8s")]) == 0
+def test_pods_run_a_native_build_by_onnxruntime_until_their_image_has_the_engine(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "k8s"
+    render = ["render", "kubernetes", str(repository), "--model", "bags", "-o", str(folder)]
+
+    def backends() -> dict[str, bool]:
+        """By model whose config isn't the repository's: whether it is the engine's."""
+        return {path.stem: 'backend: "onnxruntime"' not in path.read_text() for path in folder.rglob("*.pbtxt")}
+
+    assert main(render) == 0
     said = capsys.readouterr()
-    assert "the image must have recsplit's engine" in said.out + said.err
+    assert "ONNX Runtime runs what was built for the engine: recsplit backend export" in said.out + said.err
+    assert backends() == {"bags_embedding": False, "bags_dense": False}
+    assert not any("allow_ragged_batch" in path.read_text() for path in folder.rglob("*.pbtxt"))
+    values = folder / "values.yaml"
+    values.write_text(values.read_text().replace("engine: false", "engine: true"))
+    assert main(render) == 0
+    said = capsys.readouterr()
+    assert "ONNX Runtime runs" not in said.out + said.err and backends() == {}
     assert main(["render", "kubernetes", str(repository), "--model", "tiny_fused", "-o", str(tmp_path / "other")]) == 2
     assert "'tiny_fused' is fused" in capsys.readouterr().err

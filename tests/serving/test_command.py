@@ -22,6 +22,7 @@ import pytest
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
+from recsplit.engine.compilation import make, unavailable
 from recsplit.serving import notes
 from recsplit.serving.upkeep import watch
 from tests.conftest import Run
@@ -255,6 +256,16 @@ def test_docker_prints_a_command_that_serves_the_same_folder(folder: Path, run_h
     opened = run_here("serve", folder, "--docker", "--host", "0.0.0.0", "--open-control")
     assert "restricted" not in opened.stdout
     assert "Model control is open: whoever reaches port 8000 or 8001 of 0.0.0.0" in opened.stderr
+
+
+@pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+def test_docker_gives_the_server_the_engine_that_a_model_needs(tmp_path: Path, run_here: Run) -> None:
+    handmade.write(tmp_path)
+    config = tmp_path / "shop_dense/config.pbtxt"
+    config.write_text(config.read_text().replace('backend: "onnxruntime"', 'backend: "recsplit"'))
+    words = shlex.split(run_here("serve", tmp_path, "--docker").stdout.replace("\\\n", " "))
+    target = "/opt/tritonserver/backends/recsplit/libtriton_recsplit.so"
+    assert f"type=bind,source={make().backend},target={target},readonly" in words
 
 
 def test_docker_gives_the_gpus_to_a_repository_that_asks_for_them(tmp_path: Path, run_here: Run) -> None:

@@ -6,27 +6,28 @@ from collections.abc import Sequence
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.serving import notes
-from recsplit.serving.workers import set_workers, workers
+from recsplit.serving.workers import CONTROL_SOCKET, set_workers, workers
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.settings import Target
+
+
+def has_engine(grpc_url: str) -> bool:
+    """Whether the server at this address has an engine whose workers can be changed from here: recsplit serve started it."""
+    folder = notes.folder_of(grpc_url)
+    return folder is not None and (folder / CONTROL_SOCKET).exists()
 
 
 class WorkersActuator:
     """An Actuator for the models that the engine runs in the server at `grpc_url`; a target's name is its model's.
 
     The engine is asked through its socket in the server's private folder, which is looked up for each call: a server that is started
-    again has another one. Raises InputError where recsplit serve didn't start the server, so that there is none.
+    again has another one.
     """
 
     def __init__(self, grpc_url: str, targets: Sequence[Target]) -> None:
         self._grpc_url = grpc_url
         self._models = {target.name: target.model for target in targets if target.unit == "worker"}
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        if notes.folder_of(grpc_url) is None:
-            raise InputError(
-                f"recsplit serve didn't start the server at {grpc_url}, and the engine's workers change through its private folder",
-                hint="serve the build with recsplit serve, or build it with --embedding-runtime onnxruntime",
-            )
 
     def counts(self) -> dict[str, int | None]:
         """Workers by target, as the engine has them."""

@@ -47,11 +47,11 @@ def server(
     from recsplit.serving.control_key import read_key
     from recsplit_controller.actuate.together import Together
     from recsplit_controller.actuate.triton import TritonActuator
-    from recsplit_controller.actuate.workers import WorkersActuator
+    from recsplit_controller.actuate.workers import WorkersActuator, has_engine
     from recsplit_controller.lease.one_machine import FileLease
 
     plan = find(repository, model).plan
-    asked = _with_budget(_asked(settings_file, of_plan(plan), options), grpc_url)
+    asked = _with_budget(_asked(settings_file, of_plan(plan, engine=has_engine(grpc_url)), options), grpc_url)
     forecaster = named(asked.settings.forecaster)
     with contextlib.ExitStack() as stack:
         if not dry_run:

@@ -8,9 +8,9 @@ from typing import Any
 
 from recsplit.disk import toml_file
 from recsplit.errors import InputError
-from recsplit.plan.plan import Plan
+from recsplit.plan.plan import Plan, Submodel
 from recsplit.plan.strict_json import read, shown
-from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.values.settings import Role, Settings, Target
 
 #: The maximum where the user gives none.
 MOST = 8
@@ -27,17 +27,21 @@ class Asked:
     targets: tuple[Target, ...]
 
 
-def of_plan(plan: Plan) -> tuple[Target, ...]:
-    """What one server has of each model that it loads, in the order of their steps: workers where the engine runs it, else instances,
-    each of which keeps its threads busy. A fused model is sized as a front is, by the latency that its clients see."""
+def of_plan(plan: Plan, *, engine: bool) -> tuple[Target, ...]:
+    """What one server has of each model that it loads, in the order of their steps: workers where its engine runs it, else instances,
+    each of which keeps its threads busy. `engine`: whether the server has one.
+
+    A fused model is sized as a front is, by the latency that its clients see.
+    """
     if not plan.loaded:
-        return (Target(plan.name, plan.name, "front", "worker", 1, MOST),)
-    return tuple(
-        Target(model.name, model.name, model.role, "worker", 1, max(MOST, model.threads))
-        if model.runtime == "native"
-        else Target(model.name, model.name, model.role, "instance", 1, max(MOST, model.instances), float(model.threads))
-        for model in plan.submodels
-    )
+        return (_of_model(plan.fused, "front", engine=engine),)
+    return tuple(_of_model(model, model.role, engine=engine) for model in plan.submodels)
+
+
+def _of_model(model: Submodel, role: Role, *, engine: bool) -> Target:
+    if engine and model.runtime == "native":
+        return Target(model.name, model.name, role, "worker", 1, max(MOST, model.threads))
+    return Target(model.name, model.name, role, "instance", 1, max(MOST, model.instances), float(model.threads))
 
 
 def of_fleet(plan: Plan, room: Mapping[str, int]) -> tuple[Target, ...]:

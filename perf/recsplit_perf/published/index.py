@@ -62,7 +62,7 @@ def origins(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def subject_of(command: str, checkout: Path) -> str:
     """What the docstring of a command says that it does, up to how it is called; "" where the command has no docstring here."""
-    words = command.split()[2:]  # behind `python -m`
+    words = command.partition("python -m ")[2].split()  # settings of the environment may stand before it
     if not words:
         return ""
     name = f"recsplit.commands.{words[1]}" if words[0].endswith("/recsplit") and len(words) > 1 else words[0].removesuffix(".__main__")

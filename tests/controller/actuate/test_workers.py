@@ -16,7 +16,7 @@ from recsplit.serving import serve
 from recsplit.serving.server import Server
 from recsplit.serving.workers import set_workers, workers
 from recsplit_controller.actuate.together import Together
-from recsplit_controller.actuate.workers import WorkersActuator
+from recsplit_controller.actuate.workers import WorkersActuator, has_engine
 from recsplit_controller.targets.targets import of_plan
 from recsplit_controller.values.decision import Action
 from recsplit_controller.values.settings import Target
@@ -40,7 +40,7 @@ def server(repository: Path) -> Iterator[Server]:
 
 
 def test_workers_are_the_units_of_what_the_engine_runs(repository: Path) -> None:
-    parts, whole = (of_plan(find(repository, name).plan) for name in ("parts", "whole"))
+    parts, whole = (of_plan(find(repository, name).plan, engine=True) for name in ("parts", "whole"))
     assert [(target.name, target.unit, target.cores) for target in parts] == [
         ("parts_embedding", "worker", 1.0),
         ("parts_dense", "worker", 1.0),
@@ -49,7 +49,7 @@ def test_workers_are_the_units_of_what_the_engine_runs(repository: Path) -> None
 
 
 def test_counts_are_the_engines_and_a_change_is_there_at_once(server: Server, repository: Path) -> None:
-    targets = of_plan(find(repository, "parts").plan)
+    targets = of_plan(find(repository, "parts").plan, engine=True)
     actuator = Together(dict.fromkeys([target.name for target in targets], WorkersActuator(server.grpc_url, targets)))
     assert actuator.counts() == {"parts_embedding": 1, "parts_dense": 1}
     actuator.begin(Action("scale", "parts_dense", 3, 0.0, "a test"))
@@ -70,9 +70,18 @@ def test_a_model_that_the_engine_has_not_is_unknown_and_an_action_on_it_fails_wi
     assert outcome.error is not None and "no model 'gone'" in outcome.error
 
 
-def test_a_server_that_recsplit_did_not_start_is_refused() -> None:
-    with pytest.raises(InputError, match=r"recsplit serve didn't start the server at 127\.0\.0\.1:9"):
-        WorkersActuator("127.0.0.1:9", [Target("m", "m", "dense", "worker")])
+def test_where_no_engine_answers_the_units_are_instances(repository: Path, server: Server) -> None:
+    assert has_engine(server.grpc_url) and not has_engine("127.0.0.1:9")
+    parts, whole = (of_plan(find(repository, name).plan, engine=False) for name in ("parts", "whole"))
+    assert {(target.model, target.unit, target.cores) for target in (*parts, *whole)} == {
+        ("parts_embedding", "instance", 1.0),
+        ("parts_dense", "instance", 1.0),
+        ("whole", "instance", 2.0),
+    }
+    gone = WorkersActuator("127.0.0.1:9", [Target("m", "m", "dense", "worker")])
+    assert gone.counts() == {"m": None}
+    gone.begin(Action("scale", "m", 2, 0.0, "a test"))
+    assert [outcome.error for outcome in gone.outcomes()] == ["the server at 127.0.0.1:9 is away"]
 
 
 def test_control_gives_workers_to_a_fused_model_under_load(server: Server, repository: Path, run_here: Run, tmp_path: Path) -> None:
