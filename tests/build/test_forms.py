@@ -36,6 +36,12 @@ def test_each_table_of_a_stacked_input_is_proved_with_its_own_last_row(tmp_path:
     assert [int(cases["last rows"]["sparse"][0, number, 0]) for number in range(3)] == [49, 499, 4999]
 
 
+def test_each_of_many_features_has_its_own_row_of_stacked_offsets(tmp_path: Path) -> None:
+    """With four known lengths, every fourth feature was taken for the one before it."""
+    build = build_of("tests.build.torch_models:facebook_of_many", tmp_path / "models")
+    assert [bag.source_row for bag in build.plan.bags] == list(range(9)) and len({bag.lengths for bag in build.plan.bags}) == 9
+
+
 BUFFER = "(int64[N] ids) => (float[N,1] y) { c=Gather(of,ids) v=Gather(t,c) m=MatMul(v,w) u=Gather(items,ids) p=MatMul(u,w) y=Add(m,p) }"
 LARGE: dict[str, Array] = {
     "of": np.random.default_rng(0).integers(0, 50, 20_000),

@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recsplit.zoo import bags
+from recsplit.zoo import layers as zoo
+
 
 class FromTheEnd(nn.Module):
     """INT64 ids [batch] index a parameter, where torch counts ids below 0 from the end."""
@@ -268,6 +271,14 @@ def criteo_stacked() -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor], dict[str
     auto = torch.export.Dim.AUTO
     inputs = torch.rand(4, 3), torch.arange(4).repeat(3, 1), torch.arange(12).reshape(3, 4)
     return CriteoStacked(), inputs, {"dense": {0: auto}, "offsets": {1: auto}, "ids": {1: auto}}
+
+
+def facebook_of_many(features: int = 9) -> zoo.Model:
+    """facebookresearch/dlrm with nine features, each with bags of its own lengths."""
+    examples = zoo.Examples(5)
+    values, offsets = zip(*(examples.bags(bags.ROWS, 6, 1 + number) for number in range(features)), strict=True)
+    varies = zoo.VARIES, {1: torch.export.Dim.AUTO}, [zoo.VARIES] * features
+    return zoo.seeded(bags.FacebookDLRM(features)), (examples.dense(6, bags.DENSE), torch.stack(offsets), list(values)), varies
 
 
 class Scores(nn.Module):

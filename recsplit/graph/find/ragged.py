@@ -7,11 +7,13 @@ many, but by evaluating it on known bags.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from recsplit.graph.emit import Emit
 from recsplit.graph.extract import evaluate
@@ -26,7 +28,8 @@ _ELEMENTWISE = frozenset(
 )
 _REPEATED = frozenset({"Expand", "ConstantOfShape"})  # one constant everywhere, as torch.zeros_like makes it
 _FLATTEN = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
-_LENGTHS = np.array([[2, 0, 3, 1], [1, 4, 0, 2], [3, 1, 1, 0], [0, 2, 5, 1]])  # known bags to try offsets on
+#: Features that stacked offsets of an unknown number of rows are tried with.
+_MOST_STACKED = 64
 
 
 @dataclass(frozen=True)
@@ -256,28 +259,34 @@ def _try_offsets(
 ) -> tuple[int | None, bool, bool] | None:
     """(row, include_last_offset, by_length) under which the bag's offsets come out right on known bags; None if none does."""
     closed = int_of(node, "include_last_offset", 0) == 1
-    rank = len(offsets.shape) if offsets.shape is not None else 1
-    features = offsets.shape[0] if rank == 2 and offsets.shape is not None else 1
-    count = features if isinstance(features, int) else len(_LENGTHS)
-    lengths = _LENGTHS[np.arange(count) % len(_LENGTHS)]
+    stacked = offsets.shape is not None and len(offsets.shape) == 2
+    features = offsets.shape[0] if stacked and offsets.shape is not None else 1
+    lengths = _known_lengths(features if isinstance(features, int) else _MOST_STACKED)
     starts = np.cumsum(lengths, axis=1) - lengths
-    ends = np.concatenate([np.zeros((count, 1), dtype=np.int64), np.cumsum(lengths, axis=1)], axis=1)
+    ends = np.concatenate([np.zeros((len(lengths), 1), dtype=np.int64), np.cumsum(lengths, axis=1)], axis=1)
     for trial_input, last, by_length in ((starts, False, False), (ends, True, False), (lengths, False, True)):
-        for row in range(count):
-            feed = trial_input if rank == 2 else trial_input[row]
-            got = _value(model, bounds, {offsets: feed, values: np.zeros(int(lengths[row].sum()))})
-            if got is not None and np.array_equal(got.reshape(-1), (ends if closed else starts)[row]):
-                return (row if rank == 2 else None), last, by_length
+        feed = trial_input if stacked else trial_input[0]
+        got = _value(model, bounds, {offsets: feed, values: np.zeros(int(lengths[0].sum()))})
+        for row, expected in enumerate(ends if closed else starts):
+            if got is not None and np.array_equal(got.reshape(-1), expected):
+                return (row if stacked else None), last, by_length
     return None
 
 
 def _try_lengths(
     model: ir.Model, node: ir.Node, bounds: ir.Value, values: ir.Value, offsets: ir.Value
 ) -> tuple[int | None, bool, bool] | None:
-    features = len(node.attributes["features"].as_strings())
-    lengths = _LENGTHS[np.arange(features) % len(_LENGTHS)].reshape(-1)
+    lengths = _known_lengths(len(node.attributes["features"].as_strings())).reshape(-1)
     got = _value(model, bounds, {offsets: lengths, values: np.zeros(int(lengths.sum()))})
     return (None, False, True) if got is not None and np.array_equal(got.reshape(-1), lengths) else None
+
+
+def _known_lengths(features: int) -> NDArray[np.int64]:
+    """Lengths of four bags for each feature, [features, 4]: no two features have the same starts, and all have as many ids."""
+    base = next(number for number in itertools.count(1) if number**3 >= features)
+    first = np.stack(np.unravel_index(np.arange(features), (base, base, base)), axis=1) + np.array([1, 0, 2])
+    last = 3 * base + 1 - first.sum(axis=1, keepdims=True)
+    return np.concatenate([first, last], axis=1)
 
 
 def _value(model: ir.Model, value: ir.Value, feeds: dict[ir.Value, Array]) -> Array | None:
