@@ -50,7 +50,7 @@ format: $(VENV)/.installed-dev  ## format, and fix what ruff can
 
 repository: $(VENV)/.installed  ## rewrite the golden model_repository/; fails if what is committed moved
 	@rm -rf .demo/golden; mkdir -p .demo
-	@recsplit build recsplit.zoo.tiny:dlrm -o .demo/golden --name tiny --build-id golden --threads 1 > /dev/null
+	@recsplit build recsplit.zoo.tiny:dlrm -o .demo/golden --name tiny --build-id golden --threads 1 --embedding-runtime onnxruntime > /dev/null
 	@mkdir -p model_repository; rm -rf model_repository/tiny*; mv .demo/golden/* model_repository/
 	@git diff --exit-code --stat -- model_repository || { echo "model_repository/ moved: commit it with the change that moved it"; exit 1; }
 

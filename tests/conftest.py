@@ -29,8 +29,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def built(repository: Path, name: str) -> Path:
-    """The tiny DLRM of the zoo, built by the command line in `repository`: inputs of one value a row, and a bag."""
+    """The tiny DLRM of the zoo, built by the command line in `repository`: inputs of one value a row, and a bag. For ONNX Runtime: what is
+    tested with it are Triton's instances, and processes that die."""
     arguments = ["build", "recsplit.zoo.tiny:dlrm", "-o", str(repository), "--name", name, "--max-batch-size", "64"]
+    arguments += ["--embedding-runtime", "onnxruntime"]
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(io.StringIO()):
         code = main(arguments)
     assert code == 0, said.getvalue()

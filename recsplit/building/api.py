@@ -7,7 +7,7 @@ from typing import Any
 from recsplit.building.build import Built
 from recsplit.building.build import build as run_build
 from recsplit.building.inspection import Inspection
-from recsplit.building.load_and_cut import candidates
+from recsplit.building.load_and_cut import examined
 from recsplit.building.settings import BuildSettings, default_name
 from recsplit.load import Example, ModelSource, origin_of
 from recsplit.rendering.progress import Progress, in_silence
@@ -58,4 +58,4 @@ def inspect(model: ModelSource, example_inputs: Example | None = None, *, weight
     Raises InputError, MissingExtra and RecsplitError as loading does.
     """
     loaded_weights = None if weights is None else Path(weights)
-    return Inspection(origin_of(model), candidates(model, weights=loaded_weights, example=example_inputs))
+    return Inspection(origin_of(model), *examined(model, weights=loaded_weights, example=example_inputs))

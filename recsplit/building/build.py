@@ -9,6 +9,7 @@ from recsplit.building.cases import judge_of, reference_cases
 from recsplit.building.load_and_cut import load_and_cut
 from recsplit.building.planning import make_plan
 from recsplit.building.remains import remains
+from recsplit.building.runtimes import choose
 from recsplit.building.settings import BuildSettings
 from recsplit.configs.render import render
 from recsplit.disk.files import size_text
@@ -64,6 +65,7 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
     """
     request = None if settings.partition is None else sharding.read(settings.partition, settings.access)
     with staging(settings.out, settings.name) as stage:  # first of all: a folder that can't be written shows at once
+        runtimes = choose(settings, progress)
         progress(f"loading {settings.origin}", 0, 0)
         source = load_and_cut(
             settings.source,
@@ -81,10 +83,10 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         inputs = submodels.interface(source.cut.whole).inputs
         example = source.example_for(inputs)
         lookups = id_limits.probe(source.cut.lookups, inputs, source.cut.bags, known, references=example)
-        plan = make_plan(settings, source, stage.version, tables, lookups, shards)
+        plan = make_plan(settings, source, stage.version, tables, lookups, shards, runtimes)
         embedding, *folders, dense = (stage.path(model.name, MODEL_FILE).parent for model in plan.submodels)
         repository = embedding.parents[1]
-        by_engine = settings.embedding_runtime == "native"
+        by_engine = runtimes.embedding == "native"
         if shards is None:
             submodels.write(source.cut, embedding, dense, by_engine=by_engine, progress=partial(progress, "writing tables"))
         else:
@@ -110,5 +112,8 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         progress("publishing", 0, 0)
         stage.publish(plan.build, keep=settings.keep)
     differences += searched.differences
-    all_notes = (*source.loaded.notes, *notes, *left_out, searched.tried, *remains(source.cut, tables))
+    chosen = () if runtimes.note is None else (runtimes.note,)
+    if by_engine and shards is None and source.cut.no_recipe:
+        chosen = (*chosen, f"The engine has ONNX Runtime do the lookups: {source.cut.no_recipe}")
+    all_notes = (*source.loaded.notes, *chosen, *notes, *left_out, searched.tried, *remains(source.cut, tables))
     return Built(plan, settings.out, tuple(differences), all_notes, source.loaded.warnings)

@@ -115,7 +115,7 @@ def judge_of(plan: Plan, source: CutSource, known: Known, folder: Path, cases: S
     return Judge(
         plan,
         by_source(plan, source.loaded.run, source.dtypes),
-        joined(folder, plan, by_engine=True),
+        [joined(folder, plan), *([joined(folder, plan, by_engine=True)] if stages.has_engine(plan) else [])],
         known,
         {name: median_magnitude([case.outputs[name] for case in cases]) for name in cases[0].outputs},
         stages.rounding_of(folder, plan),

@@ -11,10 +11,14 @@ COLUMNS = ("table", "rows", "dim", "bytes", "operator", "node", "cut", "reason")
 
 @dataclass(frozen=True, repr=False)
 class Inspection:
-    """The candidates of a model, in the order of its graph."""
+    """The candidates of a model, in the order of its graph.
+
+    `by_onnxruntime`: why recsplit's engine would leave the lookups to ONNX Runtime; "" where it does them itself, None without a cut.
+    """
 
     origin: str
     candidates: tuple[Candidate, ...]
+    by_onnxruntime: str | None
 
     @property
     def lookups(self) -> tuple[Candidate, ...]:
@@ -43,7 +47,14 @@ class Inspection:
         ]
 
     def __str__(self) -> str:
-        return f"{len(self.lookups)} of {len(self.candidates)} candidates are lookups, on {len(self.tables)} tables"
+        return f"{len(self.lookups)} of {len(self.candidates)} candidates are lookups, on {len(self.tables)} tables{self._engine()}"
+
+    def _engine(self) -> str:
+        if self.by_onnxruntime is None:
+            return ""
+        if self.by_onnxruntime:
+            return f"; recsplit's engine has ONNX Runtime do them: {self.by_onnxruntime}"
+        return "; recsplit's engine does them itself"
 
     def __repr__(self) -> str:
         return f"<Inspection of {self.origin}: {self}>"

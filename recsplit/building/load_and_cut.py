@@ -71,15 +71,19 @@ def load_and_cut(
     return CutSource(loaded, parts, None if loaded.example is None else as_rows(parts.bags, loaded.example), dtypes)
 
 
-def candidates(source: ModelSource, *, weights: Path | None = None, example: Example | None = None) -> tuple[Candidate, ...]:
-    """Every candidate for a lookup, and the reason why it is one or not, as far as the cut would get."""
+def examined(
+    source: ModelSource, *, weights: Path | None = None, example: Example | None = None
+) -> tuple[tuple[Candidate, ...], str | None]:
+    """Every candidate for a lookup, and the reason why it is one or not, as far as the cut would get; and why recsplit's engine leaves the
+    lookups to ONNX Runtime ("": it does them itself; None: nothing is cut)."""
     loaded = load(source, weights=weights, example=example)
     loops = prepare(loaded.model, refusing=False)
     before_the_cut = find(loaded.model, loops=loops)
     try:
-        return cut(loaded.model, loops=loops).candidates
+        parts = cut(loaded.model, loops=loops)
     except InputError:
-        return before_the_cut
+        return before_the_cut, None
+    return parts.candidates, parts.no_recipe
 
 
 def as_rows(groups: tuple[Bags, ...], example: Mapping[str, Array]) -> dict[str, Array]:

@@ -4,6 +4,7 @@ import os
 import secrets
 
 from recsplit.building.load_and_cut import CutSource
+from recsplit.building.runtimes import Runtimes
 from recsplit.building.settings import BuildSettings
 from recsplit.building.sharding import Sharding
 from recsplit.graph.precision import half
@@ -22,6 +23,7 @@ def make_plan(
     tables: tuple[Table, ...],
     lookups: tuple[Lookup, ...],
     sharding: Sharding | None,
+    runtimes: Runtimes,
 ) -> Plan:
     """The plan of a source that was cut, `tables` and `lookups` with their limits; `sharding` where its tables are cut into shards."""
     cut = source.cut
@@ -35,7 +37,7 @@ def make_plan(
         return Submodel(name, role, sides.inputs, sides.outputs, runtime, kind, instances, threads)
 
     def shard(number: int, sides: submodels.Interface) -> Submodel:
-        return submodel("shard", sides, settings.embedding_runtime, "cpu", settings.embedding_instances, f"embedding_{number}")
+        return submodel("shard", sides, runtimes.embedding, "cpu", settings.embedding_instances, f"embedding_{number}")
 
     return Plan(
         name=settings.name,
@@ -52,10 +54,10 @@ def make_plan(
         tables=tables,
         lookups=lookups,
         bags=cut.bags,
-        embedding=submodel("embedding", embedding, settings.embedding_runtime, "cpu", settings.embedding_instances),
+        embedding=submodel("embedding", embedding, runtimes.embedding, "cpu", settings.embedding_instances),
         shards=() if sharding is None else sharding.shards(tables, shard),
         readings=() if sharding is None else sharding.readings(settings.unknown_ids),
-        dense=submodel("dense", dense, settings.runs_dense, settings.dense_kind, settings.dense_instances),
+        dense=submodel("dense", dense, runtimes.dense, settings.dense_kind, settings.dense_instances),
         form=settings.form,
         tolerance=_TOLERANCE[half(cut.whole)] if settings.tolerance is None else settings.tolerance,
     )

@@ -28,7 +28,8 @@ class BuildSettings:
     `tolerance` None: by the narrowest dtype on the way to an output. `search_s`: how long inputs are searched on which the parts answer
     otherwise than the source, after those that are always tried. `partition` and `access`: files that recsplit partition and recsplit
     access wrote; `weights`: .safetensors. `triton`: the release of NVIDIA's container whose onnxruntime must read the sub-models.
-    `dense_runtime` None: see `runs_dense`. `keep`: builds that stay in `out`, this one among them, for recsplit rollback.
+    `embedding_runtime` and `dense_runtime` None: recsplit.building.runtimes chooses. `keep`: builds that stay in `out`, this one among
+    them, for recsplit rollback.
     """
 
     source: ModelSource
@@ -44,7 +45,7 @@ class BuildSettings:
     dense_instances: int = 1
     threads: int | None = None
     dense_kind: Kind = "cpu"
-    embedding_runtime: EmbeddingRuntime = "onnxruntime"
+    embedding_runtime: EmbeddingRuntime | None = None
     dense_runtime: Runtime | None = None
     form: Form = "ensemble"
     queue_delay_us: int = 0
@@ -75,14 +76,16 @@ class BuildSettings:
             raise InputError(f"--tolerance is {self.tolerance:g}", hint="choose a number from 0 to below 1; 1e-5 is usual for FP32")
         if not 0 <= self.search_s <= _HOUR_S:
             raise InputError(f"--search-s is {self.search_s:g}", hint=f"choose a number of seconds from 0 to {_HOUR_S}")
-        if self.runs_dense not in ("onnxruntime", "native") and self.dense_kind != "gpu":
+        if self.dense_runtime not in (None, "onnxruntime", "native") and self.dense_kind != "gpu":
             raise InputError(
-                f"the dense runtime {self.runs_dense!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu"
+                f"the dense runtime {self.dense_runtime!r} needs a GPU, and the dense model is placed on CPU", hint="--dense-kind gpu"
             )
         if self.dense_runtime == "native" and self.dense_kind == "gpu":
             raise InputError("the dense runtime 'native' runs on a CPU, and the dense model is placed on GPU", hint="--dense-kind cpu")
-        if self.form == "fused" and (self.embedding_runtime, self.runs_dense) != ("native", "native"):
+        if self.form == "fused" and not (self.embedding_runtime in (None, "native") and self.dense_runtime in (None, "native")):
             raise InputError("a fused model is the engine's, and it runs both parts", hint="--embedding-runtime native, on a CPU")
+        if self.form == "fused" and self.dense_kind != "cpu":
+            raise InputError("a fused model is the engine's, which runs on a CPU", hint="--dense-kind cpu, or --form ensemble")
         if self.form == "fused" and self.partition is not None:
             raise InputError("a fused model has its tables in one piece", hint="--form ensemble, or leave --partition out")
         if self.access is not None and self.partition is None:
@@ -93,11 +96,6 @@ class BuildSettings:
         triton_releases.release(self.triton)
         if self.templates is not None:
             check_templates(self.templates)
-
-    @property
-    def runs_dense(self) -> Runtime:
-        """What runs the dense model: what runs the embedding model, where nothing else was said and it runs on a CPU."""
-        return self.dense_runtime or ("native" if self.embedding_runtime == "native" and self.dense_kind == "cpu" else "onnxruntime")
 
     @property
     def origin(self) -> str:

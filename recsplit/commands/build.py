@@ -36,9 +36,7 @@ _MOST_SEGMENTS = 4
 @click.option(
     "--embedding-runtime",
     type=click.Choice(get_args(EmbeddingRuntime)),
-    default="onnxruntime",
-    show_default=True,
-    help="What runs the embedding model; native: recsplit's engine in C++.",
+    help="What runs the embedding model; native: recsplit's engine.  [default: native where it can be had; onnxruntime beside a GPU]",
 )
 @click.option(
     "--dense-runtime",

@@ -25,7 +25,8 @@ def command(source: str, weights: Path | None, as_json: bool) -> None:
     with progress(f"loading {source}"):
         inspection = inspect(source, weights=weights)
     if as_json:
-        show_json([dict(zip(COLUMNS, row, strict=True)) for row in inspection.rows()])
+        by_onnxruntime = {"by_onnxruntime": inspection.by_onnxruntime}  # of the lookups together
+        show_json([dict(zip(COLUMNS, row, strict=True)) | by_onnxruntime for row in inspection.rows()])
         return
     size = COLUMNS.index("bytes")
     rows = [(*row[:size], size_text(int(row[size])), *row[size + 1 :]) for row in inspection.rows()]

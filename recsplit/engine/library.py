@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -93,6 +94,7 @@ class Model:
         self._handle = self._calls.recsplit_open(str(folder).encode(), json.dumps(config).encode(), json.dumps(dict(settings)).encode())
         if not self._handle:
             raise library.error()
+        self._closing = weakref.finalize(self, self._calls.recsplit_close, self._handle)
 
     def __enter__(self) -> "Model":
         return self
@@ -101,10 +103,9 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """Let go of the model. Safe to repeat."""
-        handle, self._handle = self._handle, None
-        if handle:
-            self._calls.recsplit_close(handle)
+        """Let go of the model, as happens with the object itself. Safe to repeat."""
+        self._handle = None
+        self._closing()
 
     @property
     def loaded(self) -> str:

@@ -26,6 +26,7 @@ from recsplit.graph.lower.dense_weights import weigh_after_lookup
 from recsplit.graph.lower.fused_tables import FusedTable, UnknownIds, fuse, policy
 from recsplit.graph.lower.pack import pack
 from recsplit.graph.lower.ragged_bags import BagForm, choose_form, lower_bags
+from recsplit.graph.lower.ragged_inputs import drop_old_inputs
 from recsplit.graph.lower.row_lookups import lower_fixed, lower_varying
 from recsplit.graph.lower.stacked import restack
 from recsplit.plan.plan import UNKNOWN_IDS, Bags, Lookup, PlainPooling
@@ -35,10 +36,8 @@ from recsplit.plan.recipe import Recipe
 
 @dataclass(frozen=True)
 class Packed:
-    """A boundary tensor by name, and, part by part, the name of the Gather's output that it pools, the widths and the poolings.
-
-    `parts` is None where the pooling is another one in any part (see collected.Plain).
-    """
+    """A boundary tensor by name, and, part by part, the name of the Gather's output that it pools, the widths and the poolings. `parts` is
+    None where the pooling is another one in any part (see collected.Plain)."""
 
     output: str
     parts: tuple[tuple[str, tuple[int, ...], tuple[PlainPooling, ...]], ...] | None
@@ -48,11 +47,11 @@ class Packed:
 class Cut:
     """A model taken apart: embedding and dense sub-models, and `whole`, the same operators in one graph.
 
-    Inputs and outputs of all three have measured shapes. `fused` tables are not yet on disk: their initializers
-    point into files.TABLES_FILE. `marks`: whether `unknown_ids` is among the embedding model's outputs: it marks unknown ids where those
-    are an error, and bags' lengths that can't be read under any policy. `recipe`: the embedding model as the engine does it, without the
-    places of tables (in the order of `fused`) and `buffers` in files; None where the engine can't, for the reason `no_recipe`.
-    `check`: from the ensemble's inputs to the marks of all unknown ids and wrong lengths, under any policy; it reads no table.
+    Inputs and outputs of all three have measured shapes. `fused` tables are not yet on disk: their initializers point into
+    files.TABLES_FILE. `marks`: whether `unknown_ids` is among the embedding model's outputs: it marks unknown ids where those are an error,
+    and bags' lengths that can't be read under any policy. `recipe`: the embedding model as the engine does it, without the places of tables
+    (in the order of `fused`) and `buffers` in files; None where the engine can't, for the reason `no_recipe`. `check`: from the ensemble's
+    inputs to the marks of all unknown ids and wrong lengths, under any policy; it reads no table.
     """
 
     whole: ir.Model
@@ -223,7 +222,7 @@ def _lower(state: Cutting) -> None:
 
 
 def _drop_ragged_inputs(state: Cutting) -> None:
-    problem = ragged.drop_old_inputs(state.model, state.ragged_groups)
+    problem = drop_old_inputs(state.model, state.ragged_groups)
     if problem:
         raise InputError(
             f"the model can't be batched: {problem}", hint="make the batch size follow another input, or use fixed-length bags"

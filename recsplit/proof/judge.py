@@ -1,6 +1,6 @@
 """Judging a batch: the source and the parts side by side, row by row, and what of a difference is rounding."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Judge:
-    """Source and parts side by side. `known`: which rows' ids are all inside their tables; `scales`: the median magnitude of each output.
+    """Source and parts side by side. `parts`: every way in which they may be served, by ONNX Runtime and by recsplit's engine.
+
+    `known`: which rows' ids are all inside their tables; `scales`: the median magnitude of each output.
 
     `rounding` is asked where a difference might be rounding. `infinite_rows`: rows that the source answers with NaN or infinity aren't
     compared, as in cases.make_cases.
@@ -53,7 +55,7 @@ class Judge:
 
     plan: Plan
     source: Run
-    parts: Run
+    parts: Sequence[Run]
     known: Callable[[Mapping[str, Array]], NDArray[np.bool_]]
     scales: Mapping[str, float]
     rounding: Rounding
@@ -65,11 +67,11 @@ class Judge:
         zeros = np.zeros(rows)
         try:
             fine = self.known(inputs) & ~self._any(inputs, np.isnan)  # by the operators that check ids, which are the parts' own
-            answers = self.parts(inputs)
+            ways = [run(inputs) for run in self.parts]
         except Exception as error:  # onnxruntime raises its own kinds, undocumented
             return Judged(zeros, zeros, ("",) * rows, 0.0, rows, f"the parts fail: {_first_line(error)}")
-        marks = answers.get(UNKNOWN_IDS)
-        if marks is not None and (marks[fine][:, 0] != -1).any():
+        marks = [answers[UNKNOWN_IDS][fine] for answers in ways if UNKNOWN_IDS in answers]
+        if any((of_way[:, 0] != -1).any() for of_way in marks):
             return Judged(zeros, zeros, ("",) * rows, 0.0, rows, "a row without an unknown id is marked")
         index, truth = self._truth(inputs, np.flatnonzero(fine))
         if not len(index):
@@ -78,10 +80,11 @@ class Judge:
         for name, want in truth.items():
             if want.dtype.kind not in "fc":
                 continue  # numbers of a class: a tie, or rounding, decides
-            row_absolute, row_relative = by_row(want, answers[name][index], self.scales.get(name, 0.0))
-            for position, row in enumerate(index):
-                if row_relative[position] > relative[row] or not output[row]:
-                    relative[row], absolute[row], output[row] = row_relative[position], row_absolute[position], name
+            for answers in ways:
+                row_absolute, row_relative = by_row(want, answers[name][index], self.scales.get(name, 0.0))
+                for position, row in enumerate(index):
+                    if row_relative[position] > relative[row] or not output[row]:
+                        relative[row], absolute[row], output[row] = row_relative[position], row_absolute[position], name
         limit = self.plan.tolerance
         if relative.max() > limit:
             relative, limit = self._rounded(inputs, index, relative)

@@ -9,6 +9,7 @@ from pathlib import Path
 from recsplit.errors import InputError, RecsplitError
 
 TAIL_LINES = 30
+_DEAF_BYTES = 4096
 #: What Triton writes when it gives up, the most telling first, and our sentence for each.
 REASONS = (
     (r"(?P<reason>Too many open files)", "Triton can't start: {reason}; raise ulimit -n"),
@@ -73,6 +74,13 @@ class Log:
                 reason = match["reason"].partition(r"\n\nAt:")[0].replace('\\"', '"').rstrip('" ')
                 return sentence.format(**{**match.groupdict(), "reason": reason.replace("Internal: TritonModelException: ", "")})
         return None
+
+    def deaf(self) -> bool:
+        """Whether Triton says now that it can open no file more, to take a connection with: it says so again and again, and lives on."""
+        with self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(self.start, size - _DEAF_BYTES))
+            return b"accept() call: Too many open files" in file.read()
 
     def discard(self) -> None:
         """Remove the file, unless it is the user's."""

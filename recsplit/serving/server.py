@@ -275,11 +275,15 @@ def _await_ready(server: Server, timeout_s: float) -> None:
             code = running.process.wait(0.05)
         except subprocess.TimeoutExpired:
             keys.hide_once_read(server.pid, running.endpoint.headers, running.log)
+            if running.log.deaf():
+                break
             if time.monotonic() < deadline:
                 continue
             raise running.log.failure(f"Triton was not ready after {timeout_s:g} s", hint="a large model may need a longer time") from None
         reason = running.log.reason() or f"Triton ended before it was ready ({_ending(code)})"
         raise running.log.failure(reason, hint="if recsplit built it, `recsplit verify DIR` tries the files without a server")
+    if running.log.deaf():
+        raise running.log.failure(running.log.reason() or "Triton can't be reached")
 
 
 def _ending(code: int) -> str:

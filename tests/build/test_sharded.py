@@ -50,7 +50,7 @@ SHARDS = [
 @pytest.fixture(scope="module")
 def by_heat(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The ranker in three shards, cut by heat."""
-    return ranker_by_heat(tmp_path_factory.mktemp("by_heat"))
+    return ranker_by_heat(tmp_path_factory.mktemp("by_heat"), embedding_runtime="onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +336,8 @@ def golden(repository: Path) -> dict[str, str]:
 def new_texts(folder: Path) -> dict[str, str]:
     """What a build of the ranker writes now, without this run's paths."""
     source = onnx_file(folder, RANKER, ARRAYS)
-    build = build_of(source, folder / "models", name="ranker", partition=write_partition(folder / "p.json", SHARDS), build_id="golden")
+    settings = {"partition": write_partition(folder / "p.json", SHARDS), "build_id": "golden", "embedding_runtime": "onnxruntime"}
+    build = build_of(source, folder / "models", name="ranker", **settings)
     return {name: text.replace(build.plan.source.spec, "ranker.onnx") for name, text in golden(build.repository).items()}
 
 

@@ -67,7 +67,7 @@ def main(sanitizers: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         compilation.compile_into(Path(folder), compiler, flags=flags)
         here = Path(__file__).parent
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.engine.sanitized", *(str(here / name) for name in _TESTS)]
+        command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "tests.engine.sanitized", *(str(here / name) for name in _TESTS)]
         environment = os.environ | _OPTIONS | {_FOLDER: folder, "LD_PRELOAD": " ".join(runtimes), "PYTHONMALLOC": "malloc"}
         return subprocess.run(command, env=environment, cwd=here.parents[1], check=False).returncode
 

@@ -29,7 +29,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("native") / "models"
     for name, source in MODELS.items():
         recsplit.build(source, out=folder, name=name, embedding_runtime="native", search_s=0)
-    recsplit.build(MODELS["tiny"], out=folder, name="portable", search_s=0)
+    recsplit.build(MODELS["tiny"], out=folder, name="portable", embedding_runtime="onnxruntime", search_s=0)
     for name, source in MODELS.items():
         recsplit.build(source, out=folder, name=f"{name}_fused", embedding_runtime="native", form="fused", search_s=0)
     return folder

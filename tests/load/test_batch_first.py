@@ -46,7 +46,7 @@ def test_a_batch_that_no_output_names_is_refused_by_name(tmp_path: Path) -> None
 
 
 def test_a_history_that_only_names_its_length_keeps_its_batch_first(tmp_path: Path) -> None:
-    build = build_of("tests.load.test_batch_first:history", tmp_path / "models")
+    build = build_of("tests.load.test_batch_first:history", tmp_path / "models", embedding_runtime="onnxruntime")
     assert build.plan.inputs[0].dims == (-1,)
     assert [note for note in build.notes if not note.startswith("Searched")] == []
 

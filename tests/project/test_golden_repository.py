@@ -5,7 +5,18 @@ from pathlib import Path
 from tests.conftest import REPOSITORY, Run
 
 GOLDEN = REPOSITORY / "model_repository"
-BUILD = ("build", "recsplit.zoo.tiny:dlrm", "--name", "tiny", "--build-id", "golden", "--threads", "1")
+BUILD = (
+    "build",
+    "recsplit.zoo.tiny:dlrm",
+    "--name",
+    "tiny",
+    "--build-id",
+    "golden",
+    "--threads",
+    "1",
+    "--embedding-runtime",
+    "onnxruntime",
+)
 
 
 def texts(folder: Path) -> dict[str, str]:

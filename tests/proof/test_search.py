@@ -14,8 +14,7 @@ import recsplit
 from recsplit.errors import RecsplitError
 from recsplit.graph import border, cut
 from recsplit.graph.emit import Emit
-from recsplit.graph.find import ragged
-from recsplit.graph.lower import ragged_bags
+from recsplit.graph.lower import ragged_bags, ragged_inputs
 from recsplit.graph.lower.fused_tables import FusedTable
 from recsplit.graph.lower.pooling import mean
 from recsplit.load import export
@@ -60,7 +59,7 @@ def test_an_epsilon_that_is_dropped_is_found_by_a_mask_of_zeros(tmp_path: Path, 
 
 
 def test_a_symbol_for_two_sizes_is_found_by_bags_of_two_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_rows = ragged.as_rows
+    as_rows = ragged_inputs.as_rows
 
     def shared(emit: Emit, *arguments: Any, **settings: Any) -> Any:
         answer = as_rows(emit, *arguments, **settings)

@@ -24,12 +24,14 @@ def table_bytes(tables: int, rows: int = big.ROWS) -> int:
     return tables * rows * big.DIM * 4
 
 
-def write(tables: int, folder: Path, rows: int = big.ROWS) -> None:
-    """model.onnx with tables.bin, model.safetensors, and the factory that goes with it. Holds a block of a table in memory."""
+def write(tables: int, folder: Path, rows: int = big.ROWS, *, with_safetensors: bool = True) -> None:
+    """model.onnx with tables.bin, and model.safetensors and the factory that goes with it. Holds a block in memory."""
     folder.mkdir(parents=True, exist_ok=True)
     small = big.small(tables)
     with progress(f"Writing {folder / 'model.onnx'}", total=table_bytes(tables, rows)) as advance:
         _write_onnx(tables, rows, small, folder, advance)
+    if not with_safetensors:
+        return
     with progress(f"Writing {folder / 'model.safetensors'}", total=table_bytes(tables, rows)) as advance:
         _write_safetensors(tables, rows, small, folder / "model.safetensors", advance)
     text = f"from recsplit.zoo import big\n\n\ndef dlrm():\n    return big.dlrm(tables={tables}, rows={rows})\n"

@@ -112,8 +112,8 @@ def _served(repository: Path, gb: int) -> dict[str, Any]:
     with progress(f"Starting Triton with {INSTANCES} embedding instances"):
         server = serve(repository, ready_timeout_s=600)
     with server:
-        before = _pss(server.pid)
-        queries = list(_every_page(gb, plan.max_batch_size))
+        before = pss(server.pid)
+        queries = list(every_page(gb, plan.max_batch_size))
         with progress("Reading every page of every table, several times over"):
             result = closed_loop.run(
                 server.grpc_url,
@@ -124,7 +124,7 @@ def _served(repository: Path, gb: int) -> dict[str, Any]:
                 max_requests=6 * INSTANCES * len(queries),
                 timeout_s=60,
             )
-        after = _pss(server.pid)
+        after = pss(server.pid)
     return {
         "instances": INSTANCES,
         "pss_bytes_when_ready": sum(before.values()),
@@ -136,7 +136,7 @@ def _served(repository: Path, gb: int) -> dict[str, Any]:
     }
 
 
-def _every_page(gb: int, batch: int) -> Iterator[closed_loop.Query]:
+def every_page(gb: int, batch: int) -> Iterator[closed_loop.Query]:
     """Queries whose ids together touch each page of each table once."""
     per_page = PAGE // (big.DIM * 4)
     ids = np.arange(0, big.ROWS, per_page, dtype=np.int64)
@@ -146,7 +146,7 @@ def _every_page(gb: int, batch: int) -> Iterator[closed_loop.Query]:
         yield {"dense": np.zeros((batch, big.DENSE), dtype=np.float32), "ids": np.tile(part, gb)}
 
 
-def _pss(server: int) -> dict[int, int]:
+def pss(server: int) -> dict[int, int]:
     """Proportional set size of each process in the server's process group, in bytes."""
     return {pid: kernel.pss_bytes(pid) for pid in kernel.members(server)}
 

@@ -1,8 +1,9 @@
 """Instance counts changed under load: `python -m recsplit_perf.benchmarks.resize`.
 
 Closed-loop clients ask a served model without pause, while the controller's actuator gives its sub-models other counts, one change
-after the other, or with --together both at once. Then a backlog: an execution that lasts long, so that the clients wait in line
-for as long as they ask; new instances must serve all the same, and the change must end with it (docs/decisions/0012).
+after the other, or with --together both at once; with --runtime native they are counts of the engine's workers. Then, of instances, a
+backlog: an execution that lasts long, so that the clients wait in line for as long as they ask; new instances must serve all the same,
+and the change must end with it (docs/decisions/0012).
 """
 
 import json
@@ -25,9 +26,11 @@ from recsplit.errors import RecsplitError
 from recsplit.plan.plan import Plan
 from recsplit.repository.find import find
 from recsplit.serving import Server, serve
+from recsplit_controller.actuate.protocol import Actuator
 from recsplit_controller.actuate.triton import TritonActuator
+from recsplit_controller.actuate.workers import WorkersActuator, has_engine
+from recsplit_controller.targets.targets import of_plan
 from recsplit_controller.values.decision import Action, Outcome
-from recsplit_controller.values.settings import Target
 from recsplit_perf.machine import provenance
 from recsplit_perf.processes.heavier import heavier
 from recsplit_perf.processes.watched import recsplit
@@ -83,43 +86,49 @@ class Change:
 @click.command()
 @click.option("--changes", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--clients", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--runtime", type=click.Choice(["onnxruntime", "native"]), default="onnxruntime", show_default=True)
 @click.option("--together", is_flag=True, help="Change both models at once, each after its own last change.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
-def command(changes: int, clients: int, together: bool, output: Path | None) -> None:
+def command(changes: int, clients: int, runtime: str, together: bool, output: Path | None) -> None:
     """Change instance counts under load, and count what clients see of it."""
     origin = provenance()
     try:
         with tempfile.TemporaryDirectory(prefix="recsplit-resize-") as name:
-            result = benchmark(Path(name), changes, clients, together=together)
+            result = benchmark(Path(name), changes, clients, runtime, together=together)
     except RecsplitError as error:
         raise click.ClickException("\n".join(text for text in (str(error), error.detail, f"Hint: {error.hint}") if text)) from error
     phases = result["phases"]
     show_table(list(phases[0]), [list(phase.values()) for phase in phases])
-    show_table(list(result["saturated"]), [list(result["saturated"].values())])
+    if result["saturated"] is not None:
+        show_table(list(result["saturated"]), [list(result["saturated"].values())])
     if output is not None:
         with whole_file(output) as file:
             file.write((json.dumps({"benchmark": "resize", **origin, **result}, indent=1) + "\n").encode())
 
 
-def benchmark(folder: Path, changes: int, clients: int, *, together: bool = False) -> dict[str, Any]:
+def benchmark(folder: Path, changes: int, clients: int, runtime: str, *, together: bool = False) -> dict[str, Any]:
     """Build, serve, ask and change; the result as plain values. Raises RecsplitError where a build or a server fails."""
     with progress(f"Building {FACTORY}"):
-        recsplit(["build", FACTORY, "-o", str(folder / "light"), "--name", NAME, "--max-batch-size", "256"], folder)
+        arguments = ["--name", NAME, "--max-batch-size", "256", "--embedding-runtime", runtime]
+        recsplit(["build", FACTORY, "-o", str(folder / "light"), *arguments], folder)
     plan = find(folder / "light").plan
     with progress(f"{changes} changes under {clients} clients"):
         phases, done = resized(folder / "light", changes, clients, together=together)
-    heavy = heavier(folder / "light", folder / "heavy", plan.dense.name, HEAVY_MS)
-    with progress("A change under a backlog"):
-        backlog = saturated(heavy, clients)
+    backlog = None
+    if runtime == "onnxruntime":  # the engine has no load call that could wait for a backlog
+        heavy = heavier(folder / "light", folder / "heavy", plan.dense.name, HEAVY_MS)
+        with progress("A change under a backlog"):
+            backlog = saturated(heavy, clients)
     seconds = [change.seconds for change in done]
+    settings = {"factory": FACTORY, "clients": clients, "rows": ROWS, "most": MOST, "together": together, "runtime": runtime}
     return {
-        "settings": {"factory": FACTORY, "clients": clients, "rows": ROWS, "most": MOST, "together": together, "heavy_ms": HEAVY_MS},
+        "settings": {**settings, "heavy_ms": HEAVY_MS},
         "phases": [asdict(phase) for phase in phases],
         "changes": {
             "count": len(done),
             "failed": sum(change.error is not None for change in done),
-            "median_s": round(float(np.median(seconds)), 3),
-            "slowest_s": round(max(seconds), 3),
+            "median_s": round(float(np.median(seconds)), 4),
+            "slowest_s": round(max(seconds), 4),
         },
         "saturated": backlog,
     }
@@ -150,7 +159,7 @@ def resized(repository: Path, changes: int, clients: int, *, together: bool = Fa
     return [seen(f"{changes} changes", asked, first, last, ready), seen("no changes", asked, last, end, still)], done
 
 
-def change(actuator: TritonActuator, models: Sequence[str], seed: int) -> list[Change]:
+def change(actuator: Actuator, models: Sequence[str], seed: int) -> list[Change]:
     """Give each of the models another count, at once, and wait for all."""
     rng = np.random.default_rng(seed)
     before = actuator.counts()
@@ -201,10 +210,11 @@ def saturated(repository: Path, clients: int, *, watched_s: float = WATCHED_S) -
 
 
 @contextmanager
-def acting(server: Server, repository: Path, plan: Plan) -> Iterator[TritonActuator]:
+def acting(server: Server, repository: Path, plan: Plan) -> Iterator[Actuator]:
     """The controller's actuator for the sub-models of a served build."""
-    targets = [Target(part.name, part.name, part.role) for part in plan.submodels]
-    actuator = TritonActuator(server.grpc_url, repository, targets)
+    targets = of_plan(plan, engine=has_engine(server.grpc_url))
+    by_engine = targets[0].unit == "worker"
+    actuator = WorkersActuator(server.grpc_url, targets) if by_engine else TritonActuator(server.grpc_url, repository, targets)
     try:
         yield actuator
     finally:
@@ -231,13 +241,13 @@ def watching(server: Server, plan: Plan) -> Iterator[Readiness]:
         thread.join()
 
 
-def ended(actuator: TritonActuator, action: Action, timeout_s: float) -> Outcome | None:
+def ended(actuator: Actuator, action: Action, timeout_s: float) -> Outcome | None:
     """Begin an action and wait for how it ends; None where it doesn't."""
     actuator.begin(action)
     return _outcome(actuator, timeout_s, lambda outcome: outcome.action == action)
 
 
-def _outcome(actuator: TritonActuator, timeout_s: float, fits: Callable[[Outcome], bool] = lambda _: True) -> Outcome | None:
+def _outcome(actuator: Actuator, timeout_s: float, fits: Callable[[Outcome], bool] = lambda _: True) -> Outcome | None:
     pause, deadline = threading.Event(), time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         for outcome in actuator.outcomes():

@@ -181,27 +181,16 @@ int recsplit_pool(const char* name, const void* table, uint64_t rows, uint32_t d
         const std::string pooling_text = pooling_name;
         const recsplit::Pooling pooling = pooling_text == "mean" ? recsplit::Pooling::mean : pooling_text == "max" ? recsplit::Pooling::max : recsplit::Pooling::sum;
         const size_t bytes = dim * recsplit::size_bytes(dtype);
-        // As the engine does it where all ids are inside: some bags are looked at, and then read.
-        constexpr uint64_t kIds = 2048;
-        std::vector<const char*> addresses;
-        const uint64_t step = std::max<uint64_t>(1, kIds / std::max<uint32_t>(1, length));
+        // As the engine does it where all ids are inside: a block of rows is looked at, and then read.
+        constexpr uint64_t kRows = 256;
         const recsplit::Kernels& chosen = recsplit::kernels(name);
-        for (uint64_t bag = 0; bag < bags; bag += step) {
+        for (uint64_t bag = 0; bag < bags; bag += kRows) {
           recsplit::PoolJob job{};
-          job.batch = std::min(step, bags - bag);
-          bool outside = false;
-          for (uint64_t k = bag * length; k < (bag + job.batch) * length; ++k) outside |= static_cast<uint64_t>(ids[k]) >= rows;
-          if (outside) throw recsplit::Error("an id is outside the table");
+          job.batch = std::min(kRows, bags - bag);
+          if (!chosen.inside({ids + bag * length, false, length, length, job.batch}, 0, rows)) throw recsplit::Error("an id is outside the table");
           job.base = static_cast<const char*>(table);
-          if (length >= recsplit::kDirectFrom) {
-            job.ids = ids + bag * length;
-            job.ids_stride = length;
-          } else {
-            addresses.resize(job.batch * length);
-            for (uint64_t k = 0; k < job.batch * length; ++k) addresses[k] = job.base + static_cast<uint64_t>(ids[bag * length + k]) * bytes;
-            job.rows = addresses.data();
-            job.last = addresses.data() + addresses.size();
-          }
+          if (length > 0) job.ids = ids + bag * length;
+          job.ids_stride = length;
           job.length = length;
           job.bags = 1;
           job.dim = dim;

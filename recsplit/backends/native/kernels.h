@@ -9,13 +9,10 @@
 
 namespace recsplit {
 
-// Bags from so many ids on are read by the ids themselves; of shorter ones the addresses are found first, which is quicker then.
-constexpr uint32_t kDirectFrom = 8;
-
 // Bags whose rows' addresses lie one after the other in `rows`; nullptr: the id counts as none.
 struct PoolJob {
-  // Where all ids are inside their table, none is padding and each row of the request has as many: the ids of the first row, those of the
-  // next `ids_stride` further. The row of an id is at base + id * row bytes, and `rows` isn't looked at. INT32 if `narrow`.
+  // Where all ids are inside their table, none is padding and each row of the request has as many, at least one: the ids of the first row,
+  // those of the next `ids_stride` further. The row of an id is at base + id * row bytes, and `rows` isn't looked at. INT32 if `narrow`.
   const void* ids;
   size_t ids_stride;
   bool narrow;
@@ -26,14 +23,23 @@ struct PoolJob {
   const uint32_t* lengths;     // of each bag, or nullptr: each has `length` rows
   uint32_t length;
   size_t batch;                // rows of the request
-  uint32_t bags;               // pooled vectors each
+  uint32_t bags;               // pooled vectors each; 1 where rows are not pooled
   uint32_t dim;
   char* out;                   // of the first bag; the bags of one row lie side by side
   size_t out_stride;           // bytes from row to row
 };
 
+// Ids of some rows, INT32 if `narrow`: `width` a row, those of the next row `stride` further.
+struct IdRows {
+  const void* ids;
+  bool narrow;
+  size_t width, stride, rows;
+};
+
 struct Kernels {
   const char* name;
+  // Whether all are in [low, low + count).
+  bool (*inside)(const IdRows& ids, int64_t low, uint64_t count);
   void (*pool)(const PoolJob& job, DType dtype, Pooling pooling);
 };
 

@@ -1,187 +1,105 @@
 // The kernels' body. Who includes it defines KERNELS, the name of its table, and LANES, how many floats its vectors hold.
 //
-// Vectors of GCC's and Clang's extension, no intrinsics: docs/native.md has both measured. Rows are added in the order of the ids, in
-// blocks, and nothing is fused (-ffp-contract=off), so that every instruction set gives the same bits.
+// Rows are added in the order of the ids, in blocks, and nothing is fused (-ffp-contract=off), so that every instruction set gives the same
+// bits.
 
-#if defined(__F16C__)
-#include <immintrin.h>
-#endif
-
+#include <algorithm>
 #include <cstring>
 
 #include "kernels.h"
-
-#ifndef RECSPLIT_AHEAD
-#define RECSPLIT_AHEAD 16
-#endif
+#include "kernels_numbers.h"
 
 namespace recsplit {
 namespace {
 
-constexpr int kLanes = LANES;  // floats, half as many doubles
+// Inlined always: what a bag's rows are must stay in registers.
+#define INLINED inline __attribute__((always_inline))
+
 constexpr size_t kLine = 64;
-// So many addresses ahead a row is asked for from memory.
-constexpr ptrdiff_t kAhead = RECSPLIT_AHEAD;
-
-using Floats = float __attribute__((vector_size(kLanes * 4)));
-using Words = uint32_t __attribute__((vector_size(kLanes * 4)));
-using Halves = uint16_t __attribute__((vector_size(kLanes * 2)));
-using Doubles = double __attribute__((vector_size(kLanes * 4)));
-
-struct F32 {
-  static constexpr int lanes = kLanes;
-  using Element = float;
-  using Sum = float;
-  using Vector = Floats;
-  static Floats load(const float* from) {
-    Floats vector;
-    std::memcpy(&vector, from, sizeof vector);
-    return vector;
-  }
-  static float one(float element) { return element; }
-  static void store(float* to, float sum) { *to = sum; }
-  static void store(float* to, Floats sums) { std::memcpy(to, &sums, sizeof sums); }
-};
-
-struct F64 {
-  static constexpr int lanes = kLanes / 2;
-  using Element = double;
-  using Sum = double;
-  using Vector = Doubles;
-  static Doubles load(const double* from) {
-    Doubles vector;
-    std::memcpy(&vector, from, sizeof vector);
-    return vector;
-  }
-  static double one(double element) { return element; }
-  static void store(double* to, double sum) { *to = sum; }
-  static void store(double* to, Doubles sums) { std::memcpy(to, &sums, sizeof sums); }
-};
-
-struct BF16 {
-  static constexpr int lanes = kLanes;
-  using Element = uint16_t;
-  using Sum = float;
-  using Vector = Floats;
-  static Floats load(const uint16_t* from) {
-    Halves halves;
-    std::memcpy(&halves, from, sizeof halves);
-    return (Floats)(__builtin_convertvector(halves, Words) << 16);
-  }
-  static float one(uint16_t element) {
-    const uint32_t bits = static_cast<uint32_t>(element) << 16;
-    float number;
-    std::memcpy(&number, &bits, sizeof number);
-    return number;
-  }
-  static void store(uint16_t* to, float sum) {
-    uint32_t bits;
-    std::memcpy(&bits, &sum, sizeof bits);
-    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) {
-      *to = static_cast<uint16_t>((bits >> 16) | 0x40);  // NaN stays one
-    } else {
-      *to = static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-    }
-  }
-  static void store(uint16_t* to, Floats sums) {
-    const Words bits = (Words)sums;
-    const Words rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-    const Words is_nan = (Words)((bits & 0x7FFFFFFF) > 0x7F800000);
-    const Halves halves = __builtin_convertvector((is_nan & ((bits >> 16) | 0x40)) | (~is_nan & rounded), Halves);
-    std::memcpy(to, &halves, sizeof halves);
-  }
-};
-
-struct F16 {
-  static constexpr int lanes = kLanes;
-  using Element = uint16_t;
-  using Sum = float;
-  using Vector = Floats;
-  // The exponent is moved by a product, which is exact and right for subnormals too; infinity and NaN get theirs set.
-  static Floats load(const uint16_t* from) {
-#if defined(__AVX512F__)
-    return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-#elif defined(__F16C__)
-    return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-#endif
-    Halves halves;
-    std::memcpy(&halves, from, sizeof halves);
-    const Words words = __builtin_convertvector(halves, Words);
-    const Words magnitude = (words & 0x7FFF) << 13;
-    Words bits = (Words)((Floats)magnitude * 0x1p112f);
-    bits |= (Words)(magnitude >= 0x0F800000) & 0x7F800000;
-    return (Floats)(bits | ((words & 0x8000) << 16));
-  }
-  static float one(uint16_t element) { return from_half(element); }
-  static void store(uint16_t* to, float sum) { *to = to_half(sum); }
-  // As to_half, without its branches.
-  static void store(uint16_t* to, Floats sums) {
-    const Words bits = (Words)sums, magnitude = bits & 0x7FFFFFFF;
-    const Words normal = (magnitude - 0x38000000 + 0xFFF + ((magnitude >> 13) & 1)) >> 13;
-    const Words subnormal = (Words)((Floats)magnitude + 0.5f) - 0x3F000000;
-    const Words is_normal = (Words)(magnitude >= 0x38800000), is_large = (Words)(magnitude >= 0x477FF000), is_nan = (Words)(magnitude > 0x7F800000);
-    Words half = (is_normal & normal) | (~is_normal & subnormal);
-    half = (is_large & 0x7C00) | (~is_large & half);
-    half = (is_nan & 0x7E00) | (~is_nan & half);
-    const Halves halves = __builtin_convertvector(half | ((bits >> 16) & 0x8000), Halves);
-    std::memcpy(to, &halves, sizeof halves);
-  }
-};
+// A row is asked for from memory so many bytes of rows, and so many rows, before it is read: enough to wait for none, few enough to be
+// in the first cache still.
+constexpr size_t kBytesAhead = 16384, kMostAhead = 32, kLeastAhead = 4;
 
 // Rows that are added one after the other. What so many give is added up again, so that the rounding of a long bag grows with the number
 // of blocks and not of rows; ONNX Runtime adds in blocks too.
 constexpr uint32_t kBlock = 64;
 
-inline void ask(const char* row, size_t row_bytes) {
+INLINED size_t rows_ahead(size_t row_bytes) { return std::clamp(kBytesAhead / std::max<size_t>(row_bytes, 1), kLeastAhead, kMostAhead); }
+
+INLINED void ask(const char* row, size_t row_bytes) {
+#pragma GCC unroll 16
   for (size_t line = 0; line < row_bytes; line += kLine) __builtin_prefetch(row + line, 0, 3);
+  if (row_bytes % kLine != 0) __builtin_prefetch(row + row_bytes - 1, 0, 3);
 }
+
+// Which rows are asked for while one is read: none, those of as many bytes as are read at once, those of any number of bytes.
+enum class Asks { none, whole, any };
 
 // The rows of one bag by their addresses, of which some may be none.
 struct Listed {
+  static constexpr bool kSomeNone = true;
   const char* const* rows;
   const char* const* last;
+  ptrdiff_t further;  // so many addresses
 
   const char* at(uint32_t k) const { return rows[k]; }
-  // Asks for the row that is kAhead addresses further, in this bag or a later one.
-  void ahead(uint32_t k, size_t row_bytes) const {
+  // Asks for the row that is so much further, in this bag or a later one.
+  INLINED void ahead(uint32_t k, size_t row_bytes) const {
     const char* const* row = rows + k;
-    if (last - row > kAhead && row[kAhead] != nullptr) ask(row[kAhead], row_bytes);
+    if (last - row > further && row[further] != nullptr) ask(row[further], row_bytes);
   }
-  Listed from(uint32_t k) const { return {rows + k, last}; }
+  Listed from(uint32_t k) const { return {rows + k, last, further}; }
+  uint32_t counted(uint32_t length) const {
+    uint32_t count = 0;
+    for (uint32_t k = 0; k < length; ++k) count += rows[k] != nullptr;
+    return count;
+  }
 };
 
-// The rows of one bag by their ids, none of which is outside or padding. `left`: how many more rows the request has; `place`: of the bag's
-// first id in its row, which has `width`.
+// The ids of a job one after the other, row after row of its request; the last one again and again at the end.
+template <typename Id>
+struct Sequence {
+  const Id* at;
+  const Id* row_end;  // nullptr where there is no gap between rows
+  const Id* last;
+  size_t width, stride;
+
+  INLINED Id next() {
+    const Id id = *at;
+    at += at != last;
+    if (at == row_end) {
+      at += stride - width;
+      row_end += stride;
+    }
+    return id;
+  }
+};
+
+// The rows of one bag by their ids, none of which is outside or padding.
 template <typename Id>
 struct Direct {
+  static constexpr bool kSomeNone = false;
   const Id* ids;
   const char* base;
-  size_t bytes, stride, left;
-  uint32_t place, width;
-  uint32_t rows_ahead, places_ahead;  // kAhead ids further are so many rows and places further, or a row more
+  size_t bytes;
+  Sequence<Id>* later;  // the ids whose rows are asked for next
 
-  const char* at(uint32_t k) const { return base + static_cast<ptrdiff_t>(ids[k]) * static_cast<ptrdiff_t>(bytes); }
-  void ahead(uint32_t k, size_t row_bytes) const {
-    uint32_t further = place + k + places_ahead, rows = rows_ahead;
-    if (further >= width) {
-      further -= width;
-      ++rows;
-    }
-    if (rows > left) return;
-    const Id id = ids[static_cast<ptrdiff_t>(rows * stride + further) - static_cast<ptrdiff_t>(place)];
-    ask(base + static_cast<ptrdiff_t>(id) * static_cast<ptrdiff_t>(bytes), row_bytes);
-  }
-  Direct from(uint32_t k) const { return {ids + k, base, bytes, stride, left, place + k, width, rows_ahead, places_ahead}; }
+  INLINED const char* row(Id id) const { return base + static_cast<ptrdiff_t>(id) * static_cast<ptrdiff_t>(bytes); }
+  INLINED const char* at(uint32_t k) const { return row(ids[k]); }
+  INLINED void ahead(uint32_t, size_t row_bytes) const { ask(row(later->next()), row_bytes); }
+  INLINED Direct from(uint32_t k) const { return {ids + k, base, bytes, later}; }
+  uint32_t counted(uint32_t length) const { return length; }
 };
 
 // Elements [at, at + COUNT * lanes) of some of one bag's rows, added to `sums` or compared with them.
-template <typename T, bool MAX, bool WEIGHTED, int COUNT, typename Rows>
-inline void some(const Rows rows, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, bool& first, typename T::Vector* sums) {
+template <typename T, bool MAX, bool WEIGHTED, int COUNT, Asks ASKS, typename Rows>
+INLINED void some(const Rows rows, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, bool& first, typename T::Vector* sums) {
   using Vector = typename T::Vector;
+  constexpr size_t kWhole = COUNT * T::lanes * sizeof(typename T::Element);
   for (uint32_t k = 0; k < length; ++k) {
-    if (at == 0) rows.ahead(k, row_bytes);
+    if (ASKS != Asks::none) rows.ahead(k, ASKS == Asks::whole ? kWhole : row_bytes);
     const char* address = rows.at(k);
-    if (address == nullptr) continue;
+    if (Rows::kSomeNone && address == nullptr) continue;
     const auto* row = reinterpret_cast<const typename T::Element*>(address) + at;
 #pragma GCC unroll 16
     for (int c = 0; c < COUNT; ++c) {
@@ -199,18 +117,18 @@ inline void some(const Rows rows, uint32_t length, const float* weights, uint32_
 }
 
 // Elements [at, at + COUNT * lanes) of one bag's rows: the sum, times their weights where there are any, or the maximum.
-template <typename T, bool MAX, bool WEIGHTED, int COUNT, typename Rows>
-inline void part(const Rows rows, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, typename T::Sum count, typename T::Element* out) {
+template <typename T, bool MAX, bool WEIGHTED, int COUNT, Asks ASKS, typename Rows>
+INLINED void part(const Rows rows, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, typename T::Sum count, typename T::Element* out) {
   using Vector = typename T::Vector;
   Vector sums[COUNT] = {};
   bool first = true;
   if (MAX || length <= kBlock) {
-    some<T, MAX, WEIGHTED, COUNT>(rows, length, weights, at, row_bytes, first, sums);
+    some<T, MAX, WEIGHTED, COUNT, ASKS>(rows, length, weights, at, row_bytes, first, sums);
   } else {
     for (uint32_t start = 0; start < length; start += kBlock) {
       Vector block[COUNT] = {};
       const uint32_t rest = length - start;
-      some<T, MAX, WEIGHTED, COUNT>(rows.from(start), rest < kBlock ? rest : kBlock, WEIGHTED ? weights + start : nullptr, at, row_bytes, first, block);
+      some<T, MAX, WEIGHTED, COUNT, ASKS>(rows.from(start), rest < kBlock ? rest : kBlock, WEIGHTED ? weights + start : nullptr, at, row_bytes, first, block);
       for (int c = 0; c < COUNT; ++c) sums[c] += block[c];
     }
   }
@@ -222,7 +140,7 @@ inline void part(const Rows rows, uint32_t length, const float* weights, uint32_
 
 // The elements that don't fill a vector.
 template <typename T, bool MAX, bool WEIGHTED, typename Rows>
-inline void rest(const Rows rows, uint32_t length, const float* weights, uint32_t at, uint32_t dim, typename T::Sum count, typename T::Element* out) {
+INLINED void rest(const Rows rows, uint32_t length, const float* weights, uint32_t at, uint32_t dim, typename T::Sum count, typename T::Element* out) {
   for (uint32_t i = at; i < dim; ++i) {
     typename T::Sum sum = 0, block = 0;
     bool first = true;
@@ -249,96 +167,162 @@ inline void rest(const Rows rows, uint32_t length, const float* weights, uint32_
   }
 }
 
-template <typename T, bool MAX, bool WEIGHTED, typename Rows>
-inline void bag(const Rows rows, uint32_t length, const float* weights, uint32_t dim, bool mean, typename T::Element* out) {
-  typename T::Sum count = 0;
-  if (mean) {
-    for (uint32_t k = 0; k < length; ++k) count += rows.at(k) != nullptr;
-  }
+// The elements from `at` on, COUNT vectors of them at a time; the first ones ask for later rows.
+template <typename T, bool MAX, bool WEIGHTED, int COUNT, typename Rows>
+INLINED void parts(const Rows rows, uint32_t length, const float* weights, uint32_t& at, uint32_t dim, typename T::Sum count, typename T::Element* out) {
+  constexpr uint32_t kStep = COUNT * T::lanes;
   const size_t bytes = dim * sizeof(typename T::Element);
-  uint32_t at = 0;
-  for (; at + 8 * T::lanes <= dim; at += 8 * T::lanes) part<T, MAX, WEIGHTED, 8>(rows, length, weights, at, bytes, count, out);
-  for (; at + 4 * T::lanes <= dim; at += 4 * T::lanes) part<T, MAX, WEIGHTED, 4>(rows, length, weights, at, bytes, count, out);
-  for (; at + 2 * T::lanes <= dim; at += 2 * T::lanes) part<T, MAX, WEIGHTED, 2>(rows, length, weights, at, bytes, count, out);
-  for (; at + T::lanes <= dim; at += T::lanes) part<T, MAX, WEIGHTED, 1>(rows, length, weights, at, bytes, count, out);
-  if (at < dim) rest<T, MAX, WEIGHTED>(rows, length, weights, at, dim, count, out);
+  if (at == 0 && dim >= kStep) {
+    part<T, MAX, WEIGHTED, COUNT, Asks::any>(rows, length, weights, 0, bytes, count, out);
+    at = kStep;
+  }
+  for (; at + kStep <= dim; at += kStep) part<T, MAX, WEIGHTED, COUNT, Asks::none>(rows, length, weights, at, bytes, count, out);
 }
 
-template <typename T, bool MAX, bool WEIGHTED>
-void pooled(const PoolJob& job, bool mean) {
+// One bag. VECTORS: so many hold a row exactly, which is usual and quickest; 0: a row of any width.
+template <typename T, bool MAX, bool WEIGHTED, int VECTORS, typename Rows>
+INLINED void bag(const Rows rows, uint32_t length, const float* weights, uint32_t dim, bool mean, typename T::Element* out) {
+  const typename T::Sum count = mean ? static_cast<typename T::Sum>(rows.counted(length)) : 0;
+  if constexpr (VECTORS != 0) {
+    part<T, MAX, WEIGHTED, VECTORS, Asks::whole>(rows, length, weights, 0, 0, count, out);
+  } else {
+    uint32_t at = 0;
+    parts<T, MAX, WEIGHTED, 8>(rows, length, weights, at, dim, count, out);
+    parts<T, MAX, WEIGHTED, 4>(rows, length, weights, at, dim, count, out);
+    parts<T, MAX, WEIGHTED, 2>(rows, length, weights, at, dim, count, out);
+    parts<T, MAX, WEIGHTED, 1>(rows, length, weights, at, dim, count, out);
+    if (at < dim) rest<T, MAX, WEIGHTED>(rows, length, weights, at, dim, count, out);
+  }
+}
+
+template <typename T, bool MAX, bool WEIGHTED, int VECTORS>
+void listed(const PoolJob& job, bool mean) {
   const char* const* rows = job.rows;
   const float* weights = job.weights;
   const uint32_t* lengths = job.lengths;
+  const auto further = static_cast<ptrdiff_t>(rows_ahead(job.dim * sizeof(typename T::Element)));
   for (size_t row = 0; row < job.batch; ++row) {
     auto* out = reinterpret_cast<typename T::Element*>(job.out + row * job.out_stride);
     for (uint32_t number = 0; number < job.bags; ++number, out += job.dim) {
       const uint32_t length = lengths == nullptr ? job.length : *lengths++;
-      bag<T, MAX, WEIGHTED>(Listed{rows, job.last}, length, weights, job.dim, mean, out);
+      bag<T, MAX, WEIGHTED, VECTORS>(Listed{rows, job.last, further}, length, weights, job.dim, mean, out);
       rows += length;
       if (WEIGHTED) weights += length;
     }
   }
 }
 
-template <typename T, bool MAX, bool WEIGHTED, typename Id>
-void pooled_directly(const PoolJob& job, bool mean) {
+// The ids of a job, of whose first ones the rows are asked for.
+template <typename Id>
+Sequence<Id> begun(const PoolJob& job, size_t row_bytes) {
+  const Id* ids = static_cast<const Id*>(job.ids);
+  const size_t width = static_cast<size_t>(job.length) * job.bags;
+  Sequence<Id> sequence{ids, job.ids_stride == width ? nullptr : ids + width, ids + (job.batch - 1) * job.ids_stride + width - 1, width, job.ids_stride};
+  const Direct<Id> rows{ids, job.base, row_bytes, &sequence};
+  for (size_t number = std::min(rows_ahead(row_bytes), job.batch * width); number > 0; --number) rows.ahead(0, row_bytes);
+  return sequence;
+}
+
+template <typename T, bool MAX, bool WEIGHTED, int VECTORS, typename Id>
+void direct(const PoolJob& job, bool mean) {
+  const size_t bytes = job.dim * sizeof(typename T::Element);
   const float* weights = job.weights;
-  const uint32_t width = job.length * job.bags, further = static_cast<uint32_t>(kAhead);
-  const uint32_t rows_ahead = width == 0 ? 0 : further / width, places_ahead = width == 0 ? 0 : further % width;
+  Sequence<Id> later = begun<Id>(job, bytes);
   for (size_t row = 0; row < job.batch; ++row) {
     auto* out = reinterpret_cast<typename T::Element*>(job.out + row * job.out_stride);
     const Id* ids = static_cast<const Id*>(job.ids) + row * job.ids_stride;
-    for (uint32_t number = 0; number < job.bags; ++number, out += job.dim) {
-      const uint32_t place = number * job.length;
-      const Direct<Id> rows{ids + place, job.base, job.dim * sizeof(typename T::Element), job.ids_stride, job.batch - 1 - row, place, width, rows_ahead, places_ahead};
-      bag<T, MAX, WEIGHTED>(rows, job.length, weights, job.dim, mean, out);
+    for (uint32_t number = 0; number < job.bags; ++number, out += job.dim, ids += job.length) {
+      bag<T, MAX, WEIGHTED, VECTORS>(Direct<Id>{ids, job.base, bytes, &later}, job.length, weights, job.dim, mean, out);
       if (WEIGHTED) weights += job.length;
     }
   }
 }
 
-template <typename T, bool MAX, bool WEIGHTED>
-void pooled_either_way(const PoolJob& job, bool mean) {
+template <typename T, bool MAX, bool WEIGHTED, int VECTORS>
+void either_way(const PoolJob& job, bool mean) {
   if (job.ids == nullptr) {
-    pooled<T, MAX, WEIGHTED>(job, mean);
+    listed<T, MAX, WEIGHTED, VECTORS>(job, mean);
   } else if (job.narrow) {
-    pooled_directly<T, MAX, WEIGHTED, int32_t>(job, mean);
+    direct<T, MAX, WEIGHTED, VECTORS, int32_t>(job, mean);
   } else {
-    pooled_directly<T, MAX, WEIGHTED, int64_t>(job, mean);
+    direct<T, MAX, WEIGHTED, VECTORS, int64_t>(job, mean);
+  }
+}
+
+template <typename T, bool MAX, bool WEIGHTED>
+void of_any_width(const PoolJob& job, bool mean) {
+  // Maxima and FP64 are rare: no code of their own for each width.
+  if constexpr (MAX || sizeof(typename T::Element) == 8) return either_way<T, MAX, WEIGHTED, 0>(job, mean);
+  switch (job.dim % T::lanes == 0 ? job.dim / T::lanes : 0) {
+    case 1: return either_way<T, MAX, WEIGHTED, 1>(job, mean);
+    case 2: return either_way<T, MAX, WEIGHTED, 2>(job, mean);
+    case 4: return either_way<T, MAX, WEIGHTED, 4>(job, mean);
+    case 8: return either_way<T, MAX, WEIGHTED, 8>(job, mean);
+    default: return either_way<T, MAX, WEIGHTED, 0>(job, mean);
   }
 }
 
 template <typename T>
 void pooled(const PoolJob& job, Pooling pooling) {
   if (pooling == Pooling::max) {
-    pooled_either_way<T, true, false>(job, false);
+    of_any_width<T, true, false>(job, false);
   } else if (job.weights != nullptr) {
-    pooled_either_way<T, false, true>(job, false);
+    of_any_width<T, false, true>(job, false);
   } else {
-    pooled_either_way<T, false, false>(job, pooling == Pooling::mean);
+    of_any_width<T, false, false>(job, pooling == Pooling::mean);
   }
+}
+
+// A row as it is: whole lines one after the other, which are most of most rows.
+INLINED void copy(char* out, const char* row, size_t row_bytes) {
+  size_t at = 0;
+  for (; at + kLine <= row_bytes; at += kLine) std::memcpy(out + at, row + at, kLine);
+  if (at < row_bytes) std::memcpy(out + at, row + at, row_bytes - at);
 }
 
 // Rows as they are, zeros for those that are none.
 void copied(const PoolJob& job, size_t row_bytes) {
   const char* const* rows = job.rows;
-  const size_t count = job.lengths == nullptr ? job.length : 0;
+  const auto further = static_cast<ptrdiff_t>(rows_ahead(row_bytes));
   for (size_t row = 0; row < job.batch; ++row) {
     char* out = job.out + row * job.out_stride;
-    for (size_t k = 0; k < count; ++k, ++rows, out += row_bytes) {
-      if (job.last - rows > kAhead && rows[kAhead] != nullptr) ask(rows[kAhead], row_bytes);
+    for (uint32_t k = 0; k < job.length; ++k, ++rows, out += row_bytes) {
+      Listed{rows, job.last, further}.ahead(0, row_bytes);
       if (*rows == nullptr) {
         std::memset(out, 0, row_bytes);
       } else {
-        std::memcpy(out, *rows, row_bytes);
+        copy(out, *rows, row_bytes);
       }
     }
   }
 }
 
+template <typename Id>
+void copied_directly(const PoolJob& job, size_t row_bytes) {
+  Sequence<Id> later = begun<Id>(job, row_bytes);
+  for (size_t row = 0; row < job.batch; ++row) {
+    char* out = job.out + row * job.out_stride;
+    const Direct<Id> rows{static_cast<const Id*>(job.ids) + row * job.ids_stride, job.base, row_bytes, &later};
+    for (uint32_t k = 0; k < job.length; ++k, out += row_bytes) {
+      rows.ahead(k, row_bytes);
+      copy(out, rows.at(k), row_bytes);
+    }
+  }
+}
+
+void copied_either_way(const PoolJob& job, size_t row_bytes) {
+  if (job.ids == nullptr) {
+    copied(job, row_bytes);
+  } else if (job.narrow) {
+    copied_directly<int32_t>(job, row_bytes);
+  } else {
+    copied_directly<int64_t>(job, row_bytes);
+  }
+}
+
 void pool(const PoolJob& job, DType dtype, Pooling pooling) {
   if (pooling == Pooling::none) {
-    copied(job, job.dim * size_bytes(dtype));
+    copied_either_way(job, job.dim * size_bytes(dtype));
   } else if (dtype == DType::f32) {
     pooled<F32>(job, pooling);
   } else if (dtype == DType::f16) {
@@ -350,8 +334,23 @@ void pool(const PoolJob& job, DType dtype, Pooling pooling) {
   }
 }
 
+template <typename Id>
+bool all_inside(const IdRows& of, int64_t low, uint64_t count) {
+  // Rows without a gap are one long row.
+  const bool whole = of.stride == of.width;
+  const size_t rows = whole ? 1 : of.rows, width = whole ? of.width * of.rows : of.width;
+  uint64_t outside = 0;
+  for (size_t row = 0; row < rows; ++row) {
+    const Id* ids = static_cast<const Id*>(of.ids) + row * of.stride;
+    for (size_t k = 0; k < width; ++k) outside |= static_cast<uint64_t>(static_cast<uint64_t>(static_cast<int64_t>(ids[k])) - static_cast<uint64_t>(low) >= count);
+  }
+  return outside == 0;
+}
+
+bool inside(const IdRows& ids, int64_t low, uint64_t count) { return ids.narrow ? all_inside<int32_t>(ids, low, count) : all_inside<int64_t>(ids, low, count); }
+
 }  // namespace
 
-const Kernels KERNELS = {KERNELS_NAME, pool};
+const Kernels KERNELS = {KERNELS_NAME, inside, pool};
 
 }  // namespace recsplit

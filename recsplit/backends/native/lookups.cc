@@ -13,6 +13,8 @@ constexpr size_t kAddresses = 2048;
 // Addresses whose memory a thread keeps for the next request.
 constexpr size_t kKept = 1 << 20;
 constexpr int64_t kHuge = int64_t{1} << 40;
+// Ids whose addresses are written down for one of them that is outside count this much less.
+constexpr size_t kSeldom = 32;
 
 void mark(int64_t* marks, size_t row, int64_t position, int64_t number) {
   if (marks == nullptr || position < 0 || marks[2 * row] >= 0) return;
@@ -40,9 +42,19 @@ std::string Lookups::loaded() const {
   return words;
 }
 
+// Whether a lookup's rows follow from the ids of an input alone, so that no addresses need to be written down where all are inside.
+bool Lookups::by_ids(const Lookup& lookup) {
+  return !lookup.padded && lookup.width != 0 && lookup.width >= lookup.bags && lookup.group < 0 && lookup.program < 0 && lookup.shifts.size() == 1;
+}
+
+// Ids a row whose addresses are written down; of those that are only where one is outside, few in the mean.
 size_t Lookups::ids_in_row(const std::vector<InputRows>& inputs) const {
   size_t count = 1;
   for (const Lookup& lookup : recipe_.lookups) {
+    if (by_ids(lookup)) {
+      count += lookup.width / kSeldom;
+      continue;
+    }
     const int of = lookup.group >= 0 ? recipe_.bags[static_cast<size_t>(lookup.group)].values : lookup.input;
     count += lookup.width != 0 ? lookup.width : of >= 0 ? inputs[static_cast<size_t>(of)].width : 64;
   }
@@ -141,9 +153,9 @@ void Lookups::some(const std::vector<InputRows>& inputs, size_t first, size_t ro
     job.weights = lookup.weights < 0 ? nullptr : at_hand.direct_weights != nullptr ? at_hand.direct_weights : scratch.weights.data() + at_hand.weights;
     job.lengths = at_hand.ragged ? scratch.lengths.data() + at_hand.lengths : nullptr;
     const size_t width = lookup.width != 0 || lookup.group >= 0 ? lookup.width : at_hand.lengths;
-    job.length = static_cast<uint32_t>(lookup.pooling == Pooling::none ? width : width / lookup.bags);
+    job.bags = lookup.pooling == Pooling::none ? 1 : lookup.bags;
+    job.length = static_cast<uint32_t>(width / job.bags);
     job.batch = rows;
-    job.bags = lookup.bags;
     job.dim = table.dim;
     job.out = output.data + at * output.stride + lookup.place * table.row_bytes();
     job.out_stride = output.stride;
@@ -179,8 +191,7 @@ Lookups::Job Lookups::resolve(const Lookup& lookup, const std::vector<InputRows>
     return job;
   }
   if (lookup.width == 0) job.lengths = width;
-  const bool inside = narrow ? all_inside(lookup, reinterpret_cast<const int32_t*>(ids), stride, rows) : all_inside(lookup, reinterpret_cast<const int64_t*>(ids), stride, rows);
-  if (inside) {
+  if (all_inside(lookup, {ids, narrow, width, stride, rows})) {
     job.ids = ids;
     job.ids_stride = stride;
     job.narrow = narrow;
@@ -201,18 +212,9 @@ Lookups::Job Lookups::resolve(const Lookup& lookup, const std::vector<InputRows>
   return job;
 }
 
-// Whether all ids of some rows are inside their table, of a lookup whose rows follow from the ids alone: the usual case, in which no
-// addresses need to be written down.
-template <typename Id>
-bool Lookups::all_inside(const Lookup& lookup, const Id* ids, size_t stride, size_t rows) const {
-  if (lookup.padded || lookup.pooling == Pooling::none || lookup.width == 0 || lookup.program >= 0 || lookup.shifts.size() != 1) return false;
-  if (lookup.width / lookup.bags < kDirectFrom) return false;
-  const auto low = static_cast<uint64_t>(-lookup.shifts[0]), count = static_cast<uint64_t>(lookup.rows);
-  bool outside = false;
-  for (size_t row = 0; row < rows; ++row, ids += stride) {
-    for (uint32_t j = 0; j < lookup.width; ++j) outside |= static_cast<uint64_t>(static_cast<int64_t>(ids[j])) - low >= count;
-  }
-  return !outside;
+// Whether all ids of some rows are inside their table, of a lookup whose rows follow from them alone.
+bool Lookups::all_inside(const Lookup& lookup, const IdRows& ids) const {
+  return by_ids(lookup) && kernels_->inside(ids, -lookup.shifts[0], static_cast<uint64_t>(lookup.rows));
 }
 
 template <typename Id>

@@ -68,8 +68,7 @@ class Lookups {
 
   void some(const std::vector<InputRows>& inputs, size_t first, size_t rows, const std::vector<OutputRows>& outputs, size_t at, int64_t* marks, LookupScratch& scratch) const;
   Job resolve(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
-  template <typename Id>
-  bool all_inside(const Lookup& lookup, const Id* ids, size_t stride, size_t rows) const;
+  bool all_inside(const Lookup& lookup, const IdRows& ids) const;
   template <typename Id>
   void fixed(const Lookup& lookup, const Id* ids, size_t stride, size_t width, size_t rows, int64_t* marks, LookupScratch& scratch) const;
   template <typename Id>
@@ -80,6 +79,7 @@ class Lookups {
   void check_weights(const Lookup& lookup, size_t width, const std::vector<InputRows>& inputs) const;
   size_t width_of(const Lookup& lookup, const std::vector<InputRows>& inputs) const;
   size_t ids_in_row(const std::vector<InputRows>& inputs) const;
+  static bool by_ids(const Lookup& lookup);
 
   Recipe recipe_;
   std::map<std::string, std::unique_ptr<MappedFile>> files_;

@@ -1,13 +1,12 @@
 """Ragged inputs become rows: which client inputs a bag's ids and offsets are, found by trying.
 
 A bag given by (values, offsets | lengths) has no batch dimension on `values`. This module recognises such
-groups and replaces their graph inputs by `values` [batch, slots] and `lengths` [batch, features] (plan.Bags).
+groups; graph.lower.ragged_inputs replaces their inputs by `values` [batch, slots] and `lengths` [batch, features] (plan.Bags).
 How a computed offsets tensor follows from the input is not matched by structure, of which exporters make
 many, but by evaluating it on known bags.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,6 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from recsplit.graph.emit import Emit
 from recsplit.graph.extract import evaluate
 from recsplit.graph.find.candidates import table_name, tables_of
 from recsplit.graph.find.columns import proved
@@ -26,8 +24,7 @@ _ELEMENTWISE = frozenset(
     "Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Div Equal Floor Greater GreaterOrEqual Identity "
     "LabelEncoder Less LessOrEqual Max Min Mod Mul MurmurHash3 Neg Not Or Round Sign Sub Where Xor".split()
 )
-_REPEATED = frozenset({"Expand", "ConstantOfShape"})  # one constant everywhere, as torch.zeros_like makes it
-_FLATTEN = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+FLATTEN = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 #: Features that stacked offsets of an unknown number of rows are tried with.
 _MOST_STACKED = 64
 
@@ -78,82 +75,6 @@ def group(model: ir.Model, nodes: Sequence[ir.Node]) -> tuple[list[RaggedGroup],
         else:
             refused[node] = f"input {group_or_reason.values.name!r} is read with two different sets of bags"
     return list(groups.values()), refused
-
-
-def as_rows(emit: Emit, ragged_group: RaggedGroup, *, int32_ids: bool) -> tuple[ir.Value, ir.Value, ir.Value | None]:
-    """Put the group's inputs in rows into the graph; returns (values, lengths, weights) in the dtypes of the old ones.
-
-    Groups whose bags come from the same offsets share `lengths`. Where the rest of the model
-    computed the batch size from the old inputs' shapes, it computes it from the new ones'.
-    """
-    graph = emit.graph
-    lengths = next((value for value in graph.inputs if value.name == ragged_group.bags.lengths and value is not ragged_group.offsets), None)
-    narrow = int32_ids and ragged_group.values.dtype == ir.DataType.INT64
-    slots = f"{ragged_group.bags.values}_slots"  # a symbol of its own: another group's rows have other numbers of slots
-    values = ir.val(ragged_group.bags.values, dtype=ir.DataType.INT32 if narrow else ragged_group.values.dtype, shape=["batch", slots])
-    new_inputs = [values]
-    if lengths is None:
-        lengths = ir.val(ragged_group.bags.lengths, dtype=ir.DataType.INT64, shape=["batch", len(ragged_group.bags.features)])
-        new_inputs.append(lengths)
-    weights = None
-    if ragged_group.weights is not None:
-        weights = ir.val(f"{ragged_group.bags.weights}", dtype=ragged_group.weights.dtype, shape=["batch", slots])
-        new_inputs.append(weights)
-    position = list(graph.inputs).index(ragged_group.values)
-    for place, value in enumerate(new_inputs, position):
-        graph.inputs.insert(place, value)
-    _shape_of_offsets(emit, ragged_group, lengths)
-    if narrow:
-        values = emit.cast(values, ir.DataType.INT64)
-        values.dtype = ir.DataType.INT64
-    return values, lengths, weights
-
-
-def drop_old_inputs(model: ir.Model, groups: Sequence[RaggedGroup]) -> str:
-    """Remove the ragged inputs that nothing reads any more; the reason if something still does, else empty."""
-    for old in dict.fromkeys(
-        value for ragged_group in groups for value in (ragged_group.values, ragged_group.offsets, ragged_group.weights) if value is not None
-    ):
-        readers = [node.op_type for node in old.consumers()]
-        if readers or old.is_graph_output():
-            return f"input {old.name!r} is ragged and also read by {', '.join(readers) or 'an output'} outside the lookups"
-        if old in model.graph.inputs:
-            model.graph.inputs.remove(old)
-    return ""
-
-
-def elementwise(emit: Emit, value: ir.Value, old: ir.Value, new: ir.Value) -> ir.Value:
-    """`value`, made element by element from `old`, made again from `new` (of any shape); what is used twice is made once."""
-    copies = {old: new}
-
-    def again(item: ir.Value) -> ir.Value:
-        if item not in copies:
-            copies[item] = copy(item)
-        return copies[item]
-
-    def copy(item: ir.Value) -> ir.Value:
-        node = item.producer()
-        if node is None:
-            return item
-        if node.op_type == "ConstantOfShape":
-            return emit.const(_fill(node), _fill(node).dtype)
-        if node.op_type in _FLATTEN or node.op_type in _REPEATED:
-            assert node.inputs[0] is not None
-            return again(node.inputs[0])
-        inputs = [None if operand is None else again(operand) for operand in node.inputs]
-        name = emit.names.fresh(f"{item.name}/rows")
-        copied = ir.node(node.op_type, inputs, dict(node.attributes), domain=node.domain, name=name)
-        copied.outputs[0].name, copied.outputs[0].type = name, item.type
-        emit.graph.append(copied)
-        emit.new_nodes.add(copied)
-        return copied.outputs[0]
-
-    return again(value)
-
-
-def _fill(node: ir.Node) -> Array:
-    """The one number of a ConstantOfShape."""
-    return np.asarray(node.attributes["value"].as_tensor().numpy()).reshape(()) if "value" in node.attributes else np.zeros((), np.float32)
 
 
 def _recognise(model: ir.Model, flow: Flow, node: ir.Node) -> RaggedGroup | str:
@@ -241,7 +162,7 @@ def _holds(value: ir.Value, source: ir.Value, holds: Callable[[ir.Value], bool])
         like = shape.inputs[0] if shape is not None and shape.op_type == "Shape" else None
         to_itself = like is not None and holds(inputs[0]) and holds(like)
         return to_itself or (single is not None and single.size == 1)
-    if node.op_type in _FLATTEN:
+    if node.op_type in FLATTEN:
         return holds(inputs[0])
     if node.op_type == "Gather":
         return _is_buffer(inputs[0]) and int_of(node, "axis", 0) in (0, -1) and holds(inputs[1])
@@ -283,10 +204,8 @@ def _try_lengths(
 
 def _known_lengths(features: int) -> NDArray[np.int64]:
     """Lengths of four bags for each feature, [features, 4]: no two features have the same starts, and all have as many ids."""
-    base = next(number for number in itertools.count(1) if number**3 >= features)
-    first = np.stack(np.unravel_index(np.arange(features), (base, base, base)), axis=1) + np.array([1, 0, 2])
-    last = 3 * base + 1 - first.sum(axis=1, keepdims=True)
-    return np.concatenate([first, last], axis=1)
+    first = np.stack(np.unravel_index(np.arange(features), (features, 2, 2)), axis=1)[:, ::-1] + np.array([1, 0, 2])
+    return np.concatenate([first, features + 5 - first.sum(axis=1, keepdims=True)], axis=1)
 
 
 def _value(model: ir.Model, value: ir.Value, feeds: dict[ir.Value, Array]) -> Array | None:
@@ -295,15 +214,3 @@ def _value(model: ir.Model, value: ir.Value, feeds: dict[ir.Value, Array]) -> Ar
         return evaluate(model, [value], data)[0]
     except Exception:  # onnxruntime refuses a wrong hypothesis with errors of its own kinds: the next one is tried
         return None
-
-
-def _shape_of_offsets(emit: Emit, ragged_group: RaggedGroup, lengths: ir.Value) -> None:
-    """A model may compute its batch size from Shape(offsets): compute it from `lengths` instead."""
-    for node in [node for node in ragged_group.offsets.consumers() if node.op_type in ("Shape", "Size")]:
-        batch = emit.op("Slice", emit.op("Shape", lengths), emit.const([0]), emit.const([1]))
-        count = emit.op("Mul", batch, emit.const([len(ragged_group.bags.features)])) if len(ragged_group.bags.features) > 1 else batch
-        if ragged_group.bags.include_last_offset:
-            count = emit.op("Add", count, emit.const([1]))
-        if node.op_type == "Size":
-            count = emit.op("Squeeze", count, emit.const([0]))
-        ir.convenience.replace_all_uses_with(node.outputs[0], count, replace_graph_outputs=True)

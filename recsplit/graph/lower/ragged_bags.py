@@ -20,11 +20,12 @@ from recsplit.graph.emit import Emit
 from recsplit.graph.engine.reads import Read
 from recsplit.graph.find.candidates import tables_of
 from recsplit.graph.find.columns import Column
-from recsplit.graph.find.ragged import RaggedGroup, as_rows, elementwise
+from recsplit.graph.find.ragged import RaggedGroup
 from recsplit.graph.flow import Array, Flow, int_of, table_shape
 from recsplit.graph.lower.collected import WRONG_LENGTHS, Crossing, Lowering, first_unknown
 from recsplit.graph.lower.fused_tables import FusedTable, fallback
 from recsplit.graph.lower.pooling import mean, pool, vector_dtype
+from recsplit.graph.lower.ragged_inputs import as_rows, elementwise
 from recsplit.plan.plan import Pooling
 
 BagForm = Literal["padded", "chunked"]

@@ -1,0 +1,125 @@
+// The kinds of numbers that tables hold, as vectors: how they are read, and how sums are stored. Included by kernels_body.h only.
+//
+// Vectors of GCC's and Clang's extension, no intrinsics: docs/native.md has both measured.
+#pragma once
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#include <cstring>
+
+#include "kernels.h"
+
+namespace recsplit {
+namespace {
+
+constexpr int kLanes = LANES;  // floats, half as many doubles
+
+using Floats = float __attribute__((vector_size(kLanes * 4)));
+using Words = uint32_t __attribute__((vector_size(kLanes * 4)));
+using Halves = uint16_t __attribute__((vector_size(kLanes * 2)));
+using Doubles = double __attribute__((vector_size(kLanes * 4)));
+
+struct F32 {
+  static constexpr int lanes = kLanes;
+  using Element = float;
+  using Sum = float;
+  using Vector = Floats;
+  static Floats load(const float* from) {
+    Floats vector;
+    std::memcpy(&vector, from, sizeof vector);
+    return vector;
+  }
+  static float one(float element) { return element; }
+  static void store(float* to, float sum) { *to = sum; }
+  static void store(float* to, Floats sums) { std::memcpy(to, &sums, sizeof sums); }
+};
+
+struct F64 {
+  static constexpr int lanes = kLanes / 2;
+  using Element = double;
+  using Sum = double;
+  using Vector = Doubles;
+  static Doubles load(const double* from) {
+    Doubles vector;
+    std::memcpy(&vector, from, sizeof vector);
+    return vector;
+  }
+  static double one(double element) { return element; }
+  static void store(double* to, double sum) { *to = sum; }
+  static void store(double* to, Doubles sums) { std::memcpy(to, &sums, sizeof sums); }
+};
+
+struct BF16 {
+  static constexpr int lanes = kLanes;
+  using Element = uint16_t;
+  using Sum = float;
+  using Vector = Floats;
+  static Floats load(const uint16_t* from) {
+    Halves halves;
+    std::memcpy(&halves, from, sizeof halves);
+    return (Floats)(__builtin_convertvector(halves, Words) << 16);
+  }
+  static float one(uint16_t element) {
+    const uint32_t bits = static_cast<uint32_t>(element) << 16;
+    float number;
+    std::memcpy(&number, &bits, sizeof number);
+    return number;
+  }
+  static void store(uint16_t* to, float sum) {
+    uint32_t bits;
+    std::memcpy(&bits, &sum, sizeof bits);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) {
+      *to = static_cast<uint16_t>((bits >> 16) | 0x40);  // NaN stays one
+    } else {
+      *to = static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+    }
+  }
+  static void store(uint16_t* to, Floats sums) {
+    const Words bits = (Words)sums;
+    const Words rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+    const Words is_nan = (Words)((bits & 0x7FFFFFFF) > 0x7F800000);
+    const Halves halves = __builtin_convertvector((is_nan & ((bits >> 16) | 0x40)) | (~is_nan & rounded), Halves);
+    std::memcpy(to, &halves, sizeof halves);
+  }
+};
+
+struct F16 {
+  static constexpr int lanes = kLanes;
+  using Element = uint16_t;
+  using Sum = float;
+  using Vector = Floats;
+  // The exponent is moved by a product, which is exact and right for subnormals too; infinity and NaN get theirs set.
+  static Floats load(const uint16_t* from) {
+#if defined(__AVX512F__)
+    return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__F16C__)
+    return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#endif
+    Halves halves;
+    std::memcpy(&halves, from, sizeof halves);
+    const Words words = __builtin_convertvector(halves, Words);
+    const Words magnitude = (words & 0x7FFF) << 13;
+    Words bits = (Words)((Floats)magnitude * 0x1p112f);
+    bits |= (Words)(magnitude >= 0x0F800000) & 0x7F800000;
+    return (Floats)(bits | ((words & 0x8000) << 16));
+  }
+  static float one(uint16_t element) { return from_half(element); }
+  static void store(uint16_t* to, float sum) { *to = to_half(sum); }
+  // As to_half, without its branches.
+  static void store(uint16_t* to, Floats sums) {
+    const Words bits = (Words)sums, magnitude = bits & 0x7FFFFFFF;
+    const Words normal = (magnitude - 0x38000000 + 0xFFF + ((magnitude >> 13) & 1)) >> 13;
+    const Words subnormal = (Words)((Floats)magnitude + 0.5f) - 0x3F000000;
+    const Words is_normal = (Words)(magnitude >= 0x38800000), is_large = (Words)(magnitude >= 0x477FF000), is_nan = (Words)(magnitude > 0x7F800000);
+    Words half = (is_normal & normal) | (~is_normal & subnormal);
+    half = (is_large & 0x7C00) | (~is_large & half);
+    half = (is_nan & 0x7E00) | (~is_nan & half);
+    const Halves halves = __builtin_convertvector(half | ((bits >> 16) & 0x8000), Halves);
+    std::memcpy(to, &halves, sizeof halves);
+  }
+};
+
+}  // namespace
+}  // namespace recsplit
