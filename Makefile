@@ -70,6 +70,8 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@$(PIP) torch
 	@echo "==> installing recsplit with what a demo needs"
 	@$(PIP) --editable '.[torch,local,capacity]'
+	@command -v c++ > /dev/null || command -v g++ > /dev/null || command -v clang++ > /dev/null || \
+	    { echo "==> installing a C++ compiler for the engine"; $(PIP) --editable '.[engine]'; }
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

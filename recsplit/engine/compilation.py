@@ -43,7 +43,7 @@ _ZIG_ARCHITECTURE = {
 _LINK = ("-shared", "-pthread", "-s", "-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections")
 #: zig brings its own C++ library, and builds for older systems than the one it runs on.
 _ZIG_LINK = ("-shared", "-pthread", "-s")
-_HINT = "apt install g++, or pip install ziglang"
+_HINT = "apt install g++, or pip install 'recsplit[engine]'"
 
 
 @dataclass(frozen=True)

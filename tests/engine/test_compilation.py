@@ -53,7 +53,7 @@ def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     assert compilation.unavailable() == "there is no C++ compiler here"
     with pytest.raises(RecsplitError, match="there is no C") as error:
         compilation.make()
-    assert "ziglang" in error.value.hint
+    assert "recsplit[engine]" in error.value.hint
 
 
 @needs_compiler
