@@ -69,7 +69,9 @@ def command(rounds: int, output: Path | None) -> None:
 
 
 def _embedding(form: BagForm, folder: Path) -> Run:
-    built = build(BuildSettings(source=bag, out=folder / form, name="m", bag_form=form, search_s=0.0), in_silence)
+    built = build(
+        BuildSettings(source=bag, out=folder / form, name="m", bag_form=form, search_s=0.0, embedding_runtime="onnxruntime"), in_silence
+    )
     return session(built.repository / built.plan.embedding.name / str(built.plan.version) / MODEL_FILE)
 
 

@@ -55,7 +55,22 @@ def benchmark(folder: Path, kills: int, clients: int) -> dict[str, Any]:
     """Build, serve, ask and kill; the result as plain values. Raises RecsplitError where a build fails."""
     with progress(f"Building {FACTORY}"):
         instances = ["--embedding-instances", str(INSTANCES), "--dense-instances", str(INSTANCES)]
-        recsplit(["build", FACTORY, "-o", str(folder / "models"), "--name", NAME, "--search-s", "0", *instances], folder)
+        recsplit(
+            [
+                "build",
+                FACTORY,
+                "-o",
+                str(folder / "models"),
+                "--name",
+                NAME,
+                "--search-s",
+                "0",
+                "--embedding-runtime",
+                "onnxruntime",
+                *instances,
+            ],
+            folder,
+        )
     plan = find(folder / "models").plan
     with (
         served(folder / "models") as (address, private),

@@ -91,7 +91,7 @@ def measured(models: tuple[str, ...], policy: str) -> list[Line]:
                 with progress(f"Building {model} under {policy}"):
                     settings = BuildSettings(
                         source=f"recsplit.zoo.{model}", out=repository, name=f"m{len(plans)}", unknown_ids=policy, bag_form=form,
-                        max_batch_size=64, queue_delay_us=DELAY_US, threads=1, search_s=0.0,
+                        max_batch_size=64, queue_delay_us=DELAY_US, threads=1, search_s=0.0, embedding_runtime="onnxruntime",
                     )  # fmt: skip
                     plan = build(settings, in_silence).plan
                 plans.append((Line(model, policy, form if plan.bags else "-"), plan))

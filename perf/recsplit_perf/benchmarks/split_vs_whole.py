@@ -147,6 +147,7 @@ def benchmark(batches: Sequence[int], *, seconds: float, rounds: int, threads: i
 def build(repository: Path, max_batch_size: int, threads: int | None) -> Plan:
     """The split model, made by the command line as a user makes it."""
     command = [sys.executable, "-m", "recsplit", "build", FACTORY, "-o", str(repository), "--name", SPLIT]
+    command += ["--embedding-runtime", "onnxruntime"]  # native_served measures the engine beside it
     command += ["--max-batch-size", str(max_batch_size), *([] if threads is None else ["--threads", str(threads)])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -91,7 +91,21 @@ def benchmark(steps: Sequence[Step]) -> tuple[dict[str, Any], Page]:
     with tempfile.TemporaryDirectory(prefix="recsplit-step-load-") as name:
         folder = Path(name)
         with progress(f"Building {FACTORY}"):
-            recsplit(["build", FACTORY, "-o", str(folder / "light"), "--name", NAME, "--max-batch-size", "64"], folder)
+            recsplit(
+                [
+                    "build",
+                    FACTORY,
+                    "-o",
+                    str(folder / "light"),
+                    "--name",
+                    NAME,
+                    "--max-batch-size",
+                    "64",
+                    "--embedding-runtime",
+                    "onnxruntime",
+                ],
+                folder,
+            )
         plan = find(folder / "light").plan
         (folder / "settings.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in SETTINGS.items()))
         for case, model, acts in (
