@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsplit.engine.compilation import unavailable
 from recsplit.errors import InputError, RecsplitError
 from recsplit.parallel import in_threads
 from recsplit.plan.files import WHOLE_FILE
@@ -133,8 +134,8 @@ def rounding_of(folder: Path, plan: Plan) -> Rounding:
 
 
 def has_engine(plan: Plan) -> bool:
-    """Whether recsplit's engine runs a part of it, where a server has that."""
-    return any(model.runtime == "native" for model in plan.submodels)
+    """Whether recsplit's engine runs a part of it, and can be had here: where it can't, ONNX Runtime serves the build."""
+    return any(model.runtime == "native" for model in plan.submodels) and unavailable() is None
 
 
 def _sharded(folder: Path, plan: Plan, cases: Sequence[Case], repeats: int) -> list[Difference]:

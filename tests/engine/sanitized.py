@@ -21,7 +21,7 @@ from tests.engine.models import written
 from tests.graph.small import small, table
 
 _FOLDER = "RECSPLIT_TESTS_ENGINE"
-_TESTS = ("test_kernels.py", "test_programs.py", "test_engine.py", "test_threads.py")
+_TESTS = ("test_kernels.py", "test_programs.py", "test_engine.py", "test_recipes.py", "test_threads.py")
 _RUNTIMES = {"address": "libasan.so", "undefined": "libubsan.so"}
 _SECONDS = 60
 #: Python and numpy are not compiled so, and give back less than they take; a SIGBUS that the engine handles is not the sanitizer's.

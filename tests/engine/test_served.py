@@ -13,7 +13,7 @@ import recsplit
 from recsplit.cli import main
 from recsplit.client import Client, UnknownIds
 from recsplit.engine.compilation import unavailable
-from recsplit.errors import InputError
+from recsplit.errors import InputError, RecsplitError
 from recsplit.serving import serve
 from recsplit.serving.server import Server
 from recsplit.serving.workers import set_workers, workers
@@ -174,6 +174,21 @@ def test_without_the_engine_the_same_repository_answers_the_same(repository: Pat
             with Client(portable.grpc_url, name) as client:
                 np.testing.assert_allclose(client.infer(request)["output"], want, rtol=1e-6)
         assert {path.parts[-3] for path in stubs(portable)} == {"tiny_embedding", "tiny_dense", "tiny_fused"}
+
+
+def test_without_the_engine_a_build_for_it_is_proved_by_onnxruntime(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("recsplit.engine.compilation.compilers", list)
+    monkeypatch.setattr("recsplit.engine.compilation.made", lambda: None)
+    proof = recsplit.verify(repository, model="tiny", repeats=1)
+    assert proof.ok and "whole - parts" in {difference.stage for difference in proof}
+    assert not any("engine" in difference.stage for difference in proof)
+    built = recsplit.build(MODELS["tiny"], out=tmp_path / "models", search_s=0)
+    assert built.plan.embedding.runtime == built.plan.dense.runtime == "onnxruntime"
+    assert "ONNX Runtime serves it, not recsplit's engine: there is no C++ compiler here (recsplit backend build says more)" in built.notes
+    with pytest.raises(RecsplitError, match="there is no C"):
+        recsplit.build(MODELS["tiny"], out=tmp_path / "models", embedding_runtime="native", search_s=0)
 
 
 def test_a_fused_build_takes_the_place_of_another_without_a_failure(tmp_path: Path) -> None:
