@@ -83,13 +83,15 @@ def measure(library: Library, rows: int, dim: int, rounds: int, advance: Callabl
                         form(chosen)
                         nanoseconds[key].setdefault(name, []).append(1e9 * (time.perf_counter() - start) / chosen.size)
     advance(len(ids))
+    medians = {key: {name: round(statistics.median(times), 3) for name, times in nanoseconds[key].items()} for key in ids}
     return [
         {
             "rows": rows,
             "dim": dim,
             "ids": law,
             "bag": bag,
-            "ns_per_row": {name: round(statistics.median(times), 3) for name, times in nanoseconds[law, bag].items()},
+            "ns_per_row": medians[law, bag],
+            "over_native": {name: round(time / medians[law, bag]["native fp32"], 3) for name, time in medians[law, bag].items()},
             "limit_ns": {name: round(statistics.median(line for line, _ in both) * _lines(dim, name), 3) for name, both in limits.items()},
             "sequential_gb_per_s": round(statistics.median(rate for both in limits.values() for _, rate in both) / 1e9, 2),
             "in_turns": together,
