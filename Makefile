@@ -94,7 +94,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@if command -v $(@F) > /dev/null; then ln -sf "$$(command -v $(@F))" $@; else .ci/debian --unpack prometheus usr/bin/$(@F) $@; fi
 
 constraints: $(VENV)/.installed-dev  ## rewrite constraints.txt from what .venv holds
-	@{ sed '/^[^#]/d' constraints.txt; python -m pip --disable-pip-version-check freeze --all --exclude-editable | grep -v '^pip==\|^ziglang==' | sed 's/+cpu$$//'; grep '^ziglang==' constraints.txt; } > constraints.new  # not in every .venv
+	@{ sed '/^[^#]/d' constraints.txt; python -m pip --disable-pip-version-check freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+cpu$$//'; } > constraints.new
 	@mv constraints.new constraints.txt; touch $(VENV)/.installed $(VENV)/.installed-dev
 
 clean:  ## remove everything that make made

@@ -149,10 +149,12 @@ def _objects(folder: Path, compiler: Compiler, progress: Progress, flags: Sequen
     advance = step(progress, "compiling the engine", len(sources))
 
     architecture = _ZIG_ARCHITECTURE if compiler.zig else _ARCHITECTURE
+    # zig compiles for the processor at hand where nothing is said, and what was made here may run on another.
+    usual = ("-mcpu=baseline",) if compiler.zig else ()
 
     def compiled(source: Path) -> Path:
         target = folder / f"{source.stem}.o"
-        _call([*compiler.command, *_FLAGS, *architecture.get(source.name, ()), *flags, "-c", str(source), "-o", str(target)])
+        _call([*compiler.command, *_FLAGS, *architecture.get(source.name, usual), *flags, "-c", str(source), "-o", str(target)])
         advance(1)
         return target
 

@@ -1,15 +1,19 @@
 """Making the engine: once, by what compiler there is, and for another Triton."""
 
+import importlib.util
 import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recsplit.engine import compilation
 from recsplit.engine.exported import needed_glibc
+from recsplit.engine.library import Library
 from recsplit.errors import RecsplitError
 from tests.conftest import Run
 
@@ -37,6 +41,7 @@ def defined(library: Path) -> list[str]:
     return [line.split()[-1] for line in listed.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_it_is_exported_for_an_image(run_here: Run, tmp_path: Path) -> None:
     done = run_here("backend", "export", tmp_path / "image")
@@ -46,6 +51,25 @@ def test_it_is_exported_for_an_image(run_here: Run, tmp_path: Path) -> None:
     assert f"runs with glibc {needed_glibc(library)} and newer" in done.stdout
     again = run_here("backend", "export", tmp_path / "image")
     assert again.returncode == 2 and "is there already, and isn't empty" in again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="the wheel ziglang is not installed")
+def test_a_machine_without_a_compiler_of_its_own_builds_for_the_engine_with_the_wheel(tmp_path: Path) -> None:
+    """And its kernels for each instruction set give the bits that others give."""
+    environment = {"HOME": str(tmp_path), "PATH": "/nowhere", "LANG": "C.UTF-8"}
+    command = [sys.executable, "-m", "recsplit", "build", "recsplit.zoo.tiny:dlrm", "-o", "models", "--name", "tiny", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["plan"]["embedding"]["runtime"] == "native", told["notes"]
+    (library,) = tmp_path.rglob(compilation.LIBRARY)
+    table = np.random.default_rng(0).standard_normal((50, 48)).astype(np.float32)
+    ids = np.random.default_rng(1).integers(0, 50, (7, 20))
+    for dtype, stored in (("FP32", table), ("FP16", table.astype(np.float16))):
+        for kernels in ("portable", ""):
+            pooled = Library(compilation.Engine(library, library)).pool(stored, dtype, ids, "sum", kernels)
+            np.testing.assert_array_equal(pooled, Library(compilation.make()).pool(stored, dtype, ids, "sum", kernels))
 
 
 def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,9 +92,9 @@ struct F16 {
   using Vector = Floats;
   // The exponent is moved by a product, which is exact and right for subnormals too; infinity and NaN get theirs set.
   static Floats load(const uint16_t* from) {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && LANES == 16
     return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-#elif defined(__F16C__)
+#elif defined(__F16C__) && LANES == 8
     return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 #endif
     Halves halves;
