@@ -1,12 +1,13 @@
 """Many threads on one model while its workers change: every answer is right, and none is lost."""
 
+import subprocess
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from recsplit.engine.compilation import unavailable
+from recsplit.engine.compilation import SOURCES, compilers, unavailable
 from recsplit.engine.library import Refused
 from tests.engine.models import answered, opened, written
 from tests.graph.small import small, table
@@ -41,3 +42,16 @@ def test_answers_hold_while_workers_change(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert problems == []
+
+
+def test_a_batch_that_is_over_before_a_helper_looks_is_nobodys(tmp_path: Path) -> None:
+    """workers.cc, a program of its own: a helper that looked twice for what it was offered read behind the end, in some seconds."""
+    compiler = next((compiler for compiler in compilers() if not compiler.zig), None)
+    if compiler is None:
+        pytest.skip("there is no C++ compiler of the system's")
+    program, source = tmp_path / "workers", Path(__file__).with_name("workers.cc")
+    flags = ["-std=c++17", "-O2", "-pthread", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", f"-I{SOURCES}"]
+    subprocess.run([*compiler.command, *flags, str(source), str(SOURCES / "workers.cc"), "-o", str(program)], check=True)
+    done = subprocess.run([program, "5"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0

@@ -52,12 +52,16 @@ void Workers::run(size_t blocks, const std::function<void(size_t)>& task) {
 void Workers::help() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
-    const auto offered = [&] {
-      return std::find_if(open_.begin(), open_.end(), [](const Batch* batch) { return batch->next < batch->blocks; });
+    // Looked for once: blocks are taken without the lock, so that a batch that had some may have none when it is looked at again.
+    Batch* offered = nullptr;
+    const auto look = [&] {
+      const auto open = std::find_if(open_.begin(), open_.end(), [](const Batch* batch) { return batch->next < batch->blocks; });
+      offered = working_ < count_ && open != open_.end() ? *open : nullptr;
+      return ending_ || offered != nullptr;
     };
-    offered_.wait(lock, [&] { return ending_ || (working_ < count_ && offered() != open_.end()); });
+    offered_.wait(lock, look);
     if (ending_) return;
-    Batch& batch = **offered();
+    Batch& batch = *offered;
     ++batch.helpers;
     ++working_;
     lock.unlock();
