@@ -14,6 +14,8 @@ from recsplit.serving.workers import CONTROL_SOCKET
 
 #: What bash takes as it is: Triton starts the Python stub through an unquoted bash command line.
 PLAIN_PATH = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+#: Of 107 bytes that a socket's path may have: the rest are the names of the folder and of the socket in it.
+_LONGEST_BASE = 107 - len(f"/{notes.PREFIX}12345678/{CONTROL_SOCKET}")
 
 
 def arguments(
@@ -72,9 +74,10 @@ def _engine_settings(folder: Path) -> Sequence[str]:
 
 
 def private_folder() -> Path:
-    """A new temporary folder whose path bash takes as it is."""
+    """A new temporary folder whose path bash takes as it is, and in which a socket's path isn't too long."""
     base = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix=notes.PREFIX, dir=base if PLAIN_PATH.fullmatch(base) else "/tmp"))
+    fits = PLAIN_PATH.fullmatch(base) is not None and len(base) <= _LONGEST_BASE
+    return Path(tempfile.mkdtemp(prefix=notes.PREFIX, dir=base if fits else "/tmp"))
 
 
 def url(address: str, port: int) -> str:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,8 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from recsplit.errors import InputError, MissingExtra, RecsplitError
-from recsplit.serving import serve, triton
+from recsplit.serving import command_line, serve, triton
+from recsplit.serving.workers import CONTROL_SOCKET
 from tests.serving import handmade
 from tests.serving.conftest import leftovers, processes, stubs
 from tests.serving.handmade import config, tensor
@@ -152,6 +154,19 @@ def test_paths_that_bash_would_take_apart_are_served(tmp_path: Path, monkeypatch
     with serve(odd) as server:
         assert server.ready()
     assert list(temporary.iterdir()) == []
+
+
+def test_a_temporary_folder_of_a_long_path_leaves_room_for_the_engines_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for length, kept in ((40, True), (71, True), (72, False), (200, False)):
+        base = Path("/tmp") / ("x" * (length - len("/tmp/")))
+        base.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(base))
+        folder = command_line.private_folder()
+        try:
+            assert (folder.parent == base) is kept and len(str(folder / CONTROL_SOCKET)) <= 107
+        finally:
+            folder.rmdir()
+            base.rmdir()
 
 
 def test_the_users_log_is_appended_to_and_kept(shop_folder: Path, tmp_path: Path) -> None:
