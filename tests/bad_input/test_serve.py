@@ -78,12 +78,12 @@ BROKEN = [
 MORE_BROKEN = [
     broken("unknown field", 'has no field named "max_bath_size"', VERIFY, config("shop_dense", "max_batch_size:", "max_bath_size:")),
     broken("another name", f"{NOT_LOADED}unexpected directory name", VERIFY, config("shop_dense", 'name: "shop_dense"', 'name: "dense"')),
-    broken("another shape", "tensor 'dense'", VERIFY, config("shop_dense", "dims: [ 4 ]", "dims: [ 5 ]")),
+    broken("another shape", "FP32 [5], and the model takes FP32 [4]", VERIFY, config("shop_dense", "dims: [ 4 ]", "dims: [ 5 ]")),
     broken(
         "another backend",
         f"{NOT_LOADED}Invalid argument: unable to find backend library",
         VERIFY,
-        config("shop_dense", "onnxruntime", "pytorch"),
+        config("shop_dense", 'backend: "recsplit"', 'backend: "pytorch"'),
     ),
     broken(
         "a GPU that is not there", f"{NOT_LOADED}Invalid argument: instance group", VERIFY, config("shop_dense", "KIND_CPU", "KIND_GPU")
@@ -94,9 +94,9 @@ MORE_BROKEN = [
         "a part missing", "ensemble shop contains models that are not available or ambiguous: shop_dense", VERIFY, removed("shop_dense")
     ),
     broken("version missing", "shop_dense has a config and no model files", "build the model again", removed("shop_dense/1"), code=2),
-    broken("model file missing", f"{NOT_LOADED}unable to find '", VERIFY, removed("shop_dense/1/model.onnx")),
+    broken("model file missing", f"{NOT_LOADED}Invalid argument: onnxruntime: Load ", VERIFY, removed("shop_dense/1/model.onnx")),
     broken("model file cut short", "failed:Protobuf parsing failed", VERIFY, cut("shop_dense/1/model.onnx")),
-    broken("tables missing", "External data path does not exist", VERIFY, removed(TABLES)),
+    broken("tables missing", "tables.bin can't be read: No such file or directory", VERIFY, removed(TABLES)),
 ]
 
 
