@@ -18,7 +18,7 @@ def test_one_model_goes_all_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert done.exit_code == 0, done.output
     (row,) = json.loads(result.read_text())["models"]
     assert row["model"] == "ncf"
-    # Source, whole, parts, single rows, threads, and the server over gRPC and HTTP, marks among them; the engine beside, where there is one.
+    # Source, whole, parts, single rows, threads, the server over gRPC and HTTP, marks among them; and the engine, where there is one.
     assert row["comparisons"] == (13 if unavailable() is None else 9)
     assert row["rows_scale"] == 0.001
     assert row["error"] <= 1e-5
