@@ -114,22 +114,21 @@ def configs(build: Build, values: Values) -> manifests.Configs:
     plan, repository = build.plan, build.repository
     addresses = manifests.addresses(plan, values)
     texts: dict[str, dict[str, str]] = {FRONT: {}}
+    portable = frozenset[str]() if values.engine else plan.native
 
     def config_of(name: str) -> str:
         text = bounded.read_text(repository / name / CONFIG_FILE, bounded.RECORD_BYTES, hint="build the model again")
-        return text if values.engine else portable_config(text, origin=f"{name}/{CONFIG_FILE}")
+        return portable_config(text, origin=f"{name}/{CONFIG_FILE}") if name in portable else text
 
     for group in groups(plan):
         if group.shard is None:
-            by_engine = [model.name for model in plan.submodels if model.name in group.models and model.runtime == "native"]
-            texts[FRONT] |= {} if values.engine else {name: config_of(name) for name in by_engine}
+            texts[FRONT] |= {name: config_of(name) for name in group.models if name in portable}
             continue
         number, name = plan.shards.index(group.shard), group.shard.model.name
         text = config_of(name)
         bags = has_bags(repository, plan, number)
         texts[FRONT][name] = remote_config(plan, number, text, [addresses[name]], bags=bags, asking=values.asking)
-        by_engine_alone = group.shard.model.runtime == "native" and not values.engine
-        texts[group.name] = {name: bags_config(plan, number, text)} if bags else {name: text} if by_engine_alone else {}
+        texts[group.name] = {name: bags_config(plan, number, text)} if bags else {name: text} if name in portable else {}
     return texts
 
 
@@ -148,7 +147,7 @@ def render(prepared: Prepared, *, advance: Callable[[int], None] = lambda _: Non
         texts[VALUES] = manifests.values_text(plan, values, sizes_from=prepared.sizes_from)
     rendered_folder.write(prepared.output, texts, FOLDER)
     summaries, warnings = [], []
-    if any(model.runtime == "native" for model in plan.submodels) and not values.engine:
+    if plan.native and not values.engine:
         warnings.append(
             f"ONNX Runtime runs what was built for the engine: recsplit backend export, then set image and engine in {VALUES}, for that"
         )

@@ -225,6 +225,11 @@ class Plan:
         return (self.embedding, *(shard.model for shard in self.shards), self.dense)
 
     @property
+    def native(self) -> frozenset[str]:
+        """The parts that recsplit's engine runs, where a server has it, by name."""
+        return frozenset(model.name for model in self.submodels if model.runtime == "native")
+
+    @property
     def loaded(self) -> tuple[Submodel, ...]:
         """The parts that Triton loads as models of their own: none where one model runs them all."""
         return self.submodels if self.form == "ensemble" else ()

@@ -135,7 +135,7 @@ def rounding_of(folder: Path, plan: Plan) -> Rounding:
 
 def has_engine(plan: Plan) -> bool:
     """Whether recsplit's engine runs a part of it, and can be had here: where it can't, ONNX Runtime serves the build."""
-    return any(model.runtime == "native" for model in plan.submodels) and unavailable() is None
+    return bool(plan.native) and unavailable() is None
 
 
 def _sharded(folder: Path, plan: Plan, cases: Sequence[Case], repeats: int) -> list[Difference]:

@@ -276,14 +276,12 @@ def _await_ready(server: Server, timeout_s: float) -> None:
         except subprocess.TimeoutExpired:
             keys.hide_once_read(server.pid, running.endpoint.headers, running.log)
             if running.log.deaf():
-                break
+                raise running.log.failure(running.log.reason() or "Triton can't be reached") from None
             if time.monotonic() < deadline:
                 continue
             raise running.log.failure(f"Triton was not ready after {timeout_s:g} s", hint="a large model may need a longer time") from None
         reason = running.log.reason() or f"Triton ended before it was ready ({_ending(code)})"
         raise running.log.failure(reason, hint="if recsplit built it, `recsplit verify DIR` tries the files without a server")
-    if running.log.deaf():
-        raise running.log.failure(running.log.reason() or "Triton can't be reached")
 
 
 def _ending(code: int) -> str:

@@ -61,8 +61,8 @@ def test_a_machine_without_a_compiler_of_its_own_builds_for_the_engine_with_the_
     command = [sys.executable, "-m", "recsplit", "build", "recsplit.zoo.tiny:dlrm", "-o", "models", "--name", "tiny", "--json"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["plan"]["embedding"]["runtime"] == "native", told["notes"]
+    build = json.loads(done.stdout)
+    assert build["plan"]["embedding"]["runtime"] == "native", build["notes"]
     (library,) = tmp_path.rglob(compilation.LIBRARY)
     table = np.random.default_rng(0).standard_normal((50, 48)).astype(np.float32)
     ids = np.random.default_rng(1).integers(0, 50, (7, 20))

@@ -1,6 +1,5 @@
 """Acts on recsplit's engine in one server of this machine: workers of its models come and go, at once and without a load."""
 
-import queue
 import time
 from collections.abc import Sequence
 
@@ -27,7 +26,7 @@ class WorkersActuator:
     def __init__(self, grpc_url: str, targets: Sequence[Target]) -> None:
         self._grpc_url = grpc_url
         self._models = {target.name: target.model for target in targets if target.unit == "worker"}
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._outcomes: list[Outcome] = []  # a change has ended when `begin` returns
 
     def counts(self) -> dict[str, int | None]:
         """Workers by target, as the engine has them."""
@@ -50,13 +49,11 @@ class WorkersActuator:
             set_workers(folder, self._models[action.target], action.count)
         except RecsplitError as failed:
             error = str(failed)
-        self._outcomes.put(Outcome(action, error, time.monotonic() - start))
+        self._outcomes.append(Outcome(action, error, time.monotonic() - start))
 
     def outcomes(self) -> list[Outcome]:
         """The actions that ended since the last call."""
-        ended = []
-        while not self._outcomes.empty():
-            ended.append(self._outcomes.get())
+        ended, self._outcomes = self._outcomes, []
         return ended
 
     def ill(self) -> dict[str, str]:

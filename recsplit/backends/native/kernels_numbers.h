@@ -21,35 +21,25 @@ using Words = uint32_t __attribute__((vector_size(kLanes * 4)));
 using Halves = uint16_t __attribute__((vector_size(kLanes * 2)));
 using Doubles = double __attribute__((vector_size(kLanes * 4)));
 
-struct F32 {
-  static constexpr int lanes = kLanes;
-  using Element = float;
-  using Sum = float;
-  using Vector = Floats;
-  static Floats load(const float* from) {
-    Floats vector;
+// Numbers that are added as they are stored.
+template <typename Number, typename Numbers>
+struct Plain {
+  static constexpr int lanes = sizeof(Numbers) / sizeof(Number);
+  using Element = Number;
+  using Sum = Number;
+  using Vector = Numbers;
+  static Vector load(const Number* from) {
+    Vector vector;
     std::memcpy(&vector, from, sizeof vector);
     return vector;
   }
-  static float one(float element) { return element; }
-  static void store(float* to, float sum) { *to = sum; }
-  static void store(float* to, Floats sums) { std::memcpy(to, &sums, sizeof sums); }
+  static Number one(Number element) { return element; }
+  static void store(Number* to, Number sum) { *to = sum; }
+  static void store(Number* to, Vector sums) { std::memcpy(to, &sums, sizeof sums); }
 };
 
-struct F64 {
-  static constexpr int lanes = kLanes / 2;
-  using Element = double;
-  using Sum = double;
-  using Vector = Doubles;
-  static Doubles load(const double* from) {
-    Doubles vector;
-    std::memcpy(&vector, from, sizeof vector);
-    return vector;
-  }
-  static double one(double element) { return element; }
-  static void store(double* to, double sum) { *to = sum; }
-  static void store(double* to, Doubles sums) { std::memcpy(to, &sums, sizeof sums); }
-};
+using F32 = Plain<float, Floats>;
+using F64 = Plain<double, Doubles>;
 
 struct BF16 {
   static constexpr int lanes = kLanes;
