@@ -182,11 +182,11 @@ int recsplit_pool(const char* name, const void* table, uint64_t rows, uint32_t d
         const recsplit::Pooling pooling = pooling_text == "mean" ? recsplit::Pooling::mean : pooling_text == "max" ? recsplit::Pooling::max : recsplit::Pooling::sum;
         const size_t bytes = dim * recsplit::size_bytes(dtype);
         // As the engine does it where all ids are inside: a block of rows is looked at, and then read.
-        constexpr uint64_t kRows = 256;
+        const uint64_t at_once = recsplit::rows_at_once(1 + length / recsplit::kSeldom);
         const recsplit::Kernels& chosen = recsplit::kernels(name);
-        for (uint64_t bag = 0; bag < bags; bag += kRows) {
+        for (uint64_t bag = 0; bag < bags; bag += at_once) {
           recsplit::PoolJob job{};
-          job.batch = std::min(kRows, bags - bag);
+          job.batch = std::min(at_once, bags - bag);
           if (!chosen.inside({ids + bag * length, false, length, length, job.batch}, 0, rows)) throw recsplit::Error("an id is outside the table");
           job.base = static_cast<const char*>(table);
           if (length > 0) job.ids = ids + bag * length;

@@ -8,13 +8,11 @@ namespace recsplit {
 
 namespace {
 
-// So many addresses are found before their rows are read: enough to ask for rows early, few enough to stay in the first cache.
+// So many addresses are found before their rows are read: enough to ask for rows early.
 constexpr size_t kAddresses = 2048;
 // Addresses whose memory a thread keeps for the next request.
 constexpr size_t kKept = 1 << 20;
 constexpr int64_t kHuge = int64_t{1} << 40;
-// Ids whose addresses are written down for one of them that is outside count this much less.
-constexpr size_t kSeldom = 32;
 
 void mark(int64_t* marks, size_t row, int64_t position, int64_t number) {
   if (marks == nullptr || position < 0 || marks[2 * row] >= 0) return;
@@ -23,6 +21,8 @@ void mark(int64_t* marks, size_t row, int64_t position, int64_t number) {
 }
 
 }  // namespace
+
+size_t rows_at_once(size_t ids_in_row) { return std::max<size_t>(1, kAddresses / ids_in_row); }
 
 Lookups::Lookups(Recipe recipe, const std::string& folder, const TableSettings& settings) : recipe_(std::move(recipe)), kernels_(&kernels(settings.kernels.c_str())) {
   const auto place = [&](const std::string& name, uint64_t offset, uint64_t bytes) {
@@ -116,7 +116,7 @@ void Lookups::run(const std::vector<InputRows>& inputs, size_t first, size_t row
   if (marks != nullptr) {
     for (size_t row = 0; row < rows; ++row) marks[2 * row] = -1, marks[2 * row + 1] = 0;
   }
-  const size_t step = std::max<size_t>(1, kAddresses / ids_in_row(inputs));
+  const size_t step = rows_at_once(ids_in_row(inputs));
   for (size_t at = 0; at < rows; at += step) {
     some(inputs, first + at, std::min(step, rows - at), outputs, at, marks == nullptr ? nullptr : marks + 2 * at, scratch);
   }

@@ -35,6 +35,11 @@ struct LookupScratch {
   std::vector<char> ran;  // which programs ran for the rows at hand
 };
 
+// Ids whose addresses are written down only where one of them is outside count this much less.
+constexpr size_t kSeldom = 32;
+// Rows of a request whose ids are looked at, and whose tables' rows are then read: few enough that their addresses stay in the first cache.
+size_t rows_at_once(size_t ids_in_row);
+
 // The tables and lookups of one model: read-only, shared by all threads.
 class Lookups {
  public:
