@@ -34,7 +34,7 @@ from recsplit_controller.values.decision import Action, Outcome
 from recsplit_perf.machine import provenance
 from recsplit_perf.processes.heavier import heavier
 from recsplit_perf.processes.watched import recsplit
-from recsplit_perf.traffic.clients import Clients, asking
+from recsplit_perf.traffic.clients import Clients, asking, asking_apart
 
 FACTORY, NAME, ROWS = "recsplit.zoo.tiny:dlrm", "shop", 8
 MOST = 4
@@ -145,7 +145,7 @@ def resized(repository: Path, changes: int, clients: int, *, together: bool = Fa
     with (
         serve(repository) as server,
         acting(server, repository, plan) as actuator,
-        asking(Clients(server.grpc_url, plan, ROWS, HUNG_S), clients, begin_s=1.0) as asked,
+        asking_apart(Clients(server.grpc_url, plan, ROWS, HUNG_S), clients) as asked,
     ):
         with watching(server, plan) as ready:
             first = time.monotonic()

@@ -1,10 +1,13 @@
 """Threads of recsplit's own client, for measuring what its users see: answers, failures, silences."""
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 
 import numpy as np
 
@@ -24,7 +27,7 @@ class Clients:
     timeout_s: float
     answered: list[tuple[float, float]] = field(default_factory=list)
     failed: list[tuple[float, str]] = field(default_factory=list)
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event | Event = field(default_factory=threading.Event)
 
     def ask(self) -> None:
         """One client's work."""
@@ -56,3 +59,43 @@ def asking(clients: Clients, count: int, *, begin_s: float) -> Iterator[Clients]
         clients.stop.set()
         for thread in threads:
             thread.join()
+
+
+@contextmanager
+def asking_apart(clients: Clients, count: int) -> Iterator[Clients]:
+    """So many processes that ask until the end, given back when each has been answered; what they saw is there after the end.
+
+    Threads of one interpreter wait for its lock, and so for each other: the longest silence that they see is mostly their own.
+    """
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    pipes = [context.Pipe(duplex=False) for _ in range(count)]
+    arguments = (clients.url, clients.plan, clients.rows, clients.timeout_s, stop)
+    processes = [context.Process(target=_ask_apart, args=(*arguments, sender), daemon=True) for _, sender in pipes]
+    for process in processes:
+        process.start()
+    for _, sender in pipes:
+        sender.close()  # the child has its own: where it dies, reading ends
+    try:
+        for receiver, _ in pipes:
+            receiver.recv()
+        yield clients
+    finally:
+        stop.set()
+        for receiver, _ in pipes:
+            answered, failed = receiver.recv()
+            clients.answered += answered
+            clients.failed += failed
+        for process in processes:
+            process.join()
+
+
+def _ask_apart(url: str, plan: Plan, rows: int, timeout_s: float, stop: Event, sender: Connection) -> None:
+    client = Clients(url, plan, rows, timeout_s, stop=stop)
+    thread = threading.Thread(target=client.ask)
+    thread.start()
+    while thread.is_alive() and not client.answered and not client.failed:
+        thread.join(0.01)
+    sender.send(None)
+    thread.join()
+    sender.send((client.answered, client.failed))
