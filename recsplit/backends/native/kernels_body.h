@@ -18,7 +18,7 @@ namespace {
 constexpr size_t kLine = 64;
 // A row is asked for from memory so many bytes of rows, and so many rows, before it is read: enough to wait for none, few enough to be
 // in the first cache still.
-constexpr size_t kBytesAhead = 8192, kMostAhead = 64, kLeastAhead = 4;
+constexpr size_t kBytesAhead = 16384, kMostAhead = 64, kLeastAhead = 4;
 
 // Rows that are added one after the other. What so many give is added up again, so that the rounding of a long bag grows with the number
 // of blocks and not of rows; ONNX Runtime adds in blocks too.
