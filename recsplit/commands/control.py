@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 POLICY_HELP = "utilization: how busy; latency: a percentile within --bound-ms; elasticrec: throughput of lookups, latency of the rest."
 SETTINGS_HELP = "Settings as TOML: their names at the top, and [targets.NAME] with minimum, maximum, cores, max_qps. docs/controller.md"
 PROMETHEUS_HELP = "Prometheus with the rules of `recsplit render prometheus`. Default: recsplit serve's own, where it runs one."
+HTTP_HELP = "How it, or the page, wants to be asked: an http_config as Prometheus has it, with credentials, headers, certificates."
+SELECT_HELP = "A label that the series of Prometheus must have, as namespace=shop. Repeatable; where several builds share a Prometheus."
 METRICS_HELP = "A server's own metrics page, instead. Repeatable. Default: the page of the server that recsplit serve runs on DIR."
 URL_HELP = "The server to act on. Default: the one that recsplit serve runs on DIR on this machine."
 KEY_HELP = "The key to its model control. Default: the one that recsplit serve left for this user."
@@ -45,6 +47,8 @@ ONCE_S = 60.0
 @click.argument("repository", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--model", metavar="NAME", help="The ensemble, where DIR has several.")
 @click.option("--prometheus", "prometheus_url", metavar="URL", help=PROMETHEUS_HELP)
+@click.option("--prometheus-http", "http_file", metavar="FILE.yml", type=click.Path(path_type=Path), help=HTTP_HELP)
+@click.option("--select", "selects", metavar="LABEL=VALUE", multiple=True, help=SELECT_HELP)
 @click.option("--metrics-url", "metrics_urls", metavar="URL", multiple=True, help=METRICS_HELP)
 @click.option("--grpc-url", metavar="HOST:PORT", help=URL_HELP)
 @click.option("--control-key", metavar="FILE", type=click.Path(path_type=Path), help=KEY_HELP)
@@ -66,6 +70,8 @@ def command(
     repository: Path | None,
     model: str | None,
     prometheus_url: str | None,
+    http_file: Path | None,
+    selects: tuple[str, ...],
     metrics_urls: tuple[str, ...],
     grpc_url: str | None,
     control_key: Path | None,
@@ -97,6 +103,9 @@ def command(
         raise InputError("there is no DIR", hint="recsplit control DIR, the repository that the server serves; or --replay FILE")
     if prometheus_url is not None and metrics_urls:
         raise InputError("--prometheus and --metrics-url are two ways to see one server", hint="give one of them")
+    from recsplit.commands.control_seen import observer_of, refuse_users
+
+    refuse_users(prometheus_url, metrics_urls)
     if fleet is not None and (kubernetes or control_key is not None):
         raise InputError(
             "--fleet goes without --kubernetes and --control-key", hint="recsplit control DIR --fleet FOLDER --metrics-url URL"
@@ -131,7 +140,7 @@ def command(
                 dry_run=dry_run,
             )
         system = stack.enter_context(opened)
-        observer = _observer(prometheus_url, metrics_urls, system)
+        observer = observer_of(prometheus_url, metrics_urls, http_file, selects, system)
         stack.callback(observer.close)
         looks = 2 if metrics_urls else 1
         _run(stack, system, observer, journal, (host, port), once=once, looks=looks, as_json=as_json)
@@ -155,17 +164,6 @@ def _with(settings: "Settings", *, policy: str | None, bound_ms: float | None) -
     return dataclasses.replace(settings, **{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
 
 
-def _observer(prometheus_url: str | None, metrics_urls: tuple[str, ...], system: "System") -> "Observer":
-    models = [target.model for target in system.asked.targets]
-    if prometheus_url is not None:
-        from recsplit_controller.observe.prometheus import PrometheusObserver
-
-        return PrometheusObserver(prometheus_url, system.ensemble, models)
-    from recsplit_controller.observe.scrape import ScrapeObserver
-
-    return ScrapeObserver(metrics_urls, system.ensemble, models, window_s=system.asked.settings.window_s)
-
-
 def _run(
     stack: contextlib.ExitStack,
     system: "System",
@@ -178,6 +176,7 @@ def _run(
     as_json: bool,
 ) -> None:
     """Run the loop, and show what it does."""
+    from recsplit.commands.control_seen import memory_of
     from recsplit.commands.control_shown import Changes, Last, Lines, show_begin, show_tick
     from recsplit_controller.shell.health import Health, HealthServer
     from recsplit_controller.shell.journal import Journal
@@ -192,7 +191,7 @@ def _run(
     stack.callback(stop_logs, start_logs(level=logging.WARNING if once else logging.INFO))
     stop = _stopping(stack)
     shows = [meters, last if once else Lines() if as_json else Changes()]
-    loop = Loop(settings, system.forecaster, targets, observer, system.actuator, ticks, shows)
+    loop = Loop(settings, system.forecaster, targets, observer, system.actuator, ticks, shows, memory=memory_of(system, observer))
     if system.lease is None:
         meters.lead(True)
     else:
@@ -203,6 +202,11 @@ def _run(
         if last.record is None:
             raise RecsplitError("nothing was decided", hint="the log on stderr says why")
         show_json(last.record) if as_json else show_tick(last.record)
+        if last.record.observation.data_s is None:
+            raise RecsplitError(
+                "nothing was seen, so nothing was decided",
+                hint="; ".join(last.record.observation.problems) or "does the server run, and does it have these models?",
+            )
         return
     server = HealthServer(meters, Health(meters, settings.interval_s), host=listen[0], port=listen[1])
     stack.callback(server.close)

@@ -10,10 +10,13 @@ from recsplit_controller.shell.journal import Session, to_line
 from recsplit_controller.shell.loop import Phase
 from recsplit_controller.shell.replay import Replay
 from recsplit_controller.values.decision import Decision
+from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_controller.values.tick import Tick
 
-_COLUMNS = ("target", "runs", "wish", "wanted", "why")
+#: After so long without a change it is said how everything stands.
+QUIET_S = 60.0
+_COLUMNS = ("target", "serving", "asked", "wish", "wanted", "why")
 
 
 class Lines:
@@ -28,26 +31,37 @@ class Lines:
 
 
 class Changes:
-    """On stdout what is done and what became of it, and when a target's reason to hold changes."""
+    """On stdout what is done and what became of it, and when a target's reason to hold changes; after a quiet minute, how all stand."""
 
     def __init__(self) -> None:
         self._held: Mapping[str, str] = {}
+        self._said_s: float | None = None
 
     def show(self, record: Tick) -> None:
         """What this tick changed, in lines."""
-        at = time.strftime("%H:%M:%S", time.localtime(record.observation.at_s))
+        at_s = record.observation.at_s
+        for line in self._lines(record) or self._standing(record):
+            click.echo(f"{time.strftime('%H:%M:%S', time.localtime(at_s))}  {line}")
+            self._said_s = at_s
+
+    def _standing(self, record: Tick) -> list[str]:
+        """How every target stands and why, if nothing was said for a while; the first time at once."""
+        if self._said_s is not None and 0 <= record.observation.at_s - self._said_s < QUIET_S:
+            return []
+        return [f"{decision.target}: {_units(decision.count)}: {decision.reason}" for decision in record.decisions]
+
+    def _lines(self, record: Tick) -> list[str]:
+        lines = []
         for outcome in record.outcomes:
             action = outcome.action
             ended = f"done in {outcome.seconds:.1f} s" if outcome.error is None else f"failed: {outcome.error}"
-            click.echo(f"{at}  {action.target}: {_words(action.kind, action.count)} {ended}")
-        for action in record.actions:
-            click.echo(f"{at}  {action.target}: {_words(action.kind, action.count)}: {action.reason}")
+            lines.append(f"{action.target}: {_words(action.kind, action.count)} {ended}")
+        lines += [f"{action.target}: {_words(action.kind, action.count)}: {action.reason}" for action in record.actions]
         held = {decision.target: decision.reason for decision in record.decisions if decision.reason.startswith("held")}
-        for target in held.keys() - self._held.keys():
-            click.echo(f"{at}  {target}: {held[target]}")
-        for target in self._held.keys() - held.keys():
-            click.echo(f"{at}  {target}: seen again")
+        lines += [f"{target}: {reason}" for target, reason in held.items() if target not in self._held]
+        lines += [f"{target}: seen again" for target in self._held if target not in held]
         self._held = held
+        return lines
 
     def fail(self, reason: Phase) -> None:
         """Failures go to the log."""
@@ -65,6 +79,12 @@ class Last:
 
     def fail(self, reason: Phase) -> None:
         """Failures go to the log."""
+
+
+def _units(count: Count) -> str:
+    if count.serving is None:
+        return "not known"
+    return f"{count.serving} of {count.asked} serve" if count.serving != count.asked else f"{count.serving} serve"
 
 
 def _words(kind: str, count: int) -> str:
@@ -89,7 +109,7 @@ def show_tick(record: Tick) -> None:
 
 
 def _row(decision: Decision) -> list[Cell]:
-    return [decision.target, decision.observed, decision.wish, decision.wanted, decision.reason]
+    return [decision.target, decision.count.serving, decision.count.asked, decision.wish, decision.wanted, decision.reason]
 
 
 def show_replay(session: Session, replay: Replay, *, other: bool) -> None:

@@ -69,7 +69,7 @@ def changes(records: Sequence[Tick], start_s: float) -> list[Change]:
         Change(
             action.at_s - start_s,
             action.target,
-            record.observation.counts.get(action.target),
+            record.observation.count(action.target).present,
             action.count,
             action.reason,
             _ended(action, ended.get(action)),
@@ -90,5 +90,6 @@ def _counts(target: str, line: Callable[[Callable[[Tick], float | None]], Line])
     return {
         "wanted": line(lambda record: next((decision.wanted for decision in record.decisions if decision.target == target), None)),
         "requested": line(lambda record: record.progress[target].requested if target in record.progress else None),
-        "observed": line(lambda record: record.observation.counts.get(target)),
+        "asked": line(lambda record: record.observation.count(target).asked),
+        "serving": line(lambda record: record.observation.count(target).serving),
     }

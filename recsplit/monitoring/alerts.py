@@ -6,7 +6,7 @@ An alert is of severity "page" where queries suffer now, and "ticket" where they
 from dataclasses import dataclass
 from typing import Literal
 
-from recsplit.monitoring.names import ENSEMBLE, SLOW, UNATTRIBUTED, UP, recorded
+from recsplit.monitoring.names import ENSEMBLE, PLACE, SLOW, UNATTRIBUTED, UP, recorded
 from recsplit.monitoring.rules import models
 from recsplit.monitoring.watching import Watching
 from recsplit.plan.plan import Plan
@@ -16,6 +16,7 @@ ANSWERED, IN_TIME = 0.999, 0.99
 #: A budget that lasts a thirtieth of its month, or a fifth: window, short window, times the even rate, severity.
 _BURNS: tuple[tuple[str, str, float, Literal["page", "ticket"]], ...] = (("1h", "5m", 14.4, "page"), ("6h", "30m", 6.0, "ticket"))
 _CONTROLLER = "recsplit_controller_"
+_PLACE = ", ".join(PLACE)
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def _failing(plan: Plan, watching: Watching, window: str, short: str, times: flo
     select = f'{watching.match},model="{plan.name}"'
 
     def share(over: str) -> str:
-        failed = f"sum(rate(nv_inference_request_failure{{{select}}}[{over}])) / 2"
-        return f"{failed} / (sum(rate(nv_inference_request_success{{{select}}}[{over}])) + {failed})"
+        failed = f"sum by ({_PLACE}) (rate(nv_inference_request_failure{{{select}}}[{over}])) / 2"
+        return f"{failed} / (sum by ({_PLACE}) (rate(nv_inference_request_success{{{select}}}[{over}])) + {failed})"
 
     most = f"{times * (1 - ANSWERED):.4g}"
     return Alert(
@@ -95,7 +96,7 @@ def _servers(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
         ),
         Alert(
             "RecsplitDeadStub",
-            f"sum by (instance, model) (rate({backend}[1m])) > 0",
+            f"sum by ({_PLACE}, instance, model) (rate({backend}[1m])) > 0",
             "30s",
             "page",
             "{{ $labels.model }} on {{ $labels.instance }}: a backend process fails its requests.",
@@ -104,7 +105,7 @@ def _servers(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
         ),
         Alert(
             "RecsplitQueueStands",
-            f"{recorded('pending')}{{{matcher}}} > 0 and on (model) {recorded('executions')}{{{matcher}}} == 0",
+            f"{recorded('pending')}{{{matcher}}} > 0 and on ({_PLACE}, build, model) {recorded('executions')}{{{matcher}}} == 0",
             "1m",
             "page",
             "{{ $labels.model }}: {{ $value }} requests wait, and none is executed.",
@@ -122,7 +123,7 @@ def _servers(plan: Plan, watching: Watching) -> tuple[Alert, ...]:
         ),
         Alert(
             "RecsplitReplicaAvoided",
-            f'min by (model, replica) (recsplit_remote_replica_up{{{watching.match},model=~"{names}"}}) == 0',
+            f'min by ({_PLACE}, model, replica) (recsplit_remote_replica_up{{{watching.match},model=~"{names}"}}) == 0',
             "1m",
             "ticket",
             "{{ $labels.model }}: the fronts avoid {{ $labels.replica }}.",
@@ -173,12 +174,21 @@ def _controller() -> tuple[Alert, ...]:
         ),
         Alert(
             "RecsplitCountsApart",
-            f"({_CONTROLLER}wanted_units >= 0) != ({_CONTROLLER}observed_units >= 0)",
+            f"({_CONTROLLER}wanted_units >= 0) != ({_CONTROLLER}asked_units >= 0)",
             "10m",
             "ticket",
-            "{{ $labels.target }}: {{ $value }} units are wanted, and others run.",
+            "{{ $labels.target }}: {{ $value }} units are wanted, and another number is asked for.",
             "See the controller's log for loads that Triton refused, and who else changes counts.",
             "NaN stands for what isn't known, and is unequal to everything: it is left out first.",
+        ),
+        Alert(
+            "RecsplitUnitsLack",
+            f"({_CONTROLLER}observed_units >= 0) < ({_CONTROLLER}asked_units >= 0)",
+            "10m",
+            "ticket",
+            "{{ $labels.target }}: {{ $value }} units serve, fewer than were asked for.",
+            "In Kubernetes see why pods don't become ready: kubectl describe; on a server, its log.",
+            "A unit that starts is no alert; one that doesn't come is.",
         ),
         Alert(
             "RecsplitIll",

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recsplit.monitoring.names import ENSEMBLE, UNATTRIBUTED, UP, recorded
+from recsplit.monitoring.names import BUILD, ENSEMBLE, PLACE, UNATTRIBUTED, UP, recorded
 from recsplit.monitoring.watching import Watching
 from recsplit.plan.plan import Plan
 
 _SCHEMA_VERSION = 39  # Grafana 10 and later
 _COLUMNS, _HEIGHT = 24, 8
+#: Labels by which the reader chooses, all of them unless he does: where nobody set one, its only value is the empty one.
+CHOSEN = (*PLACE, BUILD)
 _SOURCE = {"type": "prometheus", "uid": "${source}"}
 
 
@@ -31,7 +33,7 @@ class Panel:
 
 def panels(plan: Plan, watching: Watching) -> tuple[tuple[str, tuple[Panel, ...]], ...]:
     """The panels in rows of one title each."""
-    matcher = f'{ENSEMBLE}="{plan.name}"'
+    matcher = ",".join([f'{ENSEMBLE}="{plan.name}"', *(f'{label}=~"${label}"' for label in CHOSEN)])
     whole = f'{matcher},model="{plan.name}"'
 
     def of(what: str, select: str = matcher) -> str:
@@ -40,6 +42,7 @@ def panels(plan: Plan, watching: Watching) -> tuple[tuple[str, tuple[Panel, ...]
     def controller(what: str) -> str:
         return f"recsplit_controller_{what}"
 
+    both = f"and on ({', '.join((*CHOSEN, 'model'))})"
     queries = (
         Panel("Queries", ((of("requests", whole), "answered"), (f"{of('failures', whole)} / 2", "failed")), "reqps", 8),
         Panel(
@@ -64,7 +67,10 @@ def panels(plan: Plan, watching: Watching) -> tuple[tuple[str, tuple[Panel, ...]
         ),
         Panel(
             "Offered to shards, and answered",
-            ((of("offered"), "{{model}} offered"), (f"{of('requests')} and on (model) {of('offered')}", "{{model}}")),
+            (
+                (of("offered"), "{{model}} offered"),
+                (f"{of('requests')} {both} {of('offered')}", "{{model}}"),
+            ),
             "reqps",
         ),
     )
@@ -102,9 +108,21 @@ def dashboard(plan: Plan, watching: Watching) -> dict[str, Any]:
         "editable": True,
         "refresh": "5s",
         "time": {"from": "now-30m", "to": "now"},
-        "templating": {"list": [{"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"}]},
+        "templating": {
+            "list": [
+                {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
+                *(_choice(plan, label) for label in CHOSEN),
+            ]
+        },
         "panels": placed,
     }
+
+
+def _choice(plan: Plan, label: str) -> dict[str, Any]:
+    """A variable: the values that the label has among this ensemble's series."""
+    query = f'label_values({recorded("requests")}{{{ENSEMBLE}="{plan.name}"}}, {label})'
+    chosen = {"includeAll": True, "allValue": ".*", "multi": True, "current": {"text": "All", "value": "$__all"}}
+    return {"name": label, "type": "query", "datasource": _SOURCE, "query": query, "refresh": 2, **chosen}
 
 
 def _add(placed: list[dict[str, Any]], row: Sequence[Panel], y: int) -> int:

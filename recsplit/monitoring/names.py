@@ -23,6 +23,8 @@ SERIES = (
 DATA_S = "data_s"
 #: Of every server (labels `instance`, and `part` where the scrape configuration has it): 1, or 0 where its page wasn't to be had.
 UP = "up"
+#: Of the build: what rates are means over, in seconds.
+WINDOW_S = "window_s"
 #: Of the ensemble: failed queries a second of which no composing model tells: a full queue, ids outside their tables.
 UNATTRIBUTED = "unattributed_failures"
 #: Of the ensemble, where a bound is given: 1 while the p95 is over it, else 0.
@@ -30,6 +32,10 @@ SLOW = "slow"
 
 #: The label on all of them that names the build's ensemble, so that builds share a Prometheus.
 ENSEMBLE = "ensemble"
+#: The label that names the build whose rules recorded them: while one takes over from another, both have series.
+BUILD = "build"
+#: Labels of servers that all series keep, where scraping gives them: two namespaces or clusters in one Prometheus are told apart.
+PLACE = ("cluster", "namespace")
 #: What the job is called that scrapes the servers.
 JOB = "recsplit"
 

@@ -8,18 +8,22 @@ Names are Triton's (core/src/metrics.cc, 2.51). What published queries miss:
 * A front's stand-in for a shard (backend `remote`) has the shard's name: its requests are those that are offered, not those served.
 * An ensemble's failures are counted twice, a step's that its queue was too full for not at all; both seen on 2.51.
 * Summaries are NaN after a minute without queries, and can't be added over servers: NaN is dropped, and the slowest server counts.
+* Two namespaces in one Prometheus, or two builds while one takes over from the other, have series of the same names: their labels go
+  through every sum, and a build's rules read its own series only.
 * What isn't known gives no series. Nothing here turns absence into 0; a rate of 0 comes from a counter that stood still.
 """
 
 from dataclasses import dataclass
 
-from recsplit.monitoring.names import DATA_S, ENSEMBLE, SLOW, UNATTRIBUTED, UP, recorded
+from recsplit.monitoring.names import BUILD, DATA_S, ENSEMBLE, PLACE, SLOW, UNATTRIBUTED, UP, WINDOW_S, recorded
 from recsplit.monitoring.watching import Watching
 from recsplit.plan.plan import Plan
 
 #: Per server and model, before they are summed. Not among the series that a controller asks for.
 _SERVER = "recsplit_server:"
-_ON = "on (instance, model)"
+_PLACE = ", ".join(PLACE)
+_BY_SERVER, _BY_MODEL = f"by ({_PLACE}, instance, model)", f"by ({_PLACE}, model)"
+_ON = f"on ({_PLACE}, instance, model)"
 _QUANTILES = {"p50_ms": "0.5", "p95_ms": "0.95", "p99_ms": "0.99"}
 
 
@@ -45,7 +49,7 @@ def recording_rules(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]
 def _by_server(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
     names = "|".join(name.replace(".", "[.]") for name in models(plan))
     select = f'{watching.match},model=~"{names}"'
-    alive = f"and on (job, instance) up{{{watching.match}}} == 1"
+    alive = f"and on ({_PLACE}, job, instance) up{{{watching.match}}} == 1"
     requests, executions, compute_us = (_server(plan, what) for what in ("requests", "executions", "compute_us"))
     counters = {
         "requests": "nv_inference_request_success",
@@ -57,11 +61,11 @@ def _by_server(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
     }
 
     def rate(counter: str) -> str:
-        return f"sum by (instance, model) (rate({counter}{{{select}}}[{watching.window_s}s]) {alive})"
+        return f"sum {_BY_SERVER} (rate({counter}{{{select}}}[{watching.window_s}s]) {alive})"
 
     compute = " + ".join(rate(f"nv_inference_compute_{part}_duration_us") for part in ("input", "infer", "output"))
     instances = f"{compute_us} / 1e6 * {executions} / ({requests} > 0) or 0 * ({requests} == 0)"
-    seen = f"min by (instance, model) (timestamp(nv_inference_request_success{{{select}}}))"
+    seen = f"min {_BY_SERVER} (timestamp(nv_inference_request_success{{{select}}}))"
     return (
         *(RecordingRule(_SERVER + what, rate(counter), "") for what, counter in counters.items()),
         RecordingRule(_SERVER + "compute_us", compute, "As Triton counts it: once for each request of a batch."),
@@ -72,15 +76,15 @@ def _by_server(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
         ),
         RecordingRule(
             _SERVER + "remote",
-            f"count by (instance, model) (recsplit_remote_rows{{{select}}})",
+            f"count {_BY_SERVER} (recsplit_remote_rows{{{select}}})",
             "Only stand-ins for other servers' models have this series.",
         ),
-        RecordingRule(_SERVER + "pending", f"sum by (instance, model) (nv_inference_pending_request_count{{{select}}})", ""),
+        RecordingRule(_SERVER + "pending", f"sum {_BY_SERVER} (nv_inference_pending_request_count{{{select}}})", ""),
         RecordingRule(_SERVER + DATA_S, seen, "When the page was read, in Unix seconds."),
         *(
             RecordingRule(
                 _SERVER + what,
-                f'max by (instance, model) (nv_inference_request_summary_us{{{select},quantile="{quantile}"}} >= 0) / 1000',
+                f'max {_BY_SERVER} (nv_inference_request_summary_us{{{select},quantile="{quantile}"}} >= 0) / 1000',
                 "NaN compares with nothing, and is dropped.",
             )
             for what, quantile in _QUANTILES.items()
@@ -92,11 +96,12 @@ def _sums(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
     steps = f'model!="{plan.name}"'
     queued = steps if plan.loaded else ""  # one model of the engine has its own queue
     remote = f"{_ON} {_server(plan, 'remote')}"
-    failures = f'{recorded("failures")}{{{ENSEMBLE}="{plan.name}",'
+    of_steps = f"on ({_PLACE}) group_left () 2 * sum by ({_PLACE})"
+    failures = f"{recorded('failures')}{{{_of(plan)},"
 
     def sum_by_model(what: str, matcher: str = "") -> str:
         """Summed over the servers that have the model, not over those whose `remote` model only forwards to it."""
-        return f"sum by (model) ({_server(plan, what, matcher)} unless {remote})"
+        return f"sum {_BY_MODEL} ({_server(plan, what, matcher)} unless {remote})"
 
     return (
         *(RecordingRule(recorded(what), sum_by_model(what), "") for what in ("requests", "rows", "executions", "failures")),
@@ -105,7 +110,7 @@ def _sums(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
         RecordingRule(recorded("pending"), sum_by_model("pending", queued), "Requests that wait now."),
         RecordingRule(
             recorded("offered"),
-            f"sum by (model) (({_server(plan, 'requests')} + {_ON} {_server(plan, 'failures')}) and {remote})",
+            f"sum {_BY_MODEL} (({_server(plan, 'requests')} + {_ON} {_server(plan, 'failures')}) and {remote})",
             "Sent to a shard by the fronts, answered or not.",
         ),
         RecordingRule(
@@ -114,16 +119,21 @@ def _sums(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
             "Of a request, its queue included.",
         ),
         *(
-            RecordingRule(recorded(what), f"max by (model) ({_server(plan, what)} unless {remote})", "The slowest server's.")
+            RecordingRule(recorded(what), f"max {_BY_MODEL} ({_server(plan, what)} unless {remote})", "The slowest server's.")
             for what in _QUANTILES
         ),
         RecordingRule(
             recorded(UNATTRIBUTED),
-            f'clamp_min({failures}model="{plan.name}"}} - on () group_left () 2 * (sum({failures}{steps}}})), 0) / 2',
+            f'clamp_min({failures}model="{plan.name}"}} - {of_steps} ({failures}{steps}}}), 0) / 2',
             "Failed queries that no step counts: a full queue, a refused id. The ensemble counts each twice.",
         ),
-        RecordingRule(recorded(DATA_S), f"min by (model) ({_server(plan, DATA_S)})", "When the oldest page that counts was read."),
-        RecordingRule(recorded(UP), f"max by (instance, part) (up{{{watching.match}}})", "Whether a server's page was to be had."),
+        RecordingRule(recorded(DATA_S), f"min {_BY_MODEL} ({_server(plan, DATA_S)})", "When the oldest page that counts was read."),
+        RecordingRule(
+            recorded(WINDOW_S), f"group by ({_PLACE}) (up{{{watching.match}}}) * {watching.window_s}", "What rates are means over."
+        ),
+        RecordingRule(
+            recorded(UP), f"max by ({_PLACE}, instance, part) (up{{{watching.match}}})", "Whether a server's page was to be had."
+        ),
     )
 
 
@@ -131,10 +141,15 @@ def _slow(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
     """Whether the bound is kept, for alerts that look back for hours."""
     if watching.bound_ms is None:
         return ()
-    expr = f'{recorded("p95_ms")}{{{ENSEMBLE}="{plan.name}",model="{plan.name}"}} > bool {watching.bound_ms:g}'
+    expr = f'{recorded("p95_ms")}{{{_of(plan)},model="{plan.name}"}} > bool {watching.bound_ms:g}'
     return (RecordingRule(recorded(SLOW), expr, f"1 while the p95 is over {watching.bound_ms:g} ms, 0 while it isn't."),)
 
 
 def _server(plan: Plan, what: str, matcher: str = "") -> str:
     """One of the series by server, this build's."""
-    return f'{_SERVER}{what}{{{ENSEMBLE}="{plan.name}"{"," if matcher else ""}{matcher}}}'
+    return f"{_SERVER}{what}{{{_of(plan)}{',' if matcher else ''}{matcher}}}"
+
+
+def _of(plan: Plan) -> str:
+    """The matcher of this build's own series."""
+    return f'{ENSEMBLE}="{plan.name}",{BUILD}="{plan.build}"'

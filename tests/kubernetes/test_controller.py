@@ -43,7 +43,8 @@ def test_it_builds_with_the_controllers_manifests(tmp_path: Path, autoscaler: st
                 kubernetes_validate.validate(item, version, strict=True)
     deployments = named(objects, "Deployment")
     servers = set(deployments) - {"recsplit-controller"}
-    scaled, *others = named(objects, "Role")["recsplit-controller"]["rules"]
+    listed, scaled, *others = named(objects, "Role")["recsplit-controller"]["rules"]
+    assert (listed["resources"], listed["verbs"]) == (["deployments"], ["list"])
     assert set(scaled["resourceNames"]) == servers
     kind = "HorizontalPodAutoscaler" if autoscaler == "hpa" else "ScaledObject"
     group = "autoscaling" if autoscaler == "hpa" else "keda.sh"

@@ -40,6 +40,7 @@ WELL: Mapping[str, str] = {
     f"recsplit_controller_action_age_seconds{{{TARGET}}}": "0x60",
     f"recsplit_controller_wanted_units{{{TARGET}}}": "2x60",
     f"recsplit_controller_observed_units{{{TARGET}}}": f"{UNKNOWN} 2x50",
+    f"recsplit_controller_asked_units{{{TARGET}}}": f"{UNKNOWN} 2x50",
     f"recsplit_controller_wish_units{{{TARGET}}}": f"{UNKNOWN} 1.4x50",
     f"recsplit_controller_maximum_units{{{TARGET}}}": "8x60",
     f"recsplit_controller_ill{{{TARGET}}}": "0x60",
@@ -63,12 +64,18 @@ FIRES: Mapping[str, Mapping[str, str | None]] = {
     "RecsplitStuckLoad": {f"recsplit_controller_action_age_seconds{{{TARGET}}}": "0x20 0+10x40"},
     "RecsplitCountsApart": {
         f"recsplit_controller_wanted_units{{{TARGET}}}": "5x60",
+        f"recsplit_controller_asked_units{{{TARGET}}}": "2x60",
+    },
+    "RecsplitUnitsLack": {
+        f"recsplit_controller_wanted_units{{{TARGET}}}": "5x60",
+        f"recsplit_controller_asked_units{{{TARGET}}}": "5x60",
         f"recsplit_controller_observed_units{{{TARGET}}}": "2x60",
     },
     "RecsplitIll": {f"recsplit_controller_ill{{{TARGET}}}": "0x30 1x30"},
     "RecsplitAtItsMost": {
         f"recsplit_controller_wish_units{{{TARGET}}}": "12x60",
         f"recsplit_controller_observed_units{{{TARGET}}}": "8x60",
+        f"recsplit_controller_asked_units{{{TARGET}}}": "8x60",
         f"recsplit_controller_wanted_units{{{TARGET}}}": "8x60",
     },
 }

@@ -44,7 +44,7 @@ def page(instance: str, model: str, *, up: str = "1x60", **values: str) -> Serie
 
 
 def record(what: str, value: float | None, model: str = "tiny_dense") -> tuple[str, list[tuple[str, float]]]:
-    labels = f'{{__name__="recsplit:{what}",ensemble="tiny",model="{model}"}}'
+    labels = f'{{__name__="recsplit:{what}",build="golden",ensemble="tiny",model="{model}"}}'
     return f'recsplit:{what}{{model="{model}"}}', [] if value is None else [(labels, value)]
 
 
@@ -129,3 +129,18 @@ def _stale(series: Series) -> Series:
 
 def _half(values: str) -> str:
     return " ".join(["NaN"] * 30) if values.startswith("NaN") else f"{values.partition('x')[0]}x29"
+
+
+def test_namespaces_and_clusters_side_by_side_are_not_mixed(folder: Path) -> None:
+    """The same address in two clusters, and another namespace: three sums, each of its own server."""
+    series: dict[str, str] = {}
+    for number, place in enumerate(('cluster="eu",namespace="shop"', 'cluster="us",namespace="shop"', 'cluster="eu",namespace="test"'), 1):
+        busy = {"request_success": f"0+{20 * number}x60", "exec_count": f"0+{4 * number}x60", "compute_infer_duration_us": "0+2000000x60"}
+        of_place = page(ONE, "tiny_dense", **busy)
+        series |= {name.replace('job="recsplit"', f'job="recsplit",{place}'): value for name, value in of_place.items()}
+    labels = '{{__name__="recsplit:{what}",build="golden",cluster="{cluster}",ensemble="tiny",model="tiny_dense",namespace="{namespace}"}}'
+    places = [("eu", "shop", 10.0), ("us", "shop", 20.0), ("eu", "test", 30.0)]
+    requests = [(labels.format(what="requests", cluster=cluster, namespace=namespace), rate) for cluster, namespace, rate in places]
+    busy_units = [(labels.format(what="busy", cluster=cluster, namespace=namespace), 0.2) for cluster, namespace, _ in places]
+    wanted = {'recsplit:requests{model="tiny_dense"}': requests, 'recsplit:busy{model="tiny_dense"}': busy_units}
+    run(folder, [Case(series, "60s", wanted)])

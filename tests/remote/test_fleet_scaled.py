@@ -14,6 +14,7 @@ from recsplit.serving.fleet.fleet import Fleet, serve_fleet
 from recsplit.serving.fleet.member import Member
 from recsplit_controller.actuate.fleet import FleetActuator
 from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Target
 from tests.remote import sharded
 from tests.remote.test_fleet import COLD, HOT, Load
@@ -68,11 +69,11 @@ def asked(member: Member) -> int:
 
 
 def test_servers_come_and_go_under_load_and_no_query_fails(fleet: Fleet, actuator: FleetActuator) -> None:
-    assert actuator.counts() == {HOT: 1, COLD: 1}
+    assert actuator.counts() == {HOT: Count.steady(1), COLD: Count.steady(1)}
     with Load(fleet.fronts[0].grpc_url) as load:
         load.until(100)
         assert do(actuator, HOT, 3).error is None
-        assert actuator.counts() == {HOT: 3, COLD: 1}
+        assert actuator.counts() == {HOT: Count.steady(3), COLD: Count.steady(1)}
         before = [asked(fleet.member(HOT, number)) for number in range(3)]
 
         def all_asked() -> bool:
@@ -83,7 +84,7 @@ def test_servers_come_and_go_under_load_and_no_query_fails(fleet: Fleet, actuato
         load.until(100)
         assert do(actuator, HOT, 2).error is None
         load.until(100)
-    assert actuator.counts() == {HOT: 2, COLD: 1}
+    assert actuator.counts() == {HOT: Count.steady(2), COLD: Count.steady(1)}
     assert (load.failed, load.wrong) == ([], [])
 
 
@@ -124,7 +125,7 @@ def test_a_fleet_that_goes_away_is_no_exception(tmp_path: Path, fleet: Fleet) ->
     state.write_text((fleet.requests.folder / "state.json").read_text())
     actuator = FleetActuator(tmp_path, TARGETS, timeout_s=0.0)
     state.unlink()
-    assert actuator.counts() == {HOT: None, COLD: None}
+    assert actuator.counts() == {HOT: Count(), COLD: Count()}
     assert do(actuator, HOT, 2).error == "the fleet did not answer within 0 s"
 
 

@@ -1,8 +1,8 @@
 """Talking to Kubernetes: one namespace, a time limit on every question, and errors in words.
 
 kr8s answers to asyncio only from the loop that made it, so it gets a loop and a thread of its own here; the controller's thread asks and
-waits, or starts something and goes on. Credentials are kr8s's matter: a kubeconfig, or the pod's ServiceAccount, whose token it reads
-again when it is refused.
+waits, or starts something and goes on. Credentials are a kubeconfig, which is kr8s's matter, or the pod's ServiceAccount
+(service_account.py), whose token is read again when it is refused. No error holds a header's value.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from recsplit.errors import MissingExtra, RecsplitError
+from recsplit.errors import InputError, MissingExtra, RecsplitError
+from recsplit_controller.actuate import service_account
 
 if TYPE_CHECKING:
     from kr8s.asyncio import Api
@@ -35,20 +36,27 @@ class ClusterError(RecsplitError):
 
 
 class Cluster:
-    """One namespace of a cluster. `namespace` None: the credentials' own. `url` and `kubeconfig` None: as kubectl, or a pod, finds them.
+    """One namespace of a cluster. `namespace` None: the credentials' own. `url` and `kubeconfig` None: as kubectl finds them, or a pod in
+    `account`, the folder of its ServiceAccount.
 
     Raises MissingExtra where kr8s isn't installed. Nothing is asked before the first question.
     """
 
     def __init__(
-        self, namespace: str | None = None, *, url: str | None = None, kubeconfig: Path | None = None, timeout_s: float = 2.0
+        self,
+        namespace: str | None = None,
+        *,
+        url: str | None = None,
+        kubeconfig: Path | None = None,
+        account: Path = service_account.FOLDER,
+        timeout_s: float = 2.0,
     ) -> None:
         try:
             import kr8s.asyncio  # noqa: F401  (found missing here, not in the loop)
         except ImportError as error:
             raise MissingExtra("kr8s", "kubernetes", "talking to a cluster") from error
         self.timeout_s = timeout_s
-        self._namespace, self._url, self._kubeconfig = namespace, url, kubeconfig
+        self._namespace, self._url, self._kubeconfig, self._account = namespace, url, kubeconfig, account
         self._api: Api | None = None
         self._loop = asyncio.new_event_loop()
         self._turn = asyncio.Lock()  # one question at a time: where a token has run out, kr8s would lose the connections of others
@@ -65,9 +73,18 @@ class Cluster:
         """
         async with self._turn:
             try:
-                return await asyncio.wait_for(self._ask(method, version, path, body), self.timeout_s)
+                return await asyncio.wait_for(self._ask_with_new_token(method, version, path, body), self.timeout_s)
             except asyncio.TimeoutError as error:
                 raise ClusterError(f"the API server hasn't answered within {self.timeout_s:g} s ({method} {path})") from error
+
+    async def _ask_with_new_token(self, method: str, version: str, path: str, body: Mapping[str, object] | None) -> Answer:
+        try:
+            return await self._ask(method, version, path, body)
+        except ClusterError as error:
+            if error.status != 401 or self._api is None:
+                raise
+            await self._disconnect()  # a ServiceAccount's token is one of an hour; the kubelet has written another
+            return await self._ask(method, version, path, body)
 
     async def _ask(self, method: str, version: str, path: str, body: Mapping[str, object] | None) -> Answer:
         import httpx
@@ -83,6 +100,12 @@ class Cluster:
         except kr8s.ServerError as error:
             status = None if error.response is None else error.response.status_code
             raise ClusterError(f"the API server refused {method} {path}: {error}", status) from error
+        except httpx.LocalProtocolError:
+            raise ClusterError(
+                f"the API server can't be asked ({method} {path}): a header is none; has the token a line break in it?"
+            ) from None  # the error has the token in its text
+        except InputError as error:
+            raise ClusterError(f"{error}; {error.hint}") from error
         except (kr8s.APITimeoutError, httpx.HTTPError, OSError, RuntimeError, ValueError, LookupError) as error:
             raise ClusterError(f"the API server is not to be had ({method} {path}): {error or type(error).__name__}") from error
         if not isinstance(answer, dict):
@@ -93,7 +116,9 @@ class Cluster:
         import kr8s.asyncio
 
         if self._api is None:
-            kubeconfig = None if self._kubeconfig is None else str(self._kubeconfig)
+            kubeconfig: Any = None if self._kubeconfig is None else str(self._kubeconfig)
+            if kubeconfig is None and not service_account.has_kubeconfig():
+                kubeconfig = service_account.kubeconfig(self._account, self._url)
             self._api = await kr8s.asyncio.api(url=self._url, kubeconfig=kubeconfig, namespace=self._namespace)
             self._api.timeout = self.timeout_s
         return self._api
@@ -125,5 +150,9 @@ class Cluster:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        if self._api is not None and self._api._session is not None:  # kr8s has no way of its own to close it
-            await self._api._session.aclose()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        api, self._api = self._api, None
+        if api is not None and api._session is not None:  # kr8s has no way of its own to close it
+            await api._session.aclose()

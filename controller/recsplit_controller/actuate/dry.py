@@ -5,6 +5,7 @@ from typing import Any
 
 from recsplit_controller.actuate.protocol import Actuator
 from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Count
 
 
 class DryActuator:
@@ -18,8 +19,8 @@ class DryActuator:
         self._tell = tell
         self._ended: list[Outcome] = []
 
-    def counts(self) -> Mapping[str, int | None]:
-        """Units that run, as the other actuator sees them."""
+    def counts(self) -> Mapping[str, Count]:
+        """Counts, as the other actuator sees them."""
         return self._reading.counts()
 
     def begin(self, action: Action) -> None:

@@ -15,15 +15,17 @@ from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.plan.strict_json import read_json
 from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Target
 
-_SCHEMA = 1
+_SCHEMA = 2
 _WANTED, _STATE = "wanted.json", "state.json"
 
 
 @dataclass(frozen=True)
 class _Part:
     running: int
+    kept: int
     most: int
     number: int
     error: str | None
@@ -60,10 +62,14 @@ class FleetActuator:
             if name not in known:
                 raise InputError(f"the fleet has no shard {name!r} that can be scaled", hint=f"it has {', '.join(known)}")
 
-    def counts(self) -> dict[str, int | None]:
-        """Servers that run, by target."""
+    def counts(self) -> dict[str, Count]:
+        """Servers by target: those that are ready, and as many as the fleet keeps."""
         known = self._known()
-        return {name: known[name].running if name in known else None for name in self._names}
+        return {name: self._count(name, known[name]) if name in known else Count() for name in self._names}
+
+    def _count(self, name: str, part: _Part) -> Count:
+        begun = self._begun.get(name)
+        return Count(part.running, part.kept if begun is None else begun.action.count)
 
     def begin(self, action: Action) -> None:
         """Ask the fleet. It heals a server that ended by itself without being asked, so a heal is the same count once more."""

@@ -6,7 +6,6 @@ keeps such an autoscaler as its ScaledObject says, so there that one is asked.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from recsplit.errors import InputError
 from recsplit_controller.actuate.cluster import Answer, Cluster, ClusterError
 from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Target
 
 _LOG = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ class _Floor:
 class KubernetesActuator:
     """Scales the Deployments that `targets` name. Raises InputError for a target that isn't counted in replicas.
 
-    Counts are of pods that run or start, as the Deployment's controller counts them. Nothing is ever reported ill: a pod that is dead is
-    the business of its probes.
+    Serving are the pods that are ready; asked for is what the Deployment's own spec says, whoever wrote it. Nothing is ever reported
+    ill: a pod that is dead is the business of its probes.
     """
 
     def __init__(self, cluster: Cluster, targets: Sequence[Target]) -> None:
@@ -49,29 +49,36 @@ class KubernetesActuator:
                 raise InputError(f"{target.name!r} is counted in {target.unit}s, and Kubernetes has replicas", hint="unit: replica")
         self._cluster, self._names = cluster, tuple(target.name for target in targets)
         self._ended: deque[Outcome] = deque()
+        self._told: dict[str, str] = {}  # what isn't known and why, once for as long as it stays so
 
-    def counts(self) -> Mapping[str, int | None]:
-        """Pods by target; None where the API server doesn't tell. Takes no longer than the cluster's time limit."""
+    def counts(self) -> Mapping[str, Count]:
+        """Pods by target, of two questions to the API server: all Deployments, and all autoscalers, of the namespace."""
         return self._cluster.run(self._counts())
 
-    async def _counts(self) -> Mapping[str, int | None]:
-        known: dict[str, int | None] = dict.fromkeys(self._names)
-
-        async def count() -> None:
-            for name in self._names:
-                known[name] = await self._count(name)
-
-        with contextlib.suppress(asyncio.TimeoutError):  # what is known by then is told
-            await asyncio.wait_for(count(), self._cluster.timeout_s)
-        return known
-
-    async def _count(self, name: str) -> int | None:
+    async def _counts(self) -> Mapping[str, Count]:
         try:
-            scale = await self._cluster.ask("GET", APPS, f"deployments/{name}/scale")
-        except ClusterError as error:
-            _LOG.warning("a Deployment's count is not known", extra={"fields": {"target": name, "why": str(error)}})
-            return None
-        return _whole(scale.get("status", {}).get("replicas"))
+            known = await asyncio.wait_for(self._known(), self._cluster.timeout_s)
+        except (ClusterError, asyncio.TimeoutError, KeyError, TypeError, AttributeError) as error:
+            why = (
+                str(error)
+                if isinstance(error, ClusterError)
+                else f"the API server's answer isn't to be had: {type(error).__name__}: {error}"
+            )
+            self._tell(dict.fromkeys(self._names, why))
+            return dict.fromkeys(self._names, Count())
+        self._tell({name: f"there is no Deployment {name}" for name in self._names if name not in known})
+        return {name: known.get(name, Count()) for name in self._names}
+
+    async def _known(self) -> Mapping[str, Count]:
+        listed, floors = await self._cluster.ask("GET", APPS, "deployments"), await self._floors()
+        named = {str(item["metadata"]["name"]): item for item in listed.get("items", ())}
+        return {name: _count(named[name], floors.get(name)) for name in self._names if name in named}
+
+    def _tell(self, unknown: Mapping[str, str]) -> None:
+        for name, why in unknown.items():
+            if self._told.get(name) != why:
+                _LOG.warning("a Deployment's count is not known", extra={"fields": {"target": name, "why": why}})
+        self._told = dict(unknown)
 
     def begin(self, action: Action) -> None:
         """Ask for the count; the answer comes with `outcomes`."""
@@ -92,29 +99,34 @@ class KubernetesActuator:
     async def _ask(self, action: Action) -> None:
         if action.kind == "heal":
             raise ClusterError("pods are replaced by their probes, not by the controller")
-        floor = await self._floor(action.target)
-        if floor is None:
+        floors = (await self._floors()).get(action.target, [])
+        if len(floors) > 1:
+            names = ", ".join(floor.path for floor in floors)
+            raise ClusterError(f"more than one autoscaler scales {action.target}: {names}")
+        if not floors:
             path, body = f"deployments/{action.target}/scale", {"spec": {"replicas": action.count}}
             scale = await self._cluster.ask("PATCH", APPS, path, body)
             if scale.get("spec", {}).get("replicas", 0) != action.count:  # 0 is left out of JSON
                 raise ClusterError(f"asked for {action.count} replicas of {action.target}, the cluster set another count")
             return
+        (floor,) = floors
         least = min(action.count, floor.most)
         if least != floor.least:
             await self._cluster.ask("PATCH", floor.version, floor.path, {"spec": {floor.field: least}})
         if least != action.count:
             raise ClusterError(f"asked for {action.count} replicas of {action.target}, {floor.path} allows at most {floor.most}")
 
-    async def _floor(self, name: str) -> _Floor | None:
-        """The autoscaler of a Deployment; None where nothing scales it. Raises ClusterError where there are two."""
+    async def _floors(self) -> Mapping[str, Sequence[_Floor]]:
+        """The autoscalers of each of the targets' Deployments; where there is none, nothing scales it."""
         listed = await self._cluster.ask("GET", AUTOSCALING, "horizontalpodautoscalers")
-        autoscalers = [item for item in listed.get("items", ()) if _scales(item, name)]
-        if len(autoscalers) > 1:
-            names = ", ".join(str(item["metadata"]["name"]) for item in autoscalers)
-            raise ClusterError(f"more than one HorizontalPodAutoscaler scales {name}: {names}")
-        if not autoscalers:
-            return None
-        (autoscaler,) = autoscalers
+        floors: dict[str, list[_Floor]] = {}
+        for item in listed.get("items", ()):
+            scaled = item["spec"]["scaleTargetRef"]
+            if scaled["kind"] == "Deployment" and scaled["name"] in self._names:
+                floors.setdefault(scaled["name"], []).append(await self._floor(item))
+        return floors
+
+    async def _floor(self, autoscaler: Answer) -> _Floor:
         owners = [owner["name"] for owner in autoscaler["metadata"].get("ownerReferences", ()) if owner.get("kind") == "ScaledObject"]
         if owners:
             path = f"scaledobjects/{owners[0]}"
@@ -140,9 +152,10 @@ class KubernetesActuator:
         self._cluster.close()
 
 
-def _scales(autoscaler: Answer, name: str) -> bool:
-    target = autoscaler["spec"]["scaleTargetRef"]
-    return bool(target["kind"] == "Deployment" and target["name"] == name)
+def _count(deployment: Answer, floors: Sequence[_Floor] | None) -> Count:
+    """What a Deployment says of its pods. A status without ready ones leaves their number out; spec.replicas is always there."""
+    serving = _whole(deployment.get("status", {}).get("readyReplicas", 0))
+    return Count(serving, _whole(deployment["spec"].get("replicas", 1)), floors[0].least if floors else None)
 
 
 def _whole(value: object) -> int | None:

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Count
 
 
 class Actuator(Protocol):
     """Acts without making the loop wait: an action is begun, runs beside the loop, and its outcome is collected later."""
 
-    def counts(self) -> Mapping[str, int | None]:
-        """Units that run, by target; None where that can't be told. Within two seconds, and no exception where a server is away."""
+    def counts(self) -> Mapping[str, Count]:
+        """What there is of each target, and what was asked for. Within two seconds, and no exception where a server is away."""
 
     def begin(self, action: Action) -> None:
         """Start an action and return at once. One may be under way for each target; the loop sees to that."""

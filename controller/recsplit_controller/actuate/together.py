@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from recsplit.errors import InputError
 from recsplit_controller.actuate.protocol import Actuator
 from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Count
 
 
 class Together:
@@ -15,7 +16,7 @@ class Together:
         self._by_target = dict(actuators)
         self._all = list({id(actuator): actuator for actuator in actuators.values()}.values())
 
-    def counts(self) -> dict[str, int | None]:
+    def counts(self) -> dict[str, Count]:
         """What each says of its own."""
         return {name: count for actuator in self._all for name, count in actuator.counts().items()}
 

@@ -26,6 +26,7 @@ from recsplit.serving.control_key import GRPC_HEADER
 from recsplit.serving.switching.alone import alone
 from recsplit_controller.actuate import probe
 from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Target
 
 #: Asking takes milliseconds; a server that is away must not hold up the loop.
@@ -65,6 +66,8 @@ class TritonActuator:
     ) -> None:
         self._models = {target.name: target.model for target in targets if target.unit == "instance"}
         self._repository = repository
+        # Threads of each instance as they were rendered, when a config was last read.
+        self._threads: dict[str, int | None] = {}
         for name in self._models:
             self._rendered(name)
         self._grpc_url, self._key = grpc_url, key
@@ -80,12 +83,14 @@ class TritonActuator:
         self._busy: set[str] = set()
         self._changes = dict.fromkeys(self._models, 0)
         # What `counts` said last, whose turn it is next, and targets that were acted on since.
-        self._counts: dict[str, int | None] = dict.fromkeys(self._models)
+        self._counts = dict.fromkeys(self._models, Count())
+        self._asked: dict[str, int] = {}  # by loads under way
         self._turn = itertools.cycle(self._models)
         self._touched: set[str] = set()
 
-    def counts(self) -> dict[str, int | None]:
-        """Instances by target as the server's configs have them: those before a change until it has ended.
+    def counts(self) -> dict[str, Count]:
+        """Instances by target as the server's configs have them: those before a change until it has ended, which is what they are asked
+        to be by then.
 
         Of more than 50 targets, 50 are asked in turn, and those that were acted on or aren't known: a call takes 0.3 ms of CPU.
         """
@@ -94,15 +99,20 @@ class TritonActuator:
             self._touched &= self._busy
         for name, call in ask.items():
             try:
-                self._counts[name] = override.count(call.result().config)
+                self._counts[name] = self._count(name, call.result().config)
             except grpc.RpcError:
-                self._counts[name] = None
-        if all(self._counts[name] is None for name in ask):  # the server is away, for those that weren't asked too
-            self._counts = dict.fromkeys(self._models)
+                self._counts[name] = Count()
+        if all(self._counts[name] == Count() for name in ask):  # the server is away, for those that weren't asked too
+            self._counts = dict.fromkeys(self._models, Count())
         return dict(self._counts)
 
+    def _count(self, name: str, config: Any) -> Count:
+        served = override.served(config, ())
+        threads = None if served.threads == self._threads[name] else served.threads
+        return Count(served.count, self._asked.get(name, served.count), threads=threads)
+
     def _to_ask(self) -> set[str]:
-        unknown = {name for name in self._models if self._counts[name] is None}
+        unknown = {name for name in self._models if self._counts[name] == Count()}
         turn = {next(self._turn) for _ in range(min(_AT_ONCE, len(self._models)))}
         return unknown | turn | self._touched
 
@@ -113,6 +123,7 @@ class TritonActuator:
         with self._lock:
             self._busy.add(action.target)
             self._touched.add(action.target)
+            self._asked[action.target] = action.count
         threading.Thread(target=self._act, args=(action,), name=f"load {action.target}", daemon=True).start()
 
     def outcomes(self) -> list[Outcome]:
@@ -158,6 +169,7 @@ class TritonActuator:
             error = str(failed)
         with self._lock:
             self._busy.discard(action.target)
+            self._asked.pop(action.target, None)
             self._changes[action.target] += 1
             if error is None and action.kind == "heal":
                 self._ill.pop(action.target, None)
@@ -240,7 +252,9 @@ class TritonActuator:
 
     def _rendered(self, target: str) -> Any:
         path = self._repository / self._models[target] / CONFIG_FILE
-        return override.read(bounded.read_text(path, bounded.RECORD_BYTES, hint="give the repository that the server serves"), str(path))
+        config = override.read(bounded.read_text(path, bounded.RECORD_BYTES, hint="give the repository that the server serves"), str(path))
+        self._threads[target] = override.served(config, ()).threads
+        return config
 
     def _told(self, error: Any) -> str:
         """An error of the server's in one line."""

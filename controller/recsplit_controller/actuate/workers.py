@@ -7,6 +7,7 @@ from recsplit.errors import InputError, RecsplitError
 from recsplit.serving import notes
 from recsplit.serving.workers import CONTROL_SOCKET, set_workers, workers
 from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Target
 
 
@@ -28,14 +29,14 @@ class WorkersActuator:
         self._models = {target.name: target.model for target in targets if target.unit == "worker"}
         self._outcomes: list[Outcome] = []  # a change has ended when `begin` returns
 
-    def counts(self) -> dict[str, int | None]:
-        """Workers by target, as the engine has them."""
+    def counts(self) -> dict[str, Count]:
+        """Workers by target, as the engine has them; a change is done when it was asked for."""
         folder = notes.folder_of(self._grpc_url)
         try:
             counts = {} if folder is None else workers(folder)
         except RecsplitError:
             counts = {}
-        return {name: counts.get(model) for name, model in self._models.items()}
+        return {name: Count.steady(counts.get(model)) for name, model in self._models.items()}
 
     def begin(self, action: Action) -> None:
         """Change the count, which takes a millisecond. Raises InputError for a target that isn't this server's."""

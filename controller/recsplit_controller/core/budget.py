@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from recsplit_controller.core.elapsed import begun
 from recsplit_controller.core.memory import Held
 from recsplit_controller.values.decision import Decision
 from recsplit_controller.values.settings import Settings, Target
@@ -83,7 +84,9 @@ def budgeted(
     for target, share in _pairs(sharing, shares):
         was, at_s = before.get(target.name, Held()), decisions[0].at_s
         more = 0.0 if share.threads is None else share.count * (target.cores - share.threads)
-        room_s = (was.room_s or at_s) if share.threads is not None and share.threads == was.threads and more <= room + 1e-9 else None
+        room_s = (
+            begun(was.room_s or at_s, at_s) if share.threads is not None and share.threads == was.threads and more <= room + 1e-9 else None
+        )
         if room_s is not None and at_s - room_s >= settings.downscale_delay_s:
             room -= more
             share = Share(share.count, None)
@@ -99,7 +102,7 @@ def _claims(sharing: Sequence[Target], before: Mapping[str, Held], decisions: Se
     for decision in decisions:
         if decision.target in names and decision.wanted is not None:
             was = before.get(decision.target, Held())
-            present = was.wanted or decision.observed or decision.wanted
+            present = decision.count.present or decision.wanted
             need = decision.wish if decision.wish is not None else float(present)
             claims[decision.target] = Claim(decision.wanted, present, need, decision.saturated or decision.wish is None, was.threads)
     return claims

@@ -1,15 +1,16 @@
 """One decision: what is wanted of every target, from what was seen and what is remembered. Pure: no clock, no file, no network.
 
-The order: rates are remembered, what comes is forecast, the policy wishes, the guard decides.
+The order: rates and arrivals are remembered, what comes is forecast, the policy wishes, the guard decides.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
+from recsplit_controller.core.arrivals import arrival
 from recsplit_controller.core.flow import Flow, flow
 from recsplit_controller.core.guard import guard
 from recsplit_controller.core.load import Context
-from recsplit_controller.core.memory import Memory, Rates
+from recsplit_controller.core.memory import Arrival, Memory, Rates
 from recsplit_controller.core.policies import policy_of
 from recsplit_controller.forecast.forecaster import Forecaster
 from recsplit_controller.values.decision import Decision
@@ -31,5 +32,9 @@ def decide(
         if target.model not in rates:
             before = memory.rates.get(target.model, Rates())
             rates[target.model], flows[target.model] = flow(settings, forecaster, target, before, observation)
-    wishes = policy(Context(settings, targets, observation, flows))
-    return guard(settings, targets, dataclasses.replace(memory, rates=rates), observation, wishes)
+    arrivals = {
+        target.name: arrival(memory.arrivals.get(target.name, Arrival()), observation.count(target.name), observation.at_s)
+        for target in targets
+    }
+    wishes = policy(Context(settings, targets, observation, flows, arrivals))
+    return guard(settings, targets, dataclasses.replace(memory, rates=rates, arrivals=arrivals), observation, wishes)

@@ -1,9 +1,11 @@
 """What comes in, from what ends and from queues: the rate now, and the largest rates of periods for the forecast. Pure.
 
-A saturated model finishes what it can, so its own rate says nothing of the load; what its queue gains or loses does.
+A saturated model finishes what it can, so its own rate says nothing of the load; what its queue gains or loses does. That is told by the
+times of the samples: a page that is read every 15 s and looked at every 5 s changes once in three looks, by all of it.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recsplit_controller.core.memory import Rates
@@ -35,13 +37,15 @@ class Flow:
 def flow(settings: Settings, forecaster: Forecaster, target: Target, before: Rates, observation: Observation) -> tuple[Rates, Flow]:
     """The flow of the target's model, and its rates with this observation's."""
     series, at_s = observation.of(target.model), observation.at_s
-    instances = (observation.counts.get(target.name) or 1) * target.instances
+    sample_s = at_s if observation.data_s is None else observation.data_s
+    window_s = max(settings.window_s, observation.window_s or 0.0)
+    instances = (observation.count(target.name).serving or 1) * target.instances
     usual = USUAL_QUEUE * instances
-    queue = before.queue
-    if series.pending is not None and (not queue or at_s > queue[-1][0]):
+    queue = tuple(sample for sample in before.queue if sample[0] <= sample_s)  # later ones are of a clock that was set back since
+    if series.pending is not None and (not queue or sample_s > queue[-1][0]):
         # By half a tick: a tick comes a little sooner or later than due.
-        kept = [sample for sample in queue if sample[0] >= at_s - settings.window_s - settings.interval_s / 2]
-        queue = (*(kept or queue[-1:]), (at_s, series.pending, instances))
+        kept = [sample for sample in queue if sample[0] >= sample_s - window_s - settings.interval_s / 2]
+        queue = (*(kept or queue[-1:]), (sample_s, series.pending, instances))
     growth, trend = _slope(queue[-2:], usual), _slope(queue, usual)
     ended = series.requests or 0.0
     if growth > 0:
@@ -56,6 +60,12 @@ def flow(settings: Settings, forecaster: Forecaster, target: Target, before: Rat
         after = _remember(settings, forecaster, after, steady, at_s)
     expected = 1.0 if after.expected is None or steady <= 0 else min(MOST_GROWTH, max(1.0, after.expected / steady))
     return after, Flow(now, steady, (series.pending or 0.0) > usual, expected)
+
+
+def remembered(forecaster: Forecaster, maxima: Sequence[float], period: int) -> Rates:
+    """The rates of a controller that has seen these largest rates of full periods, oldest first, and is in the period of that number."""
+    known = tuple(maxima[-forecaster.periods :])
+    return Rates(maxima=known, period=period, expected=forecaster(known) if known else None)
 
 
 def _slope(queue: tuple[tuple[float, float, int], ...], usual: float) -> float:
@@ -83,8 +93,7 @@ def _whole(observation: Observation, ended: float) -> float:
 def _remember(settings: Settings, forecaster: Forecaster, rates: Rates, rate: float, at_s: float) -> Rates:
     """With the rate among the present period's; where a new one begins, with the forecast for it."""
     period = int(at_s // settings.period_s)
-    if rates.period is None or period <= rates.period:
-        period = period if rates.period is None else rates.period
+    if rates.period is None or period <= rates.period:  # an earlier one is of a clock that was set back: it goes on from there
         return dataclasses.replace(rates, period=period, largest=max(rate, rates.largest or 0.0))
     # Periods of which nothing is known count as the one before: a season keeps its length.
     ended = [rates.largest or 0.0] * min(period - rates.period, forecaster.periods)

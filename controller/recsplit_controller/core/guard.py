@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from recsplit_controller.core.budget import budgeted
+from recsplit_controller.core.elapsed import begun
 from recsplit_controller.core.memory import Held, Memory, Wishing
 from recsplit_controller.values.decision import Decision, Wish
 from recsplit_controller.values.observation import Observation, Series
@@ -31,7 +32,7 @@ def guard(
         before = memory.held.get(target.name, Held())
         if age_s is None or age_s > settings.stale_s:
             reason = "held: there is no data" if age_s is None else f"held: the data is {age_s:.0f} s old"
-            after, decision = _hold(target, before, observation, None, reason)
+            after, decision = _hold(target, observation, None, reason)
         else:
             after, decision = _judge(settings, target, before, observation, wishes.get(target.name))
         held[target.name] = after
@@ -40,9 +41,7 @@ def guard(
     kept = {}
     for decision in fitting:
         share = shared.get(decision.target, Held())
-        kept[decision.target] = dataclasses.replace(
-            held[decision.target], wanted=decision.wanted, threads=share.threads, room_s=share.room_s
-        )
+        kept[decision.target] = dataclasses.replace(held[decision.target], threads=share.threads, room_s=share.room_s)
     return dataclasses.replace(memory, held=kept), fitting
 
 
@@ -68,14 +67,16 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Case:
-    """A target with fresh data. `present` was wanted until now, `observed` runs, `units` are wished for within the bounds."""
+    """A target with fresh data. `present`: what was asked for, or an autoscaler's floor; `serving`: those that answer; `undone`: some still
+    end; `units` are wished for within the bounds."""
 
     settings: Settings
     target: Target
     before: Held
     at_s: float
     present: int
-    observed: int
+    serving: int
+    undone: bool
     units: float
     saturated: bool
     waiting: bool
@@ -96,16 +97,18 @@ def _judge(settings: Settings, target: Target, before: Held, observation: Observ
     4. Less is wished for, by more than the tolerance: a step down.
     5. Else as it is, with a note where the maximum is why.
     """
-    observed = observation.counts.get(target.name)
-    present = before.wanted if before.wanted is not None else observed
+    count = observation.count(target.name)
     if wish is None or not math.isfinite(wish.units):  # case 1
-        return _hold(target, before, observation, wish, "held: what it needs isn't known")
-    if observed is None or present is None:
-        return _hold(target, before, observation, wish, f"{wish.reason}; held: what runs can't be told")
+        return _hold(target, observation, wish, "held: what it needs isn't known")
+    present = count.present
+    if count.serving is None or count.asked is None or present is None:
+        return _hold(target, observation, wish, f"{wish.reason}; held: what runs can't be told")
     series, units = observation.of(target.model), min(max(wish.units, target.minimum), target.maximum)
-    full, busy = saturated(series, observed * target.instances), (series.busy or 0.0) / target.instances
-    waiting = _queue(series) >= observed * target.instances
-    case = _Case(settings, target, before, observation.at_s, present, observed, units, full, waiting, busy)
+    full, busy = saturated(series, count.serving * target.instances), (series.busy or 0.0) / target.instances
+    if before.present != present:  # a step was taken, by whoever: the next one waits as long again
+        before = Held()
+    waiting, undone = _queue(series) >= count.serving * target.instances, count.serving > count.asked
+    case = _Case(settings, target, before, observation.at_s, present, count.serving, undone, units, full, waiting, busy)
     bounded = min(max(present, target.minimum), target.maximum)
     if bounded != present:  # case 2
         step = _Step(bounded, f"brought within its bounds, {target.minimum} to {target.maximum}")
@@ -116,7 +119,7 @@ def _judge(settings: Settings, target: Target, before: Held, observation: Observ
     else:  # case 5
         step = _Step(present, f"its maximum is {target.maximum}" if wish.units > target.maximum and present == target.maximum else "")
     reason = f"{wish.reason}; {step.note}" if step.note else wish.reason
-    decision = Decision(target.name, case.at_s, observed, wish.units, step.wanted, reason, full)
+    decision = Decision(target.name, case.at_s, count, wish.units, step.wanted, reason, full)
     return Held(present, step.more, step.less), decision
 
 
@@ -126,14 +129,14 @@ def _step_up(case: _Case) -> _Step:
     more = _since(case.before.more if settings.upscale_delay_s else None, case.at_s, case.units, min)
     if case.at_s - more.since_s < settings.upscale_delay_s:
         return _Step(present, f"more after {settings.upscale_delay_s:g} s", more=more)
-    if case.waiting and case.target.in_server:
+    if case.waiting and case.target.unit == "instance":
         # Triton takes the next change in place only when this one's backlog is gone (docs/decisions/0012): the only step is a long one.
         return _Step(case.target.maximum, "the most, since requests wait: Triton takes one step until they don't")
-    limit = max(_whole(case.observed * settings.step_up), case.observed + 1)
+    # Of those that serve: what is on its way has shown nothing yet, and multiplied it would run away.
+    limit = max(_whole(case.serving * settings.step_up), case.serving + 1)
     wanted = max(present, min(_whole(more.units), limit))
     note = f"no more than {limit} in this step" if wanted < case.aimed else ""
-    # A step that is done ends the delay: a load that still rises isn't held to what was wished before it.
-    return _Step(wanted, note, more=more if wanted == present else None)
+    return _Step(wanted, note, more=more)
 
 
 def _step_down(case: _Case) -> _Step:
@@ -141,8 +144,8 @@ def _step_down(case: _Case) -> _Step:
     if case.saturated:
         return _Step(case.present, "nothing is taken from what is saturated")
     less = _since(case.before.less, case.at_s, case.units, max)
-    wanted, note = _fewer(case.settings, less, case.present, case.observed, case.busy, case.at_s)
-    return _Step(wanted, note, less=less if wanted == case.present else None)  # the next step waits as long again
+    wanted, note = _fewer(case, less)
+    return _Step(wanted, note, less=less)
 
 
 def _whole(units: float) -> int:
@@ -150,11 +153,12 @@ def _whole(units: float) -> int:
     return math.ceil(units - 1e-6)
 
 
-def _fewer(settings: Settings, less: Wishing, present: int, observed: int, busy: float, at_s: float) -> tuple[int, str]:
+def _fewer(case: _Case, less: Wishing) -> tuple[int, str]:
     """How few of the present units may be kept now, and why not fewer."""
-    if at_s - less.since_s < settings.downscale_delay_s:
+    settings, present, busy = case.settings, case.present, case.busy
+    if case.at_s - less.since_s < settings.downscale_delay_s:
         return present, f"fewer after {settings.downscale_delay_s:g} s"
-    if observed > present:
+    if case.undone:
         return present, "the step before isn't done"
     step = present - max(1, math.floor(present * settings.step_down))
     wished, carried = _whole(less.units), _whole(busy / BUSIEST)
@@ -165,11 +169,11 @@ def _fewer(settings: Settings, less: Wishing, present: int, observed: int, busy:
 
 
 def _since(before: Wishing | None, at_s: float, units: float, least: Callable[[float, float], float]) -> Wishing:
-    return Wishing(at_s, units) if before is None else Wishing(before.since_s, least(before.units, units))
+    return Wishing(at_s, units) if before is None else Wishing(begun(before.since_s, at_s), least(before.units, units))
 
 
-def _hold(target: Target, before: Held, observation: Observation, wish: Wish | None, reason: str) -> tuple[Held, Decision]:
-    """As it was. What was wished before says nothing of now, so delays begin again."""
-    observed = observation.counts.get(target.name)
-    wanted = before.wanted if before.wanted is not None else observed
-    return Held(wanted), Decision(target.name, observation.at_s, observed, None if wish is None else wish.units, wanted, reason)
+def _hold(target: Target, observation: Observation, wish: Wish | None, reason: str) -> tuple[Held, Decision]:
+    """As it is, whoever made it so: a count that somebody set by hand stays. What was wished before says nothing of now, so delays begin
+    again."""
+    count = observation.count(target.name)
+    return Held(), Decision(target.name, observation.at_s, count, None if wish is None else wish.units, count.present, reason)

@@ -4,22 +4,28 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from recsplit_controller.core.arrivals import delay_s
 from recsplit_controller.core.flow import USUAL_QUEUE, Flow
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.core.memory import Arrival
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 
 #: Fewer requests a second are none: what a single one took can't be told from a rate.
 LEAST_RATE = 1e-6
+#: A backlog is to be gone in this time, or in the time that a new unit takes to serve where that is longer: until then a backlog grows
+#: whatever is asked for, and units for it would be many, and there when most of it is gone.
+DRAIN_S = 10.0
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a policy may know. `flows` by model: what is sent to it, and expected."""
+    """What a policy may know. `flows` by model: what is sent to it, and expected; `arrivals` by target: units on their way."""
 
     settings: Settings
     targets: Sequence[Target]
     observation: Observation
     flows: Mapping[str, Flow] = field(default_factory=dict)
+    arrivals: Mapping[str, Arrival] = field(default_factory=dict)
 
     def flow(self, target: Target) -> Flow:
         """The flow to the target's model; where it isn't given, what ended."""
@@ -27,9 +33,13 @@ class Context:
         rate = max(series.offered or 0.0, series.requests or 0.0)
         return self.flows.get(target.model, Flow(rate, rate, queued=False))
 
-    def count(self, target: Target) -> int | None:
-        """Units that run."""
-        return self.observation.counts.get(target.name)
+    def count(self, target: Target) -> Count:
+        """Its units. What they do is done by those that serve; what there is to be is what was asked for."""
+        return self.observation.count(target.name)
+
+    def delay_s(self, target: Target) -> float:
+        """How long a unit that is asked for now takes until it serves."""
+        return delay_s(self.arrivals.get(target.name, Arrival()), self.observation.at_s)
 
     def entering(self) -> float:
         """Queries that come in, a second. Each runs every step once, so the step that is given the most tells what all will be given
@@ -39,12 +49,14 @@ class Context:
 
 @dataclass(frozen=True)
 class Load:
-    """A target's: requests a second that it must carry, seconds of a unit that one takes, and requests in a backlog."""
+    """A target's: requests a second that it must carry, seconds of a unit that one takes, and requests in a backlog. `draining`: units that
+    work it off, beside those that are busy with what comes."""
 
     arrivals: float
     service_s: float
     backlog: float
     forecast: bool
+    draining: float = 0.0
 
     @property
     def busy(self) -> float:
@@ -56,7 +68,7 @@ def load_of(context: Context, target: Target, entering: float) -> Load | None:
     """A target's load; None where it isn't known, or where requests wait and none ends."""
     series = context.observation.of(target.model)
     queue = series.waiting if series.pending is None else series.pending
-    backlog = max(0.0, (queue or 0.0) - USUAL_QUEUE * (context.count(target) or 1) * target.instances)
+    backlog = max(0.0, (queue or 0.0) - USUAL_QUEUE * (context.count(target).serving or 1) * target.instances)
     if series.busy is None or series.requests is None:
         return None
     if series.requests < LEAST_RATE:
@@ -65,7 +77,11 @@ def load_of(context: Context, target: Target, entering: float) -> Load | None:
     # Without a queue anywhere the step's own rate is taken: the largest of many noisy rates is too large.
     present = entering if backlog > 0 or any(each.queued for each in context.flows.values()) else flow.now
     expected = flow.steady * flow.expected if flow.expected > 1 else 0.0
-    return Load(max(present, expected), series.busy / series.requests / target.instances, backlog, forecast=expected > present)
+    service_s, delay = series.busy / series.requests / target.instances, context.delay_s(target)
+    # What a unit finds that is asked for now: what there will be of the backlog, with those that are asked for already.
+    left_s = backlog * service_s + (present * service_s - (context.count(target).asked or 0)) * delay
+    draining = max(0.0, left_s) / max(DRAIN_S, delay) if backlog else 0.0
+    return Load(max(present, expected), service_s, backlog, expected > present, draining)
 
 
 def wait_ms(series: Series) -> float:

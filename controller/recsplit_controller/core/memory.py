@@ -17,12 +17,12 @@ class Wishing:
 
 @dataclass(frozen=True)
 class Held:
-    """The guard's memory of a target: `wanted` at the last tick (None: never known), and a wish for more or for less.
+    """The guard's memory of a target: a wish for more or for less than `present`, the count that there was.
 
     `threads` of its units, None as rendered; `room_s`: since when the cores budget has room for those that it gave up.
     """
 
-    wanted: int | None = None
+    present: int | None = None
     more: Wishing | None = None
     less: Wishing | None = None
     threads: int | None = None
@@ -43,8 +43,19 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """Units of a target that were asked for and don't serve yet. `since_s`: since when units are on their way (None: none are); `serving`:
+    how many served then (None once the first have come); `start_s`: how long the last ones took (None: none were seen to come)."""
+
+    serving: int | None = None
+    since_s: float | None = None
+    start_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Memory:
-    """All of it; empty when a controller starts: it then reads what runs. `held` by target, `rates` by model."""
+    """All of it; empty when a controller starts: it then reads what runs. `held` and `arrivals` by target, `rates` by model."""
 
     held: Mapping[str, Held] = field(default_factory=dict)
+    arrivals: Mapping[str, Arrival] = field(default_factory=dict)
     rates: Mapping[str, Rates] = field(default_factory=dict)

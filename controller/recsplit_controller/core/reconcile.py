@@ -1,20 +1,27 @@
 """From what is wanted to what is asked for: wanted, requested and observed kept apart.
 
-One action under way a target. What fails is tried again after growing pauses, and with a smaller step; the last good state stays.
+One action under way a target. What fails is tried again after growing pauses, of Triton's instances with a smaller step; the last good
+state stays. Dead units are replaced first, and then not again before what else is due was asked for.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from recsplit_controller.core.elapsed import within, yet_to_come
 from recsplit_controller.values.decision import Action, Decision, Outcome
+from recsplit_controller.values.settings import Target, Unit
 from recsplit_controller.values.tick import Progress
 
 #: Pauses before something that failed is tried again: the first, and the longest; each is twice the one before.
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
-#: What was done without an error may take so long to be seen (a pod that starts); only then is it asked for again.
+#: Kubernetes answers at once, and a refusal costs nothing: what it refused for a moment isn't kept from it for minutes.
+LONGEST_PAUSE_OF_REPLICAS_S = 30.0
+#: What was done without an error may take so long to be seen; only then is it asked for again.
 SETTLE_S = 30.0
+#: Units that were replaced and are dead still are replaced again after this, and each time after twice as long.
+FIRST_HEAL_PAUSE_S, LONGEST_HEAL_PAUSE_S = 30.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -25,56 +32,67 @@ class State:
 
 
 def reconcile(
-    state: State, decisions: Sequence[Decision], outcomes: Sequence[Outcome], ill: Mapping[str, str], at_s: float
+    state: State,
+    targets: Sequence[Target],
+    decisions: Sequence[Decision],
+    outcomes: Sequence[Outcome],
+    ill: Mapping[str, str],
+    at_s: float,
 ) -> tuple[State, tuple[Action, ...]]:
     """The state after these outcomes and the actions to begin now. `ill`: targets with dead units and the reason; they are healed first.
 
     An action without an outcome is under way however long it takes, and isn't repeated: Triton's load call comes back only when a
     backlog is gone, though the new instances serve at once. Its age is in the state, for the metrics.
     """
+    units = {target.name: target.unit for target in targets}
     progress = dict(state.progress)
     for outcome in outcomes:
-        progress[outcome.action.target] = _ended(progress.get(outcome.action.target, Progress()), outcome, at_s)
+        name = outcome.action.target
+        progress[name] = _ended(progress.get(name, Progress()), outcome, units.get(name, "instance"), at_s)
     actions = []
     for decision in decisions:
         before = progress.get(decision.target, Progress())
-        action = None if before.under_way or (before.retry_s is not None and at_s < before.retry_s) else _next(before, decision, ill, at_s)
+        if decision.target not in ill:
+            before = dataclasses.replace(before, heals=0, heal_s=None)
+        action = None if before.under_way else _next(before, decision, units[decision.target], ill.get(decision.target), at_s)
         if action is not None:
             actions.append(action)
-            healed_s = at_s if action.kind == "heal" else before.healed_s
-            before = dataclasses.replace(
-                before, requested=action.count, threads=action.threads, asked_s=at_s, under_way=True, healed_s=healed_s
-            )
+            before = dataclasses.replace(before, requested=action.count, threads=action.threads, asked_s=at_s, under_way=True)
         progress[decision.target] = before
     return State(progress), tuple(actions)
 
 
-def _ended(before: Progress, outcome: Outcome, at_s: float) -> Progress:
+def _ended(before: Progress, outcome: Outcome, unit: Unit, at_s: float) -> Progress:
+    if outcome.action.kind == "heal":
+        pause_s = min(LONGEST_HEAL_PAUSE_S, FIRST_HEAL_PAUSE_S * 2 ** min(before.heals, 20))
+        return dataclasses.replace(before, under_way=False, heals=before.heals + 1, heal_s=at_s + pause_s, error=outcome.error)
     if outcome.error is None:
         return dataclasses.replace(before, under_way=False, failures=0, retry_s=None, error=None)
-    pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(before.failures, 20))
+    longest_s = LONGEST_PAUSE_OF_REPLICAS_S if unit == "replica" else LONGEST_PAUSE_S
+    pause_s = min(longest_s, FIRST_PAUSE_S * 2 ** min(before.failures, 20))
     return dataclasses.replace(before, under_way=False, failures=before.failures + 1, retry_s=at_s + pause_s, error=outcome.error)
 
 
-def _next(before: Progress, decision: Decision, ill: Mapping[str, str], at_s: float) -> Action | None:
+def _next(before: Progress, decision: Decision, unit: Unit, illness: str | None, at_s: float) -> Action | None:
     """What a target needs now, with nothing under way."""
-    observed, wanted = decision.observed, decision.wanted
-    if observed is None or wanted is None:
+    count = decision.count
+    if illness is not None and count.asked is not None and not yet_to_come(before.heal_s, at_s, LONGEST_HEAL_PAUSE_S):
+        return Action("heal", decision.target, count.asked, at_s, illness, count.threads)
+    present, wanted = count.present, decision.wanted
+    if present is None or wanted is None or yet_to_come(before.retry_s, at_s, LONGEST_PAUSE_S):
         return None
-    if decision.target in ill and (before.healed_s is None or at_s - before.healed_s >= SETTLE_S):
-        return Action("heal", decision.target, observed, at_s, ill[decision.target], before.threads)
-    threads = before.threads if before.asked_s is not None else decision.threads
-    if observed == wanted and threads == decision.threads:
+    if present == wanted and count.threads == decision.threads:
         return None
-    # Triton takes all of a step or nothing: where a large one fails (memory), a smaller one may do.
-    step = wanted - observed
-    count = observed + (max(1, step >> before.failures) if step > 0 else step)
-    if _settling(before, count, decision.threads, at_s):
+    step = wanted - present
+    if step > 0 and unit == "instance":
+        # Triton takes all of a step or nothing: where a large one fails (memory), a smaller one may do.
+        step = max(1, step >> before.failures)
+    if _settling(before, present + step, decision.threads, at_s):
         return None
-    return Action("scale", decision.target, count, at_s, decision.reason, decision.threads)
+    return Action("scale", decision.target, present + step, at_s, decision.reason, decision.threads)
 
 
 def _settling(before: Progress, count: int, threads: int | None, at_s: float) -> bool:
     """Whether this was just done, and only isn't seen yet."""
-    asked = before.asked_s is not None and not before.failures and (before.requested, before.threads) == (count, threads)
-    return asked and at_s - (before.asked_s or 0.0) < SETTLE_S
+    asked = not before.failures and (before.requested, before.threads) == (count, threads)
+    return asked and within(before.asked_s, at_s, SETTLE_S)

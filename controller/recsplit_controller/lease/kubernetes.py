@@ -6,6 +6,7 @@ last seen to change: clocks of two machines may differ.
 
 import contextlib
 import logging
+import math
 import socket
 import time
 import uuid
@@ -38,11 +39,15 @@ class Seen:
 
 
 def seen(lease: Answer) -> Seen:
-    """What a Lease object says; fields that are absent are as in one that nobody has held yet."""
+    """What a Lease object says; fields that are absent are as in one that nobody has held yet. Raises KeyError, TypeError, ValueError or
+    AttributeError where it says nonsense."""
     spec, metadata = lease.get("spec") or {}, lease["metadata"]
+    duration_s = float(spec.get("leaseDurationSeconds") or DURATION_S)
+    if not 0 < duration_s < math.inf:
+        raise ValueError(f"it lasts {duration_s:g} s")
     return Seen(
         str(spec.get("holderIdentity") or ""),
-        float(spec.get("leaseDurationSeconds") or DURATION_S),
+        duration_s,
         int(spec.get("leaseTransitions") or 0),
         spec.get("acquireTime"),
         str(metadata["resourceVersion"]),
@@ -81,11 +86,11 @@ class KubernetesLease:
         began_s = self._clock()
         try:
             refused = self._cluster.run(self._hold())
-        except ClusterError as error:
+        except (ClusterError, KeyError, TypeError, ValueError, AttributeError) as error:  # the latter: a Lease that says nonsense
             if self._renewed_s is not None and began_s - self._renewed_s < HOLDS_SHARE * self.duration_s:
-                _LOG.warning("the lease could not be renewed", extra={"fields": {"lease": self._name, "why": str(error)}})
+                _LOG.warning("the lease could not be renewed", extra={"fields": {"lease": self._name, "why": _words(error)}})
                 return None
-            refused = f"the lease {self._name} can't be renewed: {error}"
+            refused = f"the lease {self._name} can't be renewed: {_words(error)}"
         # It counts from before it was asked for: another reads it no earlier.
         self._renewed_s = began_s if refused is None else None
         return refused
@@ -140,7 +145,7 @@ class KubernetesLease:
         """Give it back, so that another needn't wait until it runs out. Safe to repeat; a cluster that is away doesn't matter."""
         if self._renewed_s is not None:
             self._renewed_s = None
-            with contextlib.suppress(ClusterError):
+            with contextlib.suppress(ClusterError, KeyError, TypeError, ValueError, AttributeError):
                 self._cluster.run(self._release())
 
     async def _release(self) -> None:
@@ -148,3 +153,7 @@ class KubernetesLease:
         if lease.holder == self.identity:
             spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": self._moment(), "leaseTransitions": lease.transitions}
             await self._change(spec, lease.version)
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, ClusterError) else f"it can't be read: {type(error).__name__}: {error}"

@@ -1,5 +1,6 @@
 """From the answer to one query, all recorded series of a build, to an observation. Pure."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -8,13 +9,18 @@ from typing import Any
 from recsplit_controller.values.observation import Observation, Series
 
 #: Names of the recorded series, as `recsplit render prometheus` writes them (recsplit.monitoring.names).
-PREFIX, DATA_S, UP = "recsplit:", "data_s", "up"
+PREFIX, DATA_S, UP, WINDOW_S = "recsplit:", "data_s", "up", "window_s"
 _FIELDS = frozenset(item.name for item in fields(Series))
 
 
-def query(ensemble: str) -> str:
-    """The one query of a tick. Names of models need no escapes in PromQL."""
-    return f'{{__name__=~"{PREFIX}.+",ensemble="{ensemble}"}}'
+def matcher(ensemble: str, select: Mapping[str, str]) -> str:
+    """What the series of an ensemble have, and those labels that the user asks for. Names of models need no escapes in PromQL."""
+    return ",".join(f"{label}={json.dumps(value)}" for label, value in {"ensemble": ensemble, **select}.items())
+
+
+def query(ensemble: str, select: Mapping[str, str]) -> str:
+    """The one query of a tick."""
+    return f'{{__name__=~"{PREFIX}.+",{matcher(ensemble, select)}}}'
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,14 @@ class Standing:
 
 @dataclass
 class _Answer:
-    """What was told: of each model its values and the age of its samples in seconds, and servers that are away."""
+    """What was told: of each model its values and the age of its samples in seconds, servers that are away, models of which there are two
+    series of one name with what tells them apart, and what rates are over."""
 
     values: dict[str, dict[str, float]] = field(default_factory=dict)
     age_s: dict[str, float] = field(default_factory=dict)
     away: list[str] = field(default_factory=list)
+    doubled: dict[str, str] = field(default_factory=dict)
+    window_s: float | None = None
 
 
 def observation(at_s: float, ensemble: str, models: Sequence[str], result: object) -> Observation:
@@ -50,10 +59,13 @@ def observation(at_s: float, ensemble: str, models: Sequence[str], result: objec
     """
     answer = _read(result)
     problems = [f"Prometheus can't read {instance}" for instance in sorted(answer.away)]
+    for model, labels in sorted(answer.doubled.items()):
+        problems.append(f"Prometheus has two series of {model!r} ({labels}): choose with --select LABEL=VALUE")
+        answer.age_s.pop(model, None)
     if not answer.age_s:
         problems.append(f"Prometheus has no data of {ensemble!r}: do its rules name this build, and does it scrape the servers?")
     else:
-        problems += [f"no server has {model!r}" for model in models if model not in answer.age_s]
+        problems += [f"no server has {model!r}" for model in models if model not in answer.age_s and model not in answer.doubled]
     by_model = {model: answer.values.get(model, {}) if model in answer.age_s else {} for model in models}
     ages = [answer.age_s[model] for model in models if model in answer.age_s]
     return Observation(
@@ -62,20 +74,36 @@ def observation(at_s: float, ensemble: str, models: Sequence[str], result: objec
         ensemble,
         {model: Series(**values) for model, values in by_model.items()},
         problems=tuple(problems),
+        window_s=answer.window_s,
     )
 
 
 def _read(result: object) -> _Answer:
     answer = _Answer()
+    first: dict[tuple[str, str], Mapping[str, str]] = {}
     for labels, value, now_s in _samples(result):
         what, model = labels["__name__"].removeprefix(PREFIX), labels.get("model", "")
+        other = first.setdefault((what, model), labels)
+        if other is not labels and what in {*_FIELDS, DATA_S}:
+            answer.doubled.setdefault(model, _apart(other, labels))
         if what == UP and value == 0:
             answer.away.append(labels.get("instance", "?"))
+        elif what == WINDOW_S and 0 < value < math.inf:
+            answer.window_s = value
         elif what == DATA_S and math.isfinite(value):
             answer.age_s[model] = max(now_s - value, 0.0)
         elif what in _FIELDS and math.isfinite(value):
             answer.values.setdefault(model, {})[what] = value
     return answer
+
+
+def _apart(one: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """The labels in which two series differ, whichever came first."""
+    differing = sorted(label for label in {*one, *other} if one.get(label) != other.get(label))
+    return (
+        ", ".join(f"{label} {' and '.join(sorted((repr(one.get(label, '')), repr(other.get(label, '')))))}" for label in differing)
+        or "equal"
+    )
 
 
 def _samples(result: object) -> Iterator[tuple[Mapping[str, str], float, float]]:

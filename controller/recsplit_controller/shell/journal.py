@@ -11,22 +11,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.plan.strict_json import parse, read, shown
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State
+from recsplit_controller.shell.earlier import EARLIER
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_controller.values.tick import Tick
 
-SCHEMA = 2
+SCHEMA = 3
 #: Of a journal that is read; one begins a new file at a quarter of that.
 MOST_BYTES = 1 << 30
 #: Of one line: a tick of thousands of targets.
 LINE_BYTES = 1 << 24
 _BEGINNING = b'{"schema":'
-_AGAIN = "a journal is read by the version of recsplit that wrote it"
+_AGAIN = "a journal is read by the version of recsplit that wrote it, and by later ones"
 _GIVE = "give the file that `recsplit control --journal` wrote"
 
 
@@ -129,8 +131,9 @@ def to_line(value: Header | Tick) -> str:
 
 
 def sessions(path: Path) -> tuple[Session, ...]:
-    """All sessions of a journal, oldest first. Raises InputError where it can't be read or isn't a journal of this schema."""
+    """All sessions of a journal, oldest first. Raises InputError where it can't be read, or isn't one of this schema or an earlier one."""
     headed: list[tuple[Header, list[Tick]]] = []
+    schema = SCHEMA
     bounded.require_size(path, MOST_BYTES, hint=_GIVE)
     for number, line in enumerate(bounded.lines(path, MOST_BYTES, LINE_BYTES, hint=_GIVE), 1):
         if not line.endswith("\n"):
@@ -141,10 +144,11 @@ def sessions(path: Path) -> tuple[Session, ...]:
             raise InputError(f"{where}: expected an object", hint=_GIVE)
         if "schema" in value:
             headed.append((_header(value, where), []))
+            schema = value["schema"]
         elif not headed:
             raise InputError(f"{where}: a journal begins with its settings", hint=_GIVE)
         else:
-            headed[-1][1].append(read(Tick, value, where, _AGAIN))
+            headed[-1][1].append(read(Tick, _of_now(value, schema, 1, where), where, _AGAIN))
     return tuple(
         Session(header.settings, header.forecaster, header.targets, header.memory, header.state, tuple(records))
         for header, records in headed
@@ -159,12 +163,23 @@ def latest(path: Path) -> Session:
     return ended[-1]
 
 
-def _header(value: dict[str, object], where: str) -> Header:
-    if value["schema"] != SCHEMA:
-        raise InputError(f"{where} has schema {shown(value['schema'])}, and this recsplit reads schema {SCHEMA}", hint=_AGAIN)
-    header = read(Header, value, where, _AGAIN)
+def _header(value: dict[str, Any], where: str) -> Header:
+    schema = value["schema"]
+    if schema != SCHEMA and not (isinstance(schema, int) and schema in EARLIER):
+        raise InputError(f"{where} has schema {shown(schema)}, and this recsplit reads schema {SCHEMA} and earlier", hint=_AGAIN)
+    header = read(Header, _of_now(value, schema, 0, where), where, _AGAIN)
     assert isinstance(header, Header)
     return header
+
+
+def _of_now(value: dict[str, Any], schema: int, place: int, where: str) -> dict[str, Any]:
+    """A header (0) or a tick (1) of an earlier schema as one of this."""
+    if schema == SCHEMA:
+        return value
+    try:
+        return EARLIER[schema][place](value)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{where}: this is no line of a journal of schema {schema}", hint=_GIVE) from error
 
 
 def _refuse_other(path: Path) -> None:

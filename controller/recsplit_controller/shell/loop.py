@@ -73,8 +73,9 @@ class Loop:
                 stop.wait(due_s - time.monotonic())
 
     def _forget(self) -> None:
-        """Another controller acts: what was wanted and asked for here says nothing about later."""
-        self.memory, self.state = Memory(), State()
+        """Another controller acts: what was wished and asked for here says nothing about later. What came in does: a week of it is what the
+        forecaster knows, and a lease that is lost for a moment takes none of it away."""
+        self.memory, self.state = Memory(rates=self.memory.rates), State()
         if self.journal is not None:
             self.journal.part()
 
@@ -90,7 +91,7 @@ class Loop:
             part = "act"
             self._ended += self.actuator.outcomes()
             outcomes, ill = tuple(self._ended), dict(self.actuator.ill())
-            state, actions = reconcile(self.state, decisions, outcomes, ill, at_s)
+            state, actions = reconcile(self.state, self.targets, decisions, outcomes, ill, at_s)
             before = self.memory, self.state
             self.memory, self.state, self._ended = memory, state, []
             for action in actions:

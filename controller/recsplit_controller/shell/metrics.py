@@ -46,7 +46,8 @@ class Meters:
         self._wish = gauge("wish_units", "Units the policy would have, not rounded; NaN where it has no opinion.", *by_target)
         self._wanted = gauge("wanted_units", "Units decided, within bounds, steps and delays; NaN where nothing is.", *by_target)
         self._requested = gauge("requested_units", "Units last asked of the servers; where that failed, those that run.", *by_target)
-        self._observed = gauge("observed_units", "Units that run; NaN where that can't be told.", *by_target)
+        self._observed = gauge("observed_units", "Units that serve; NaN where that can't be told.", *by_target)
+        self._asked = gauge("asked_units", "Units asked for, by whoever; of an autoscaler, the least it may have.", *by_target)
         self._least = gauge("minimum_units", "The least units that a target may have.", *by_target)
         self._most = gauge("maximum_units", "The most units that a target may have.", *by_target)
         self._saturated = gauge("saturated", "1 while a target is so busy that nothing may be taken away from it.", *by_target)
@@ -96,7 +97,7 @@ class Meters:
             unknown.set(math.nan)
         for target in self._targets:
             labels = _labels(target)
-            for unknown in (self._wish, self._wanted, self._requested, self._observed):
+            for unknown in (self._wish, self._wanted, self._requested, self._observed, self._asked):
                 unknown.labels(*labels).set(math.nan)
             for zero in (self._saturated, self._ill, self._age):
                 zero.labels(*labels).set(0)
@@ -125,11 +126,12 @@ class Meters:
 
     def _show_target(self, target: Target, record: Tick, decision: Decision | None, progress: Progress) -> None:
         labels, seen = _labels(target), record.observation
-        count = seen.counts.get(target.name)
-        # Where a request failed, the last good state stays: what runs is all that is asked for.
-        asked = progress.requested is not None and (progress.under_way or progress.error is None)
-        self._observed.labels(*labels).set(_known(count))
-        self._requested.labels(*labels).set(_known(progress.requested if asked else count))
+        count = seen.count(target.name)
+        # Where a request failed, the last good state stays: what there is is all that is asked for.
+        requested = progress.requested is not None and (progress.under_way or progress.error is None)
+        self._observed.labels(*labels).set(_known(count.serving))
+        self._asked.labels(*labels).set(_known(count.present))
+        self._requested.labels(*labels).set(_known(progress.requested if requested else count.present))
         if decision is not None:
             self._wish.labels(*labels).set(_known(decision.wish))
             self._wanted.labels(*labels).set(_known(decision.wanted))

@@ -56,7 +56,7 @@ def replay(session: Session, settings: Settings | None = None) -> Replay:
     decided = others = 0
     for record in session.records:
         memory, decisions = decide(asked, forecaster, session.targets, memory, record.observation)
-        state, actions = reconcile(state, decisions, record.outcomes, record.ill, record.observation.at_s)
+        state, actions = reconcile(state, session.targets, decisions, record.outcomes, record.ill, record.observation.at_s)
         decided += len(decisions)
         others += not _same_actions(actions, record.actions)
         then = {decision.target: decision for decision in record.decisions}
@@ -78,4 +78,4 @@ def _same_actions(now: Sequence[Action], then: Sequence[Action]) -> bool:
 
 
 def _difference(then: Decision, now: Decision) -> Difference:
-    return Difference(then.at_s, then.target, then.observed, then.wanted, now.wanted, then.reason, now.reason)
+    return Difference(then.at_s, then.target, then.count.serving, then.wanted, now.wanted, then.reason, now.reason)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsplit.errors import InputError
-from recsplit_controller.core.memory import Memory, Rates
+from recsplit_controller.core.flow import remembered
+from recsplit_controller.core.memory import Memory
 from recsplit_controller.forecast import named
 from recsplit_controller.forecast.forecaster import Floats, Forecaster
 from recsplit_controller.simulated.group import Group, Plant
@@ -181,9 +182,7 @@ def errors(forecasts: Floats, came: Floats) -> Errors:
 
 def primed(forecaster: Forecaster, target: Target, known: Floats) -> Memory:
     """The memory of a controller that has seen the periods `known`, float64 [periods], and is at the beginning of the next one."""
-    history = tuple(known[-forecaster.periods :].tolist())
-    rates = Rates(maxima=history, period=len(known), expected=forecaster(history))
-    return Memory(rates={target.model: rates})
+    return Memory(rates={target.model: remembered(forecaster, known.tolist(), len(known))})
 
 
 def planned(forecasts: Floats, settings: Settings, target: Target, service_s: float, first: int = 0) -> Acting:

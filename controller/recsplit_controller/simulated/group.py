@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsplit_controller.simulated.fifo import serve
 from recsplit_controller.values.decision import Action, Outcome
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Target
 
 Floats = NDArray[np.float64]
@@ -84,7 +84,7 @@ class Plant:
         waited = begun - due
         latency_ms = 1000 * (waited + service)
         self._pieces.append(_Piece(self._now, len(due_s), float(waited.sum()), float(service.sum()), latency_ms))
-        while self._pieces[0].from_s < at_s - max(SUMMARY_S, self._group.window_s):
+        while len(self._pieces) > 1 and self._pieces[0].from_s < at_s - max(SUMMARY_S, self._group.window_s):
             self._pieces.popleft()
         self.served += len(latency_ms)
         self.misses += int((latency_ms > self._bound_ms).sum())
@@ -131,9 +131,9 @@ class Plant:
         """What was since `window_s` ago, or since the last tick where that is longer ago."""
         return [piece for piece in self._pieces if piece.from_s >= self._now - window_s] or list(self._pieces)[-1:]
 
-    def counts(self) -> Mapping[str, int | None]:
-        """Units that serve; those that still start are not among them."""
-        return {self._target.name: int((self._ready <= self._now).sum())}
+    def counts(self) -> Mapping[str, Count]:
+        """Units that serve, and those that serve or start."""
+        return {self._target.name: Count(int((self._ready <= self._now).sum()), self.asked())}
 
     def asked(self) -> int:
         """Units that serve or start."""

@@ -60,7 +60,7 @@ def controlled(settings: Settings, forecaster: Forecaster, target: Target, memor
         nonlocal memory, state
         observation = dataclasses.replace(plant.observe(at_s), counts=plant.counts())
         memory, decisions = decide(settings, forecaster, (target,), memory, observation)
-        state, actions = reconcile(state, decisions, plant.outcomes(), plant.ill(), at_s)
+        state, actions = reconcile(state, (target,), decisions, plant.outcomes(), plant.ill(), at_s)
         for action in actions:
             plant.begin(action)
 

@@ -1,10 +1,13 @@
 """What follows from an observation: wishes of a policy, decisions of the guard, actions, and what became of them.
 
-Three counts may differ and are kept apart: *wanted* (decided), *requested* (asked of the server), *observed* (what runs).
+Four counts may differ and are kept apart: *wanted* (decided), *requested* (by this controller), *asked* (for, by whoever) and
+*serving* (ready, and answering).
 """
 
 from dataclasses import dataclass
 from typing import Literal
+
+from recsplit_controller.values.observation import Count
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,13 @@ class Wish:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a target shall have. `wish`: the policy's units, None where it had no opinion. `reason` says the policy's and the guard's
-    part. `saturated`: nothing may be taken away now. `threads` a unit: None as rendered; fewer only where the cores budget binds."""
+    """What a target shall have. `count` is what it has. `wish`: the policy's units, None where it had no opinion. `reason` says the
+    policy's and the guard's part. `saturated`: nothing may be taken away now. `threads` a unit: None as rendered; fewer only where the
+    cores budget binds."""
 
     target: str
     at_s: float
-    observed: int | None
+    count: Count
     wish: float | None
     wanted: int | None
     reason: str

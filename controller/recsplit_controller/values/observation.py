@@ -34,23 +34,61 @@ _UNKNOWN = Series()
 
 
 @dataclass(frozen=True)
+class Count:
+    """Units of a target. None: it can't be told.
+
+    `serving`: those that are ready and answer. `asked`: as many as there are to be, whoever asked for them; those that still start, or that
+    end, make the difference. `floor`: where an autoscaler has the count, the least that it may have, which is all that the controller
+    sets there; None: no autoscaler has it. `threads` of each unit, where that is other than rendered.
+    """
+
+    serving: int | None = None
+    asked: int | None = None
+    floor: int | None = None
+    threads: int | None = None
+
+    @classmethod
+    def steady(cls, units: int | None) -> "Count":
+        """So many that serve, and no others asked for."""
+        return cls(units, units)
+
+    @property
+    def present(self) -> int | None:
+        """What the controller's word on it is, or would be: the floor of an autoscaler, else what was asked for."""
+        return self.asked if self.floor is None else self.floor
+
+    @property
+    def coming(self) -> bool:
+        """Whether units were asked for that don't serve yet."""
+        return self.serving is not None and self.asked is not None and self.serving < self.asked
+
+
+_NO_COUNT = Count()
+
+
+@dataclass(frozen=True)
 class Observation:
     """All of it. Times in Unix seconds: `at_s` when it was asked for, `data_s` of the oldest sample that counts (None: no data at all).
 
-    `ensemble` names the model that clients call; `models` by name, the ensemble among them. `counts`: instances or replicas that run,
-    by target (None: can't be told). `problems`: what was not to be had, in sentences.
+    `ensemble` names the model that clients call; `models` by name, the ensemble among them. `counts` by
+    target. `window_s`: what rates are means over, where that is told. `problems`: what was not to be had, in sentences.
     """
 
     at_s: float
     data_s: float | None
     ensemble: str
     models: Mapping[str, Series] = field(default_factory=dict)
-    counts: Mapping[str, int | None] = field(default_factory=dict)
+    counts: Mapping[str, Count] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    window_s: float | None = None
 
     def of(self, model: str) -> Series:
         """A model's series; all None where it has none."""
         return self.models.get(model, _UNKNOWN)
+
+    def count(self, target: str) -> Count:
+        """A target's count; all None where it isn't known."""
+        return self.counts.get(target, _NO_COUNT)
 
 
 def known(observation: Observation) -> Observation:

@@ -11,18 +11,19 @@ from recsplit_controller.values.observation import Observation
 class Progress:
     """How far a target's requests are. `requested`: the count last asked for (None: nothing yet); `asked_s` when.
 
-    `under_way`: that request has not ended yet. `healed_s`: when its units were last replaced for being dead. `failures` in a row, the
-    last with `error`; nothing is asked before `retry_s`.
+    `under_way`: that request has not ended yet. `failures` to scale in a row, the last with `error`; no other count is asked for before
+    `retry_s`. `heals`: how often its units were replaced for being dead, since they were last seen well; not again before `heal_s`.
     """
 
     requested: int | None = None
     threads: int | None = None
     asked_s: float | None = None
     under_way: bool = False
-    healed_s: float | None = None
     failures: int = 0
     retry_s: float | None = None
     error: str | None = None
+    heals: int = 0
+    heal_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from recsplit_controller.shell.journal import Journal
 from recsplit_controller.shell.loop import Loop
 from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Outcome
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_perf.machine import provenance
 
@@ -44,7 +44,7 @@ class FakeModels:
         self.targets = tuple(Target(f"model_{n}", f"model_{n}", "shard" if n % 2 else "dense") for n in range(models))
         self.made_s = 0.0
         self._names = (ENSEMBLE, *(target.model for target in self.targets))
-        self._counts: dict[str, int | None] = {target.name: 1 for target in self.targets}
+        self._counts: dict[str, int] = {target.name: 1 for target in self.targets}
         self._ended: list[Outcome] = []
 
     def observe(self, at_s: float) -> Observation:
@@ -58,7 +58,7 @@ class FakeModels:
         models = {ENSEMBLE: Series(requests=40.0, mean_ms=70.0, p50_ms=60.0, p95_ms=90.0, p99_ms=99.0)}
         for number, target in enumerate(self.targets):
             rate = 40.0 * (1.1 + math.sin(at_s / (200.0 + number)))
-            busy = min(0.05 * rate, float(self._counts[target.name] or 0))
+            busy = min(0.05 * rate, float(self._counts[target.name]))
             pending = 3.0 * max(0.0, 0.05 * rate - busy)
             models[target.model] = Series(rate, 8 * rate, rate / 2, 0.0, busy, pending, pending, None, 55.0, 50.0, 60.0, 70.0)
         values = [
@@ -73,9 +73,9 @@ class FakeModels:
         ]
         return {"status": "success", "data": {"resultType": "vector", "result": samples}}
 
-    def counts(self) -> Mapping[str, int | None]:
+    def counts(self) -> Mapping[str, Count]:
         """As was asked for."""
-        return self._counts
+        return {name: Count.steady(count) for name, count in self._counts.items()}
 
     def begin(self, action: Action) -> None:
         """Do it."""

@@ -43,8 +43,8 @@ HUNG_S, CHANGE_S = 10.0, 60.0
 HEAVY_MS = 20.0
 #: The part with a backlog: before the change, and how long its load call is watched.
 BEFORE_S, WATCHED_S = 3.0, 15.0
-#: Without changes, to compare with.
-STILL_S = 20.0
+#: Without changes, to compare with: as long as with them, for the longest of more silences is longer; but no longer than this.
+STILL_S = 120.0
 _LOOK_S = 0.01
 
 
@@ -162,7 +162,7 @@ def resized(repository: Path, changes: int, clients: int, *, together: bool = Fa
 def change(actuator: Actuator, models: Sequence[str], seed: int) -> list[Change]:
     """Give each of the models another count, at once, and wait for all."""
     rng = np.random.default_rng(seed)
-    before = actuator.counts()
+    before = {name: count.serving for name, count in actuator.counts().items()}
     counts = {model: int(rng.choice([other for other in range(1, MOST + 1) if other != before[model]])) for model in models}
     for model, count in counts.items():
         actuator.begin(Action("scale", model, count, 0.0, "the benchmark's"))
@@ -189,7 +189,7 @@ def saturated(repository: Path, clients: int, *, watched_s: float = WATCHED_S) -
             actuator.begin(Action("scale", plan.dense.name, 3, 0.0, "the benchmark's"))
             asked.stop.wait(watched_s)
             hangs = not actuator.outcomes()
-            count_meanwhile = actuator.counts()[plan.dense.name]
+            count_meanwhile = actuator.counts()[plan.dense.name].serving
             other = ended(actuator, Action("scale", plan.embedding.name, 2, 0.0, "the benchmark's"), CHANGE_S)
             now = time.monotonic()
         stopped = time.monotonic()
@@ -204,7 +204,7 @@ def saturated(repository: Path, clients: int, *, watched_s: float = WATCHED_S) -
         "count_told_meanwhile": count_meanwhile,
         "other_model_s": None if other is None else round(other.seconds, 2),
         "ends_without_load_s": round(ends_s, 2) if late is not None and late.error is None else None,
-        "count_in_the_end": counts[plan.dense.name],
+        "count_in_the_end": counts[plan.dense.name].serving,
         "failed": len(asked.failed),
     }
 

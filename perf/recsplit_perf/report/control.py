@@ -18,10 +18,12 @@ DRAWN = 6
 LISTED = 60
 #: Latencies this many times the bound are cut off: what happens near it is of interest.
 _MOST_BOUNDS = 6
-#: The counts of a target, the lowest line first: asked of the server, told by it, there by the kernel's account, decided.
+#: The counts of a target, the lowest line first: last asked of the server by this controller, asked for by whoever, ready and answering,
+#: there by the kernel's account, decided.
 KINDS = {
     "requested": (GREY, "solid", 4.5),
-    "observed": (INDIGO, "solid", 2.0),
+    "asked": (SOFT, "solid", 1.2),
+    "serving": (INDIGO, "solid", 2.0),
     "running": (TEAL, (0, (1, 1)), 2.2),
     "wanted": (AMBER, (0, (3, 2)), 1.3),
 }

@@ -17,7 +17,7 @@ from recsplit.disk.files import whole_file
 from recsplit.errors import InputError
 from recsplit.plan.strict_json import read_json
 
-SCHEMA = 1
+SCHEMA = 2
 WANTED, STATE = "wanted.json", "state.json"
 
 
@@ -39,9 +39,11 @@ class ScaleRequests:
 
 @dataclass(frozen=True)
 class PartState:
-    """Servers of a part that are ready, the most that can be, the last request that was dealt with (0: none), and what went wrong."""
+    """Servers of a part that are ready, those that shall be (one that ended by itself and is started again among them), the most that
+    can be, the last request that was dealt with (0: none), and what went wrong."""
 
     running: int
+    kept: int
     most: int
     number: int = 0
     error: str | None = None

@@ -105,8 +105,8 @@ class Fleet:
         """Tell what runs of a part, and what else has changed."""
         assert self.requests is not None
         members = [member for member in self.members if member.part == part]
-        before = self.requests.done.get(part, PartState(0, len(members)))
-        self.requests.tell(part, dataclasses.replace(before, running=sum(member.running for member in members), **changes))
+        before, kept = self.requests.done.get(part, PartState(0, 0, len(members))), sum(member.kept for member in members)
+        self.requests.tell(part, dataclasses.replace(before, running=sum(member.running for member in members), kept=kept, **changes))
 
     def start_member(self, member: Member) -> Server:
         """Start one server, again or for the first time, on the ports that are its own; return when it is ready. Raises as `serve`."""

@@ -29,9 +29,14 @@ class Member:
         return f"front {self.number}" if self.part == FRONT else f"shard {self.part} replica {self.number}"
 
     @property
+    def kept(self) -> bool:
+        """Whether it shall run: one that ended by itself is started again."""
+        return self.server is not None and not self.server.running.stopping.is_set()
+
+    @property
     def running(self) -> bool:
         """Whether its server runs, ready or not: it neither ended by itself nor was it stopped."""
-        return self.server is not None and not self.server.running.stopping.is_set() and self.server.running.process.poll() is None
+        return self.kept and self.server is not None and self.server.running.process.poll() is None
 
     def look(self, notice: Callable[[str], None]) -> bool:
         """Replace the instances of a running server whose processes died; False where that failed, and it has to be started again."""

@@ -30,8 +30,12 @@ class FakeCluster:
         self.url = ""
 
     def deployment(self, name: str, replicas: int, running: int | None = None) -> None:
-        status = {"replicas": replicas if running is None else running}
-        self.put(f"apps/v1/deployments/{name}/scale", {"kind": "Scale", "spec": {"replicas": replicas}, "status": status})
+        ready = replicas if running is None else running
+        status = {"replicas": replicas} | ({"readyReplicas": ready} if ready else {})
+        self.put(
+            f"apps/v1/deployments/{name}",
+            {"kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": replicas}, "status": status},
+        )
 
     def autoscaler(self, name: str, deployment: str, least: int, most: int, *, owner: str | None = None) -> None:
         metadata: dict[str, Any] = {"name": name}
@@ -49,8 +53,9 @@ class FakeCluster:
     def answer(self, method: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
         if path in self.forbidden:
             return 403, {"kind": "Status", "message": f"not allowed: {path}"}
+        path = path.removesuffix("/scale")  # of a Deployment: the same spec.replicas
         item = self.objects.get(path)
-        if method == "GET" and path.endswith("/horizontalpodautoscalers"):
+        if method == "GET" and path.endswith(("/horizontalpodautoscalers", "/deployments")):
             return 200, {"items": [value for key, value in self.objects.items() if key.startswith(f"{path}/")]}
         if method == "POST":
             path = f"{path}/{body['metadata']['name']}"

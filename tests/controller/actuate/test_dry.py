@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from recsplit_controller.actuate.dry import DryActuator
 from recsplit_controller.actuate.protocol import Actuator
 from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Count
 
 
 class Reading:
     """Two targets, one of them ill; whoever acts on them fails the test."""
 
-    def counts(self) -> Mapping[str, int | None]:
-        return {"dense": 2, "embedding": None}
+    def counts(self) -> Mapping[str, Count]:
+        return {"dense": Count(1, 2), "embedding": Count()}
 
     def ill(self) -> Mapping[str, str]:
         return {"dense": "dead"}
@@ -29,7 +30,7 @@ class Reading:
 def test_it_reads_and_tells_and_does_nothing() -> None:
     messages: list[str] = []
     dry: Actuator = DryActuator(Reading(), messages.append)
-    assert dry.counts() == {"dense": 2, "embedding": None}
+    assert dry.counts() == {"dense": Count(1, 2), "embedding": Count()}
     assert dry.ill() == {"dense": "dead"}
     actions = [Action("scale", "dense", 4, 1.0, "busy", 2), Action("heal", "dense", 2, 1.0, "dead")]
     for action in actions:

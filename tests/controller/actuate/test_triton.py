@@ -20,6 +20,7 @@ from recsplit.repository.find import find
 from recsplit.serving import Server, serve
 from recsplit_controller.actuate.triton import TritonActuator
 from recsplit_controller.values.decision import Action, Outcome
+from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Target
 from recsplit_perf.processes.instances import instances
 from tests.waiting import WITHIN_S, until
@@ -91,22 +92,22 @@ def test_counts_change_in_place_and_are_told(actuator: TritonActuator, server: S
     first = instances(server.pid, DENSE)
     ended = do(actuator, to(3))
     assert ended.action == to(3) and ended.error is None
-    assert actuator.counts() == {DENSE: 3, EMBEDDING: 1}
+    assert actuator.counts() == {DENSE: Count.steady(3), EMBEDDING: Count.steady(1)}
     grown = instances(server.pid, DENSE)
     assert first < grown and len(grown) == 3
     assert do(actuator, to(1)).error is None
-    assert actuator.counts() == {DENSE: 1, EMBEDDING: 1}
+    assert actuator.counts() == {DENSE: Count.steady(1), EMBEDDING: Count.steady(1)}
     assert ask(server, served) == []
 
 
 def test_of_many_targets_all_are_known_and_a_change_is_seen_at_once(server: Server, served: Path) -> None:
     many = TritonActuator(server.grpc_url, served, [Target(f"{number}", DENSE, "dense") for number in range(120)], key=KEY)
-    present = many.counts()["0"]
-    assert present is not None and set(many.counts().values()) == {present}
+    present = many.counts()["0"].serving
+    assert present is not None and set(many.counts().values()) == {Count.steady(present)}
     assert do(many, to(present % 3 + 1, "7")).error is None
-    assert many.counts()["7"] == present % 3 + 1
+    assert many.counts()["7"] == Count.steady(present % 3 + 1)
     many.counts()
-    assert set(many.counts().values()) == {present % 3 + 1}
+    assert set(many.counts().values()) == {Count.steady(present % 3 + 1)}
     many.close()
 
 
@@ -120,7 +121,7 @@ def test_two_models_change_side_by_side(actuator: TritonActuator) -> None:
             break
         time.sleep(0.05)
     assert {item.action.target: item.error for item in ended} == {DENSE: None, EMBEDDING: None}
-    assert actuator.counts() == {DENSE: 2, EMBEDDING: 2}
+    assert actuator.counts() == {DENSE: Count.steady(2), EMBEDDING: Count.steady(2)}
 
 
 def test_a_dead_process_is_found_and_healed(light: Path) -> None:
@@ -147,7 +148,7 @@ def test_a_dead_process_is_found_and_healed(light: Path) -> None:
         assert actuator.ill() == {}
         # And once healed, counts change still.
         assert do(actuator, to(3)).error is None
-        assert actuator.counts()[DENSE] == 3
+        assert actuator.counts()[DENSE] == Count.steady(3)
         actuator.close()
 
 
@@ -157,7 +158,7 @@ def test_threads_are_changed_by_a_reload_and_back(actuator: TritonActuator, serv
     settle(server, 2)
     assert len(instances(server.pid, DENSE) - before) == len(instances(server.pid, DENSE)) == 2
     assert do(actuator, to(1)).error is None
-    assert actuator.counts()[DENSE] == 1
+    assert actuator.counts()[DENSE] == Count.steady(1)
     assert ask(server, served) == []
 
 
@@ -180,7 +181,7 @@ def test_without_the_key_nothing_changes(server: Server, served: Path) -> None:
     before = actuator.counts()
     ended = do(actuator, to(4))
     assert ended.error is not None and "restricted" in ended.error
-    assert None not in before.values() and actuator.counts() == before
+    assert Count() not in before.values() and actuator.counts() == before
     actuator.close()
 
 
@@ -197,13 +198,13 @@ def test_another_build_in_the_folder_is_not_mixed_in(actuator: TritonActuator, s
 
 def test_who_closes_in_mid_change_leaves_it_to_the_server(server: Server, served: Path) -> None:
     first = TritonActuator(server.grpc_url, served, TARGETS, key=KEY)
-    count = 1 + (first.counts()[EMBEDDING] or 0) % 3
+    count = 1 + (first.counts()[EMBEDDING].serving or 0) % 3
     first.begin(to(count, EMBEDDING))
     first.close()
     second = TritonActuator(server.grpc_url, served, TARGETS, key=KEY)
-    assert second.counts()[EMBEDDING] is not None
+    assert second.counts()[EMBEDDING] != Count()
     assert do(second, to(3, EMBEDDING)).error is None
-    assert second.counts()[EMBEDDING] == 3
+    assert second.counts()[EMBEDDING] == Count.steady(3)
     second.close()
 
 
@@ -212,12 +213,12 @@ def test_a_server_that_is_away_is_no_exception_and_is_seen_when_it_is_back(light
         port = int(server.grpc_url.rpartition(":")[2])
         actuator = TritonActuator(server.grpc_url, light, TARGETS)
         assert do(actuator, to(2)).error is None
-    assert actuator.counts() == {DENSE: None, EMBEDDING: None}
+    assert actuator.counts() == {DENSE: Count(), EMBEDDING: Count()}
     assert actuator.ill() == {}
     assert do(actuator, to(2)).error is not None
     with serve(light, grpc_port=port):
-        until(lambda: None not in actuator.counts().values(), "counts of the server that is back")
-        assert actuator.counts() == {DENSE: 1, EMBEDDING: 1}
+        until(lambda: Count() not in actuator.counts().values(), "counts of the server that is back")
+        assert actuator.counts() == {DENSE: Count.steady(1), EMBEDDING: Count.steady(1)}
         assert do(actuator, to(2)).error is None
     actuator.close()
 
@@ -230,7 +231,7 @@ def stopped(pid: int) -> bool:
 def test_a_hung_server_does_not_hold_up_the_loop(light: Path) -> None:
     with serve(light) as server:
         actuator = TritonActuator(server.grpc_url, light, TARGETS)
-        assert actuator.counts() == {DENSE: 1, EMBEDDING: 1}
+        assert actuator.counts() == {DENSE: Count.steady(1), EMBEDDING: Count.steady(1)}
         os.kill(server.pid, signal.SIGSTOP)
         until(lambda: stopped(server.pid), "a server of which no thread goes on")
         try:
@@ -238,7 +239,7 @@ def test_a_hung_server_does_not_hold_up_the_loop(light: Path) -> None:
             thread = threading.Thread(target=lambda: answers.extend((actuator.counts(), actuator.ill())), daemon=True)
             thread.start()
             thread.join(WITHIN_S)
-            assert answers == [{DENSE: None, EMBEDDING: None}, {}]
+            assert answers == [{DENSE: Count(), EMBEDDING: Count()}, {}]
         finally:
             os.kill(server.pid, signal.SIGCONT)
             actuator.close()

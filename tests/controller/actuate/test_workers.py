@@ -19,6 +19,7 @@ from recsplit_controller.actuate.together import Together
 from recsplit_controller.actuate.workers import WorkersActuator, has_engine
 from recsplit_controller.targets.targets import of_plan
 from recsplit_controller.values.decision import Action
+from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Target
 from tests.conftest import Run
 
@@ -51,11 +52,11 @@ def test_workers_are_the_units_of_what_the_engine_runs(repository: Path) -> None
 def test_counts_are_the_engines_and_a_change_is_there_at_once(server: Server, repository: Path) -> None:
     targets = of_plan(find(repository, "parts").plan, engine=True)
     actuator = Together(dict.fromkeys([target.name for target in targets], WorkersActuator(server.grpc_url, targets)))
-    assert actuator.counts() == {"parts_embedding": 1, "parts_dense": 1}
+    assert actuator.counts() == {"parts_embedding": Count.steady(1), "parts_dense": Count.steady(1)}
     actuator.begin(Action("scale", "parts_dense", 3, 0.0, "a test"))
     (outcome,) = actuator.outcomes()
     assert outcome.error is None and actuator.outcomes() == [] and actuator.ill() == {}
-    assert actuator.counts() == {"parts_embedding": 1, "parts_dense": 3}
+    assert actuator.counts() == {"parts_embedding": Count.steady(1), "parts_dense": Count.steady(3)}
     with pytest.raises(InputError, match="'whole' is no target here"):
         actuator.begin(Action("scale", "whole", 2, 0.0, "a test"))
     actuator.close()
@@ -64,7 +65,7 @@ def test_counts_are_the_engines_and_a_change_is_there_at_once(server: Server, re
 
 def test_a_model_that_the_engine_has_not_is_unknown_and_an_action_on_it_fails_with_the_reason(server: Server) -> None:
     actuator = WorkersActuator(server.grpc_url, [Target("gone", "gone", "dense", "worker")])
-    assert actuator.counts() == {"gone": None}
+    assert actuator.counts() == {"gone": Count()}
     actuator.begin(Action("scale", "gone", 2, 0.0, "a test"))
     (outcome,) = actuator.outcomes()
     assert outcome.error is not None and "no model 'gone'" in outcome.error
@@ -79,7 +80,7 @@ def test_where_no_engine_answers_the_units_are_instances(repository: Path, serve
         ("whole", "instance", 2.0),
     }
     gone = WorkersActuator("127.0.0.1:9", [Target("m", "m", "dense", "worker")])
-    assert gone.counts() == {"m": None}
+    assert gone.counts() == {"m": Count()}
     gone.begin(Action("scale", "m", 2, 0.0, "a test"))
     assert [outcome.error for outcome in gone.outcomes()] == ["the server at 127.0.0.1:9 is away"]
 

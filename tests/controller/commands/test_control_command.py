@@ -14,6 +14,7 @@ from recsplit.commands.control import command
 from recsplit.serving import Server, serve
 from recsplit_controller.core.policies import POLICIES
 from recsplit_controller.shell.journal import sessions
+from recsplit_controller.values.observation import Count
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -41,6 +42,10 @@ def where(server: Server) -> list[str]:
         (["DIR", "--grpc-url", "127.0.0.1:1", "--prometheus", "http://127.0.0.1:1", "--control-key", "absent"], "can't be read"),
         (["DIR", "--grpc-url", "127.0.0.1:1", "--prometheus", "http://127.0.0.1:1", "--journal", "absent/journal"], "can't be written"),
         (["--replay", "absent"], "can't be read"),
+        (["DIR", "--grpc-url", "127.0.0.1:1", "--prometheus", "http://127.0.0.1:1", "--select", "namespace"], "no label and value"),
+        (["DIR", "--grpc-url", "127.0.0.1:1", "--prometheus", "http://me:secret@127.0.0.1:1"], "names a user"),
+        (["DIR", "--grpc-url", "127.0.0.1:1", "--metrics-url", "http://me:secret@127.0.0.1:1/metrics"], "names a user"),
+        (["DIR", "--grpc-url", "127.0.0.1:1", "--prometheus", "http://127.0.0.1:1", "--prometheus-http", "absent"], "can't be read"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_sentence(run_here: Run, light: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -49,6 +54,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(run_here: Run, light: Path, t
     assert message in done.stderr
     assert "Hint: " in done.stderr
     assert "Traceback" not in done.stderr
+    assert "secret" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -81,15 +87,18 @@ def test_one_decision_is_done_in_place_and_not_in_a_dry_run(run_here: Run, light
     file.write_text("interval_s = 1\n[targets.shop_dense]\nminimum = 2\n")
     dry = run_here("control", light, *where(server), "--settings", file, "--once", "--json", "--dry-run")
     assert dry.returncode == 0, dry.stderr
-    assert {each["target"]: (each["observed"], each["wanted"]) for each in json.loads(dry.stdout)["decisions"]}["shop_dense"] == (1, 2)
+    assert {each["target"]: (each["count"]["serving"], each["wanted"]) for each in json.loads(dry.stdout)["decisions"]}["shop_dense"] == (
+        1,
+        2,
+    )
     for observed in (1, 2):
         done = run_here("control", light, *where(server), "--settings", file, "--once", "--json", "--journal", tmp_path / "journal")
         assert done.returncode == 0, done.stderr
         decisions = {each["target"]: each for each in json.loads(done.stdout)["decisions"]}
-        assert decisions["shop_dense"]["observed"] in (observed, 2)
+        assert decisions["shop_dense"]["count"]["serving"] in (observed, 2)
     assert [len(session.records) for session in sessions(tmp_path / "journal")] == [2, 2]
     last = sessions(tmp_path / "journal")[1].records[1]
-    assert last.observation.counts == {"shop_embedding": 1, "shop_dense": 2}
+    assert last.observation.counts == {"shop_embedding": Count.steady(1), "shop_dense": Count.steady(2)}
     again = run_here("control", "--replay", tmp_path / "journal")
     assert again.returncode == 0, again.stderr
     assert "all as they were" in again.stdout
@@ -130,3 +139,12 @@ def test_the_policies_that_can_be_asked_for_are_those_there_are() -> None:
     (option,) = [each for each in command.params if each.name == "policy"]
     assert isinstance(option.type, click.Choice)
     assert list(option.type.choices) == list(POLICIES)
+
+
+def test_one_look_at_nothing_is_a_failure(run_here: Run, light: Path, tmp_path: Path) -> None:
+    where = ["--grpc-url", "127.0.0.1:1", "--metrics-url", "http://127.0.0.1:1/metrics"]
+    file = tmp_path / "settings.toml"
+    file.write_text("interval_s = 0.1\n")
+    done = run_here("control", light, *where, "--settings", file, "--dry-run", "--once")
+    assert done.returncode == 1
+    assert "nothing was seen" in done.stderr and "http://127.0.0.1:1/metrics" in done.stderr

@@ -12,6 +12,7 @@ import pytest
 
 from recsplit.errors import InputError
 from recsplit_controller.targets.deployments import read_replicas
+from recsplit_controller.values.observation import Count
 from tests.controller.actuate.fake_cluster import FakeCluster, kubeconfig, running
 from tests.waiting import until
 
@@ -65,6 +66,9 @@ def start(fake: FakeCluster, tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
+COUNTS = {name: vars(Count.steady(units)) for name, units in {"shop-front": 2, "shop-shard-1": 1}.items()}
+
+
 def holder(fake: FakeCluster) -> str:
     return str(fake.objects[LEASE].get("spec", {}).get("holderIdentity") or "")
 
@@ -86,7 +90,7 @@ def test_one_of_two_acts_and_the_other_follows_when_it_ends(start: Start, fake: 
     assert second.returncode == 0 and holder(fake) == ""
     for text in (first_lines, second_lines):
         ticks = [json.loads(line) for line in text.splitlines()]
-        assert ticks and ticks[0]["observation"]["counts"] == {"shop-front": 2, "shop-shard-1": 1}
+        assert ticks and ticks[0]["observation"]["counts"] == COUNTS
     # Without data nothing was changed by either.
     assert {path for method, path in fake.asked if method == "PATCH"} == {LEASE}
 
@@ -94,8 +98,9 @@ def test_one_of_two_acts_and_the_other_follows_when_it_ends(start: Start, fake: 
 def test_a_dry_run_asks_for_no_lease(start: Start, fake: FakeCluster) -> None:
     process = start("--dry-run", "--once")
     text, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert json.loads(text)["observation"]["counts"] == {"shop-front": 2, "shop-shard-1": 1}
+    assert process.returncode == 1, "without data nothing was seen"
+    assert "nothing was seen" in errors
+    assert json.loads(text)["observation"]["counts"] == COUNTS
     assert holder(fake) == ""
 
 

@@ -9,7 +9,7 @@ from recsplit_controller.core.budget import Claim, Share, fit
 from recsplit_controller.core.guard import guard
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.values.decision import Wish
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 
 claims = st.builds(Claim, st.integers(1, 20), st.integers(1, 20), st.floats(0, 50), held=st.booleans())
@@ -36,7 +36,7 @@ def test_the_budget_holds_unless_minima_or_what_must_stay_exceed_it(given_claims
 def decide(cores: float, dense: float, embedding: float) -> dict[str, int | None]:
     targets = [Target("dense", "d", "dense"), Target("embedding", "e", "embedding")]
     models = {"d": Series(requests=10.0, busy=1.0), "e": Series(requests=10.0, busy=0.5)}
-    observation = Observation(0, 0, "shop", models, {"dense": 2, "embedding": 2})
+    observation = Observation(0, 0, "shop", models, dict.fromkeys(("dense", "embedding"), Count.steady(2)))
     wishes = {"dense": Wish(dense, "load"), "embedding": Wish(embedding, "load")}
     _, decisions = guard(Settings(cores=cores), targets, Memory(), observation, wishes)
     assert all("would not fit into" in decision.reason or cores > 10 for decision in decisions if decision.target == "dense")
@@ -64,13 +64,14 @@ def test_threads_go_before_units_where_fewer_will_do() -> None:
 def test_threads_come_back_when_there_was_room_for_them_for_a_while() -> None:
     targets = [Target("dense", "d", "dense", cores=2), Target("embedding", "e", "embedding", cores=4)]
     memory, threads = Memory(), []
+    held: dict[str, int | None] = {"dense": 1, "embedding": 1}
     for tick in range(40):
         dense = 3.0 if tick < 5 else 1.0
         models = {"d": Series(requests=10.0, busy=dense / 2), "e": Series(requests=10.0, busy=0.1)}
-        held = {name: memory.held[name].wanted if memory.held else 1 for name in ("dense", "embedding")}
-        observation = Observation(5.0 * tick, 5.0 * tick, "shop", models, held)
+        observation = Observation(5.0 * tick, 5.0 * tick, "shop", models, {name: Count.steady(count) for name, count in held.items()})
         wishes = {"dense": Wish(dense, "load"), "embedding": Wish(0.2, "load")}
         memory, decisions = guard(Settings(cores=8), targets, memory, observation, wishes)
+        held = {decision.target: decision.wanted for decision in decisions}
         threads.append(decisions[1].threads)
     changes = [(before, after) for before, after in itertools.pairwise(threads) if before != after]
     assert threads[0] == 2

@@ -6,7 +6,7 @@ from recsplit.errors import InputError
 from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.forecast import named
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 
 TARGET = Target("dense", "dense", "dense", maximum=40)
@@ -14,7 +14,7 @@ TARGET = Target("dense", "dense", "dense", maximum=40)
 
 def seen(at_s: float, rate: float) -> Observation:
     series = Series(requests=rate, busy=rate * 0.04, waiting=0.0, pending=0.0, mean_ms=40.0)
-    return Observation(at_s, at_s, "whole", {"dense": series}, {"dense": 4})
+    return Observation(at_s, at_s, "whole", {"dense": series}, {"dense": Count.steady(4)})
 
 
 def remember(settings: Settings, rates: list[tuple[float, float]]) -> Memory:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from recsplit_controller.core.decide import decide
 from recsplit_controller.core.guard import guard
-from recsplit_controller.core.memory import Held, Memory
+from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.policies import POLICIES
 from recsplit_controller.forecast import named
 from recsplit_controller.values.decision import Decision, Wish
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 from tests.controller.simulated.simple_group import TICK_S, Plant
 
@@ -25,7 +25,7 @@ IDLE = Series(requests=1.0, busy=0.1, waiting=0.0, pending=0.0)
 
 
 def seen(at_s: float, count: int | None, series: Series = IDLE, *, data_s: float | None = None) -> Observation:
-    return Observation(at_s, at_s if data_s is None else data_s, "shop", {"shop_dense": series}, {"dense": count})
+    return Observation(at_s, at_s if data_s is None else data_s, "shop", {"shop_dense": series}, {"dense": Count.steady(count)})
 
 
 def judge(
@@ -73,13 +73,14 @@ def test_whatever_is_seen_nothing_outside_the_bounds_is_wanted_but_what_runs(
     memory = Memory()
     for tick, (shop, embedding, dense, *counts, age_s) in enumerate(ticks):
         models = {"shop": shop, "shop_embedding": embedding, "shop_dense": dense}
-        observation = Observation(5.0 * tick, 5.0 * tick - age_s, "shop", models, {"embedding": counts[0], "dense": counts[1]})
+        observation = Observation(
+            5.0 * tick, 5.0 * tick - age_s, "shop", models, {"embedding": Count.steady(counts[0]), "dense": Count.steady(counts[1])}
+        )
         before = memory
         memory, decisions = decide(asked, named(asked.forecaster), targets, memory, observation)
         assert decide(asked, named(asked.forecaster), targets, before, observation) == (memory, decisions)
         for target, decision, count in zip(targets, decisions, counts, strict=True):
-            held = before.held.get(target.name, Held()).wanted
-            assert decision.wanted in (held, count) or target.minimum <= (decision.wanted or 0) <= target.maximum
+            assert decision.wanted == count or target.minimum <= (decision.wanted or 0) <= target.maximum
 
 
 loads = {"rate": st.floats(0.5, 150), "count": st.integers(1, 20), "seed": st.integers(0, 1000)}
@@ -171,11 +172,38 @@ def test_no_fewer_are_kept_than_carry_what_is_busy_now() -> None:
 
 @pytest.mark.parametrize("data_s", [-100.0, None])
 def test_old_or_no_data_holds_everything_and_says_so(data_s: float | None) -> None:
+    """What was asked for stays, by whoever: by the tick before, or by somebody's hand."""
     memory, (first,) = guard(Settings(), [DENSE], Memory(), seen(0, 2), {"dense": Wish(4, "much")})
-    observation = dataclasses.replace(seen(5, 2), data_s=data_s)
-    memory, (held,) = guard(Settings(), [DENSE], memory, observation, {"dense": Wish(1, "little")})
-    assert (first.wanted, held.wanted) == (4, 4)
-    assert held.reason.startswith("held")
+    assert first.wanted == 4
+    for count in (Count(2, 4), Count(6, 6), Count(3, 9, floor=2)):
+        observation = dataclasses.replace(seen(5, 2), data_s=data_s, counts={"dense": count})
+        memory, (held,) = guard(Settings(), [DENSE], memory, observation, {"dense": Wish(1, "little")})
+        assert held.wanted == count.present
+        assert held.reason.startswith("held")
+
+
+def test_what_somebody_else_asked_for_is_gone_on_from() -> None:
+    """Six by hand where two were wanted: no step back to two, but down by the guard's own steps and delays."""
+    memory, _ = guard(Settings(), [DENSE], Memory(), seen(0, 2), {"dense": Wish(2, "as it is")})
+    counts = []
+    for tick in range(1, 30):
+        memory, (decision,) = guard(Settings(), [DENSE], memory, seen(5.0 * tick, 6), {"dense": Wish(2, "as it is")})
+        counts.append(decision.wanted)
+    assert counts[:12] == [6] * 12 and counts[12] == 3
+
+
+def test_an_autoscalers_floor_is_moved_and_what_it_adds_is_not_ours() -> None:
+    settings, replicas = Settings(downscale_delay_s=0), [dataclasses.replace(DENSE, unit="replica")]
+    for count, units, wanted in ((Count(5, 5, floor=2), 4.0, 4), (Count(5, 5, floor=4), 1.5, 2), (Count(5, 5, floor=4), 4.0, 4)):
+        observation = dataclasses.replace(seen(0, 5), counts={"dense": count})
+        _, (decision,) = guard(settings, replicas, Memory(), observation, {"dense": Wish(units, "load")})
+        assert decision.wanted == wanted
+
+
+def test_a_step_is_a_multiple_of_what_serves_not_of_what_is_on_its_way() -> None:
+    observation = dataclasses.replace(seen(0, 3), counts={"dense": Count(2, 7)})
+    _, (decision,) = guard(Settings(), [DENSE], Memory(), observation, {"dense": Wish(19, "much")})
+    assert decision.wanted == 8
 
 
 def test_without_an_opinion_or_a_count_it_is_held() -> None:
@@ -209,7 +237,9 @@ def test_where_requests_wait_for_instances_of_one_server_the_step_is_the_longest
 
 
 def test_the_longest_step_fits_into_the_cores() -> None:
-    observation = Observation(0.0, 0.0, "shop", {"shop_dense": WAITING, "shop_embedding": IDLE}, {"dense": 1, "embedding": 1})
+    observation = Observation(
+        0.0, 0.0, "shop", {"shop_dense": WAITING, "shop_embedding": IDLE}, dict.fromkeys(("dense", "embedding"), Count.steady(1))
+    )
     wishes = {"dense": Wish(1.4, "a wish"), "embedding": Wish(0.5, "a wish")}
     _, decisions = guard(Settings(cores=6.0), [DENSE, EMBEDDING], Memory(), observation, wishes)
     assert wanted_counts(list(decisions)) == [5, 1]

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from recsplit.errors import InputError
 from recsplit_controller.core.flow import Flow
 from recsplit_controller.core.load import Context, level_ms
+from recsplit_controller.core.memory import Arrival
 from recsplit_controller.core.policies import POLICIES, policy_of
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.core.queueing import least_units
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 
 TARGETS = (Target("shop_embedding", "shop_embedding", "embedding"), Target("shop_dense", "shop_dense", "dense"))
@@ -24,7 +26,7 @@ def context(policy: str, rate: float, queue: float = 0.0, service_s: float = 0.0
     wait_ms = 1000 * queue / rate if rate else 0.0
     level = 5 + 1000 * service_s + wait_ms
     models["shop"] = Series(requests=rate, mean_ms=level, p50_ms=level, p95_ms=level, p99_ms=level)
-    seen = Observation(100.0, 99.0, "shop", models | more, {"shop_embedding": 2, "shop_dense": count})
+    seen = Observation(100.0, 99.0, "shop", models | more, {"shop_embedding": Count.steady(2), "shop_dense": Count.steady(count)})
     return Context(Settings(policy=policy, bound_ms=100.0), TARGETS, seen)
 
 
@@ -108,7 +110,22 @@ def test_elasticrec_gives_lookups_by_measured_throughput_and_the_dense_model_by_
     targets = (dataclasses.replace(TARGETS[0], max_qps=50.0), TARGETS[1])
     wishes = POLICIES["elasticrec"](dataclasses.replace(known, targets=targets))
     assert wishes["shop_embedding"].units == pytest.approx(100 / (50 * 0.8))
-    assert wishes["shop_dense"].units == pytest.approx(4 * 255 / 65)
+    assert wishes["shop_dense"].units == pytest.approx(least_units(100, 0.05, 0.015, 0.95) + 12 * 0.05 / 10), (
+        "what the load can make use of"
+    )
+    assert "would be idle" in wishes["shop_dense"].reason
+    front = dataclasses.replace(known, targets=(Target("shop_dense", "shop", "front", "replica"),))
+    assert POLICIES["elasticrec"](front)["shop_dense"].units == pytest.approx(4 * 255 / 65), "of a front that isn't known"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_is_on_its_way_is_not_asked_for_again(policy: str) -> None:
+    """Latency and queue are as they were when it was asked for; a minute later they are worse, and more would not come sooner."""
+    late = context(policy, 100, queue=600)
+    counts = {"shop_embedding": Count.steady(2), "shop_dense": Count(4, 12)}
+    arrivals = {"shop_dense": Arrival(4, 40.0)}
+    waiting = dataclasses.replace(late, observation=dataclasses.replace(late.observation, counts=counts), arrivals=arrivals)
+    assert POLICIES[policy](waiting)["shop_dense"].units <= 12
 
 
 def test_a_forecast_counts_where_it_is_above_what_comes_now() -> None:

@@ -92,7 +92,7 @@ class Kept:
         return next(decision.reason for decision in self.last.decisions if decision.target == target)
 
     def observed(self, target: str = MODEL) -> int | None:
-        return self.last.observation.counts.get(target)
+        return self.last.observation.count(target).serving
 
 
 @contextmanager
@@ -171,5 +171,5 @@ def lasts(condition: Callable[[], bool], what: str, seconds: float) -> None:
 
 def steps(records: Sequence[Tick]) -> list[int]:
     """The counts that the heavy model was observed with, each change once."""
-    counts = [record.observation.counts.get(MODEL) for record in records]
+    counts = [record.observation.count(MODEL).serving for record in records]
     return [count for count, _ in itertools.groupby(count for count in counts if count is not None)]

@@ -45,7 +45,7 @@ def records(folder: Path) -> list[Tick]:
 def count(server: Server, heavy: Path) -> int | None:
     actuator = TritonActuator(server.grpc_url, heavy, TARGETS)
     try:
-        return actuator.counts()[MODEL]
+        return actuator.counts()[MODEL].serving
     finally:
         actuator.close()
 
@@ -69,7 +69,7 @@ def test_a_controller_killed_in_mid_change_leaves_a_good_server_and_its_successo
     first_session, second_session = sessions(tmp_path / "journal.jsonl")
     assert not second_session.memory.held  # it knows only what it reads
     begun = second_session.records[0]
-    assert begun.decisions[-1].observed == begun.observation.counts[MODEL]
+    assert begun.decisions[-1].count == begun.observation.counts[MODEL]
     assert first_session.records
 
 

@@ -145,3 +145,24 @@ def test_of_many_at_once_one_gets_it(controller: Callable[[], KubernetesLease], 
     for thread in threads:
         thread.join()
     assert reasons.count(None) == 1 and len(reasons) == len(rivals)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"spec": {"leaseDurationSeconds": "soon"}}, {"spec": 7}, {"metadata": None}, {"spec": {"leaseDurationSeconds": -1}}]
+)
+def test_a_lease_that_says_nonsense_is_no_end_of_the_controller(
+    odd: dict[str, Any], controller: Callable[[], KubernetesLease], clock: Clock, fake: FakeCluster
+) -> None:
+    """While it was renewed lately this controller goes on; then it waits, with the reason, until somebody mends the Lease."""
+    first = controller()
+    assert first.hold() is None
+    good = fake.objects[PATH]
+    fake.objects[PATH] = {**good, **odd}
+    clock.now_s += 5
+    assert first.hold() is None
+    clock.now_s += DURATION_S
+    assert "can't be read" in str(first.hold())
+    first.release()
+    fake.objects[PATH] = good
+    clock.now_s += 2 * DURATION_S
+    assert first.hold() is None

@@ -117,6 +117,16 @@ def test_both_see_the_same_traffic_in_the_same_numbers(watched: Watched) -> None
     by_rules.close()
 
 
+def test_what_came_in_before_is_there_for_who_starts_now(watched: Watched) -> None:
+    watched.load.set()
+    observer, _ = watched.observers()
+    until(lambda: len(observer.history(time.time(), 5.0, 100).get("shop_dense", ())) >= 3, "three periods of 5 s")
+    known = observer.history(time.time(), 5.0, 100)
+    assert set(known) <= set(models(watched.plan)) and all(rate > 0 for rate in known["shop_dense"][1:])
+    assert observer.observe(time.time()).window_s == Watching().window_s
+    observer.close()
+
+
 def test_every_rule_gives_numbers_of_the_live_servers(watched: Watched) -> None:
     watched.load.set()
     rules = recording_rules(watched.plan, Watching())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsplit_controller.observe.prometheus import PrometheusObserver
-from recsplit_controller.observe.recording_rules import Standing, observation
+from recsplit_controller.observe.recording_rules import Standing, observation, query
 from recsplit_controller.values.observation import Series
 
 
@@ -48,6 +48,22 @@ def test_values_without_a_sample_time_are_of_no_use() -> None:
 def test_a_server_that_is_away_is_told() -> None:
     seen = observation(50.0, "shop", ("shop_dense",), [sample("data_s", 999), sample("up", 0, model=None, instance="127.0.0.1:8002")])
     assert seen.problems == ("Prometheus can't read 127.0.0.1:8002",)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_series_of_one_model_are_a_problem_that_holds_whatever_their_order(turned: bool) -> None:
+    """Two namespaces share a Prometheus, and nobody said which is meant: neither is taken, and both are told."""
+    one = [sample("data_s", 999, namespace="shop"), sample("requests", 7, namespace="shop")]
+    other = [sample("data_s", 998, namespace="test"), sample("requests", 9, namespace="test")]
+    answer = [*(other + one if turned else one + other), sample("data_s", 999, model="shop"), sample("requests", 8, model="shop")]
+    seen = observation(50.0, "shop", ("shop", "shop_dense"), answer)
+    assert seen.of("shop_dense") == Series() and seen.of("shop").requests == 8
+    assert seen.problems == ("Prometheus has two series of 'shop_dense' (namespace 'shop' and 'test'): choose with --select LABEL=VALUE",)
+
+
+def test_labels_are_asked_for_as_text() -> None:
+    assert query("shop", {}) == '{__name__=~"recsplit:.+",ensemble="shop"}'
+    assert query("shop", {"namespace": 'a"b'}) == '{__name__=~"recsplit:.+",ensemble="shop",namespace="a\\"b"}'
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,20 @@ from recsplit_controller.forecast import named
 from recsplit_controller.shell.journal import Header, Journal, latest, sessions, to_line
 from recsplit_controller.shell.replay import replay
 from recsplit_controller.values.decision import Action, Outcome
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_controller.values.tick import Tick
 
 TARGETS = (Target("shop_embedding", "shop_embedding", "embedding"), Target("shop_dense", "shop_dense", "dense"))
 SETTINGS = Settings(policy="latency", bound_ms=100.0, cores=6.0)
+HELD_2 = {"wanted": 3, "more": None, "less": None, "threads": None, "room_s": None}
+PROGRESS_2 = {
+    **dict.fromkeys(("threads", "healed_s", "retry_s", "error")),
+    "requested": 3,
+    "asked_s": 1.0,
+    "under_way": False,
+    "failures": 0,
+}
 loads = st.lists(st.tuples(st.none() | st.floats(0, 100), st.floats(0, 50), st.none() | st.integers(1, 8), st.booleans()), max_size=30)
 
 
@@ -34,11 +42,18 @@ def ticks(given_loads: list[tuple[float | None, float, int | None, bool]], memor
         at_s = 1000.0 + 7.3 * tick
         one = Series() if rate is None else Series(requests=rate, busy=0.05 * rate, waiting=queue, pending=queue)
         models = {"shop": Series(requests=rate, mean_ms=queue + 50, p95_ms=60 + queue), "shop_embedding": one, "shop_dense": one}
-        seen = Observation(at_s, at_s - 1, "shop", models, {"shop_embedding": count, "shop_dense": 2}, ("a problem",) if fails else ())
+        seen = Observation(
+            at_s,
+            at_s - 1,
+            "shop",
+            models,
+            {"shop_embedding": Count.steady(count), "shop_dense": Count.steady(2)},
+            ("a problem",) if fails else (),
+        )
         before = memory, state
         memory, decisions = decide(SETTINGS, named(SETTINGS.forecaster), TARGETS, memory, seen)
         outcomes = tuple(Outcome(action, "no" if fails else None, 0.5) for action in under_way)
-        state, actions = reconcile(state, decisions, outcomes, {"shop_dense": "dead"} if fails else {}, at_s)
+        state, actions = reconcile(state, TARGETS, decisions, outcomes, {"shop_dense": "dead"} if fails else {}, at_s)
         under_way = list(actions)
         ill = {"shop_dense": "dead"} if fails else {}
         recorded_ticks.append((Tick(seen, decisions, actions, outcomes, ill, state.progress, 0.01), *before))
@@ -117,7 +132,7 @@ def test_a_journal_that_grows_too_large_is_turned_over_and_each_file_can_be_repl
 
 def test_a_journal_that_is_none_is_the_users_mistake(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    header = to_line(Header(2, SETTINGS, "", TARGETS, Memory(), State()))
+    header = to_line(Header(3, SETTINGS, "", TARGETS, Memory(), State()))
     odd = json.loads(header) | {"targets": [{"name": "x"}]}
     for text, message in (
         ("hello\n", "not JSON"),
@@ -136,3 +151,36 @@ def test_a_journal_that_is_none_is_the_users_mistake(tmp_path: Path) -> None:
         latest(tmp_path / "absent.jsonl")
     with pytest.raises(InputError, match="can't be written"):
         Journal(tmp_path / "absent" / "journal.jsonl", SETTINGS, TARGETS)
+
+
+def test_a_journal_of_schema_2_is_read(tmp_path: Path) -> None:
+    """As it was written before counts that serve and counts that were asked for were told apart."""
+    path = tmp_path / "journal.jsonl"
+    written = ticks([(20.0, 0.0, 2, True), (20.0, 0.0, None, False)], Memory())
+    with Journal(path, SETTINGS, TARGETS) as journal:
+        for tick in written:
+            journal.write(*tick)
+    lines = []
+    for line in map(json.loads, path.read_text().splitlines()):
+        if "schema" in line:
+            line |= {
+                "schema": 2,
+                "memory": {"held": {"shop_dense": HELD_2}, "rates": {}},
+                "state": {"progress": {"shop_dense": PROGRESS_2}},
+            }
+        else:
+            line["observation"]["counts"] = {name: count["serving"] for name, count in line["observation"]["counts"].items()}
+            for decision in line["decisions"]:
+                decision["observed"] = decision.pop("count")["serving"]
+            line["progress"] = dict.fromkeys(line["progress"], PROGRESS_2)
+        lines.append(json.dumps(line))
+    path.write_text("\n".join(lines) + "\n")
+    session = latest(path)
+    assert session.memory.held["shop_dense"].present == 3
+    assert [record.observation.counts for record in session.records] == [tick.observation.counts for tick, *_ in written]
+    assert [decision.count for record in session.records for decision in record.decisions] == [
+        decision.count for tick, *_ in written for decision in tick.decisions
+    ]
+    path.write_text(lines[0] + "\n{}\n")
+    with pytest.raises(InputError, match="no line of a journal of schema 2"):
+        latest(path)

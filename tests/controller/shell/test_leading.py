@@ -1,4 +1,4 @@
-"""A controller that loses its lease does nothing, and knows nothing when it has it again. Leases here say what a test tells them to."""
+"""A controller that loses its lease does nothing, and wishes nothing when it has it again. Leases here say what a test tells them to."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from recsplit_controller.shell.leading import Leading
 from recsplit_controller.shell.loop import Loop
 from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Outcome
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 
 TARGETS = [Target("shop_dense", "shop_dense", "dense")]
@@ -35,8 +35,8 @@ class Still:
     def observe(self, at_s: float) -> Observation:
         return Observation(at_s, at_s, "shop", {"shop_dense": Series(requests=0.0, busy=0.0)})
 
-    def counts(self) -> Mapping[str, int | None]:
-        return {"shop_dense": 1}
+    def counts(self) -> Mapping[str, Count]:
+        return {"shop_dense": Count.steady(1)}
 
     def begin(self, action: Action) -> None:
         raise AssertionError(action)
@@ -74,4 +74,5 @@ def test_it_begins_anew_when_it_has_the_lease_again(tmp_path: Path) -> None:
         loop.run(threading.Event(), ticks=4)
     first, second = sessions(tmp_path / "journal")
     assert (len(first.records), len(second.records)) == (2, 1)
-    assert second.memory == first.memory
+    assert first.memory.held == second.memory.held == {}
+    assert "shop_dense" in second.memory.rates, "what came in before is known still"

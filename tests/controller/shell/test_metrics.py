@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from recsplit_controller.shell.metrics import Meters
 from recsplit_controller.values.decision import Action, Decision, Outcome
-from recsplit_controller.values.observation import Observation
+from recsplit_controller.values.observation import Count, Observation
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_controller.values.tick import Progress, Tick
 
@@ -16,7 +16,7 @@ SCALE = Action("scale", "shop_dense", 3, 1000.0, "busy")
 
 
 def seen(at_s: float = 1000.0, data_s: float | None = 995.0, count: int | None = 2, problems: tuple[str, ...] = ()) -> Observation:
-    return Observation(at_s, data_s, "shop", {}, {"shop_dense": count}, problems)
+    return Observation(at_s, data_s, "shop", {}, {"shop_dense": Count.steady(count)}, problems)
 
 
 def meters(now_s: float = 1000.5) -> Meters:
@@ -41,7 +41,7 @@ def progress(*, count: int = 3, under_way: bool = False, error: str | None = Non
 
 def test_wanted_requested_and_observed_are_kept_apart() -> None:
     shown = meters()
-    decision = Decision("shop_dense", 1000.0, 2, 3.4, 4, "busy", saturated=True)
+    decision = Decision("shop_dense", 1000.0, Count.steady(2), 3.4, 4, "busy", saturated=True)
     shown.show(Tick(seen(), (decision,), (SCALE,), progress=progress(under_way=True)))
     assert value(shown, "recsplit_controller_wish_units") == 3.4
     assert value(shown, "recsplit_controller_wanted_units") == 4
@@ -53,9 +53,9 @@ def test_wanted_requested_and_observed_are_kept_apart() -> None:
 
 def test_what_is_not_known_is_nan() -> None:
     shown = meters()
-    nothing = Decision("shop_dense", 1000.0, None, None, None, "no data")
+    nothing = Decision("shop_dense", 1000.0, Count(), None, None, "no data")
     shown.show(Tick(seen(data_s=None, count=None, problems=("Prometheus is away",)), (nothing,)))
-    for name in ("wish_units", "wanted_units", "requested_units", "observed_units"):
+    for name in ("wish_units", "wanted_units", "requested_units", "observed_units", "asked_units"):
         assert math.isnan(value(shown, f"recsplit_controller_{name}"))
     assert math.isnan(value(shown, "recsplit_controller_data_age_seconds"))
     assert value(shown, "recsplit_controller_stale") == 1
@@ -114,7 +114,7 @@ def test_one_that_waits_for_the_lease_sets_off_no_alert() -> None:
     shown.lead(True)
     assert value(shown, "recsplit_controller_last_tick_timestamp_seconds") == 5000
     assert value(shown, "recsplit_controller_stale") == 1
-    shown.show(Tick(seen(), (Decision("shop_dense", 1000.0, 2, 3.0, 3, ""),)))
+    shown.show(Tick(seen(), (Decision("shop_dense", 1000.0, Count.steady(2), 3.0, 3, ""),)))
     assert value(shown, "recsplit_controller_wanted_units") == 3
     shown.lead(False)
     assert all(math.isnan(value(shown, f"recsplit_controller_{name}")) for name in silent)

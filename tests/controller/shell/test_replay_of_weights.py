@@ -13,7 +13,7 @@ from recsplit_controller.core.reconcile import State, reconcile
 from recsplit_controller.forecast import named
 from recsplit_controller.shell.journal import Journal, latest
 from recsplit_controller.shell.replay import replay
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_controller.values.tick import Tick
 
@@ -35,10 +35,10 @@ def test_other_weights_than_the_journals_are_refused_and_can_be_asked_for(tmp_pa
     with Journal(tmp_path / "journal", settings, (TARGET,), forecaster=forecaster.digest) as journal:
         for tick in range(30):
             series = Series(requests=50.0 + 10 * (tick % 7), busy=2.0, waiting=0.0, pending=0.0)
-            seen = Observation(5.0 * tick, 5.0 * tick, "whole", {"dense": series}, {"dense": 4})
+            seen = Observation(5.0 * tick, 5.0 * tick, "whole", {"dense": series}, {"dense": Count.steady(4)})
             before = memory, state
             memory, decisions = decide(settings, forecaster, (TARGET,), memory, seen)
-            state, actions = reconcile(state, decisions, (), {}, seen.at_s)
+            state, actions = reconcile(state, (TARGET,), decisions, (), {}, seen.at_s)
             journal.write(Tick(seen, decisions, actions, (), {}, state.progress, 0.0), *before)
     session = latest(tmp_path / "journal")
     assert session.forecaster == forecaster.digest and len(forecaster.digest) == 64

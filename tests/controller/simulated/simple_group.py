@@ -7,7 +7,7 @@ from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.forecast import named
 from recsplit_controller.values.decision import Decision
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 
 TICK_S = 5.0
@@ -40,7 +40,7 @@ class Plant:
             models[target.model] = Series(requests=done, busy=done * service_s, waiting=queue, pending=queue)
             flow = done
         models["shop"] = Series(requests=flow, mean_ms=mean_ms, p50_ms=mean_ms, p95_ms=mean_ms, p99_ms=mean_ms)
-        seen = Observation(self.at_s, self.at_s - 1, "shop", models, dict(self.counts))
+        seen = Observation(self.at_s, self.at_s - 1, "shop", models, {name: Count.steady(count) for name, count in self.counts.items()})
         self.memory, decisions = decide(self.settings, named(self.settings.forecaster), self.targets, self.memory, seen)
         self.counts = {decision.target: decision.wanted or 1 for decision in decisions}
         return decisions

@@ -8,6 +8,7 @@ from recsplit_controller.simulated import fifo
 from recsplit_controller.simulated.group import Group, Plant
 from recsplit_controller.simulated.play import controlled, fixed, play
 from recsplit_controller.values.decision import Action
+from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Settings, Target
 
 TARGET = Target("dense", "dense", "dense", maximum=40)
@@ -40,9 +41,9 @@ def test_a_new_unit_takes_what_waits_as_soon_as_it_serves() -> None:
     plant.advance(np.zeros(6), np.ones(6), 1.0)
     assert plant.observe(1.0).of("dense").pending == 5
     plant.begin(scale(2, 1.0))
-    assert plant.counts() == {"dense": 1} and plant.asked() == 2 and not plant.outcomes()
+    assert plant.counts() == {"dense": Count(1, 2)} and not plant.outcomes()
     plant.advance(np.zeros(0), np.zeros(0), 3.0)
-    assert plant.counts() == {"dense": 2} and len(plant.outcomes()) == 1
+    assert plant.counts() == {"dense": Count(2, 2)} and len(plant.outcomes()) == 1
     plant.advance(np.zeros(0), np.zeros(0), 4.0)
     assert plant.served == 5  # four by the first unit, one by the second
     assert plant.unit_s == 1 + 2 + 2 + 2
@@ -53,7 +54,7 @@ def test_units_that_still_start_are_let_go_first_and_queries_under_way_end() -> 
     plant.advance(np.array([0.9, 0.95]), np.ones(2), 1.0)
     plant.begin(scale(4, 1.0))
     plant.begin(scale(2, 1.0))
-    assert plant.counts() == {"dense": 2} and plant.asked() == 2
+    assert plant.counts() == {"dense": Count(2, 2)}
     plant.begin(scale(1, 1.0))
     plant.advance(np.zeros(0), np.zeros(0), 2.0)
     assert plant.served == 2

@@ -15,7 +15,7 @@ from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State
 from recsplit_controller.shell.journal import Journal
 from recsplit_controller.values.decision import Action, Decision, Outcome
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_controller.values.tick import Progress, Tick
 from recsplit_perf.report import Page, render
@@ -34,8 +34,8 @@ def record(
 ) -> Tick:
     """One tick on "shop_dense": half a query failed a second, and nothing is known of p95 at first."""
     seen = Series(requests=80.0, failures=0.5, p95_ms=None if at_s < 1010 else 90.0, mean_ms=40.0)
-    observation = Observation(at_s, at_s, "shop", {"shop": seen}, counts)
-    decision = Decision("shop_dense", at_s, counts["shop_dense"], 3.3, wanted_count, "busy")
+    observation = Observation(at_s, at_s, "shop", {"shop": seen}, {name: Count.steady(count) for name, count in counts.items()})
+    decision = Decision("shop_dense", at_s, Count.steady(counts["shop_dense"]), 3.3, wanted_count, "busy")
     return Tick(observation, (decision,), actions, outcomes, {}, {"shop_dense": Progress(requested=wanted_count)})
 
 
@@ -55,7 +55,7 @@ def test_a_journal_becomes_lines_from_its_first_tick_on() -> None:
     np.testing.assert_array_equal(run_timeline.rate.seconds, [0, 5, 10, 15])
     np.testing.assert_array_equal(run_timeline.latency["p95, last minute"].values, [np.nan, np.nan, 90, 90])
     np.testing.assert_array_equal(run_timeline.counts["shop_dense"]["wanted"].values, [1, 4, 5, 5])
-    np.testing.assert_array_equal(run_timeline.counts["shop_dense"]["observed"].values, [1, 1, 4, np.nan])  # not known is no zero
+    np.testing.assert_array_equal(run_timeline.counts["shop_dense"]["serving"].values, [1, 1, 4, np.nan])  # not known is no zero
     assert run_timeline.failed is not None
     assert run_timeline.failed.values.sum() == 7.5  # 0.5 a second for 15 s
     assert run_timeline.changes == [
@@ -76,7 +76,7 @@ def test_a_journal_without_a_tick_is_told() -> None:
 def test_the_section_is_drawn_and_its_texts_are_escaped() -> None:
     controller_section = section("The controller", "What it did.", [timeline("run", SETTINGS, records())])
     (picture,) = controller_section.figures
-    for word in ("bound 150 ms", "wanted", "requested", "observed", "shop_dense", "7 failed"):
+    for word in ("bound 150 ms", "wanted", "requested", "serving", "shop_dense", "7 failed"):
         assert word in words(picture)
     html = render(Page("t", "s", (), (controller_section,), ()))
     assert "1 to 4" in html
@@ -88,8 +88,8 @@ def flat(value: float) -> Line:
 
 
 def test_of_many_targets_those_that_changed_are_drawn() -> None:
-    counts = {f"model_{n}": {"observed": flat(1.0)} for n in range(50)}
-    counts["changing"] = {"observed": Line(np.arange(100.0), np.arange(100.0) // 50)}
+    counts = {f"model_{n}": {"serving": flat(1.0)} for n in range(50)}
+    counts["changing"] = {"serving": Line(np.arange(100.0), np.arange(100.0) // 50)}
     picture = draw(Timeline("many", flat(1.0), {"p95": flat(5.0)}, counts))
     drawn = {text.strip() for text in ET.fromstring(picture).itertext()} & set(counts)
     assert "changing" in drawn
@@ -97,7 +97,7 @@ def test_of_many_targets_those_that_changed_are_drawn() -> None:
 
 
 def test_latencies_without_end_or_without_any_value_are_drawn_too() -> None:
-    counts = {"dense": {"observed": flat(np.nan)}}
+    counts = {"dense": {"serving": flat(np.nan)}}
     ET.fromstring(draw(Timeline("failed", flat(1.0), {"p95": flat(np.inf)}, counts, bound_ms=10, failed=flat(1.0))))
     ET.fromstring(draw(Timeline("unknown", flat(np.nan), {"p95": flat(np.nan)}, counts)))
 

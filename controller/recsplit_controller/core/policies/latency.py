@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from recsplit_controller.core.load import Context, Load, level_ms, load_of, wait_ms
-from recsplit_controller.core.policies.wishes import BUSIEST, DRAIN_S, aim_ms, load_text
+from recsplit_controller.core.policies.wishes import BUSIEST, aim_ms, load_text, needed, room_ms
 from recsplit_controller.core.queueing import least_units
 from recsplit_controller.values.decision import Wish
 
@@ -29,35 +29,37 @@ def latency(context: Context) -> Mapping[str, Wish]:
     cause = max(waits, key=lambda name: waits[name], default=None)
     if cause is not None and (level <= aim or waits[cause] < CAUSE * level):
         cause = None
-    serving_ms = 1000 * sum(load.service_s for load in loads.values())
+    service_s = sum(load.service_s for load in loads.values())
     wishes = {}
     for target in context.targets:
         load, count = loads.get(target.name), context.count(target)
-        if load is None or count is None:
+        if load is None or count.asked is None:
             continue
-        room_ms = max(aim - serving_ms, aim / 10) / len(loads)
-        needed = _needed(load, room_ms, share, count)
+        room = room_ms(aim, service_s, len(loads))
+        enough = _enough(load, room, share, count.asked)
         level_text = f"p{settings.percentile} {level:.1f} ms, aimed at {aim:.1f} ms; " + load_text(load)
         if target.name == cause:
             # A queue that gets shorter is what too few units left behind, and those that run now are not.
             shrinks = context.flow(target).now < (context.observation.of(target.model).requests or 0.0)
-            units = max(needed + load.backlog * load.service_s / DRAIN_S, count + (0.0 if shrinks else 1.0))
-            wishes[target.name] = Wish(units, f"{level_text}; waits most: {waits[cause]:.1f} ms in its queue{', which shrinks' * shrinks}")
+            # Nor do those that are on their way: one more each tick would be asked for until they serve.
+            units = max(enough + load.draining, count.asked + (0.0 if shrinks or count.coming else 1.0))
+            why = ", which shrinks" if shrinks else "; units are on their way" if count.coming else ""
+            wishes[target.name] = Wish(units, f"{level_text}; waits most: {waits[cause]:.1f} ms in its queue{why}")
         elif level > aim:
-            wishes[target.name] = Wish(max(load.busy / BUSIEST, float(count)), level_text + _other(cause))
-        elif needed > count and not load.forecast and not load.backlog:
-            wishes[target.name] = Wish(float(count), level_text + "; the latency is measured and good, so as it is")
+            wishes[target.name] = Wish(max(load.busy / BUSIEST, float(count.asked)), level_text + _other(cause))
+        elif enough > count.asked and not load.forecast and not load.backlog:
+            wishes[target.name] = Wish(float(count.asked), level_text + "; the latency is measured and good, so as it is")
         else:
-            wishes[target.name] = Wish(needed, f"{level_text}; a wait of up to {room_ms:.1f} ms may be had")
+            wishes[target.name] = Wish(enough, f"{level_text}; a wait of up to {room:.1f} ms may be had")
     return wishes
 
 
-def _needed(load: Load, room_ms: float, share: float, count: int) -> float:
-    """The fewest units with which `share` of the requests wait no longer than that; the present count where fewer would barely do."""
-    least = float(least_units(load.arrivals, load.service_s, room_ms / 1000, share))
+def _enough(load: Load, room: float, share: float, count: int) -> float:
+    """As many units as the load needs; the present count where fewer would barely do."""
+    least = needed(load, room, share)
     if least < count:
-        least = min(float(count), least_units(MARGIN * load.arrivals, load.service_s, room_ms / 1000, share))
-    return max(least, load.busy / BUSIEST)
+        least = max(least, min(float(count), least_units(MARGIN * load.arrivals, load.service_s, room / 1000, share)))
+    return least
 
 
 def _other(cause: str | None) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from recsplit_controller.core.load import Context, Load, load_of
-from recsplit_controller.core.policies.wishes import DRAIN_S, load_text
+from recsplit_controller.core.policies.wishes import load_text
 from recsplit_controller.values.decision import Wish
 
 
@@ -14,7 +14,7 @@ def utilization(context: Context) -> Mapping[str, Wish]:
     for target in context.targets:
         load = load_of(context, target, entering)
         if load is not None:
-            units = load.busy / context.settings.busy_share + load.backlog * load.service_s / DRAIN_S
+            units = load.busy / context.settings.busy_share + load.draining
             wishes[target.name] = Wish(units, load_text(load) + f", aimed at {context.settings.busy_share:.0%} busy{_queue(load)}")
     return wishes
 

@@ -1,0 +1,45 @@
+"""Lines of journals that earlier versions wrote, as this one would have written them. Pure.
+
+Schema 2 had one count of a target, which was what runs; what was asked for wasn't told apart from it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Line = dict[str, Any]
+
+
+def header_from_2(line: Line) -> Line:
+    """A session's first line."""
+    memory, state = line["memory"], line["state"]
+    held = {name: {"present": each["wanted"]} | _without(each, "wanted") for name, each in memory["held"].items()}
+    return line | {
+        "memory": memory | {"held": held, "arrivals": {}},
+        "state": state | {"progress": _progress(state["progress"])},
+    }
+
+
+def tick_from_2(line: Line) -> Line:
+    """A tick."""
+    observation = line["observation"]
+    return line | {
+        "observation": observation | {"counts": {name: _count(count) for name, count in observation["counts"].items()}, "window_s": None},
+        "decisions": [{"count": _count(each["observed"])} | _without(each, "observed") for each in line["decisions"]],
+        "progress": _progress(line["progress"]),
+    }
+
+
+def _count(units: object) -> Line:
+    return {"serving": units, "asked": units, "floor": None, "threads": None}
+
+
+def _progress(by_target: Mapping[str, Line]) -> Line:
+    return {name: _without(each, "healed_s") | {"heals": 0, "heal_s": None} for name, each in by_target.items()}
+
+
+def _without(line: Line, key: str) -> Line:
+    return {name: value for name, value in line.items() if name != key}
+
+
+#: By schema: what makes a header, and a tick, of it one of this version's.
+EARLIER: Mapping[int, tuple[Callable[[Line], Line], Callable[[Line], Line]]] = {2: (header_from_2, tick_from_2)}
