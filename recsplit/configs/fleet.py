@@ -43,11 +43,13 @@ def shard_readings(plan: Plan, shard: int) -> list[tuple[int, Reading, Range]]:
     return [(number, reading, ranges[reading.places]) for number, reading in enumerate(plan.readings) if reading.places in ranges]
 
 
-def remote_config(plan: Plan, shard: int, text: str, replicas: Sequence[str], *, bags: bool, asking: Asking | None = None) -> str:
+def remote_config(
+    plan: Plan, shard: int, text: str, replicas: Sequence[str], *, bags: bool, asking: Asking | None = None, await_s: int = 0
+) -> str:
     """config.pbtxt of the front's stand-in for a shard: same name, inputs and outputs, backend "remote".
 
     `text` is the shard's own config; `replicas` host:port of gRPC, where a name stands for all its addresses; `bags`: whether the
-    servers there have the CSR form.
+    servers there have the CSR form. `await_s`: the front isn't ready before one of them has answered, and gives up after that.
     """
     config = parse(text, origin=f"{plan.shards[shard].model.name}/{CONFIG_FILE}")
     _strip(config)
@@ -61,6 +63,7 @@ def remote_config(plan: Plan, shard: int, text: str, replicas: Sequence[str], *,
         "version": plan.version,
         "replicas": list(replicas),
         **dataclasses.asdict(asking or Asking()),
+        "await_ms": 1000 * await_s,
         "bags": [
             {
                 "number": number,

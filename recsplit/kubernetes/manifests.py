@@ -141,6 +141,7 @@ def _group(values: Values, group: Group, files: Mapping[str, Sequence[ModelFile]
         "group": group,
         "object": object_name(values, group),
         "servers": servers,
+        "startup_s": servers.startup_s + (values.shards_startup_s if group.remote else 0),
         "scaled": scaling_target is not None,
         "target": scaling_target,
         "labels": _labels(values, group),
@@ -176,6 +177,7 @@ def _overlay(
         "scaling": scaling,
         "names": [context["object"] for context in contexts],
         "autoscaled": component["scaled"],
+        "monitor_labels": _label_map(values.prometheus.monitor_labels),
     }
     texts = {
         "kustomization.yaml": _one(environment, "overlay.yaml.j2", dict(common) | {"overlay": overlay, "scaling": scaling}),

@@ -127,7 +127,9 @@ def configs(build: Build, values: Values) -> manifests.Configs:
         number, name = plan.shards.index(group.shard), group.shard.model.name
         text = config_of(name)
         bags = has_bags(repository, plan, number)
-        texts[FRONT][name] = remote_config(plan, number, text, [addresses[name]], bags=bags, asking=values.asking)
+        texts[FRONT][name] = remote_config(
+            plan, number, text, [addresses[name]], bags=bags, asking=values.asking, await_s=values.shards_startup_s
+        )
         texts[group.name] = {name: bags_config(plan, number, text)} if bags else {name: text} if name in portable else {}
     return texts
 

@@ -146,6 +146,11 @@ class Values:
     prod: Overlay
     schema: int = SCHEMA
 
+    @property
+    def shards_startup_s(self) -> int:
+        """How long the slowest shard's servers may take to start: a front that starts with them waits for their first answer."""
+        return max((shard.startup_s for shard in self.shards), default=0)
+
 
 def from_yaml(text: str, *, origin: str = "values.yaml") -> Values:
     """Read values strictly.

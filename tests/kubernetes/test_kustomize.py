@@ -51,7 +51,10 @@ def test_it_builds_to_objects_that_are_valid_and_fit(tmp_path: Path, part: str, 
     assert not list(problems(built_objects, maps, METRICS))
     plans = [set(files) for name, files in maps.items() if "-plan-" in name]
     assert len(plans) == 3 and all({"arrange.sh", "checksums", "files", "models"} <= files for files in plans)
-    assert [files for name, files in maps.items() if name.startswith("shop-remote-")] == [["model.py"]]
+    (remote,) = [name for name in maps if "-remote-" in name]
+    assert maps[remote] == ["model.py"]
+    labels = named(built_objects, "ConfigMap")[remote]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/version"] and labels["app.kubernetes.io/component"] == "front", "it goes with its build's front"
     if part != "base":
         namespace = f"shop-{part.removeprefix('overlays/')}"
         assert list(named(built_objects, "Namespace")) == [namespace]

@@ -6,6 +6,7 @@ import signal
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,12 @@ from numpy.typing import NDArray
 from recsplit.client import Client
 from recsplit.client.failures import ServerError
 from recsplit.configs.fleet import Asking
+from recsplit.errors import RecsplitError
+from recsplit.repository.find import find
+from recsplit.serving import serve
 from recsplit.serving.fleet.fleet import Fleet, serve_fleet
 from recsplit.serving.fleet.member import Member
+from recsplit.serving.fleet.placement import write_front
 from tests.remote import sharded
 from tests.serving.conftest import leftovers, stubs
 from tests.waiting import until
@@ -219,3 +224,33 @@ def test_a_front_that_is_stopped_under_load_answers_what_it_took_and_refuses_the
     assert not load.wrong
     refused = ("unknown model", "not ready", "can't reach", "CANCELLED")  # the last: it came just when the port was closed
     assert {text for text in load.failed if not any(words in text for words in refused)} == set()
+
+
+def waiting_front(repository: Path, folder: Path, addresses: dict[str, list[str]], await_ms: int) -> Path:
+    """A front's repository as Kubernetes' pods have it: not ready before each shard has answered."""
+    write_front(repository, find(repository).plan, addresses, folder, Asking(probe_ms=100))
+    for config in folder.glob("*/config.pbtxt"):
+        config.write_text(config.read_text().replace('await_ms\\": 0', f'await_ms\\": {await_ms}'))
+    return folder
+
+
+def test_a_front_is_not_ready_before_its_shards_have_answered(repository: Path, tmp_path: Path, fleet: Fleet) -> None:
+    """As the pods of a new build start: fronts and shards at once, and clients are sent to fronts that are ready."""
+    cold = fleet.member(COLD)
+    addresses = {HOT: [f"127.0.0.1:{fleet.member(HOT).ports['gRPC']}"], COLD: [f"127.0.0.1:{cold.ports['gRPC']}"]}
+    fleet.drain(cold)
+    front = waiting_front(repository, tmp_path / "front", addresses, 60_000)
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(serve, front, ready_timeout_s=120)
+        with pytest.raises(TimeoutError):
+            starting.result(8)
+        fleet.start_member(cold)
+        with starting.result(120) as server, Client(server.grpc_url, sharded.NAME) as client:
+            ask(client, queries(1, 8)[0])
+
+
+def test_a_front_whose_shards_never_answer_fails_to_start_and_says_of_which(repository: Path, tmp_path: Path) -> None:
+    front = waiting_front(repository, tmp_path / "front", {HOT: ["127.0.0.1:1"], COLD: ["127.0.0.1:1"]}, 500)
+    with pytest.raises(RecsplitError) as failed:
+        serve(front, ready_timeout_s=120)
+    assert "no replica answers: 127.0.0.1:1" in f"{failed.value} {failed.value.detail}"

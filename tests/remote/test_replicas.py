@@ -241,3 +241,20 @@ def test_an_error_without_words_is_told_by_its_name() -> None:
         assert str(lost.value).count(": ConnectionResetError") == 2
 
     run(test)
+
+
+def test_a_front_waits_for_the_first_answer_and_says_why_none_came() -> None:
+    async def test(replicas: Any, a: Shard, b: Shard) -> None:
+        assert await replicas.answering(60) is None
+        a.code = b.code = grpc.StatusCode.UNAVAILABLE
+        for replica in replicas.known.values():
+            replicas._avoid(replica, "gone")
+        lacking = await replicas.answering(0.3)
+        assert lacking is not None and "no replica answers" in lacking and str(a.port) in lacking
+        waiting = asyncio.create_task(replicas.answering(60))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        b.code = None
+        assert await waiting is None
+
+    run(test)

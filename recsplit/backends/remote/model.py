@@ -45,7 +45,7 @@ class TritonPythonModel:
     """One instance: one event loop in a thread of its own, one gRPC channel a replica."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the config, and look for the replicas; none need be there yet."""
+        """Read the config, and look for the replicas; whether one must be there yet, the config says."""
         config = json.loads(args["model_config"])
         try:
             self.remote = Remote.from_config(config)
@@ -71,7 +71,15 @@ class TritonPythonModel:
         self.thread = threading.Thread(target=self.loop.run_forever, name="remote", daemon=True)
         self.thread.start()
         self._run(self.replicas.open()).result()
+        if self.remote.await_ms:
+            self._await_answer()
         self.showing = self._run(self._show())
+
+    def _await_answer(self) -> None:
+        """Triton is ready when all its models are: clients are sent to a front that could answer nobody yet otherwise."""
+        lacking = self._run(self.replicas.answering(self.remote.await_ms / 1e3)).result()
+        if lacking is not None:
+            raise pb_utils.TritonModelException(f"shard '{self.remote.model}' for {self.remote.await_ms / 1e3:g} s: {lacking}")
 
     def execute(self, requests: list[Any]) -> None:
         """Send the batch to the shard; the answers are sent when they arrive. Waits while too many batches are under way."""

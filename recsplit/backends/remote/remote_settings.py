@@ -29,7 +29,8 @@ class Remote:
     """The parameter `recsplit.remote`: model and version to ask, replicas as host:port, the bags (none: tensors are forwarded as they are).
 
     `hedge_ms` 0: never ask a second replica beside a slow one. `calls_at_once`: batches on their way, for each replica, before the
-    next ones wait in Triton's queue and become one batch. `hold_error_ms`: an error is sent so much later, see model.py.
+    next ones wait in Triton's queue and become one batch. `hold_error_ms`: an error is sent so much later, see model.py. `await_ms`: a
+    front isn't ready before a replica has answered, and fails to start where none has by then; 0: it begins without.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Remote:
     resolve_ms: int
     calls_at_once: int
     hold_error_ms: int
+    await_ms: int = 0
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Remote":
@@ -73,6 +75,7 @@ class Remote:
             "calls_at_once": 1,
             "hedge_ms": 0,
             "hold_error_ms": 0,
+            "await_ms": 0,
         }
         for name, bound in least.items():
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= bound):

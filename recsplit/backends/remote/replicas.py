@@ -100,6 +100,15 @@ class Replicas(Generic[L]):
         if probes:
             await asyncio.wait(probes, timeout=self.settings.timeout_s)
 
+    async def answering(self, within_s: float) -> str | None:
+        """Wait until a replica has answered a probe. None: one has; else why none had by then."""
+        deadline = time.monotonic() + within_s
+        while not any(replica.well for replica in self.known.values()):
+            if time.monotonic() >= deadline:
+                return self._nobody([])
+            await asyncio.sleep(min(self.settings.probe_s, 0.2))
+        return None
+
     async def close(self) -> None:
         """End probes and links."""
         for task in list(self._tasks):
