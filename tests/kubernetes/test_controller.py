@@ -50,6 +50,8 @@ def test_it_builds_with_the_controllers_manifests(tmp_path: Path, autoscaler: st
     group = "autoscaling" if autoscaler == "hpa" else "keda.sh"
     (patched,) = [rule for rule in others if rule["apiGroups"] == [group] and "patch" in rule["verbs"]]
     assert set(patched["resourceNames"]) == set(named(objects, kind)) == servers
+    least = "minReplicas" if autoscaler == "hpa" else "minReplicaCount"
+    assert not any(least in item["spec"] for item in named(objects, kind).values()), "the controller is the field's only owner"
     pod = deployments["recsplit-controller"]["spec"]["template"]["spec"]
     (settings,) = [name for name in named(objects, "ConfigMap") if name.startswith("recsplit-controller-settings-")]
     assert {"name": "settings", "configMap": {"name": settings}} in pod["volumes"]

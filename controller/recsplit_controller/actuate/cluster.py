@@ -23,6 +23,8 @@ Result = TypeVar("Result")
 Answer = Mapping[str, Any]
 
 _PATCH = "application/merge-patch+json"
+#: Who owns the fields that are set here, for server-side apply and for people who look.
+FIELD_MANAGER = "recsplit-controller"
 
 
 class ClusterError(RecsplitError):
@@ -92,7 +94,7 @@ class Cluster:
 
         content: dict[str, Any] = {} if body is None else {"json": body}
         if method == "PATCH":
-            content["headers"] = {"Content-Type": _PATCH}
+            content |= {"headers": {"Content-Type": _PATCH}, "params": {"fieldManager": FIELD_MANAGER}}
         try:
             api = await self._connected()
             async with api.call_api(method, version=version, namespace=api.namespace, url=path, **content) as response:

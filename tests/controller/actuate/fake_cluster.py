@@ -22,6 +22,7 @@ class FakeCluster:
         self.objects: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, str]] = []
         self.forbidden: set[str] = set()
+        self.managers: set[str] = set()  # who said to be the owner of what was patched
         self.token = "first"
         self.delay = threading.Event()  # set: nothing is answered until it is cleared again
         self.released = threading.Event()
@@ -91,8 +92,11 @@ def handler(cluster: FakeCluster) -> type[BaseHTTPRequestHandler]:
             elif self.command == "PATCH" and self.headers["Content-Type"] != "application/merge-patch+json":
                 status, answer = 415, {"message": "not a merge patch"}
             else:
-                version, _, rest = self.path.removeprefix("/apis/").partition(PREFIX)
+                path, _, parameters = self.path.partition("?")
+                version, _, rest = path.removeprefix("/apis/").partition(PREFIX)
                 with cluster.lock:
+                    if self.command == "PATCH":
+                        cluster.managers.add(parameters)
                     cluster.asked.append((self.command, f"{version}/{rest}"))
                     status, answer = cluster.answer(self.command, f"{version}/{rest}", body)
             text = json.dumps(answer).encode()

@@ -96,6 +96,7 @@ def test_the_scale_sub_resource_is_patched_and_nothing_else(actuator: Kubernetes
     (outcome,) = done(actuator, scale(4))
     assert outcome.error is None and outcome.action == scale(4)
     assert asked_for(fake, "apps/v1/deployments/front") == 4
+    assert fake.managers == {"fieldManager=recsplit-controller"}
     assert fake.asked == [("GET", "autoscaling/v2/horizontalpodautoscalers"), ("PATCH", "apps/v1/deployments/front/scale")]
 
 
