@@ -17,18 +17,19 @@ _LOOK_S = 0.5
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before servers start: the binary, and the plan whose rules it is given."""
+    """What is known before servers start: the binary, the plan whose rules it is given, and its port, None: a free one."""
 
     binary: Path
     plan: Plan
+    port: int | None = None
 
 
-def prepare(repository: Path, models: Sequence[str]) -> Prepared:
+def prepare(repository: Path, models: Sequence[str], port: int | None) -> Prepared:
     """Look for both. Raises InputError where there is no Prometheus, or not one build to watch."""
     from recsplit.repository.find import find
     from recsplit.serving import prometheus
 
-    return Prepared(prometheus.find(), find(repository, models[0] if models else None).plan)
+    return Prepared(prometheus.find(), find(repository, models[0] if models else None).plan, port)
 
 
 def start(stack: contextlib.ExitStack, prepared: Prepared, pages: Callable[[], Pages]) -> str:
@@ -45,7 +46,7 @@ def start(stack: contextlib.ExitStack, prepared: Prepared, pages: Callable[[], P
 
     known = servers()
     with progress("Prometheus starts"):
-        running = prometheus.start(prepared.binary, render(prepared.plan, Watching(known)))
+        running = prometheus.start(prepared.binary, render(prepared.plan, Watching(known)), port=prepared.port)
     ending = threading.Event()
     stack.callback(running.stop)
     stack.callback(ending.set)  # the last one in is the first one to run

@@ -4,6 +4,7 @@ import contextlib
 import getpass
 import ipaddress
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -58,6 +59,7 @@ REPLICAS_HELP = "With --fleet: servers of each part, as front=2,0=2,1=1. Default
 @click.option("--replicas", metavar="PART=N,...", help=REPLICAS_HELP)
 @click.option("--most", metavar="PART=N,...", help=MOST_HELP)
 @click.option("--prometheus", is_flag=True, help=PROMETHEUS_HELP)
+@click.option("--prometheus-port", metavar="N", type=click.IntRange(1, 65535), help="Of that Prometheus. Default: a free one.")
 @click.option("--control-key", metavar="FILE", type=click.Path(path_type=Path), help=KEY_HELP)
 @click.option("--open-control", is_flag=True, help=OPEN_HELP)
 @click.option("--restart/--no-restart", default=True, show_default=True, help="Start the server again where it ends by itself.")
@@ -77,6 +79,7 @@ def command(
     replicas: str | None,
     most: str | None,
     prometheus: bool,
+    prometheus_port: int | None,
     control_key: Path | None,
     open_control: bool,
     restart: bool,
@@ -96,6 +99,8 @@ def command(
     for option, counts in (("--replicas", replicas), ("--most", most)):
         if counts is not None and not fleet:
             raise InputError(f"{option} goes with --fleet", hint=f"recsplit serve DIR --fleet {option} 0=2,1=2")
+    if prometheus_port is not None and not prometheus:
+        raise InputError("--prometheus-port goes with --prometheus", hint="recsplit serve DIR --prometheus --prometheus-port 9090")
     if control_key is not None and open_control:
         raise InputError("--control-key closes what --open-control opens", hint="give one of the two")
     key = None if control_key is None else read_key(control_key)
@@ -117,6 +122,7 @@ def command(
             logs=log,
             ready_timeout_s=ready_timeout,
             prometheus=prometheus,
+            prometheus_port=prometheus_port,
             control_key=key,
             most=most,
             as_json=as_json,
@@ -165,7 +171,7 @@ def command(
         return started
 
     url: str | None = None
-    watched = prometheus_beside.prepare(repository, models) if prometheus else None
+    watched = prometheus_beside.prepare(repository, models, prometheus_port) if prometheus else None
     with progress(f"Triton loads {repository}"):
         server = start()
     try:
@@ -173,7 +179,7 @@ def command(
             if watched is not None:
                 url = prometheus_beside.start(stack, watched, lambda: [(None, server.metrics_url)])
                 notes.add_prometheus(server.running.folder, url)
-            _announce(server, url, as_json=as_json)
+            _announce(server, repository, url, as_json=as_json)
             _warn(host, *server.ports(), open_control=open_control)
             if server.control_key is not None and shows(server.pid, server.control_key):
                 click.echo(KEY_SHOWS, err=True)
@@ -216,7 +222,7 @@ def _loopback(host: str) -> bool:
     return ipaddress.ip_address(ports.address(host)).is_loopback
 
 
-def _announce(server: Server, prometheus_url: str | None, *, as_json: bool) -> None:
+def _announce(server: Server, repository: Path, prometheus_url: str | None, *, as_json: bool) -> None:
     states = server.states()
     if as_json:
         names = ("http_url", "grpc_url", "metrics_url", "log", "pid")
@@ -228,4 +234,7 @@ def _announce(server: Server, prometheus_url: str | None, *, as_json: bool) -> N
         addresses.append(("Prometheus", prometheus_url))
     show_table(("endpoint", "address"), addresses)
     show_table(("model", "state"), [(name, state or "not loaded") for name, state in states.items()])
-    click.echo(f"\nTry it:\n  {curl(server.http_url, server.models[0])}\n\nThe log is {server.log}. Ctrl-C stops the server.")
+    click.echo(f"\nTry it:\n  {curl(server.http_url, server.models[0])}")
+    if prometheus_url is not None:
+        click.echo(f"\nKeep it at the right size:\n  recsplit control {shlex.quote(str(repository))} --grpc-url {server.grpc_url}")
+    click.echo(f"\nThe log is {server.log}. Ctrl-C stops the server.")

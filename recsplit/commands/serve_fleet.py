@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def run(
     logs: Path | None,
     ready_timeout_s: float,
     prometheus: bool,
+    prometheus_port: int | None,
     control_key: str | None,
     most: str | None,
     as_json: bool,
@@ -32,7 +34,7 @@ def run(
     """Serve, show where, keep the servers running, and end them on Ctrl-C."""
     asked = read_replicas(replicas)
     room = read_replicas(most, "--most")
-    watched = prometheus_beside.prepare(repository, models) if prometheus else None
+    watched = prometheus_beside.prepare(repository, models, prometheus_port) if prometheus else None
     with progress(f"A fleet loads {repository}"):
         fleet = serve_fleet(
             repository,
@@ -47,7 +49,7 @@ def run(
     try:
         with fleet, contextlib.ExitStack() as stack:
             url = None if watched is None else prometheus_beside.start(stack, watched, lambda: fleet.metrics_pages)
-            _announce(fleet, url, as_json=as_json)
+            _announce(fleet, repository, url, as_json=as_json)
             fleet.wait(lambda text: click.echo(text, err=True))
     except KeyboardInterrupt:
         click.echo("Stopped: what was in flight is answered, and nothing is left running.", err=True)
@@ -64,7 +66,7 @@ def read_replicas(text: str | None, option: str = "--replicas") -> dict[str, int
     return counts
 
 
-def _announce(fleet: Fleet, prometheus_url: str | None, *, as_json: bool) -> None:
+def _announce(fleet: Fleet, repository: Path, prometheus_url: str | None, *, as_json: bool) -> None:
     servers = [(member, member.server) for member in fleet.members if member.server is not None]
     if as_json:
         names = ("http_url", "grpc_url", "metrics_url", "log", "pid")
@@ -91,6 +93,11 @@ def _announce(fleet: Fleet, prometheus_url: str | None, *, as_json: bool) -> Non
     if prometheus_url is not None:
         click.echo(f"Prometheus: {prometheus_url}")
     if fleet.requests is not None:
-        click.echo(f"A controller scales shards by: recsplit control DIR --fleet {fleet.requests.folder} ...")
+        pages = [url for _, url in fleet.metrics_pages]
+        seen = (
+            ["--prometheus", prometheus_url] if prometheus_url is not None else [text for url in pages for text in ("--metrics-url", url)]
+        )
+        command = ["recsplit", "control", str(repository), "--fleet", str(fleet.requests.folder), *(text for pair in seen for text in pair)]
+        click.echo(f"\nKeep its shards at the right size:\n  {shlex.join(command)}")
     front = fleet.fronts[0]
     click.echo(f"\nTry it:\n  {curl(front.http_url, fleet.plan.name)}\n\nCtrl-C stops all servers.")

@@ -82,8 +82,8 @@ def find() -> Path:
     return Path(binary)
 
 
-def start(binary: Path, texts: Mapping[str, str], *, ready_timeout_s: float = 30) -> Prometheus:
-    """Run it on these files by name, prometheus.yml among them, and return when it answers.
+def start(binary: Path, texts: Mapping[str, str], *, port: int | None = None, ready_timeout_s: float = 30) -> Prometheus:
+    """Run it on these files by name, prometheus.yml among them, and return when it answers. A `port` of None is a free one.
 
     Raises RecsplitError with the end of its log where it doesn't; nothing is left running then, nor after KeyboardInterrupt.
     """
@@ -91,7 +91,7 @@ def start(binary: Path, texts: Mapping[str, str], *, ready_timeout_s: float = 30
     try:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
-        address = f"127.0.0.1:{ports.choose('127.0.0.1', {'Prometheus': None})['Prometheus']}"
+        address = f"127.0.0.1:{ports.choose('127.0.0.1', {'Prometheus': port})['Prometheus']}"
         prometheus = _start(binary, folder, address)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from recsplit.serving.ports import choose
 from tests.conftest import Run
 from tests.kubernetes.prometheus import BINARY, TOOLS, Prometheus
 from tests.serving.conftest import processes
@@ -52,3 +54,25 @@ def test_a_machine_without_prometheus_is_told_where_it_comes_from(repository: Pa
     serve_run = run_recsplit("serve", repository / "model_repository", "--prometheus", env={"PATH": str(tmp_path)})
     assert serve_run.returncode == 2
     assert "no prometheus on PATH" in serve_run.stderr and "apt install prometheus" in serve_run.stderr
+
+
+def test_it_takes_the_port_and_prints_a_line_of_control_that_works(tiny: Path, run_recsplit: Run) -> None:
+    if BINARY is None:
+        pytest.skip("prometheus is not installed (Debian's package of that name)")
+    port = choose("127.0.0.1", {"Prometheus": None})["Prometheus"]
+    command = [sys.executable, "-m", "recsplit", "serve", str(tiny), "--prometheus", "--prometheus-port", str(port)]
+    environment = os.environ | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            line = next(line.strip() for line in process.stdout if line.strip().startswith("recsplit control "))
+            assert Prometheus(f"http://127.0.0.1:{port}").get("rules")["groups"]
+            arguments = [*shlex.split(line)[1:], "--once", "--dry-run"]
+            until(lambda: run_recsplit(*arguments).returncode == 0, "a look at the server through its Prometheus")
+        finally:
+            process.terminate()
+
+
+def test_a_port_without_prometheus_is_a_mistake(tiny: Path, run_recsplit: Run) -> None:
+    done = run_recsplit("serve", tiny, "--prometheus-port", "9090")
+    assert done.returncode == 2 and "goes with --prometheus" in done.stderr
