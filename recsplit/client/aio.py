@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from recsplit.client import query, signature, unknown
 from recsplit.client.answer import TURNS, Answer, flattened, join
 from recsplit.client.failures import ServerError, server_error, two_builds
-from recsplit.client.wire import CONCURRENT_SUBQUERIES, AsyncConnection, Protocol, address
+from recsplit.client.wire import CONCURRENT_SUBQUERIES, AsyncConnection, Protocol, server
+from recsplit.credentials import Credentials
 from recsplit.errors import InputError
 
 Result = TypeVar("Result")
@@ -22,9 +23,17 @@ class AsyncClient:
     """A model on a server, for one event loop of one process. Any number of tasks may share one; arguments are those of Client."""
 
     def __init__(
-        self, url: str, model: str, protocol: Protocol = "grpc", *, timeout_s: float = 10.0, on_unknown: unknown.OnUnknown = "error"
+        self,
+        url: str,
+        model: str,
+        protocol: Protocol = "grpc",
+        *,
+        timeout_s: float = 10.0,
+        on_unknown: unknown.OnUnknown = "error",
+        credentials: Credentials | None = None,
     ) -> None:
-        self.url, self.model, self.protocol = address(url, protocol), model, protocol
+        self._server = server(url, protocol, credentials)
+        self.url, self.model, self.protocol = self._server.address, model, protocol
         self.timeout_s, self.on_unknown = timeout_s, on_unknown
         self._connection: AsyncConnection | None = None  # made in the event loop that it then belongs to
         self._process = os.getpid()
@@ -32,7 +41,9 @@ class AsyncClient:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In a process that is spawned it is a client of its own, without this one's connections."""
-        return partial(AsyncClient, timeout_s=self.timeout_s, on_unknown=self.on_unknown), (self.url, self.model, self.protocol)
+        credentials, scheme = self._server.credentials, f"{self.protocol}{'s' if self._server.tls else ''}"
+        arguments = (f"{scheme}://{self.url}", self.model, self.protocol)
+        return partial(AsyncClient, timeout_s=self.timeout_s, on_unknown=self.on_unknown, credentials=credentials), arguments
 
     async def __aenter__(self) -> "AsyncClient":
         try:
@@ -70,7 +81,7 @@ class AsyncClient:
     async def _connect(self) -> tuple[AsyncConnection, signature.Signature]:
         """The connection and the model's signature; asks the server for it the first time."""
         if self._connection is None:
-            self._connection, self._process = AsyncConnection(self.url, self.protocol, self.timeout_s), os.getpid()
+            self._connection, self._process = AsyncConnection(self._server, self.protocol, self.timeout_s), os.getpid()
         if self._process != os.getpid():
             raise InputError(
                 "this AsyncClient was used before the process was forked: its connection belongs to the other process's event loop",

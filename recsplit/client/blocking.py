@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from recsplit.client import query, signature, unknown
 from recsplit.client.answer import TURNS, Answer, flattened, join
 from recsplit.client.failures import ServerError, server_error, two_builds
-from recsplit.client.wire import CONCURRENT_SUBQUERIES, GrpcConnection, HttpConnection, Protocol, address
+from recsplit.client.wire import CONCURRENT_SUBQUERIES, GrpcConnection, HttpConnection, Protocol, server
+from recsplit.credentials import Credentials
 
 Result = TypeVar("Result")
 
@@ -20,8 +21,9 @@ Result = TypeVar("Result")
 class Client:
     """A model on a server. Threads may share one, and processes that are forked or spawned; use as a context manager, or close it.
 
-    `url`: host:port of the server's `protocol`, "grpc" or "http". `timeout_s` bounds each request, and a query of at most
-    max_batch_size rows is one request. `on_unknown` says what to do about ids outside their tables where the server
+    `url`: host:port of the server's `protocol`, "grpc" or "http"; grpcs:// or https:// before it for TLS. `credentials`: headers and
+    certificates that the server, or what is before it, wants (recsplit.credentials.read_credentials). `timeout_s` bounds each request, and
+    a query of at most max_batch_size rows is one request. `on_unknown` says what to do about ids outside their tables where the server
     answers and marks their rows (NVIDIA's onnxruntime backend): "error" raises UnknownIds, "mark" leaves the marks in the
     answer as `unknown_ids`, INT64 [batch, 2] = (position or -1, id); such a row's float outputs are NaN.
 
@@ -29,9 +31,17 @@ class Client:
     """
 
     def __init__(
-        self, url: str, model: str, protocol: Protocol = "grpc", *, timeout_s: float = 10.0, on_unknown: unknown.OnUnknown = "error"
+        self,
+        url: str,
+        model: str,
+        protocol: Protocol = "grpc",
+        *,
+        timeout_s: float = 10.0,
+        on_unknown: unknown.OnUnknown = "error",
+        credentials: Credentials | None = None,
     ) -> None:
-        self.url, self.model, self.protocol = address(url, protocol), model, protocol
+        self._server = server(url, protocol, credentials)
+        self.url, self.model, self.protocol = self._server.address, model, protocol
         self.timeout_s, self.on_unknown = timeout_s, on_unknown
         self._inherited: list[GrpcConnection | HttpConnection] = []
         self._open()
@@ -40,12 +50,14 @@ class Client:
     def _open(self, *, forked: bool = False) -> None:
         """Connections and threads of this process: a fork shares the sockets, and would read answers that belong to another's questions."""
         self._process = os.getpid()
-        self._connection = (GrpcConnection if self.protocol == "grpc" else HttpConnection)(self.url, self.timeout_s, forked=forked)
+        self._connection = (GrpcConnection if self.protocol == "grpc" else HttpConnection)(self._server, self.timeout_s, forked=forked)
         self._pool = ThreadPoolExecutor(CONCURRENT_SUBQUERIES, thread_name_prefix="recsplit-client")  # starts threads when needed
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In a process that is spawned it is a client of its own, without this one's connections."""
-        return partial(Client, timeout_s=self.timeout_s, on_unknown=self.on_unknown), (self.url, self.model, self.protocol)
+        credentials, scheme = self._server.credentials, f"{self.protocol}{'s' if self._server.tls else ''}"
+        arguments = (f"{scheme}://{self.url}", self.model, self.protocol)
+        return partial(Client, timeout_s=self.timeout_s, on_unknown=self.on_unknown, credentials=credentials), arguments
 
     def __enter__(self) -> "Client":
         try:

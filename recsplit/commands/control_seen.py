@@ -5,10 +5,10 @@ import re
 import time
 from pathlib import Path
 
+from recsplit.credentials import read_credentials, without_user
 from recsplit.errors import InputError, RecsplitError
 from recsplit_controller.core.flow import remembered
 from recsplit_controller.core.memory import Memory
-from recsplit_controller.observe.credentials import read_credentials, without_user
 from recsplit_controller.observe.prometheus import PrometheusObserver
 from recsplit_controller.observe.protocol import Observer
 from recsplit_controller.observe.scrape import ScrapeObserver

@@ -159,7 +159,7 @@ def test_the_other_protocols_port(ask: Ask, server: Server, protocol: Protocol) 
     assert f"its {protocol} address" in caught.value.hint
 
 
-@pytest.mark.parametrize("url", ["https://host:8000", "ftp://host"])
+@pytest.mark.parametrize("url", ["grpcs://host:8000", "ftp://host"])
 def test_an_address_with_a_foreign_scheme_is_refused(url: str) -> None:
     with pytest.raises(InputError, match=url):
         Client(url, "plain", "http")

@@ -14,10 +14,10 @@ import urllib3
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 
+from recsplit.credentials import Credentials
 from recsplit.disk.files import size_text
 from recsplit.errors import InputError, RecsplitError
 from recsplit_controller.observe import history
-from recsplit_controller.observe.credentials import Credentials
 from recsplit_controller.observe.recording_rules import Standing, matcher, observation, query
 from recsplit_controller.observe.waiting import Caller
 from recsplit_controller.values.observation import Observation, Series
@@ -60,7 +60,7 @@ class PrometheusObserver:
         session = requests.Session()
         session.hooks["response"] += [_bounded, self._warned]
         if credentials is not None:
-            credentials.apply(session)
+            _sign(session, credentials)
         self._client = PrometheusConnect(self._url, retry=urllib3.Retry(total=0), session=session)
         self._caller: Caller[Any] = Caller()
         self._standing: Standing | None = None
@@ -117,6 +117,20 @@ class PrometheusObserver:
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
+
+
+def _sign(session: requests.Session, credentials: Credentials) -> None:
+    """Ask through this session with these. Headers are read anew for each request."""
+
+    def signed(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(credentials.read())
+        return request
+
+    session.trust_env = False  # a ~/.netrc would go before the header
+    session.auth = signed
+    session.verify = str(credentials.ca) if credentials.ca is not None else credentials.verify
+    if credentials.certificate is not None:
+        session.cert = str(credentials.certificate) if credentials.key is None else (str(credentials.certificate), str(credentials.key))
 
 
 def _bounded(response: requests.Response, *_: object, **__: object) -> None:

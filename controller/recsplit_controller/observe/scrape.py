@@ -7,9 +7,9 @@ import urllib.request
 from collections.abc import Sequence
 from functools import partial
 
+from recsplit.credentials import Credentials
 from recsplit.disk.files import size_text
 from recsplit.errors import InputError
-from recsplit_controller.observe.credentials import Credentials
 from recsplit_controller.observe.page import Page, Reader
 from recsplit_controller.observe.series import series
 from recsplit_controller.observe.waiting import Caller

@@ -21,7 +21,7 @@ from tritonclient.grpc import InferenceServerClient
 
 from recsplit.building.build import build
 from recsplit.building.settings import BuildSettings
-from recsplit.client.wire import GrpcConnection
+from recsplit.client.wire import GrpcConnection, server
 from recsplit.commands.output import progress, show_table
 from recsplit.graph.lower.ragged_bags import BagForm
 from recsplit.plan.plan import UNKNOWN_IDS, Plan
@@ -107,7 +107,7 @@ def measured(models: tuple[str, ...], policy: str) -> list[Line]:
 def ask(line: Line, plan: Plan, repository: Path, url: str) -> None:
     """Every kind of badness of one model; what comes of it is counted in `line`."""
     alone = joined(repository, plan)
-    connection = GrpcConnection(url, 30.0)
+    connection = GrpcConnection(server(url, "grpc", None), 30.0)
     rng = np.random.default_rng(0)
     usual = alone(samples.rows(plan, 32, rng))
     scales = {name: float(np.median(np.abs(data))) for name, data in usual.items()}

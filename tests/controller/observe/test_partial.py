@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recsplit_controller.observe.prometheus import PrometheusObserver
-from tests.controller.observe.test_credentials import Guarded, guarded
+from tests.controller.observe.test_guarded import Guarded, guarded
 
 
 @pytest.mark.parametrize(("warnings", "told"), [(["store-2 is away"], ("the answer is partial: store-2 is away",)), ([], ()), ("odd", ())])

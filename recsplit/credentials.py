@@ -1,4 +1,4 @@
-"""How a Prometheus, or a metrics page, wants to be asked: credentials, headers and certificates, out of a file.
+"""How a Triton, a Prometheus or a metrics page wants to be asked: credentials, headers and certificates, out of a file.
 
 The file is Prometheus' own `http_config`, as promtool's --http.config.file and its scrape configurations have it:
 
@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
 import yaml
 
 from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.plan.strict_json import shown
 
-_AGAIN = "an http_config as Prometheus has it: basic_auth, authorization, http_headers, tls_config; docs/controller.md shows one"
+_AGAIN = "an http_config as Prometheus has it: basic_auth, authorization, http_headers, tls_config; docs/clients.md shows one"
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "basic_auth": ("username", "username_file", "password", "password_file"),
@@ -80,20 +79,8 @@ class Credentials:
             headers["Authorization"] = f"Basic {base64.b64encode(both.encode()).decode()}"
         return headers
 
-    def apply(self, session: requests.Session) -> None:
-        """Ask through this session with them. Headers are read anew for each request."""
-        session.trust_env = False  # a ~/.netrc would go before the header
-        session.auth = self._sign
-        session.verify = str(self.ca) if self.ca is not None else self.verify
-        if self.certificate is not None:
-            session.cert = str(self.certificate) if self.key is None else (str(self.certificate), str(self.key))
-
-    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self.read())
-        return request
-
     def tls(self) -> ssl.SSLContext:
-        """For who asks without requests. Raises InputError where a certificate can't be read."""
+        """A context for TLS. Raises InputError where a certificate can't be read."""
         try:
             context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
             if not self.verify:

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import pytest
 
+from recsplit.credentials import Credentials, read_credentials
 from recsplit.errors import InputError
-from recsplit_controller.observe.credentials import Credentials, read_credentials
 from recsplit_controller.observe.prometheus import PrometheusObserver
 from recsplit_controller.observe.scrape import ScrapeObserver
 from tests.controller.observe.pages import page
