@@ -2,7 +2,7 @@
 
 import dataclasses
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from recsplit_controller.core.elapsed import begun
@@ -68,16 +68,17 @@ def fit(targets: Sequence[Target], claims: Mapping[str, Claim], cores: float) ->
 
 
 def budgeted(
-    settings: Settings, targets: Sequence[Target], before: Mapping[str, Held], decisions: Sequence[Decision]
+    settings: Settings, targets: Sequence[Target], before: Mapping[str, Held], decisions: Sequence[Decision], keep: Set[str] = frozenset()
 ) -> tuple[Mapping[str, Held], tuple[Decision, ...]]:
-    """The decisions with what doesn't fit into the settings' budget taken out, and what to remember of their threads.
+    """The decisions with what doesn't fit into the settings' budget taken out, and what to remember of their threads. From the targets in
+    `keep` nothing is taken that they have.
 
     Threads come back when there has been room for them for `downscale_delay_s`: changing them loads the model anew.
     """
     if settings.cores is None:
         return {}, tuple(decisions)
     sharing = [target for target in targets if target.in_server]
-    claims = _claims(sharing, before, decisions)
+    claims = _claims(sharing, before, decisions, keep)
     shares = dict(fit(sharing, claims, settings.cores))
     room = settings.cores - sum(share.count * (share.threads or target.cores) for target, share in _pairs(sharing, shares))
     kept: dict[str, Held] = {}
@@ -96,7 +97,7 @@ def budgeted(
     return kept, tuple(_told(decision, shares.get(decision.target), settings.cores) for decision in decisions)
 
 
-def _claims(sharing: Sequence[Target], before: Mapping[str, Held], decisions: Sequence[Decision]) -> Mapping[str, Claim]:
+def _claims(sharing: Sequence[Target], before: Mapping[str, Held], decisions: Sequence[Decision], keep: Set[str]) -> Mapping[str, Claim]:
     names = {target.name for target in sharing}
     claims = {}
     for decision in decisions:
@@ -104,7 +105,8 @@ def _claims(sharing: Sequence[Target], before: Mapping[str, Held], decisions: Se
             was = before.get(decision.target, Held())
             present = decision.count.present or decision.wanted
             need = decision.wish if decision.wish is not None else float(present)
-            claims[decision.target] = Claim(decision.wanted, present, need, decision.saturated or decision.wish is None, was.threads)
+            held = decision.saturated or decision.wish is None or decision.target in keep
+            claims[decision.target] = Claim(decision.wanted, present, need, held, was.threads)
     return claims
 
 

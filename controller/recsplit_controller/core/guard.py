@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from recsplit_controller.core.budget import budgeted
-from recsplit_controller.core.elapsed import begun
+from recsplit_controller.core.elapsed import begun, within
 from recsplit_controller.core.memory import Held, Memory, Wishing
 from recsplit_controller.values.decision import Decision, Wish
 from recsplit_controller.values.observation import Observation, Series
@@ -37,7 +37,10 @@ def guard(
             after, decision = _judge(settings, target, before, observation, wishes.get(target.name))
         held[target.name] = after
         decisions.append(decision)
-    shared, fitting = budgeted(settings, targets, memory.held, decisions)
+    # What one of several that share cores has gained it keeps for as long as it would on its own: else two that both lack cores take each
+    # other's to and fro with the noise.
+    keep = {name for name, each in held.items() if within(each.gained_s, observation.at_s, settings.downscale_delay_s)}
+    shared, fitting = budgeted(settings, targets, memory.held, decisions, keep)
     kept = {}
     for decision in fitting:
         share = shared.get(decision.target, Held())
@@ -105,6 +108,9 @@ def _judge(settings: Settings, target: Target, before: Held, observation: Observ
         return _hold(target, observation, wish, f"{wish.reason}; held: what runs can't be told")
     series, units = observation.of(target.model), min(max(wish.units, target.minimum), target.maximum)
     full, busy = saturated(series, count.serving * target.instances), (series.busy or 0.0) / target.instances
+    gained_s = before.gained_s
+    if before.present is not None and present > before.present:
+        gained_s = observation.at_s
     if before.present != present:  # a step was taken, by whoever: the next one waits as long again
         before = Held()
     waiting, undone = _queue(series) >= count.serving * target.instances, count.serving > count.asked
@@ -120,7 +126,7 @@ def _judge(settings: Settings, target: Target, before: Held, observation: Observ
         step = _Step(present, f"its maximum is {target.maximum}" if wish.units > target.maximum and present == target.maximum else "")
     reason = f"{wish.reason}; {step.note}" if step.note else wish.reason
     decision = Decision(target.name, case.at_s, count, wish.units, step.wanted, reason, full)
-    return Held(present, step.more, step.less), decision
+    return Held(present, gained_s, step.more, step.less), decision
 
 
 def _step_up(case: _Case) -> _Step:

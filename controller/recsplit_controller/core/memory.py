@@ -17,12 +17,13 @@ class Wishing:
 
 @dataclass(frozen=True)
 class Held:
-    """The guard's memory of a target: a wish for more or for less than `present`, the count that there was.
+    """The guard's memory of a target: a wish for more or for less than `present`, the count that there was; `gained_s`: when it last rose.
 
     `threads` of its units, None as rendered; `room_s`: since when the cores budget has room for those that it gave up.
     """
 
     present: int | None = None
+    gained_s: float | None = None
     more: Wishing | None = None
     less: Wishing | None = None
     threads: int | None = None

@@ -12,7 +12,7 @@ Line = dict[str, Any]
 def header_from_2(line: Line) -> Line:
     """A session's first line."""
     memory, state = line["memory"], line["state"]
-    held = {name: {"present": each["wanted"]} | _without(each, "wanted") for name, each in memory["held"].items()}
+    held = {name: {"present": each["wanted"], "gained_s": None} | _without(each, "wanted") for name, each in memory["held"].items()}
     return line | {
         "memory": memory | {"held": held, "arrivals": {}},
         "state": state | {"progress": _progress(state["progress"])},

@@ -1,6 +1,7 @@
 """The cores budget: never exceeded by what is added, and taken from those that need least."""
 
 import itertools
+import random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,3 +78,21 @@ def test_threads_come_back_when_there_was_room_for_them_for_a_while() -> None:
     assert threads[0] == 2
     assert changes == [(2, None)]
     assert threads.index(None) >= 5 + 60 / 5, "not before dense has given its units back, and then some"
+
+
+@given(st.integers(0, 10_000))
+def test_two_that_both_lack_cores_do_not_take_each_others_to_and_fro(seed: int) -> None:
+    """Each would have three of four cores, a little more or less at each tick; who gains keeps it for the delay of a step down."""
+    noise = random.Random(seed)
+    targets = [Target("a", "a", "dense"), Target("b", "b", "dense")]
+    settings, memory, counts, changes = Settings(cores=4), Memory(), {"a": 1, "b": 1}, 0
+    for tick in range(120):
+        wishes = {name: Wish(3.0 * noise.uniform(0.5, 1.5), "load") for name in counts}
+        models = {name: Series(requests=10.0, busy=min(wish.units, counts[name])) for name, wish in wishes.items()}
+        seen = {name: Count.steady(count) for name, count in counts.items()}
+        memory, decisions = guard(settings, targets, memory, Observation(5.0 * tick, 5.0 * tick, "shop", models, seen), wishes)
+        after = {decision.target: decision.wanted or 1 for decision in decisions}
+        changes += after != counts
+        counts = after
+        assert sum(counts.values()) <= 4
+    assert changes <= 2 + 120 * 5 / 60
