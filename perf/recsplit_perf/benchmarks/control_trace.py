@@ -10,7 +10,7 @@ logarithm.
 import json
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from recsplit_controller.simulated.backtest import Test
 from recsplit_controller.simulated.group import Group, Plant
 from recsplit_controller.simulated.play import Acting, Played, controlled, fixed
 from recsplit_controller.values.decision import Action
+from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_perf.machine import provenance
 
@@ -42,6 +43,10 @@ WAYS = (
     ("utilization", "last_max", 0.4),
     ("latency", "seasonal", 0.3),
 )
+#: Pods that take as long to serve, under every policy with the controller's defaults.
+PODS = {f"pod of {seconds} s": Group(SERVICE_S, start_s=float(seconds), blocks=False) for seconds in (10, 60, 300)}
+POLICIES = (("utilization", "seasonal"), ("utilization", "last_max"), ("latency", "seasonal"), ("elasticrec", "seasonal"))
+PARTS = ("slice", "whole", "pods", "forecasters")
 OTHER_AIMS = (0.4, 0.52, 0.68)
 STATIC = (5, 6, 7, 8, 9, 10, 11, 12, 13)  # the whole trace with every second one
 #: Kubernetes looks every 15 s.
@@ -65,7 +70,9 @@ COLUMNS = (
 
 @click.command()
 @click.argument("path", metavar="TRACE", type=click.Path(path_type=Path))
-@click.option("--part", type=click.Choice(["slice", "whole", "forecasters"]), default="slice", show_default=True, help="What to play.")
+@click.option(
+    "--part", type=click.Choice(["slice", "whole", "pods", "forecasters"]), default="slice", show_default=True, help="What to play."
+)
 @click.option("--days", type=click.IntRange(1), help="Of the whole trace, the first so many; of the forecasters' part, after day 14.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there, beside the parts that it holds.")
 def command(path: Path, part: str, days: int | None, output: Path | None) -> None:
@@ -85,6 +92,9 @@ def command(path: Path, part: str, days: int | None, output: Path | None) -> Non
         end_s = len(rates) if days is None else first_s + days * DAY_S
         rows = forecasters(rates[:end_s], first_s // 60)
         show_table(tuple(rows[0]), [list(row.values()) for row in rows], title="Forecasters")
+    elif part == "pods":
+        rows = pods(rates[: SLICE_S[1]], SLICE_S[0] // 60)
+        show_table(tuple(rows[0]), [list(row.values()) for row in rows], title="Pods that take long to serve")
     else:
         start_s, end_s = SLICE_S if part == "slice" else (60, len(rates) if days is None else days * DAY_S)
         ways, static = (WAYS[:1], STATIC[::2]) if part == "whole" else (WAYS, STATIC)
@@ -127,6 +137,52 @@ def rules(
     return rows
 
 
+def pods(rates: Any, first: int) -> list[dict[str, Any]]:
+    """The slice on pods that take long to serve: every policy by its defaults, without a forecast, and with what was asked for taken for
+    what serves, as status.replicas has it; and Kubernetes' rule, every 15 s and as often as the controller."""
+    rows: list[dict[str, Any]] = []
+
+    def add(rule: str, come: str, aim: float, played: Played, of: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        shown = row(rule, come, aim, played) | {"most instances": int(played.units.max())}
+        curve = sorted((one["mean instances"], one["misses"]) for one in of)
+        shown["misses of hpa at that cost"] = interpolated(curve, shown["mean instances"]) if curve else None
+        rows.append(shown)
+        return shown
+
+    for come, group in PODS.items():
+        test = Test(rates, first, Settings(bound_ms=BOUND_MS), group, TARGET, BOUND_MS)
+        with progress(f"{come}: Kubernetes"):
+            hpa = [
+                add(f"hpa on queries, every {every} s", come, aim, test.play(kubernetes(aim, "qps", every), interval_s=every))
+                for every in (SYNC_S, round(Settings().interval_s))
+                for aim in OTHER_AIMS
+            ]
+        for policy, forecaster in POLICIES:
+            for merged in (False, True):
+                settings = Settings(policy=policy, forecaster=forecaster, bound_ms=BOUND_MS)
+                rule = controlled(settings, named(forecaster), TARGET, backtest.primed(named(forecaster), TARGET, test.maxima()[:first]))
+                name = f"controller, {policy}, {forecaster}{', counts merged' if merged else ''}"
+                with progress(f"{come}: {name}"):
+                    played = test.play(merging(rule) if merged else rule)
+                aim = settings.busy_share if policy == "utilization" else settings.bound_share
+                add(name, come, aim, played, [one for one in hpa if f"every {SYNC_S} s" in one["rule"]])
+    return rows
+
+
+def merging(rule: Acting) -> Acting:
+    """The rule as it was with one count, of units that serve or start."""
+
+    class Merged(Plant):
+        def counts(self) -> Mapping[str, Count]:
+            return {name: Count.steady(count.asked) for name, count in super().counts().items()}
+
+    def act(plant: Plant, at_s: float) -> None:
+        plant.__class__ = Merged
+        rule(plant, at_s)
+
+    return act
+
+
 def row(rule: str, come: str, aim: float, played: Played) -> dict[str, Any]:
     """A run as plain numbers."""
     shares: dict[str, float] = {"misses": played.misses, "miss share": played.miss_share, "mean instances": played.mean_units}
@@ -151,10 +207,10 @@ def interpolated(curve: Sequence[tuple[float, float]], cost: float) -> float | N
     return float(math.expm1(np.interp(cost, costs, np.log1p(misses))))
 
 
-def kubernetes(aim: float, signal: str) -> Acting:
+def kubernetes(aim: float, signal: str, sync_s: int = SYNC_S) -> Acting:
     """The autoscaler's rule of autoscaling/v2 (recsplit.capacity.autoscale) with its defaults, on queries that come, over 30 s, or on busy
     instances, over the same window as the controller. `aim` of an instance is to be used."""
-    rule = autoscale.ScalingRule("qps", aim, most=TARGET.maximum)
+    rule = autoscale.ScalingRule("qps", aim, most=TARGET.maximum, sync_s=float(sync_s))
     recommended: list[int] = []
 
     def act(plant: Plant, at_s: float) -> None:

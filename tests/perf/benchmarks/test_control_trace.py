@@ -31,3 +31,15 @@ def test_the_controller_misses_at_most_half_as_often_as_kubernetes_rule_at_equal
             assert misses is not None and row["misses"] <= misses / 2, (row, curve)
         static = [other["misses"] for other in rows if other["rule"] == "static" and other["mean instances"] <= row["mean instances"] + 1]
         assert row["misses"] < min(static) / 2, "an instance more than it had in the mean, and never another count"
+
+
+def test_on_pods_that_take_long_the_controller_never_asks_for_what_it_did_with_one_count() -> None:
+    rows = control_trace.pods(trace.read(BURSTS), 1)
+    assert {row["instances come"] for row in rows} == set(control_trace.PODS)
+    by_run = {(row["rule"], row["instances come"]): row for row in rows}
+    for (rule, come), row in by_run.items():
+        if rule.startswith("controller") and not rule.endswith("merged"):
+            merged = by_run[f"{rule}, counts merged", come]
+            assert row["most instances"] <= merged["most instances"], (rule, come)
+            assert row["mean instances"] <= merged["mean instances"] + 0.1, (rule, come)
+    assert max(row["most instances"] for rule, row in ((rule, row) for (rule, _), row in by_run.items()) if rule.endswith("merged")) == 40
