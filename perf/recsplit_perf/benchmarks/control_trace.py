@@ -230,13 +230,18 @@ def forecasters(rates: Any, first: int) -> list[dict[str, Any]]:
     """Forecasters, errors and misses: alone and in the controller, and what the last maximum misses at the same cost."""
     tests = {name: Test(rates, first, Settings(busy_share=0.55), group, TARGET, BOUND_MS) for name, group in GROUPS.items()}
     pod = tests["pod"]
-    with progress("Training an LSTM"), tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "lstm.safetensors"
-        weights.write_bytes(training.packed(training.train(pod.maxima()[:first], batch=256)))
-        named(f"lstm:{weights}")  # read once, and known from then on
+        with progress("Training an LSTM"):
+            weights.write_bytes(training.packed(training.train(pod.maxima()[:first], batch=256)))
+        return _forecasters(rates, first, tests, ("last_max", "ewm", "holt", "seasonal", f"lstm:{weights}"))
+
+
+def _forecasters(rates: Any, first: int, tests: Mapping[str, Test], names: Sequence[str]) -> list[dict[str, Any]]:
+    pod = tests["pod"]
     curves = {come: _last_max(rates, first, group) for come, group in GROUPS.items()}
     rows: list[dict[str, Any]] = []
-    for name in ("last_max", "ewm", "holt", "seasonal", f"lstm:{weights}"):
+    for name in names:
         with progress(f"Playing {name}"):
             said = pod.forecasts(named(name))
             forecast_errors = backtest.errors(said, pod.maxima()[first:])

@@ -1,7 +1,10 @@
 """The journal: what is written is read back, torn lines are dropped, and its ticks are decided again as they were."""
 
+import base64
 import dataclasses
 import json
+import math
+from array import array
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from recsplit.errors import InputError
 from recsplit_controller.core.decide import decide
-from recsplit_controller.core.memory import Memory
+from recsplit_controller.core.memory import Memory, Rates
 from recsplit_controller.core.reconcile import State, reconcile
 from recsplit_controller.forecast import named
 from recsplit_controller.shell.journal import Header, Journal, latest, sessions, to_line
@@ -184,3 +187,24 @@ def test_a_journal_of_schema_2_is_read(tmp_path: Path) -> None:
     path.write_text(lines[0] + "\n{}\n")
     with pytest.raises(InputError, match="no line of a journal of schema 2"):
         latest(path)
+
+
+def test_a_header_larger_than_a_file_may_be_does_not_turn_it_over_at_every_tick(tmp_path: Path) -> None:
+    """A week of rates of many models: what is kept of it is what it was, and the file is turned over by its ticks."""
+    path = tmp_path / "journal.jsonl"
+    week = Rates(maxima=tuple(0.1 * period for period in range(10_081)), period=7)
+    memory = Memory(rates={"shop_dense": week})
+    recorded_ticks = [(record, memory, state) for record, _, state in ticks([(20.0, 0.0, 2, False)] * 30, Memory())]
+    line = len(to_line(recorded_ticks[0][0]))
+    with Journal(path, SETTINGS, TARGETS, most_bytes=20 * line) as journal:
+        for tick in recorded_ticks:
+            journal.write(*tick)
+    assert [len(latest(file).records) for file in (path.with_name("journal.jsonl.1"), path)] in ([20, 10], [21, 9], [19, 11])
+    assert latest(path).memory == memory
+    lines = path.read_text().splitlines()
+    odd = json.loads(lines[0])
+    for text in ("###", "AAAA", base64.b64encode(array("d", [math.nan])).decode()):
+        odd["memory"]["rates"]["shop_dense"]["maxima"] = text
+        path.write_text("\n".join([json.dumps(odd), *lines[1:]]) + "\n")
+        with pytest.raises(InputError, match="no line of a journal"):
+            latest(path)
