@@ -48,7 +48,7 @@ PODS = {f"pod of {seconds} s": Group(SERVICE_S, start_s=float(seconds), blocks=F
 POLICIES = (("utilization", "seasonal"), ("utilization", "last_max"), ("latency", "seasonal"), ("elasticrec", "seasonal"))
 PARTS = ("slice", "whole", "pods", "forecasters")
 OTHER_AIMS = (0.4, 0.52, 0.68)
-STATIC = (5, 6, 7, 8, 9, 10, 11, 12, 13)  # the whole trace with every second one
+STATIC, STATIC_OF_WHOLE = (5, 6, 7, 8, 9, 10, 11, 12, 13), (5, 6, 7, 9, 11, 13)
 #: Kubernetes looks every 15 s.
 SYNC_S = 15
 DAY_S = 86_400
@@ -97,7 +97,7 @@ def command(path: Path, part: str, days: int | None, output: Path | None) -> Non
         show_table(tuple(rows[0]), [list(row.values()) for row in rows], title="Pods that take long to serve")
     else:
         start_s, end_s = SLICE_S if part == "slice" else (60, len(rates) if days is None else days * DAY_S)
-        ways, static = (WAYS[:1], STATIC[::2]) if part == "whole" else (WAYS, STATIC)
+        ways, static = (WAYS[:1], STATIC_OF_WHOLE) if part == "whole" else (WAYS, STATIC)
         rows = rules(rates[:end_s], start_s // 60, ways, static, keep)
         show_table(COLUMNS, [[row.get(column) for column in COLUMNS] for row in rows], title=f"{part}: bound {BOUND_MS:g} ms")
     keep(rows)
