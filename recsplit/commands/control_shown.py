@@ -96,7 +96,14 @@ def show_begin(targets: Sequence[Target], settings: Settings, where: Mapping[str
     columns = ("target", "role", "from", "to", "cores each")
     rows: list[list[Cell]] = [[target.name, target.role, target.minimum, target.maximum, target.cores] for target in targets]
     bound = "" if settings.bound_ms is None else f", p{settings.percentile} within {settings.bound_ms:g} ms"
-    show_table(columns, rows, title=f"{settings.policy} every {settings.interval_s:g} s{bound}")
+    sharing = [target for target in targets if target.in_server]
+    budget = "" if settings.cores is None or not sharing else f", sharing {settings.cores:.3g} cores"
+    show_table(columns, rows, title=f"{settings.policy} every {settings.interval_s:g} s{bound}{budget}")
+    least = sum(target.minimum * target.cores for target in sharing)
+    if settings.cores is not None and sharing and least + min(target.cores for target in sharing) > settings.cores:
+        click.echo(
+            f"No room for more: the fewest of all take {least:.3g} of {settings.cores:.3g} cores. Build with fewer --threads, or set cores."
+        )
     for name, address in where.items():
         click.echo(f"{name}: {address}")
 

@@ -11,10 +11,12 @@ import click
 import pytest
 
 from recsplit.commands.control import command
+from recsplit.commands.control_shown import show_begin
 from recsplit.serving import Server, serve
 from recsplit_controller.core.policies import POLICIES
 from recsplit_controller.shell.journal import sessions
 from recsplit_controller.values.observation import Count
+from recsplit_controller.values.settings import Settings, Target
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -148,3 +150,13 @@ def test_one_look_at_nothing_is_a_failure(run_here: Run, light: Path, tmp_path: 
     done = run_here("control", light, *where, "--settings", file, "--dry-run", "--once")
     assert done.returncode == 1
     assert "nothing was seen" in done.stderr and "http://127.0.0.1:1/metrics" in done.stderr
+
+
+def test_the_cores_that_are_shared_are_said_and_where_they_leave_no_room(capsys: pytest.CaptureFixture[str]) -> None:
+    targets = [Target("shop_embedding", "e", "embedding", cores=2), Target("shop_dense", "d", "dense", cores=2)]
+    show_begin(targets, Settings(cores=8.0), {})
+    assert "sharing 8 cores" in (shown := capsys.readouterr().out) and "No room" not in shown
+    show_begin(targets, Settings(cores=3.33), {})
+    assert "No room for more: the fewest of all take 4 of 3.33 cores" in capsys.readouterr().out
+    show_begin([Target("front", "m", "front", "replica")], Settings(), {})
+    assert "cores" not in capsys.readouterr().out.replace("cores each", "")
