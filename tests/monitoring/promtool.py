@@ -44,7 +44,7 @@ def write(folder: Path, plan: Plan, watching: Watching) -> Path:
     return folder
 
 
-def run(folder: Path, cases: Sequence[Case]) -> None:
+def run(folder: Path, cases: Sequence[Case], rules: Sequence[str] = ("rules.yml", "alerts.yml")) -> None:
     """Run the cases against the rules that were rendered into `folder`; what differs is the assertion's text."""
     tests: list[dict[str, Any]] = [
         {
@@ -60,6 +60,6 @@ def run(folder: Path, cases: Sequence[Case]) -> None:
     ]
     path = folder / "tests.yml"
     every = f"{min(case.step_s for case in cases)}s"
-    path.write_text(json.dumps({"rule_files": ["rules.yml", "alerts.yml"], "evaluation_interval": every, "tests": tests}))  # JSON is YAML
+    path.write_text(json.dumps({"rule_files": list(rules), "evaluation_interval": every, "tests": tests}))  # JSON is YAML
     done = promtool("test", "rules", path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,9 +1,11 @@
 """What the recording rules make of pages: sums, corrections, and nothing out of nothing."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from recsplit.monitoring.rendering import render
 from recsplit.monitoring.watching import Scraped, Watching
 from recsplit.plan.plan import Plan
 from recsplit.repository.find import find
@@ -144,3 +146,17 @@ def test_namespaces_and_clusters_side_by_side_are_not_mixed(folder: Path) -> Non
     busy_units = [(labels.format(what="busy", cluster=cluster, namespace=namespace), 0.2) for cluster, namespace, _ in places]
     wanted = {'recsplit:requests{model="tiny_dense"}': requests, 'recsplit:busy{model="tiny_dense"}': busy_units}
     run(folder, [Case(series, "60s", wanted)])
+
+
+def test_two_builds_while_one_takes_over_from_the_other_are_not_mixed(folder: Path, plan: Plan) -> None:
+    """The same ensemble twice, each with its own scrape jobs and rules: a front of the old one, two of the new."""
+    new = dataclasses.replace(plan, build="newer")
+    texts = render(new, Watching((Scraped(TWO, "front"),), jobs=("shop/newer",)))
+    (folder / "newer.yml").write_text(texts["rules.yml"])
+    busy = {"request_success": "0+20x60", "exec_count": "0+4x60", "compute_infer_duration_us": "0+2000000x60"}
+    series = dict(page(ONE, "tiny_dense", **busy))
+    for address in (TWO, "10.0.0.3:8002"):
+        series |= {name.replace('job="recsplit"', 'job="shop/newer"'): value for name, value in page(address, "tiny_dense", **busy).items()}
+    labels = '{{__name__="recsplit:requests",build="{build}",ensemble="tiny",model="tiny_dense"}}'
+    wanted = [(labels.format(build="golden"), 10.0), (labels.format(build="newer"), 20.0)]
+    run(folder, [Case(series, "60s", {'recsplit:requests{model="tiny_dense"}': wanted})], ["rules.yml", "newer.yml"])
