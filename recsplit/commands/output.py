@@ -28,6 +28,10 @@ ON_INTERRUPT = "recsplit.on_interrupt"
 json_option: Callable[[Function], Function] = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 
+#: Between two columns; and a word of a text that is never broken.
+_GAP, _WORD = 3, 24
+
+
 def example(*lines: str) -> str:
     """The epilog of a command: command lines that work in a fresh checkout. Use as `@click.command(epilog=example("recsplit ..."))`."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
@@ -84,20 +88,49 @@ def _plain(value: Any) -> object:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, title: str = "") -> None:
-    """Print a table: numbers to the right, None as a dash. Off a terminal it is as wide as its contents, so that nothing is cut off."""
-    from rich import box
+    """Print a table: numbers to the right, None as a dash. Off a terminal it is as wide as its contents, so that nothing is cut off; on one
+    that is narrower than its columns need, it goes on below with the further columns, each time after the first."""
     from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=10_000, color_system=None)
+    for number, part in enumerate(_parts(columns, rows, console.width)):
+        console.print(
+            _table([columns[place] for place in part], [[row[place] for place in part] for row in rows], title if not number else "")
+        )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str) -> Any:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
-        numbers = any(isinstance(row[index], int | float) for row in rows)
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        numbers = _of_numbers(rows, index)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=numbers)
     for row in rows:
         table.add_row(*(Text(cell_text(cell)) for cell in row))  # Text: brackets in a name are not rich's markup
-    console = Console() if sys.stdout.isatty() else Console(width=10_000, color_system=None)
-    console.print(table)
+    return table
+
+
+def _of_numbers(rows: Sequence[Sequence[Cell]], index: int) -> bool:
+    return any(isinstance(row[index], int | float) for row in rows)
+
+
+def _parts(columns: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> list[list[int]]:
+    """Places of the columns that go side by side: as many as fit, numbers whole and texts with room for a word of a usual length."""
+    needs = []
+    for index, column in enumerate(columns):
+        texts = [cell_text(row[index]) for row in rows]
+        words = texts if _of_numbers(rows, index) else [word[:_WORD] for text in texts for word in text.split()]
+        needs.append(_GAP + max(len(text) for text in (*words, *column.split())))
+    parts, room = [[0]], width + _GAP - needs[0]
+    for index in range(1, len(columns)):
+        if needs[index] > room and len(parts[-1]) > 1:
+            parts, room = [*parts, [0]], width + _GAP - needs[0]
+        parts[-1].append(index)
+        room -= needs[index]
+    return parts
 
 
 def cell_text(cell: Cell) -> str:

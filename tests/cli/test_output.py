@@ -1,5 +1,6 @@
 """Tables and JSON go to stdout, progress goes to stderr and knows whether a person is looking."""
 
+import io
 import json
 import os
 import pty
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
-from recsplit.commands.output import cell_text, progress, show_json, show_table, steps
+from recsplit.commands.output import _parts, _table, cell_text, progress, show_json, show_table, steps
 from recsplit.disk.files import size_text
 
 
@@ -82,3 +86,23 @@ def test_progress_on_a_terminal_is_drawn_on_stderr_only() -> None:
     assert done.stdout == "result\n"
     assert "Copying tables" in drawn
     assert "100%" in drawn
+
+
+@given(
+    numbers=st.lists(st.integers(0, 10**9), min_size=1, max_size=12),
+    texts=st.lists(st.text("abc ", min_size=1, max_size=60), min_size=1, max_size=3),
+    width=st.integers(20, 120),
+)
+def test_on_a_narrow_terminal_a_table_goes_on_below_and_no_number_is_broken(numbers: list[int], texts: list[str], width: int) -> None:
+    columns = ["name", *(f"n{place}" for place in range(len(numbers))), *(f"t{place}" for place in range(len(texts)))]
+    row: list[str | int | float | None] = ["item", *numbers, *texts]
+    parts = _parts(columns, [row], width)
+    assert [place for part in parts for place in part[1:]] == list(range(1, len(columns)))
+    assert all(part[0] == 0 for part in parts) and all(len(part) > 1 for part in parts)
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    for part in parts:
+        console.print(_table([columns[place] for place in part], [[row[place] for place in part]], ""))
+    assert isinstance(console.file, io.StringIO)
+    words = console.file.getvalue().split()
+    for number in numbers:
+        assert cell_text(number) in words
