@@ -1,6 +1,7 @@
 """`recsplit backend`: recsplit's engine, made on this machine or for another Triton."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import click
@@ -49,4 +50,5 @@ def export(folder: Path, as_json: bool) -> None:
         return
     for path in written.files:
         click.echo(str(path))
-    click.echo(f"runs with glibc {written.glibc} and newer\nNext: docker build --build-arg IMAGE=<NVIDIA's tritonserver> {folder}")
+    click.echo(f"runs with glibc {written.glibc} and newer")
+    click.echo(f"Next: docker build --build-arg IMAGE=<NVIDIA's tritonserver> {shlex.quote(str(folder))}")

@@ -1,6 +1,7 @@
 """`recsplit build`: cut, render, prove, publish."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any, get_args
 
@@ -126,8 +127,9 @@ def _shard_row(shard: Shard) -> tuple[str, str, str, int, str]:
 
 def _summary(plan: Plan, repository: Path) -> str:
     vectors = ", ".join(f"{tensor.name} {list(tensor.dims)}" for tensor in plan.boundary)
+    quoted = shlex.quote(str(repository))
     return (
         f"\n{plan.name} version {plan.version} is in {repository}: {len(plan.tables)} tables, {len(plan.lookups)} lookups, "
-        f"across the boundary {vectors}\nNext: recsplit serve {repository}"
-        + (f", or recsplit update {repository} where a server runs already" if plan.version > 1 else "")
+        f"across the boundary {vectors}\nNext: recsplit serve {quoted}"
+        + (f", or recsplit update {quoted} where a server runs already" if plan.version > 1 else "")
     )

@@ -1,5 +1,6 @@
 """The command `render`: what runs a build elsewhere, and what watches it."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -83,7 +84,7 @@ def kubernetes(
     for warning in rendered.warnings:
         click.echo(f"Note: {warning}", err=True)
     click.echo(f"\n{len(rendered.files)} files in {output}. Set what is yours in {output / 'values.yaml'}, render again, then:")
-    click.echo(f"  kubectl apply -k {output / 'overlays/dev'}")
+    click.echo(f"  kubectl apply -k {shlex.quote(str(output / 'overlays/dev'))}")
 
 
 command.add_command(render_prometheus.command, "prometheus")
