@@ -24,7 +24,7 @@ from types import FrameType
 import click
 from click.shell_completion import CompletionItem
 
-from recsplit.errors import RecsplitError
+from recsplit.errors import RecsplitError, extras_by_package
 
 #: Every command in the order of use, with the help it shows in `recsplit --help`. The command `perf-data` is
 #: `command` in recsplit/commands/perf_data.py.
@@ -164,6 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _show("out of memory", hint="use a machine with more memory, or a smaller --max-batch-size")
     except Exception as error:
         if isinstance(error, ImportError) and not (error.name or "recsplit").startswith("recsplit"):
+            package = (error.name or "").partition(".")[0]
+            if isinstance(error, ModuleNotFoundError) and package in (extras := extras_by_package()):
+                return _show(f"{package} is not installed, and this needs it", hint=f"pip install 'recsplit[{extras[package]}]'", code=2)
             return _show(
                 f"importing {error.name} failed: {error}", hint="the installation is incomplete: pip install --force-reinstall recsplit"
             )

@@ -26,6 +26,19 @@ class InputError(RecsplitError):
     exit_code = 2
 
 
+def extras_by_package() -> dict[str, str]:
+    """By package, the first extra that brings it, of those whose import is named as they are."""
+    import re  # only where something is missing
+    from importlib import metadata
+
+    requirements = [re.fullmatch(r"([\w.-]+)[^;]*;.*extra == ['\"](\w+)['\"].*", text) for text in metadata.requires("recsplit") or ()]
+    extras: dict[str, str] = {}
+    for matched in filter(None, requirements):
+        if matched[2] != "dev":
+            extras.setdefault(matched[1], matched[2])
+    return extras
+
+
 class MissingExtra(InputError):
     """An optional package is absent; the hint holds the pip command that installs it."""
 
