@@ -13,6 +13,8 @@ WIDTH, HEIGHT = 1040, 400
 #: Tables that get a bar of their own; the others share the last one.
 BARS = 12
 _TOP, _BOTTOM = 40, 26
+#: Names above an arrow: more don't fit into the picture.
+_LINES = 8
 _GAP = 3
 _COLD, _HOT = (209, 231, 228), (15, 118, 110)
 
@@ -50,9 +52,9 @@ def draw(plan: Plan) -> str:
     parts += _tables(bars(plan), 186, 368)
     parts += _model(plan.dense, 700, 190, "#4338ca")
     parts.append(_text(795, HEIGHT / 2 + 5, "layers, interactions", size=13, color="#5b6878", anchor="middle"))
-    parts += _arrow(20, 170, "ids", _sizes(_ids(plan)))
-    parts += _arrow(570, 700, "embeddings", _sizes(plan.boundary))
-    parts += _arrow(890, 1030, ", ".join(tensor.name for tensor in plan.outputs[:2]), _sizes(plan.outputs))
+    parts += _arrow(20, 170, ["ids"], _sizes(_ids(plan)))
+    parts += _arrow(570, 700, ["embeddings"], _sizes(plan.boundary))
+    parts += _arrow(890, 1030, [tensor.name for tensor in plan.outputs], _sizes(plan.outputs))
     dense = [tensor for tensor in plan.inputs if tensor.name in {item.name for item in plan.dense.inputs}]
     if dense:
         parts.append('<path d="M95 368 V394 H730 V372" fill="none" stroke="#5b6878" stroke-width="1.4" marker-end="url(#tip)"/>')
@@ -115,11 +117,16 @@ def _tables(table_bars: list[Bar], x: float, width: float) -> list[str]:
     return parts
 
 
-def _arrow(x1: float, x2: float, label: str, note: str) -> list[str]:
+def _arrow(x1: float, x2: float, labels: Sequence[str], note: str) -> list[str]:
+    """An arrow with its labels above it, a line each, and below it how much it carries."""
     y, middle = HEIGHT / 2, (x1 + x2) / 2
+    lines = [*labels] if len(labels) <= _LINES else [*labels[: _LINES - 1], f"and {len(labels) - _LINES + 1} more"]
     return [
         f'<path d="M{x1} {y} H{x2 - 2}" stroke="#5b6878" stroke-width="1.4" marker-end="url(#tip)"/>',
-        _text(middle, y - 9, _short(label, 20), size=13, color="#16202e", anchor="middle"),
+        *(
+            _text(middle, y - 9 - 16 * (len(lines) - 1 - place), _short(line, 20), size=13, color="#16202e", anchor="middle")
+            for place, line in enumerate(lines)
+        ),
         _text(middle, y + 19, note, size=12, color="#5b6878", anchor="middle"),
     ]
 

@@ -1,6 +1,7 @@
 """The report: a page that needs nothing but itself, and pictures that say what the plan says."""
 
 import dataclasses
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -16,7 +17,7 @@ from recsplit.errors import InputError
 from recsplit.partition.access.frequencies import About, AccessProfile
 from recsplit.partition.accounting import Node
 from recsplit.partition.partition_file import Partition, ShardLayout
-from recsplit.plan.plan import Plan, Segment, Table, from_json
+from recsplit.plan.plan import Plan, Segment, Table, Tensor, from_json
 from recsplit_perf.report import Fact, Page, Section, contents, cut, figures, fleet, render, shards
 from recsplit_perf.traffic.runs import Run
 from tests.capacity.profiles import small
@@ -83,6 +84,17 @@ def test_many_tables_share_the_last_bar(plan: Plan) -> None:
     assert bars[-1].name == f"{250 - cut.BARS + 1} more tables"
     assert sum(bar.size_bytes for bar in bars) == sum(table.size_bytes for table in tables)
     ET.fromstring(cut.draw(many))
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, 1), (3, 3), (8, 8), (20, 7)])
+def test_every_output_is_named_on_the_arrow_or_counted_and_none_over_another(plan: Plan, count: int, told: int) -> None:
+    outputs = tuple(Tensor(f"score_{place}", "FP32", (1,)) for place in range(count))
+    picture = ET.fromstring(cut.draw(dataclasses.replace(plan, outputs=outputs)))
+    texts = {text.text: float(text.get("y", "nan")) for text in picture.iter() if text.tag.endswith("text")}
+    assert [name for name in texts if str(name).startswith("score_")] == [f"score_{place}" for place in range(told)]
+    assert (f"and {count - told} more" in texts) == (count > told)
+    heights = sorted(y for name, y in texts.items() if str(name).startswith("score_"))
+    assert all(after - before >= 13 for before, after in itertools.pairwise(heights)) and min(heights) > 20
 
 
 def test_names_with_markup_stay_text(plan: Plan) -> None:
