@@ -6,7 +6,7 @@ The order: rates and arrivals are remembered, what comes is forecast, the policy
 import dataclasses
 from collections.abc import Sequence
 
-from recsplit_controller.core.arrivals import arrival
+from recsplit_controller.core.arrivals import arrival, delay_s
 from recsplit_controller.core.flow import Flow, flow
 from recsplit_controller.core.guard import guard
 from recsplit_controller.core.load import Context
@@ -26,15 +26,15 @@ def decide(
     The same arguments give the same answer. Raises InputError where the settings name no policy there is, or lack what theirs needs.
     """
     policy, observation = policy_of(settings), known(observation)
-    rates: dict[str, Rates] = {}
-    flows: dict[str, Flow] = {}
-    for target in targets:
-        if target.model not in rates:
-            before = memory.rates.get(target.model, Rates())
-            rates[target.model], flows[target.model] = flow(settings, forecaster, target, before, observation)
     arrivals = {
         target.name: arrival(memory.arrivals.get(target.name, Arrival()), observation.count(target.name), observation.at_s)
         for target in targets
     }
+    rates: dict[str, Rates] = {}
+    flows: dict[str, Flow] = {}
+    for target in targets:
+        if target.model not in rates:
+            before, delay = memory.rates.get(target.model, Rates()), delay_s(arrivals[target.name], observation.at_s)
+            rates[target.model], flows[target.model] = flow(settings, forecaster, target, before, observation, delay)
     wishes = policy(Context(settings, targets, observation, flows, arrivals))
     return guard(settings, targets, dataclasses.replace(memory, rates=rates, arrivals=arrivals), observation, wishes)

@@ -17,6 +17,8 @@ from recsplit_controller.values.settings import Settings, Target
 USUAL_QUEUE = 2.0
 #: Behind a queue of more than so long, that still grows, all instances are busy, whatever a mean over the window says yet.
 FULL_QUEUE_S = 0.5
+#: No further ahead is looked than so many periods, however long units take to come.
+MOST_AHEAD = 30
 #: A forecast above this many times the present rate is taken for it: where next to nothing comes now, the ratio tells little.
 MOST_GROWTH = 10.0
 
@@ -34,8 +36,11 @@ class Flow:
     expected: float = 1.0
 
 
-def flow(settings: Settings, forecaster: Forecaster, target: Target, before: Rates, observation: Observation) -> tuple[Rates, Flow]:
-    """The flow of the target's model, and its rates with this observation's."""
+def flow(
+    settings: Settings, forecaster: Forecaster, target: Target, before: Rates, observation: Observation, delay_s: float = 0.0
+) -> tuple[Rates, Flow]:
+    """The flow of the target's model, and its rates with this observation's. `delay_s`: what a unit that is asked for now takes to serve;
+    what comes until then is expected, and is what it is for."""
     series, at_s = observation.of(target.model), observation.at_s
     sample_s = at_s if observation.data_s is None else observation.data_s
     window_s = max(settings.window_s, observation.window_s or 0.0)
@@ -57,7 +62,7 @@ def flow(settings: Settings, forecaster: Forecaster, target: Target, before: Rat
     now = max(now, series.offered or 0.0)
     after = dataclasses.replace(before, queue=queue)
     if series.requests is not None or series.offered is not None:
-        after = _remember(settings, forecaster, after, steady, at_s)
+        after = _remember(settings, forecaster, after, steady, at_s, delay_s)
     expected = 1.0 if after.expected is None or steady <= 0 else min(MOST_GROWTH, max(1.0, after.expected / steady))
     return after, Flow(now, steady, (series.pending or 0.0) > usual, expected)
 
@@ -90,12 +95,15 @@ def _whole(observation: Observation, ended: float) -> float:
     return ended if not whole else min(ended, whole)
 
 
-def _remember(settings: Settings, forecaster: Forecaster, rates: Rates, rate: float, at_s: float) -> Rates:
-    """With the rate among the present period's; where a new one begins, with the forecast for it."""
+def _remember(settings: Settings, forecaster: Forecaster, rates: Rates, rate: float, at_s: float, delay_s: float) -> Rates:
+    """With the rate among the present period's; where a new one begins, with the forecast for it, and for those until units would come."""
     period = int(at_s // settings.period_s)
     if rates.period is None or period <= rates.period:  # an earlier one is of a clock that was set back: it goes on from there
         return dataclasses.replace(rates, period=period, largest=max(rate, rates.largest or 0.0))
     # Periods of which nothing is known count as the one before: a season keeps its length.
     ended = [rates.largest or 0.0] * min(period - rates.period, forecaster.periods)
     maxima = (*rates.maxima, *ended)[-forecaster.periods :]
-    return dataclasses.replace(rates, maxima=maxima, period=period, largest=rate, expected=forecaster(maxima))
+    # A tick more: that long it may take until a unit that serves is seen.
+    ahead = 1 + min(MOST_AHEAD, int((delay_s + settings.interval_s) // settings.period_s)) if delay_s else 1
+    expected = max(forecaster(maxima, further) for further in range(1, ahead + 1))
+    return dataclasses.replace(rates, maxima=maxima, period=period, largest=rate, expected=expected)

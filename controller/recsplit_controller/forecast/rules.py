@@ -44,15 +44,16 @@ def holt(level: float = 0.8, trend: float = 0.3, damping: float = 0.8) -> Foreca
 def seasonal(season: int = DAY, seasons: int = 7, slack: int = 1) -> Forecaster:
     """As much as now, or as came at this time of earlier seasons, whichever is more.
 
-    "At this time" is the largest rate within `slack` periods before or after; of the last `seasons` seasons (as many as are known)
-    the median. With less than one season of history it is the last maximum.
+    "At this time", or that much later for a period that is further ahead, is the largest rate within `slack` periods before or after; of
+    the last `seasons` seasons (as many as are known) the median. With less than one season of history it is the last maximum.
     """
 
     width = 2 * slack + 1
 
-    def places(length: int) -> list[int]:
+    def places(length: int, ahead: int) -> list[int]:
         backs = range(season, min(seasons * season, length - slack) + 1, season)
-        return [length - back + offset for back in backs for offset in range(-slack, slack + 1)] + [length - 1]
+        there = length - 1 + min(ahead, season - slack)
+        return [there - back + offset for back in backs for offset in range(-slack, slack + 1)] + [length - 1]
 
     def rule(seen: Floats) -> Floats:
         earlier, last = seen[:, :-1].reshape(len(seen), -1, width), seen[:, -1]

@@ -7,6 +7,7 @@ several aims, so that misses can be compared at equal cost: those of another rul
 logarithm.
 """
 
+import dataclasses
 import json
 import math
 import tempfile
@@ -20,6 +21,7 @@ import numpy as np
 
 from recsplit.capacity import autoscale
 from recsplit.commands.output import progress, show_table
+from recsplit_controller.core.memory import Arrival, Memory
 from recsplit_controller.forecast import named, trace, training
 from recsplit_controller.simulated import backtest
 from recsplit_controller.simulated.backtest import Test
@@ -160,13 +162,19 @@ def pods(rates: Any, first: int) -> list[dict[str, Any]]:
         for policy, forecaster in POLICIES:
             for merged in (False, True):
                 settings = Settings(policy=policy, forecaster=forecaster, bound_ms=BOUND_MS)
-                rule = controlled(settings, named(forecaster), TARGET, backtest.primed(named(forecaster), TARGET, test.maxima()[:first]))
+                rule = controlled(settings, named(forecaster), TARGET, _known(forecaster, test, first, group))
                 name = f"controller, {policy}, {forecaster}{', counts merged' if merged else ''}"
                 with progress(f"{come}: {name}"):
                     played = test.play(merging(rule) if merged else rule)
                 aim = settings.busy_share if policy == "utilization" else settings.bound_share
                 add(name, come, aim, played, [one for one in hpa if f"every {SYNC_S} s" in one["rule"]])
     return rows
+
+
+def _known(forecaster: str, test: Test, first: int, group: Group) -> Memory:
+    """What a controller knows that has run for a while: what came, and how long a pod takes."""
+    memory = backtest.primed(named(forecaster), TARGET, test.maxima()[:first])
+    return dataclasses.replace(memory, arrivals={TARGET.name: Arrival(start_s=group.start_s)})
 
 
 def merging(rule: Acting) -> Acting:

@@ -4,7 +4,8 @@ import pytest
 
 from recsplit.errors import InputError
 from recsplit_controller.core.decide import decide
-from recsplit_controller.core.memory import Memory
+from recsplit_controller.core.flow import remembered
+from recsplit_controller.core.memory import Arrival, Memory
 from recsplit_controller.forecast import named
 from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
@@ -48,3 +49,21 @@ def test_what_is_expected_is_provided_for_and_no_less_than_what_comes() -> None:
 def test_a_forecaster_that_is_none_is_told_before_anything_is_decided() -> None:
     with pytest.raises(InputError, match="oracle"):
         named("oracle")
+
+
+@pytest.mark.parametrize(("start_s", "minutes_before"), [(0.0, 2), (60.0, 3), (240.0, 6)])
+def test_a_burst_of_yesterday_is_provided_for_as_long_before_as_units_take_to_serve(start_s: float, minutes_before: int) -> None:
+    """Yesterday 90/s came in minute 30, for a minute; `seasonal` gives a minute more on each side."""
+    settings, day = Settings(busy_share=0.5, tolerance=0.0), 1440
+    yesterday = [20.0] * (day + 1)
+    yesterday[30] = 90.0
+    first = 20 * day
+    rates = remembered(named("seasonal"), [*[20.0] * day, *yesterday[:-1]], first)
+    memory = Memory(rates={"dense": rates}, arrivals={"dense": Arrival(start_s=start_s)})
+    begun = []
+    for minute in range(40):
+        at_s = 60.0 * (first + minute) + 1
+        memory, (decision,) = decide(settings, named("seasonal"), (TARGET,), memory, seen(at_s, 20.0))
+        begun += [minute] if (decision.wish or 0.0) > 3 else []
+    assert begun[0] == 30 - minutes_before + 1
+    assert begun[-1] in (30, 31), "and given up when it doesn't come"

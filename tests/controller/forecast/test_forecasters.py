@@ -88,3 +88,12 @@ def test_an_unknown_name_is_told_with_those_there_are() -> None:
     with pytest.raises(InputError, match="no forecaster 'oracle'") as caught:
         named("oracle")
     assert "last_max" in caught.value.hint
+
+
+@given(st.lists(st.floats(0, 1e4), min_size=15, max_size=40), st.integers(1, 5))
+def test_further_ahead_the_same_time_of_earlier_seasons_counts(history: list[float], ahead: int) -> None:
+    """What it says of a later period is what it says of it when it is next, but for the last rate, which is the one that is known."""
+    rule = rules.seasonal(season=7, seasons=2, slack=1)
+    said, place = rule(history, ahead), len(history) - 1 + ahead
+    earlier = [max(history[place - back - 1 : place - back + 2]) for back in (7, 14) if back <= len(history) - 1]
+    assert said == pytest.approx(max(history[-1], float(np.median(earlier))))
