@@ -27,16 +27,19 @@ class InputError(RecsplitError):
 
 
 def extras_by_package() -> dict[str, str]:
-    """By package, the first extra that brings it, of those whose import is named as they are."""
+    """By package, the first extra that brings it, of those whose import is named as they are; none of what every installation has."""
     import re  # only where something is missing
     from importlib import metadata
 
-    requirements = [re.fullmatch(r"([\w.-]+)[^;]*;.*extra == ['\"](\w+)['\"].*", text) for text in metadata.requires("recsplit") or ()]
+    try:
+        requirements = metadata.requires("recsplit") or []
+    except metadata.PackageNotFoundError:  # run from a checkout that isn't installed
+        return {}
     extras: dict[str, str] = {}
-    for matched in filter(None, requirements):
+    for matched in filter(None, (re.match(r"([\w.-]+)[^;]*(?:;.*extra == ['\"](\w+)['\"])?", text) for text in requirements)):
         if matched[2] != "dev":
-            extras.setdefault(matched[1], matched[2])
-    return extras
+            extras.setdefault(matched[1], matched[2] or "")
+    return {package: extra for package, extra in extras.items() if extra}
 
 
 class MissingExtra(InputError):
