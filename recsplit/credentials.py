@@ -126,14 +126,11 @@ def read_credentials(path: Path) -> Credentials:
     )
 
 
-def without_user(url: str, option: str) -> str:
-    """The address as it is. Raises InputError, which doesn't hold it, where a user or a password stands in it: everyone on the machine
-    could read those of a command line."""
+def check_without_user(url: str, option: str, instead: str) -> None:
+    """Raises InputError, which doesn't hold the address, where a user or a password stands in it: everyone on the machine could read
+    those of a command line. `instead`: where they are given."""
     if "@" in urlsplit(url).netloc:
-        raise InputError(
-            f"the address that {option} has names a user", hint="give the address alone, and the rest in --prometheus-http FILE"
-        )
-    return url
+        raise InputError(f"the address that {option} has names a user", hint=f"give the address alone, and the rest in {instead}")
 
 
 def _tables(value: object, path: Path) -> dict[str, Any]:

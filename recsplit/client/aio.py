@@ -41,9 +41,8 @@ class AsyncClient:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In a process that is spawned it is a client of its own, without this one's connections."""
-        credentials, scheme = self._server.credentials, f"{self.protocol}{'s' if self._server.tls else ''}"
-        arguments = (f"{scheme}://{self.url}", self.model, self.protocol)
-        return partial(AsyncClient, timeout_s=self.timeout_s, on_unknown=self.on_unknown, credentials=credentials), arguments
+        options: dict[str, Any] = {"timeout_s": self.timeout_s, "on_unknown": self.on_unknown, "credentials": self._server.credentials}
+        return partial(AsyncClient, **options), (self._server.url, self.model, self.protocol)
 
     async def __aenter__(self) -> "AsyncClient":
         try:

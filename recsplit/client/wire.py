@@ -15,7 +15,7 @@ import numpy as np
 from tritonclient.utils import np_to_triton_dtype
 
 from recsplit.client.answer import Answer, Array
-from recsplit.credentials import Credentials, without_user
+from recsplit.credentials import Credentials, check_without_user
 from recsplit.errors import InputError
 
 Protocol = Literal["grpc", "http"]
@@ -36,8 +36,14 @@ class Server:
     """Where a server is and how it wants to be asked. `address`: host:port, for HTTP a path may follow; `tls`: it is asked over TLS."""
 
     address: str
+    protocol: Protocol
     tls: bool
     credentials: Credentials
+
+    @property
+    def url(self) -> str:
+        """The address that gives this server again, whatever asked for TLS."""
+        return f"{self.protocol}{'s' if self.tls else ''}://{self.address}"
 
     def headers(self) -> dict[str, str] | None:
         """Of one request: files are read anew, so that a token may be replaced. gRPC wants names in small letters, and HTTP takes them."""
@@ -54,13 +60,13 @@ class Server:
         return {"ssl": True, **{argument: None if path is None else str(path) for argument, path in files.items()}}
 
 
-def server(url: str, protocol: str, credentials: Credentials | None) -> Server:
+def server(url: str, protocol: Protocol, credentials: Credentials | None) -> Server:
     """The server at an address; https:// and grpcs://, and certificates in the credentials, ask for TLS. Raises InputError for another
     protocol or form, or a user in it."""
-    without_user(url if "://" in url else f"//{url}", "the client")
+    check_without_user(url if "://" in url else f"//{url}", "the client", "credentials=read_credentials(FILE)")
     scheme = url.partition("://")[0] if "://" in url else ""
     tls = scheme in ("https", "grpcs") or (credentials is not None and credentials.ca is not None)
-    return Server(address(url, protocol), tls, credentials or Credentials())
+    return Server(address(url, protocol), protocol, tls, credentials or Credentials())
 
 
 def address(url: str, protocol: str) -> str:

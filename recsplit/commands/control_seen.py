@@ -5,7 +5,7 @@ import re
 import time
 from pathlib import Path
 
-from recsplit.credentials import read_credentials, without_user
+from recsplit.credentials import check_without_user, read_credentials
 from recsplit.errors import InputError, RecsplitError
 from recsplit_controller.core.flow import remembered
 from recsplit_controller.core.memory import Memory
@@ -21,7 +21,7 @@ def refuse_users(prometheus_url: str | None, metrics_urls: tuple[str, ...]) -> N
     """Raise InputError where an address has a user in it."""
     for option, urls in (("--prometheus", (prometheus_url or "",)), ("--metrics-url", metrics_urls)):
         for url in urls:
-            without_user(url, option)
+            check_without_user(url, option, "--prometheus-http FILE")
 
 
 def observer_of(

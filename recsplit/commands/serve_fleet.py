@@ -93,11 +93,12 @@ def _announce(fleet: Fleet, repository: Path, prometheus_url: str | None, *, as_
     if prometheus_url is not None:
         click.echo(f"Prometheus: {prometheus_url}")
     if fleet.requests is not None:
-        pages = [url for _, url in fleet.metrics_pages]
-        seen = (
-            ["--prometheus", prometheus_url] if prometheus_url is not None else [text for url in pages for text in ("--metrics-url", url)]
-        )
-        command = ["recsplit", "control", str(repository), "--fleet", str(fleet.requests.folder), *(text for pair in seen for text in pair)]
+        command = ["recsplit", "control", str(repository), "--fleet", str(fleet.requests.folder)]
+        if prometheus_url is not None:
+            command += ["--prometheus", prometheus_url]
+        else:
+            for _, url in fleet.metrics_pages:
+                command += ["--metrics-url", url]
         click.echo(f"\nKeep its shards at the right size:\n  {shlex.join(command)}")
     front = fleet.fronts[0]
     click.echo(f"\nTry it:\n  {curl(front.http_url, fleet.plan.name)}\n\nCtrl-C stops all servers.")

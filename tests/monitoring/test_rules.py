@@ -144,8 +144,8 @@ def test_namespaces_and_clusters_side_by_side_are_not_mixed(folder: Path) -> Non
     places = [("eu", "shop", 10.0), ("us", "shop", 20.0), ("eu", "test", 30.0)]
     requests = [(labels.format(what="requests", cluster=cluster, namespace=namespace), rate) for cluster, namespace, rate in places]
     busy_units = [(labels.format(what="busy", cluster=cluster, namespace=namespace), 0.2) for cluster, namespace, _ in places]
-    wanted = {'recsplit:requests{model="tiny_dense"}': requests, 'recsplit:busy{model="tiny_dense"}': busy_units}
-    run(folder, [Case(series, "60s", wanted)])
+    expected = {'recsplit:requests{model="tiny_dense"}': requests, 'recsplit:busy{model="tiny_dense"}': busy_units}
+    run(folder, [Case(series, "60s", expected)])
 
 
 def test_two_builds_while_one_takes_over_from_the_other_are_not_mixed(folder: Path, plan: Plan) -> None:
@@ -158,5 +158,5 @@ def test_two_builds_while_one_takes_over_from_the_other_are_not_mixed(folder: Pa
     for address in (TWO, "10.0.0.3:8002"):
         series |= {name.replace('job="recsplit"', 'job="shop/newer"'): value for name, value in page(address, "tiny_dense", **busy).items()}
     labels = '{{__name__="recsplit:requests",build="{build}",ensemble="tiny",model="tiny_dense"}}'
-    wanted = [(labels.format(build="golden"), 10.0), (labels.format(build="newer"), 20.0)]
-    run(folder, [Case(series, "60s", {'recsplit:requests{model="tiny_dense"}': wanted})], ["rules.yml", "newer.yml"])
+    expected = [(labels.format(build="golden"), 10.0), (labels.format(build="newer"), 20.0)]
+    run(folder, [Case(series, "60s", {'recsplit:requests{model="tiny_dense"}': expected})], ["rules.yml", "newer.yml"])

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import signal
 from pathlib import Path
 
@@ -110,6 +111,18 @@ def test_without_json_it_shows_every_server_and_a_request_that_works(folder: Pat
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
+
+
+def test_with_room_for_more_it_shows_a_line_of_control_that_can_be_run(folder: Path) -> None:
+    with start(folder, "--fleet", "--most", "0=2") as process:
+        lines = read_until(process, "Ctrl-C stops all servers").splitlines()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    command = shlex.split(next(line for line in lines if line.startswith("  recsplit control ")))
+    assert command[:4] == ["recsplit", "control", str(folder), "--fleet"]
+    assert command[5::2] == ["--metrics-url"] * 3
+    assert all(re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", url) for url in command[6::2])
 
 
 def test_a_shard_that_can_t_load_ends_the_start_with_its_name_and_leaves_nothing(tmp_path: Path, run_recsplit: Run) -> None:

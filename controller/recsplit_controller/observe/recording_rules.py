@@ -11,6 +11,7 @@ from recsplit_controller.values.observation import Observation, Series
 #: Names of the recorded series, as `recsplit render prometheus` writes them (recsplit.monitoring.names).
 PREFIX, DATA_S, UP, WINDOW_S = "recsplit:", "data_s", "up", "window_s"
 _FIELDS = frozenset(item.name for item in fields(Series))
+_ONE_A_MODEL = _FIELDS | {DATA_S}
 
 
 def matcher(ensemble: str, select: Mapping[str, str]) -> str:
@@ -84,7 +85,7 @@ def _read(result: object) -> _Answer:
     for labels, value, now_s in _samples(result):
         what, model = labels["__name__"].removeprefix(PREFIX), labels.get("model", "")
         other = first.setdefault((what, model), labels)
-        if other is not labels and what in {*_FIELDS, DATA_S}:
+        if other is not labels and what in _ONE_A_MODEL:
             answer.doubled.setdefault(model, _apart(other, labels))
         if what == UP and value == 0:
             answer.away.append(labels.get("instance", "?"))
@@ -100,10 +101,8 @@ def _read(result: object) -> _Answer:
 def _apart(one: Mapping[str, str], other: Mapping[str, str]) -> str:
     """The labels in which two series differ, whichever came first."""
     differing = sorted(label for label in {*one, *other} if one.get(label) != other.get(label))
-    return (
-        ", ".join(f"{label} {' and '.join(sorted((repr(one.get(label, '')), repr(other.get(label, '')))))}" for label in differing)
-        or "equal"
-    )
+    values = {label: sorted(repr(labels.get(label, "")) for labels in (one, other)) for label in differing}
+    return ", ".join(f"{label} {' and '.join(pair)}" for label, pair in values.items()) or "equal"
 
 
 def _samples(result: object) -> Iterator[tuple[Mapping[str, str], float, float]]:

@@ -47,7 +47,7 @@ class ScrapeObserver:
         self._window_s = window_s
         self._timeout_s = timeout_s
         self._credentials = credentials or Credentials()
-        #: Servers are in our own network: no proxy of the environment's is between.
+        # Servers are in our own network: no proxy of the environment's is between.
         handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
         if credentials is not None:
             handlers.append(urllib.request.HTTPSHandler(context=credentials.tls()))

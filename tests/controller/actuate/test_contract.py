@@ -120,11 +120,11 @@ def test_serving_and_asked_are_told_apart_and_meet_when_a_change_has_ended(
         for count in (present + 2, present + 1, present + 3):
             change(case, count)
         assert dict(case.actuator.ill()) == {} and list(case.actuator.outcomes()) == []
-        told: list[str] = []
-        dry = DryActuator(case.actuator, told.append)
+        sentences: list[str] = []
+        dry = DryActuator(case.actuator, sentences.append)
         before_dry = dry.counts()
         dry.begin(Action("scale", case.target, 1, 0.0, "a test's"))
-        assert dry.counts() == before_dry and len(told) == 1
+        assert dry.counts() == before_dry and len(sentences) == 1
 
 
 def test_what_is_gone_is_not_known_and_no_exception(tmp_path: Path) -> None:

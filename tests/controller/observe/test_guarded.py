@@ -26,14 +26,14 @@ class Guarded(BaseHTTPRequestHandler):
     """A Prometheus without series, and a page of Triton's, for who sends the headers; `asked` keeps what was sent."""
 
     asked: ClassVar[list[dict[str, str]]] = []
-    wanted: ClassVar[dict[str, str]] = {}
+    required: ClassVar[dict[str, str]] = {}
     elsewhere: ClassVar[str] = ""
     answer: ClassVar[bytes] = json.dumps({"data": {"result": []}}).encode()
 
     def do_GET(self) -> None:
         sent = dict(self.headers.items())
         self.asked.append(sent)
-        right = all(self.headers.get(name) == value for name, value in self.wanted.items())
+        right = all(self.headers.get(name) == value for name, value in self.required.items())
         body = self.answer if "/api/" in self.path else page({"shop_dense": {}}).encode()
         self.send_response(307 if self.elsewhere else 200 if right else 401)
         if self.elsewhere:
@@ -49,8 +49,8 @@ class Guarded(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def guarded(**wanted: str) -> Iterator[tuple[str, type[Guarded]]]:
-    handler = type("Handler", (Guarded,), {"asked": [], "wanted": {name.replace("_", "-"): value for name, value in wanted.items()}})
+def guarded(**required: str) -> Iterator[tuple[str, type[Guarded]]]:
+    handler = type("Handler", (Guarded,), {"asked": [], "required": {name.replace("_", "-"): value for name, value in required.items()}})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
