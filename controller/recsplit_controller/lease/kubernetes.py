@@ -24,6 +24,8 @@ DURATION_S = 15.0
 DURATION_TICKS = 4
 #: A holder that can't renew stops acting after this share of the duration, before anyone else may begin.
 HOLDS_SHARE = 2 / 3
+#: Who holds the lease isn't known: the cluster is away, or the Lease says nonsense.
+_UNKNOWN = (ClusterError, KeyError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class KubernetesLease:
         began_s = self._clock()
         try:
             refused = self._cluster.run(self._hold())
-        except (ClusterError, KeyError, TypeError, ValueError, AttributeError) as error:  # the latter: a Lease that says nonsense
+        except _UNKNOWN as error:
             if self._renewed_s is not None and began_s - self._renewed_s < HOLDS_SHARE * self.duration_s:
                 _LOG.warning("the lease could not be renewed", extra={"fields": {"lease": self._name, "why": _words(error)}})
                 return None
@@ -145,7 +147,7 @@ class KubernetesLease:
         """Give it back, so that another needn't wait until it runs out. Safe to repeat; a cluster that is away doesn't matter."""
         if self._renewed_s is not None:
             self._renewed_s = None
-            with contextlib.suppress(ClusterError, KeyError, TypeError, ValueError, AttributeError):
+            with contextlib.suppress(*_UNKNOWN):
                 self._cluster.run(self._release())
 
     async def _release(self) -> None:

@@ -72,9 +72,7 @@ COLUMNS = (
 
 @click.command()
 @click.argument("path", metavar="TRACE", type=click.Path(path_type=Path))
-@click.option(
-    "--part", type=click.Choice(["slice", "whole", "pods", "forecasters"]), default="slice", show_default=True, help="What to play."
-)
+@click.option("--part", type=click.Choice(PARTS), default=PARTS[0], show_default=True, help="What to play.")
 @click.option("--days", type=click.IntRange(1), help="Of the whole trace, the first so many; of the forecasters' part, after day 14.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there, beside the parts that it holds.")
 def command(path: Path, part: str, days: int | None, output: Path | None) -> None:
