@@ -276,6 +276,8 @@ def _await_ready(server: Server, timeout_s: float) -> None:
         except subprocess.TimeoutExpired:
             keys.hide_once_read(server.pid, running.endpoint.headers, running.log)
             if running.log.deaf():
+                running.process.kill()  # it can be asked nothing, and writes this line some 100,000 times a second
+                running.process.wait()
                 raise running.log.failure(running.log.reason() or "Triton can't be reached") from None
             if time.monotonic() < deadline:
                 continue

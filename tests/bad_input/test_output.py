@@ -95,8 +95,9 @@ def test_a_result_that_does_not_fit_on_the_disk_leaves_no_half(folder: Path, ref
 
 @MOUNTS
 def test_a_full_temporary_disk_is_named(folder: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    with mounted(folder / "disk", "-t", "tmpfs", "-o", "size=16k", "tmpfs"):
-        monkeypatch.setattr(tempfile, "tempdir", str(folder / "disk"))
+    disk = Path(tempfile.mkdtemp(dir="/tmp"))  # a short path: a server's private folder goes elsewhere than into a long one
+    with mounted(disk, "-t", "tmpfs", "-o", "size=16k", "tmpfs"):
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
         refused(Kind("full", "serve models", "no space left on device", "free some space", code=1))
 
 
