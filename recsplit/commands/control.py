@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from recsplit_controller.values.settings import Settings
 
 POLICY_HELP = "utilization: how busy; latency: a percentile within --bound-ms; elasticrec: throughput of lookups, latency of the rest."
-SETTINGS_HELP = "Settings as TOML: their names at the top, and [targets.NAME] with minimum, maximum, cores, max_qps. docs/controller.md"
+SETTINGS_HELP = (
+    "Settings as TOML: their names at the top, and [targets.NAME] with minimum, maximum, cores, max_qps, group. docs/controller.md"
+)
 PROMETHEUS_HELP = "Prometheus with the rules of `recsplit render prometheus`. Default: recsplit serve's own, where it runs one."
 HTTP_HELP = "How it, or the page, wants to be asked: an http_config as Prometheus has it, with credentials, headers, certificates."
 SELECT_HELP = "A label that the series of Prometheus must have, as namespace=shop. Repeatable; where several builds share a Prometheus."

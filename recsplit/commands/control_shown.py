@@ -88,7 +88,7 @@ def _units(count: Count) -> str:
 
 
 def _words(kind: str, count: int) -> str:
-    return f"{count} units" if kind == "scale" else "replacement of its units"
+    return {"scale": f"{count} units", "heal": "replacement of its units", "route": "other weights of its router"}[kind]
 
 
 def show_begin(targets: Sequence[Target], settings: Settings, where: Mapping[str, str]) -> None:

@@ -74,7 +74,7 @@ def command(
     from recsplit_controller import forecast
     from recsplit_controller.forecast import trace as traces
     from recsplit_controller.simulated import backtest
-    from recsplit_controller.simulated.group import Group
+    from recsplit_controller.simulated.station import Units
     from recsplit_controller.values.settings import Settings
 
     if train is not None:
@@ -86,8 +86,8 @@ def command(
         rates = traces.read(trace, column)
     bound_ms = 5 * service_ms if bound_ms is None else bound_ms
     settings = Settings(busy_share=busy_share, period_s=period_s)
-    group = Group(service_s=service_ms / 1000, start_s=start_s)
-    test = backtest.end_of(rates, test_share, settings, group, bound_ms=bound_ms, seed=seed)
+    units = Units(service_s=service_ms / 1000, start_s=start_s)
+    test = backtest.end_of(rates, test_share, settings, units, bound_ms=bound_ms, seed=seed)
     periods = len(test.came())
     seconds = periods * period_s
     if train is not None:

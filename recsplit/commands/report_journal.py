@@ -64,7 +64,7 @@ def timeline(title: str, settings: Settings, records: Sequence[Tick], *, began_s
 
 def changes(records: Sequence[Tick], start_s: float) -> list[Change]:
     """Every action in the order in which they were begun, each with what became of it."""
-    ended = {outcome.action: outcome for record in records for outcome in record.outcomes}
+    ended = {_key(outcome.action): outcome for record in records for outcome in record.outcomes}
     return [
         Change(
             action.at_s - start_s,
@@ -72,15 +72,20 @@ def changes(records: Sequence[Tick], start_s: float) -> list[Change]:
             record.observation.count(action.target).present,
             action.count,
             action.reason,
-            _ended(action, ended.get(action)),
+            _ended(action, ended.get(_key(action))),
         )
         for record in records
         for action in record.actions
     ]
 
 
+def _key(action: Action) -> tuple[str, str, float]:
+    """One at a time is under way for a target."""
+    return action.kind, action.target, action.at_s
+
+
 def _ended(action: Action, outcome: Outcome | None) -> str:
-    what = "healed, " if action.kind == "heal" else ""
+    what = {"scale": "", "heal": "healed, ", "route": "weights, "}[action.kind]
     if outcome is None:
         return f"{what}under way"
     return f"{what}{outcome.seconds:.1f} s" if outcome.error is None else f"failed: {outcome.error}"

@@ -353,8 +353,12 @@ def as_nobody(tmp_path: Path) -> Iterator[None]:
             folder.chmod(0o755)
     os.chown(tmp_path, 65534, 65534)
     os.seteuid(65534)
-    yield
-    os.seteuid(0)
+    try:
+        if not os.access(__file__, os.R_OK, effective_ids=True):
+            pytest.skip("this checkout can't be read by another user")
+        yield
+    finally:
+        os.seteuid(0)
 
 
 @pytest.mark.usefixtures("as_nobody")

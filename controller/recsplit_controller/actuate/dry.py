@@ -26,8 +26,12 @@ class DryActuator:
     def begin(self, action: Action) -> None:
         """Tell what the action would be, and take it for done."""
         threads = "" if action.threads is None else f" of {action.threads} threads"
-        would = f"replace all {action.count} units" if action.kind == "heal" else f"go to {action.count} units{threads}"
-        self._tell(f"{action.target} would {would}: {action.reason}")
+        would = {
+            "scale": f"go to {action.count} units{threads}",
+            "heal": f"replace all {action.count} units",
+            "route": f"be sent requests by the weights of {action.count} units that serve",
+        }
+        self._tell(f"{action.target} would {would[action.kind]}: {action.reason}")
         self._ended.append(Outcome(action, None, 0.0))
 
     def outcomes(self) -> list[Outcome]:

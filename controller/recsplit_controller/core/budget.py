@@ -82,12 +82,12 @@ def budgeted(
     shares = dict(fit(sharing, claims, settings.cores))
     room = settings.cores - sum(share.count * (share.threads or target.cores) for target, share in _pairs(sharing, shares))
     kept: dict[str, Held] = {}
+    decided = {decision.target for decision in decisions if decision.threads is not None}  # by the policy, or they are held
     for target, share in _pairs(sharing, shares):
         was, at_s = before.get(target.name, Held()), decisions[0].at_s
         more = 0.0 if share.threads is None else share.count * (target.cores - share.threads)
-        room_s = (
-            begun(was.room_s or at_s, at_s) if share.threads is not None and share.threads == was.threads and more <= room + 1e-9 else None
-        )
+        given_up = share.threads is not None and share.threads == was.threads and target.name not in decided
+        room_s = begun(was.room_s or at_s, at_s) if given_up and more <= room + 1e-9 else None
         if room_s is not None and at_s - room_s >= settings.downscale_delay_s:
             room -= more
             share = Share(share.count, None)
@@ -106,7 +106,8 @@ def _claims(sharing: Sequence[Target], before: Mapping[str, Held], decisions: Se
             present = decision.count.present or decision.wanted
             need = decision.wish if decision.wish is not None else float(present)
             held = decision.saturated or decision.wish is None or decision.target in keep
-            claims[decision.target] = Claim(decision.wanted, present, need, held, was.threads)
+            threads = was.threads if decision.threads is None else decision.threads
+            claims[decision.target] = Claim(decision.wanted, present, need, held, threads)
     return claims
 
 

@@ -1,4 +1,5 @@
-"""The guard: what any policy's wishes must pass before they are wanted. Bounds, tolerance, steps, delays, saturation, budget.
+"""The guard: what any policy's wishes must pass before they are wanted. Bounds, tolerance, steps, delays, saturation, budget; and of
+targets that stand in for each other an order that leaves enough (core/groups.py).
 
 Time is the observation's, so that a replay decides as the loop did.
 """
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 
 from recsplit_controller.core.budget import budgeted
 from recsplit_controller.core.elapsed import begun, within
+from recsplit_controller.core.groups import Sums, groups_of, settled, sums
 from recsplit_controller.core.memory import Held, Memory, Wishing
+from recsplit_controller.core.units import whole
 from recsplit_controller.values.decision import Decision, Wish
-from recsplit_controller.values.observation import Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 
 #: Units that are busy for this share of the time, with a request waiting for each, are saturated.
@@ -25,18 +28,11 @@ def guard(
     settings: Settings, targets: Sequence[Target], memory: Memory, observation: Observation, wishes: Mapping[str, Wish]
 ) -> tuple[Memory, tuple[Decision, ...]]:
     """What is wanted of each target, in their order, and what to remember of it."""
-    age_s = None if observation.data_s is None else observation.at_s - observation.data_s
-    held: dict[str, Held] = {}
-    decisions: list[Decision] = []
-    for target in targets:
-        before = memory.held.get(target.name, Held())
-        if age_s is None or age_s > settings.stale_s:
-            reason = "held: there is no data" if age_s is None else f"held: the data is {age_s:.0f} s old"
-            after, decision = _hold(target, observation, None, reason)
-        else:
-            after, decision = _judge(settings, target, before, observation, wishes.get(target.name))
-        held[target.name] = after
-        decisions.append(decision)
+    judged: dict[str, tuple[Held, Decision]] = {}
+    for group in groups_of(targets):
+        judged |= _judge_group(settings, group, memory.held, observation, wishes)
+    held = {name: after for name, (after, _) in judged.items()}
+    decisions = [judged[target.name][1] for target in targets]
     # What one of several that share cores has gained it keeps for as long as it would on its own: else two that both lack cores take each
     # other's to and fro with the noise.
     keep = {name for name, each in held.items() if within(each.gained_s, observation.at_s, settings.downscale_delay_s)}
@@ -48,9 +44,56 @@ def guard(
     return dataclasses.replace(memory, held=kept), fitting
 
 
-def saturated(series: Series, instances: int | None) -> bool:
-    """Whether all instances are busy and requests wait for them."""
-    return instances is not None and series.busy is not None and series.busy >= SATURATED * instances and _queue(series) >= instances
+def _judge_group(
+    settings: Settings, group: Sequence[Target], before: Mapping[str, Held], observation: Observation, wishes: Mapping[str, Wish]
+) -> dict[str, tuple[Held, Decision]]:
+    """What becomes of targets that stand in for each other, by name. They are held together: what one is to have depends on the others."""
+    age_s = None if observation.data_s is None else observation.at_s - observation.data_s
+    finite = {name: wish for name, wish in wishes.items() if math.isfinite(wish.units)}
+    for target in group:
+        if target.minimum == 0 and observation.count(target.name) == Count.steady(0):  # what is absent has no series to be sized by
+            finite.setdefault(target.name, Wish(0.0, "absent, and not asked for"))
+    known = sums(settings, group, observation, finite)
+    if age_s is None or age_s > settings.stale_s:
+        stale = "held: there is no data" if age_s is None else f"held: the data is {age_s:.0f} s old"
+        return {target.name: _hold(target, observation, None, stale) for target in group}
+    if known is None:
+        return {
+            target.name: _hold(target, observation, wishes.get(target.name), _unknown(target, group, observation, finite))
+            for target in group
+        }
+    full = any(
+        saturated(observation.of(target.model), (observation.count(target.name).serving or 0) * target.instances) for target in group
+    )
+    judged = {
+        target.name: _judge(settings, target, before.get(target.name, Held()), observation, finite[target.name], known, full=full)
+        for target in group
+    }
+    if len(group) == 1:
+        return judged
+    decisions = settled(settings, group, known, [decision for _, decision in judged.values()], finite)
+    return {decision.target: (judged[decision.target][0], decision) for decision in decisions}
+
+
+def _unknown(target: Target, group: Sequence[Target], observation: Observation, wishes: Mapping[str, Wish]) -> str:
+    """Why a target is held where something of its group isn't known."""
+    if target.name not in wishes:
+        return "held: what it needs isn't known"
+    count, reason = observation.count(target.name), wishes[target.name].reason
+    if count.serving is None or count.asked is None or count.present is None:
+        return f"{reason}; held: what runs can't be told"
+    others = [other.name for other in group if other.name not in wishes or None in _counts(observation, other)]
+    return f"{reason}; held with its group: of {', '.join(others)} something isn't known"
+
+
+def _counts(observation: Observation, target: Target) -> tuple[int | None, int | None]:
+    count = observation.count(target.name)
+    return count.serving, count.present
+
+
+def saturated(series: Series, instances: int) -> bool:
+    """Whether all instances, of which there are some, are busy and requests wait for them."""
+    return instances > 0 and series.busy is not None and series.busy >= SATURATED * instances and _queue(series) >= instances
 
 
 def _queue(series: Series) -> float:
@@ -71,7 +114,7 @@ class _Step:
 @dataclass(frozen=True)
 class _Case:
     """A target with fresh data. `present`: what was asked for, or an autoscaler's floor; `serving`: those that answer; `undone`: some still
-    end; `units` are wished for within the bounds."""
+    end; `units` are wished for within the bounds. `sums` of its group; `saturated`: it, or another target of its group."""
 
     settings: Settings
     target: Target
@@ -84,48 +127,48 @@ class _Case:
     saturated: bool
     waiting: bool
     busy: float
+    sums: Sums
 
     @property
     def aimed(self) -> int:
         """The wish in whole units."""
-        return _whole(self.units)
+        return whole(self.units)
 
 
-def _judge(settings: Settings, target: Target, before: Held, observation: Observation, wish: Wish | None) -> tuple[Held, Decision]:
-    """A target with fresh data, by cases.
+def _judge(
+    settings: Settings, target: Target, before: Held, observation: Observation, wish: Wish, known: Sums, *, full: bool
+) -> tuple[Held, Decision]:
+    """A target of whose group all is known, by cases.
 
-    1. What it needs, or what runs, isn't known: as it was.
-    2. Its count is out of its bounds: brought within them.
-    3. More is wished for, by more than the tolerance: a step up.
-    4. Less is wished for, by more than the tolerance: a step down.
-    5. Else as it is, with a note where the maximum is why.
+    1. Its count is out of its bounds: brought within them.
+    2. More is wished for, and the wishes for its group move more than the tolerance: a step up.
+    3. Less is wished for, likewise: a step down.
+    4. Else as it is, with a note where the maximum is why.
     """
     count = observation.count(target.name)
-    if wish is None or not math.isfinite(wish.units):  # case 1
-        return _hold(target, observation, wish, "held: what it needs isn't known")
     present = count.present
-    if count.serving is None or count.asked is None or present is None:
-        return _hold(target, observation, wish, f"{wish.reason}; held: what runs can't be told")
+    assert count.serving is not None and count.asked is not None and present is not None
     series, units = observation.of(target.model), min(max(wish.units, target.minimum), target.maximum)
-    full, busy = saturated(series, count.serving * target.instances), (series.busy or 0.0) / target.instances
+    busy, beyond = (series.busy or 0.0) / target.instances, known.moved > known.present * known.tolerance
     gained_s = before.gained_s
     if before.present is not None and present > before.present:
         gained_s = observation.at_s
     if before.present != present:  # a step was taken, by whoever: the next one waits as long again
         before = Held()
     waiting, undone = _queue(series) >= count.serving * target.instances, count.serving > count.asked
-    case = _Case(settings, target, before, observation.at_s, present, count.serving, undone, units, full, waiting, busy)
+    case = _Case(settings, target, before, observation.at_s, present, count.serving, undone, units, full, waiting, busy, known)
     bounded = min(max(present, target.minimum), target.maximum)
-    if bounded != present:  # case 2
+    if bounded != present:  # case 1
         step = _Step(bounded, f"brought within its bounds, {target.minimum} to {target.maximum}")
-    elif case.aimed > present and units > present * (1 + settings.tolerance):  # case 3
+    elif case.aimed > present and beyond:  # case 2
         step = _step_up(case)
-    elif case.aimed < present and units < present * (1 - settings.tolerance):  # case 4
+    elif case.aimed < present and beyond:  # case 3
         step = _step_down(case)
-    else:  # case 5
+    else:  # case 4
         step = _Step(present, f"its maximum is {target.maximum}" if wish.units > target.maximum and present == target.maximum else "")
     reason = f"{wish.reason}; {step.note}" if step.note else wish.reason
-    decision = Decision(target.name, case.at_s, count, wish.units, step.wanted, reason, full)
+    threads = None if wish.threads == target.cores else wish.threads
+    decision = Decision(target.name, case.at_s, count, wish.units, step.wanted, reason, full, threads)
     return Held(present, gained_s, step.more, step.less), decision
 
 
@@ -139,8 +182,10 @@ def _step_up(case: _Case) -> _Step:
         # Triton takes the next change in place only when this one's backlog is gone (docs/decisions/0012): the only step is a long one.
         return _Step(case.target.maximum, "the most, since requests wait: Triton takes one step until they don't")
     # Of those that serve: what is on its way has shown nothing yet, and multiplied it would run away.
-    limit = max(_whole(case.serving * settings.step_up), case.serving + 1)
-    wanted = max(present, min(_whole(more.units), limit))
+    sums, name = case.sums, case.target.name
+    part = sums.part_gained(case.target, case.aimed - present)
+    limit = max(whole(case.serving + (settings.step_up - 1) * sums.serving / sums.sizes[name] * part), case.serving + 1)
+    wanted = max(present, min(whole(more.units), limit))
     note = f"no more than {limit} in this step" if wanted < case.aimed else ""
     return _Step(wanted, note, more=more)
 
@@ -154,11 +199,6 @@ def _step_down(case: _Case) -> _Step:
     return _Step(wanted, note, less=less)
 
 
-def _whole(units: float) -> int:
-    """The next whole number, rounding errors left out."""
-    return math.ceil(units - 1e-6)
-
-
 def _fewer(case: _Case, less: Wishing) -> tuple[int, str]:
     """How few of the present units may be kept now, and why not fewer."""
     settings, present, busy = case.settings, case.present, case.busy
@@ -166,8 +206,9 @@ def _fewer(case: _Case, less: Wishing) -> tuple[int, str]:
         return present, f"fewer after {settings.downscale_delay_s:g} s"
     if case.undone:
         return present, "the step before isn't done"
-    step = present - max(1, math.floor(present * settings.step_down))
-    wished, carried = _whole(less.units), _whole(busy / BUSIEST)
+    part = case.sums.part_lost(case.target, present - case.aimed)
+    step = present - max(1, math.floor(case.sums.present / case.sums.sizes[case.target.name] * settings.step_down * part + 1e-6))
+    wished, carried = whole(less.units), whole(busy / BUSIEST)
     wanted = min(present, max(wished, step, carried))
     if wanted == carried > wished:
         return wanted, f"{busy:.1f} are busy"
@@ -181,5 +222,5 @@ def _since(before: Wishing | None, at_s: float, units: float, least: Callable[[f
 def _hold(target: Target, observation: Observation, wish: Wish | None, reason: str) -> tuple[Held, Decision]:
     """As it is, whoever made it so: a count that somebody set by hand stays. What was wished before says nothing of now, so delays begin
     again."""
-    count = observation.count(target.name)
-    return Held(), Decision(target.name, observation.at_s, count, None if wish is None else wish.units, count.present, reason)
+    count, wished = observation.count(target.name), None if wish is None else wish.units
+    return Held(), Decision(target.name, observation.at_s, count, wished, count.present, reason, threads=count.threads)

@@ -1,7 +1,7 @@
 """From what is wanted to what is asked for: wanted, requested and observed kept apart.
 
-One action under way a target. What fails is tried again after growing pauses, of Triton's instances with a smaller step; the last good
-state stays. Dead units are replaced first, and then not again before what else is due was asked for.
+One action under way a target, and one a group's router. What fails is tried again after growing pauses, of Triton's instances with a
+smaller step; the last good state stays. Dead units are replaced first, and then not again before what else is due was asked for.
 """
 
 import dataclasses
@@ -20,6 +20,8 @@ LONGEST_PAUSE_S = 300.0
 LONGEST_PAUSE_OF_REPLICAS_S = 30.0
 #: What was done without an error may take so long to be seen; only then is it asked for again.
 SETTLE_S = 30.0
+#: A router is not told of a smaller change of a weight.
+LEAST_WEIGHT = 0.005
 #: Units that were replaced and are dead still are replaced again after this, and each time after twice as long.
 FIRST_HEAL_PAUSE_S, LONGEST_HEAL_PAUSE_S = 30.0, 600.0
 
@@ -44,7 +46,7 @@ def reconcile(
     An action without an outcome is under way however long it takes, and isn't repeated: Triton's load call comes back only when a
     backlog is gone, though the new instances serve at once. Its age is in the state, for the metrics.
     """
-    units = {target.name: target.unit for target in targets}
+    units: dict[str, Unit] = {target.name: target.unit for target in targets}
     progress = dict(state.progress)
     for outcome in outcomes:
         name = outcome.action.target
@@ -59,7 +61,38 @@ def reconcile(
             actions.append(action)
             before = dataclasses.replace(before, requested=action.count, threads=action.threads, asked_s=at_s, under_way=True)
         progress[decision.target] = before
+    for action in _routes(progress, targets, decisions, at_s):
+        actions.append(action)
+        before = progress.get(action.target, Progress())
+        progress[action.target] = dataclasses.replace(before, weights=action.weights, asked_s=at_s, under_way=True)
     return State(progress), tuple(actions)
+
+
+def _routes(progress: Mapping[str, Progress], targets: Sequence[Target], decisions: Sequence[Decision], at_s: float) -> Sequence[Action]:
+    """What the groups' routers are to do now: each is told of all its targets at once."""
+    decided = {decision.target: decision for decision in decisions}
+    members: dict[str, list[Decision]] = {}
+    for target in targets:
+        if target.group is not None and target.name in decided:
+            members.setdefault(target.group, []).append(decided[target.name])
+    routes = []
+    for group, those in members.items():
+        before = progress.get(group, Progress())
+        if before.under_way or yet_to_come(before.retry_s, at_s, LONGEST_PAUSE_S):
+            continue
+        weights = {each.target: each.weight for each in those if each.weight is not None}
+        if len(weights) < len(those) or all(_near(each.weight, each.count.weight) for each in those):
+            continue
+        if not before.failures and before.weights == weights and within(before.asked_s, at_s, SETTLE_S):
+            continue
+        serving = sum(each.count.serving or 0 for each in those)
+        said = ", ".join(f"{weight:.1%} to {name}" for name, weight in weights.items())
+        routes.append(Action("route", group, serving, at_s, f"as they serve: {said}", weights=weights))
+    return routes
+
+
+def _near(weight: float | None, present: float | None) -> bool:
+    return weight is not None and present is not None and abs(weight - present) <= LEAST_WEIGHT
 
 
 def _ended(before: Progress, outcome: Outcome, unit: Unit, at_s: float) -> Progress:

@@ -1,6 +1,7 @@
 """Lines of journals that earlier versions wrote, as this one would have written them. Pure.
 
-Schema 2 had one count of a target, which was what runs; what was asked for wasn't told apart from it.
+Each is made one of the next schema. Schema 2 had one count of a target, which was what runs; what was asked for wasn't told apart from it.
+Schema 3 had neither groups of targets nor weights of a router.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,6 +30,40 @@ def tick_from_2(line: Line) -> Line:
     }
 
 
+def header_from_3(line: Line) -> Line:
+    """A session's first line."""
+    state = line["state"]
+    return line | {
+        "settings": line["settings"] | {"groups": {}},
+        "targets": [target | {"group": None} for target in line["targets"]],
+        "state": state | {"progress": _all(state["progress"], _weights)},
+    }
+
+
+def tick_from_3(line: Line) -> Line:
+    """A tick."""
+    observation = line["observation"]
+    return line | {
+        "observation": observation | {"counts": _all(observation["counts"], _weight)},
+        "decisions": [_weight(each) | {"count": _weight(each["count"])} for each in line["decisions"]],
+        "actions": [_weights(each) for each in line["actions"]],
+        "outcomes": [each | {"action": _weights(each["action"])} for each in line["outcomes"]],
+        "progress": _all(line["progress"], _weights),
+    }
+
+
+def _all(by_name: Mapping[str, Line], change: Callable[[Line], Line]) -> Line:
+    return {name: change(each) for name, each in by_name.items()}
+
+
+def _weight(line: Line) -> Line:
+    return line | {"weight": None}
+
+
+def _weights(line: Line) -> Line:
+    return line | {"weights": None}
+
+
 def _count(units: object) -> Line:
     return {"serving": units, "asked": units, "floor": None, "threads": None}
 
@@ -41,5 +76,8 @@ def _without(line: Line, key: str) -> Line:
     return {name: value for name, value in line.items() if name != key}
 
 
-#: By schema: what makes a header, and a tick, of it one of this version's.
-EARLIER: Mapping[int, tuple[Callable[[Line], Line], Callable[[Line], Line]]] = {2: (header_from_2, tick_from_2)}
+#: By schema: what makes a header, and a tick, of it one of the next.
+EARLIER: Mapping[int, tuple[Callable[[Line], Line], Callable[[Line], Line]]] = {
+    2: (header_from_2, tick_from_2),
+    3: (header_from_3, tick_from_3),
+}

@@ -25,7 +25,9 @@ from recsplit_controller.shell.earlier import EARLIER
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_controller.values.tick import Tick
 
-SCHEMA = 3
+SCHEMA = 4
+#: The first whose rates are packed.
+_PACKED = 3
 #: Of a journal that is read; one begins a new file at a quarter of that.
 MOST_BYTES = 1 << 30
 #: Of one line: a tick of thousands of targets.
@@ -200,9 +202,11 @@ def _header(value: dict[str, Any], where: str) -> Header:
 def _of_now(value: dict[str, Any], schema: int, place: int, where: str) -> dict[str, Any]:
     """A header (0) or a tick (1) of an earlier schema as one of this."""
     try:
-        if schema != SCHEMA:
-            return EARLIER[schema][place](value)
-        return value if place else value | {"memory": _unpacked(value["memory"])}
+        if schema >= _PACKED and place == 0:
+            value = value | {"memory": _unpacked(value["memory"])}
+        for earlier in range(schema, SCHEMA):
+            value = EARLIER[earlier][place](value)
+        return value
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{where}: this is no line of a journal of schema {schema}", hint=_GIVE) from error
 

@@ -6,11 +6,11 @@ What isn't known is NaN, never zero. The registry is this object's own, so that 
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from recsplit_controller.values.decision import Decision
+from recsplit_controller.values.decision import Decision, Kind
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_controller.values.tick import Progress, Tick
 
@@ -80,15 +80,18 @@ class Meters:
             self._ticks.labels(result)
         for reason in REASONS:
             self._failures.labels(reason)
-        for kind in ("scale", "heal"):
+        for kind in get_args(Kind):
             self._action_seconds.labels(kind)
         for target in self._targets:
             labels = _labels(target)
             self._least.labels(*labels).set(target.minimum)
             self._most.labels(*labels).set(target.maximum)
-            for kind in ("scale", "heal"):
+            for kind in ("scale", "heal"):  # "route" is a group's
                 for outcome in ("begun", "succeeded", "failed"):
                     self._actions.labels(target.name, kind, outcome)
+        for group in {target.group for target in self._targets if target.group is not None}:
+            for outcome in ("begun", "succeeded", "failed"):
+                self._actions.labels(group, "route", outcome)
         self.lead(False)
 
     def _forget(self) -> None:

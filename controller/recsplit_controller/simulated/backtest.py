@@ -16,8 +16,9 @@ from recsplit_controller.core.flow import remembered
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.forecast import named
 from recsplit_controller.forecast.forecaster import Floats, Forecaster
-from recsplit_controller.simulated.group import Group, Plant
+from recsplit_controller.simulated.plant import Part, Plant
 from recsplit_controller.simulated.play import Acting, Played, controlled, play
+from recsplit_controller.simulated.station import Units
 from recsplit_controller.values.decision import Action
 from recsplit_controller.values.settings import Settings, Target
 
@@ -52,7 +53,7 @@ class Test:
     rates: Floats
     first: int
     settings: Settings
-    group: Group
+    units: Units
     target: Target
     bound_ms: float
     seed: int = 0
@@ -64,7 +65,7 @@ class Test:
 
     def maxima(self) -> Floats:
         """The largest rate of each period, those before `first` among them."""
-        return maxima(self.rates, self.period_s, round(self.group.window_s))
+        return maxima(self.rates, self.period_s, round(self.units.window_s))
 
     def known(self) -> Floats:
         """The largest rate of each period that comes before, float64 [first]: what may be trained on."""
@@ -79,20 +80,18 @@ class Test:
         return forecaster.over(self.maxima())[self.first - 1 :]
 
     def play(
-        self, rule: Acting, advance: Callable[[int], None] | None = None, *, units: int | None = None, interval_s: int | None = None
+        self, rule: Acting, advance: Callable[[int], None] | None = None, *, count: int | None = None, interval_s: int | None = None
     ) -> Played:
         """The forecast part of the trace, played under a rule that acts every `interval_s` (None: as the settings say), beginning with
-        `units`, or as many as what came before asks for."""
+        `count` units, or as many as what came before asks for."""
         start_s = self.first * self.period_s
-        if units is None:
-            units = math.ceil(float(self.maxima()[self.first - 1]) * self.group.service_s / self.settings.busy_share)
+        if count is None:
+            count = math.ceil(float(self.maxima()[self.first - 1]) * self.units.service_s / self.settings.busy_share)
         return play(
             self.rates[start_s : len(self.maxima()) * self.period_s],
-            self.group,
-            self.target,
+            [Part(self.target, self.units, min(max(count, self.target.minimum), self.target.maximum))],
             rule,
             bound_ms=self.bound_ms,
-            units=min(max(units, self.target.minimum), self.target.maximum),
             interval_s=interval_s or round(self.settings.interval_s),
             start_s=start_s,
             seed=self.seed,
@@ -101,14 +100,14 @@ class Test:
 
     def by_plan(self, forecasts: Floats, advance: Callable[[int], None] | None = None) -> Played:
         """The trace with counts that follow these forecasts alone."""
-        return self.play(planned(forecasts, self.settings, self.target, self.group.service_s, self.first), advance)
+        return self.play(planned(forecasts, self.settings, self.target, self.units.service_s, self.first), advance)
 
     def by_controller(self, name: str, advance: Callable[[int], None] | None = None) -> Played:
         """The trace under the controller with the forecaster of that name, which knows what came before."""
         settings = dataclasses.replace(self.settings, forecaster=name)
         forecaster = named(name)
         memory = primed(forecaster, self.target, self.known())
-        return self.play(controlled(settings, forecaster, self.target, memory), advance)
+        return self.play(controlled(settings, forecaster, (self.target,), memory), advance)
 
     def score(self, name: str, advance: Callable[[int], None] | None = None) -> Score:
         """All of it for the forecaster of that name. Raises InputError as `forecast.named` does."""
@@ -124,15 +123,15 @@ class Ranking:
     oracle: Played
 
 
-def end_of(rates: Floats, share: float, settings: Settings, group: Group, *, bound_ms: float, seed: int = 0) -> Test:
+def end_of(rates: Floats, share: float, settings: Settings, units: Units, *, bound_ms: float, seed: int = 0) -> Test:
     """A test on the last `share` of a trace's periods, in (0, 1): the group may grow to twice what the largest of `rates` needs.
 
     `rates`, float64 [seconds], are requests in each second.
     """
-    largest = max(1, math.ceil(2 * float(rates.max()) * group.service_s / settings.busy_share))
+    largest = max(1, math.ceil(2 * float(rates.max()) * units.service_s / settings.busy_share))
     periods = len(rates) // round(settings.period_s)
     first = max(1, periods - math.ceil(periods * share))
-    return Test(rates, first, settings, group, Target("group", "group", "dense", "replica", maximum=largest), bound_ms, seed)
+    return Test(rates, first, settings, units, Target("group", "group", "dense", "replica", maximum=largest), bound_ms, seed)
 
 
 def compare(test: Test, names: Sequence[str], advance: Callable[[int], None] | None = None) -> Ranking:

@@ -1,4 +1,4 @@
-"""A trace of requests per second played to a simulated group, under the controller or any other rule: misses, and what they cost.
+"""A trace of requests per second played to simulated servers, under the controller or any other rule: misses, and what they cost.
 
 The controller's own `decide` and `reconcile` run unchanged, tick by tick; only the clock and the servers are simulated. Every rule meets
 the same queries.
@@ -6,7 +6,7 @@ the same queries.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +16,13 @@ from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory
 from recsplit_controller.core.reconcile import State, reconcile
 from recsplit_controller.forecast.forecaster import Forecaster
-from recsplit_controller.simulated.group import Group, Plant
+from recsplit_controller.simulated.plant import Part, Plant
 from recsplit_controller.values.settings import Settings, Target
 
 Floats = NDArray[np.float64]
 #: Queries are drawn for so many seconds at once, whatever the interval of ticks.
 BLOCK_S = 60
-#: Sizes a plant, at a tick; `at_s` is the time.
+#: Sizes the servers, at a tick; `at_s` is the time.
 Acting = Callable[[Plant, float], None]
 
 
@@ -30,8 +30,8 @@ Acting = Callable[[Plant, float], None]
 class Played:
     """What became of the queries of a trace. `misses`: those that took longer than the bound, or had waited longer at the end.
 
-    `unit_s`: seconds of units, those that start among them; `units`, int64 [ticks]: how many there were after each tick, and
-    `missed`, int64 [ticks]: misses until then.
+    `unit_s`: seconds of units, those that start among them; `units`, int64 [ticks]: how many there were after each tick, of all targets,
+    and `by_target` of each; `missed`, int64 [ticks]: misses until then.
     """
 
     queries: int
@@ -39,6 +39,7 @@ class Played:
     unit_s: float
     seconds: float
     units: NDArray[np.int64]
+    by_target: Mapping[str, NDArray[np.int64]]
     missed: NDArray[np.int64]
 
     @property
@@ -52,15 +53,15 @@ class Played:
         return self.misses / max(1, self.queries)
 
 
-def controlled(settings: Settings, forecaster: Forecaster, target: Target, memory: Memory = Memory()) -> Acting:  # noqa: B008  (frozen)
+def controlled(settings: Settings, forecaster: Forecaster, targets: Sequence[Target], memory: Memory = Memory()) -> Acting:  # noqa: B008  (frozen)
     """The controller, as its loop would act: observe, decide, reconcile, act. `memory`: what it knows when it begins."""
     state = State()
 
     def rule(plant: Plant, at_s: float) -> None:
         nonlocal memory, state
         observation = dataclasses.replace(plant.observe(at_s), counts=plant.counts())
-        memory, decisions = decide(settings, forecaster, (target,), memory, observation)
-        state, actions = reconcile(state, (target,), decisions, plant.outcomes(), plant.ill(), at_s)
+        memory, decisions = decide(settings, forecaster, targets, memory, observation)
+        state, actions = reconcile(state, targets, decisions, plant.outcomes(), plant.ill(), at_s)
         for action in actions:
             plant.begin(action)
 
@@ -73,48 +74,53 @@ def fixed(plant: Plant, at_s: float) -> None:
 
 def play(
     rates: Floats,
-    group: Group,
-    target: Target,
+    parts: Sequence[Part],
     rule: Acting,
     *,
     bound_ms: float,
-    units: int = 1,
     interval_s: int = 5,
     start_s: int = 0,
     seed: int = 0,
     advance: Callable[[int], None] | None = None,
 ) -> Played:
-    """Play `rates`, requests in each second, [seconds], to a group of `units` units at first.
+    """Play `rates`, requests in each second, [seconds], to these parts of a server.
 
     The first second is at `start_s`, and a tick is every `interval_s`. A rate that is no whole number is rounded by chance. `advance` is
-    told of every second that is done. Queries and service times depend on `rates`, `start_s` and `seed` only, not on rule or interval.
+    told of every second that is done. Queries and their work depend on `rates`, `start_s`, `seed` and the steps only, not on rule or
+    interval.
     """
-    plant = Plant(group, target, units, bound_ms=bound_ms, at_s=float(start_s))
-    blocks = _blocks(rates, group, start_s, np.random.default_rng((seed, start_s)))
-    coming: Floats = np.zeros((2, 0))
+    plant = Plant(parts, bound_ms=bound_ms, at_s=float(start_s))
+    blocks = _blocks(rates, plant, start_s, np.random.default_rng((seed, start_s)))
+    coming: Floats | None = None
     ticks = math.ceil(len(rates) / interval_s)
-    sizes, missed = np.zeros(ticks, dtype=np.int64), np.zeros(ticks, dtype=np.int64)
+    missed = np.zeros(ticks, dtype=np.int64)
+    by_target = {part.target.name: np.zeros(ticks, dtype=np.int64) for part in parts}
     known_s = at_s = start_s
     for tick in range(ticks):
         before_s, at_s = at_s, min(start_s + (tick + 1) * interval_s, start_s + len(rates))
         while known_s < at_s:
-            coming, known_s = np.concatenate([coming, next(blocks)], axis=1), known_s + BLOCK_S
+            block = next(blocks)
+            coming, known_s = block if coming is None else np.concatenate([coming, block], axis=1), known_s + BLOCK_S
+        assert coming is not None
         count = int(np.searchsorted(coming[0], at_s))
-        plant.advance(coming[0, :count], coming[1, :count], float(at_s))
+        plant.advance(coming[0, :count], coming[1:, :count], float(at_s))
         coming = coming[:, count:]
         rule(plant, float(at_s))
-        sizes[tick], missed[tick] = plant.asked(), plant.misses
+        missed[tick] = plant.misses
+        for name, count_now in plant.counts().items():
+            by_target[name][tick] = count_now.asked
         if advance is not None:
             advance(at_s - before_s)
     left, late = plant.left()
-    return Played(plant.served + left, plant.misses + late, plant.unit_s, float(len(rates)), sizes, missed)
+    units = np.sum(list(by_target.values()), axis=0)
+    return Played(plant.served + left, plant.misses + late, plant.unit_s, float(len(rates)), units, by_target, missed)
 
 
-def _blocks(rates: Floats, group: Group, start_s: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """Queries in blocks of BLOCK_S seconds: float64 [2, queries], when each comes, rising, and its service time."""
+def _blocks(rates: Floats, plant: Plant, start_s: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Queries in blocks of BLOCK_S seconds: float64 [rows, queries], when each comes, rising, and what is drawn of it."""
     for first in range(0, len(rates), BLOCK_S):
         block = rates[first : first + BLOCK_S]
         counts = np.floor(block + rng.random(len(block))).astype(np.int64)
         seconds = np.repeat(np.arange(len(block), dtype=np.float64), counts)
         due_s = np.sort(start_s + first + seconds + rng.random(len(seconds)))
-        yield np.stack([due_s, group.draw(len(due_s), rng)])
+        yield np.concatenate([due_s[None], plant.draw(len(due_s), rng)])

@@ -18,12 +18,12 @@ from typing import Any
 from recsplit.disk import toml_file
 from recsplit.errors import InputError
 from recsplit.plan.strict_json import read
-from recsplit_controller.targets.targets import Asked, changed
-from recsplit_controller.values.settings import Role, Settings, Target
+from recsplit_controller.targets.targets import Asked, changed, checked, settings_of
+from recsplit_controller.values.settings import Role, Target
 
 _AGAIN = "controller/README.md shows such a file"
 #: What a file may say of a Deployment, beside the model and the role that it must.
-_OWN = ("minimum", "maximum", "cores", "max_qps", "instances")
+_OWN = ("minimum", "maximum", "cores", "max_qps", "instances", "group")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def read_replicas(path: Path) -> Replicas:
     if not isinstance(tables, dict) or not tables:
         raise InputError(f"{path}: targets: expected a table for each Deployment, as [targets.shop-front]", hint=_AGAIN)
     targets = tuple(_target(name, table, f"{path}: {name[:60]}") for name, table in tables.items())
-    return Replicas(ensemble, Asked(changed(Settings(), value, str(path)), targets))
+    return Replicas(ensemble, checked(Asked(settings_of(value, path), targets), path))
 
 
 def _target(name: str, table: Mapping[str, Any], where: str) -> Target:

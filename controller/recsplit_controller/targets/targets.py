@@ -10,13 +10,13 @@ from recsplit.disk import toml_file
 from recsplit.errors import InputError
 from recsplit.plan.plan import Plan, Submodel
 from recsplit.plan.strict_json import read, shown
-from recsplit_controller.values.settings import Role, Settings, Target
+from recsplit_controller.values.settings import GroupBounds, Role, Settings, Target
 
 #: The maximum where the user gives none.
 MOST = 8
 _AGAIN = "recsplit control --help shows a file of settings"
 #: What a file may say of a target; the rest is the plan's.
-_OWN = ("minimum", "maximum", "cores", "max_qps")
+_OWN = ("minimum", "maximum", "cores", "max_qps", "group")
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,36 @@ def read_settings(path: Path, targets: Sequence[Target]) -> Asked:
     for name in tables:
         if name not in names:
             raise InputError(f"{path}: there is no target {shown(name)}", hint=f"the targets are {', '.join(names)}")
-    settings = changed(Settings(), value, str(path))
-    return Asked(settings, tuple(changed(target, tables.get(target.name, {}), f"{path}: {target.name}", _OWN) for target in targets))
+    settings = settings_of(value, path)
+    asked = tuple(changed(target, tables.get(target.name, {}), f"{path}: {target.name}", _OWN) for target in targets)
+    return checked(Asked(settings, asked), path)
+
+
+def settings_of(value: Mapping[str, Any], path: Path) -> Settings:
+    """Settings from a file's keys, without those of its targets. Raises InputError."""
+    rest = dict(value)
+    tables = rest.pop("groups", {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise InputError(f"{path}: groups: expected a table for each group, as [groups.ranker]", hint=_AGAIN)
+    groups = {name: changed(GroupBounds(), table, f"{path}: groups: {shown(name)}") for name, table in tables.items()}
+    settings: Settings = changed(Settings(), rest, str(path))
+    return dataclasses.replace(settings, groups=groups)
+
+
+def checked(asked: Asked, path: Path) -> Asked:
+    """What was asked for, where its groups are those of its targets. Raises InputError."""
+    names, groups = {target.name for target in asked.targets}, {target.group for target in asked.targets if target.group is not None}
+    for name in asked.settings.groups:
+        if name not in groups:
+            hint = f"the groups are {', '.join(sorted(groups))}" if groups else "a target names its group"
+            raise InputError(f"{path}: no target is of the group {shown(name)}", hint=hint)
+    for name in sorted(groups & names):
+        raise InputError(f"{path}: {shown(name)} is a target and a group", hint="give the group another name")
+    for group in sorted(groups):
+        bounds, members = asked.settings.groups.get(group, GroupBounds()), [each for each in asked.targets if each.group == group]
+        if sum(target.maximum for target in members) < bounds.minimum:
+            raise InputError(f"{path}: the targets of {shown(group)} may not have {bounds.minimum} units", hint="raise a maximum")
+    return asked
 
 
 def changed(present: Any, values: Mapping[str, object], where: str, names: Sequence[str] | None = None) -> Any:

@@ -39,13 +39,15 @@ class Count:
 
     `serving`: those that are ready and answer. `asked`: as many as there are to be, whoever asked for them; those that still start, or that
     end, make the difference. `floor`: where an autoscaler has the count, the least that it may have, which is all that the controller
-    sets there; None: no autoscaler has it. `threads` of each unit, where that is other than rendered.
+    sets there; None: no autoscaler has it. `threads` of each unit, where that is other than rendered. `weight`: the share of its group's
+    requests that the router sends to it; None: it has no router, or it can't be told.
     """
 
     serving: int | None = None
     asked: int | None = None
     floor: int | None = None
     threads: int | None = None
+    weight: float | None = None
 
     @classmethod
     def steady(cls, units: int | None) -> "Count":

@@ -1,7 +1,8 @@
 """What the user sets: targets, whose counts are controlled, and the settings of policy and guard."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from recsplit.errors import InputError
@@ -23,7 +24,9 @@ class Target:
     `name`: the model's in one Triton ("shop_dense"), the part's in a fleet ("front", "0"), the Deployment's in Kubernetes. `model`: the
     model whose series tell of it: the one that does most of the work, or for a front that is sized by latency the ensemble. `cores`:
     what one unit keeps busy at most, its threads. `max_qps`: the most queries a second that one unit sustains, where it was measured.
-    `instances` of `model` that one unit has; a replica may have several. `minimum` and `maximum` bound its count.
+    `instances` of `model` that one unit has; a replica may have several. `minimum` and `maximum` bound its count. `group`: those of one
+    group stand in for each other, as variants of one model do, whose requests a router shares out among them; replicas of such a target
+    may be none at all (minimum 0).
     """
 
     name: str
@@ -35,6 +38,7 @@ class Target:
     cores: float = 1.0
     max_qps: float | None = None
     instances: int = 1
+    group: str | None = None
 
     @property
     def in_server(self) -> bool:
@@ -42,16 +46,39 @@ class Target:
         return self.unit != "replica"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.minimum <= self.maximum:
+        least = 0 if self.group is not None and self.unit == "replica" else 1
+        if not (least <= self.minimum <= self.maximum and self.maximum > 0):
+            why = "replicas of a target with a group may be none" if self.unit == "replica" else "Triton can't have none of a loaded model"
             raise InputError(
                 f"{self.name!r} can't have {self.minimum} to {self.maximum} {self.unit}s",
-                hint="the minimum is 1 or more (Triton can't have none of a loaded model), the maximum no less than it",
+                hint=f"the minimum is {least} or more ({why}), the maximum no less than it",
             )
         if self.unit == "worker" and self.maximum > MOST_WORKERS:
             raise InputError(f"{self.name!r} can't have {self.maximum} workers", hint=f"the engine has up to {MOST_WORKERS}")
         for name, value in {"cores": self.cores, "max_qps": self.max_qps, "instances": self.instances}.items():
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise InputError(f"{self.name}: {name} is {value:g}: expected more than 0")
+
+
+@dataclass(frozen=True)
+class GroupBounds:
+    """Of the targets of one group together: no fewer units in all than `minimum`, and no more of them than take `cores` (None: no such
+    bound). `tolerance`: wishes that move no larger a share of the group than this change nothing (None: the settings' own).
+
+    While one target takes another's place both are there, and take more cores than that.
+    """
+
+    minimum: int = 1
+    cores: float | None = None
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.minimum < 1:
+            raise InputError(f"a group's minimum is {self.minimum}: expected 1 or more", hint="somebody has to serve the group's requests")
+        if self.cores is not None and not (math.isfinite(self.cores) and self.cores > 0):
+            raise InputError(f"a group's cores are {self.cores:g}: expected more than 0")
+        if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise InputError(f"a group's tolerance is {self.tolerance:g}: expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -66,6 +93,8 @@ class Settings:
     The guard's: `tolerance`: a wish within this share of the present count changes nothing. `step_up`: at most that many times the
     present count at once (and one more always); `step_down`: at most that share of it given up at once (and one always).
     `upscale_delay_s`, `downscale_delay_s`: how long a wish must have been there. `stale_s`: data older than this holds everything.
+
+    `groups`: bounds by group of targets; one that isn't there has those of GroupBounds().
 
     `window_s`: what the observed rates are means over; a queue's change over the same time tells what came in beside what ended.
     A forecaster is given the largest rate of each of the last periods of `period_s`, as many as it makes use of.
@@ -88,6 +117,7 @@ class Settings:
     stale_s: float = 30.0
     period_s: float = 60.0
     window_s: float = 10.0
+    groups: Mapping[str, GroupBounds] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shares = {"bound_share": self.bound_share, "busy_share": self.busy_share, "qps_share": self.qps_share, "step_down": self.step_down}

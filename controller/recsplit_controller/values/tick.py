@@ -11,8 +11,9 @@ from recsplit_controller.values.observation import Observation
 class Progress:
     """How far a target's requests are. `requested`: the count last asked for (None: nothing yet); `asked_s` when.
 
-    `under_way`: that request has not ended yet. `failures` to scale in a row, the last with `error`; no other count is asked for before
-    `retry_s`. `heals`: how often its units were replaced for being dead, since they were last seen well; not again before `heal_s`.
+    `under_way`: that request has not ended yet. `weights`: what was last asked of a group's router, whose progress has the group's name.
+    `failures` to scale in a row, the last with `error`; no other count is asked for before `retry_s`. `heals`: how often its units were
+    replaced for being dead, since they were last seen well; not again before `heal_s`.
     """
 
     requested: int | None = None
@@ -24,6 +25,7 @@ class Progress:
     error: str | None = None
     heals: int = 0
     heal_s: float | None = None
+    weights: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)

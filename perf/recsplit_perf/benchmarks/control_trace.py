@@ -1,7 +1,7 @@
 """A trace of requests per second under the controller, Kubernetes' autoscaler, and counts that stay: `python -m
 recsplit_perf.benchmarks.control_trace TRACE`.
 
-A simulated group of instances, query by query (recsplit_controller.simulated.group). What a rule costs is the instance-seconds,
+A simulated group of instances, query by query (recsplit_controller.simulated.plant). What a rule costs is the instance-seconds,
 those of instances that still start among them; what it is worth, the share of queries within the bound. Each rule is played with
 several aims, so that misses can be compared at equal cost: those of another rule are interpolated between its own aims, in the
 logarithm.
@@ -25,8 +25,9 @@ from recsplit_controller.core.memory import Arrival, Memory
 from recsplit_controller.forecast import named, trace, training
 from recsplit_controller.simulated import backtest
 from recsplit_controller.simulated.backtest import Test
-from recsplit_controller.simulated.group import Group, Plant
+from recsplit_controller.simulated.plant import Plant
 from recsplit_controller.simulated.play import Acting, Played, controlled, fixed
+from recsplit_controller.simulated.station import Units
 from recsplit_controller.values.decision import Action
 from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Settings, Target
@@ -35,8 +36,8 @@ from recsplit_perf.machine import provenance
 TARGET = Target("group", "group", "dense", "replica", maximum=40)
 SERVICE_S, BOUND_MS = 0.04, 200.0
 #: How an instance comes: into a running Triton, or as a pod with a server of its own (the readiness that seeds.md's reproduction took).
-IN_PLACE, POD = Group(SERVICE_S, start_s=1.0), Group(SERVICE_S, start_s=10.0, blocks=False)
-GROUPS = {"in place": IN_PLACE, "pod": POD}
+IN_PLACE, POD = Units(SERVICE_S, start_s=1.0), Units(SERVICE_S, start_s=10.0, blocks=False)
+WAYS_TO_COME = {"in place": IN_PLACE, "pod": POD}
 #: The controller's policy, forecaster and aim; the whole trace with the first, which are the defaults but for the aim.
 WAYS = (
     ("utilization", "seasonal", 0.55),
@@ -46,7 +47,7 @@ WAYS = (
     ("latency", "seasonal", 0.3),
 )
 #: Pods that take as long to serve, under every policy with the controller's defaults.
-PODS = {f"pod of {seconds} s": Group(SERVICE_S, start_s=float(seconds), blocks=False) for seconds in (10, 60, 300)}
+PODS = {f"pod of {seconds} s": Units(SERVICE_S, start_s=float(seconds), blocks=False) for seconds in (10, 60, 300)}
 POLICIES = (("utilization", "seasonal"), ("utilization", "last_max"), ("latency", "seasonal"), ("elasticrec", "seasonal"))
 PARTS = ("slice", "whole", "pods", "forecasters")
 OTHER_AIMS = (0.4, 0.52, 0.68)
@@ -110,7 +111,7 @@ def rules(
 
     `keep` is given the rows so far after each run: the whole trace takes a while.
     """
-    tests = {name: Test(rates, first, Settings(), group, TARGET, BOUND_MS) for name, group in GROUPS.items()}
+    tests = {name: Test(rates, first, Settings(), units, TARGET, BOUND_MS) for name, units in WAYS_TO_COME.items()}
     seconds = len(rates) // 60 * 60 - first * 60
     rows: list[dict[str, Any]] = []
 
@@ -127,13 +128,13 @@ def rules(
         for policy, forecaster, aim in ways:
             settings = Settings(policy=policy, forecaster=forecaster, bound_ms=BOUND_MS, busy_share=aim, bound_share=aim)
             memory = backtest.primed(named(forecaster), TARGET, test.maxima()[:first])
-            rule = controlled(settings, named(forecaster), TARGET, memory)
+            rule = controlled(settings, named(forecaster), (TARGET,), memory)
             played(f"controller, {policy}, {forecaster}", come, aim, partial(test.play, rule))
         for name, signal in KUBERNETES.items():
             for aim in OTHER_AIMS:
                 played(name, come, aim, partial(test.play, kubernetes(aim, signal), interval_s=SYNC_S))
-    for units in static:
-        played("static", "never", units, partial(tests["pod"].play, fixed, units=units, interval_s=60))
+    for count in static:
+        played("static", "never", count, partial(tests["pod"].play, fixed, count=count, interval_s=60))
     return rows
 
 
@@ -149,8 +150,8 @@ def pods(rates: Any, first: int) -> list[dict[str, Any]]:
         rows.append(shown)
         return shown
 
-    for come, group in PODS.items():
-        test = Test(rates, first, Settings(bound_ms=BOUND_MS), group, TARGET, BOUND_MS)
+    for come, units in PODS.items():
+        test = Test(rates, first, Settings(bound_ms=BOUND_MS), units, TARGET, BOUND_MS)
         with progress(f"{come}: Kubernetes"):
             hpa = [
                 add(f"hpa on queries, every {every} s", come, aim, test.play(kubernetes(aim, "qps", every), interval_s=every))
@@ -160,7 +161,7 @@ def pods(rates: Any, first: int) -> list[dict[str, Any]]:
         for policy, forecaster in POLICIES:
             for merged in (False, True):
                 settings = Settings(policy=policy, forecaster=forecaster, bound_ms=BOUND_MS)
-                rule = controlled(settings, named(forecaster), TARGET, _known(forecaster, test, first, group))
+                rule = controlled(settings, named(forecaster), (TARGET,), _known(forecaster, test, first, units))
                 name = f"controller, {policy}, {forecaster}{', counts merged' if merged else ''}"
                 with progress(f"{come}: {name}"):
                     played = test.play(merging(rule) if merged else rule)
@@ -169,10 +170,10 @@ def pods(rates: Any, first: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _known(forecaster: str, test: Test, first: int, group: Group) -> Memory:
+def _known(forecaster: str, test: Test, first: int, units: Units) -> Memory:
     """What a controller knows that has run for a while: what came, and how long a pod takes."""
     memory = backtest.primed(named(forecaster), TARGET, test.maxima()[:first])
-    return dataclasses.replace(memory, arrivals={TARGET.name: Arrival(start_s=group.start_s)})
+    return dataclasses.replace(memory, arrivals={TARGET.name: Arrival(start_s=units.start_s)})
 
 
 def merging(rule: Acting) -> Acting:
@@ -234,7 +235,7 @@ def kubernetes(aim: float, signal: str, sync_s: int = SYNC_S) -> Acting:
 
 def forecasters(rates: Any, first: int) -> list[dict[str, Any]]:
     """Forecasters, errors and misses: alone and in the controller, and what the last maximum misses at the same cost."""
-    tests = {name: Test(rates, first, Settings(busy_share=0.55), group, TARGET, BOUND_MS) for name, group in GROUPS.items()}
+    tests = {name: Test(rates, first, Settings(busy_share=0.55), units, TARGET, BOUND_MS) for name, units in WAYS_TO_COME.items()}
     pod = tests["pod"]
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "lstm.safetensors"
@@ -245,7 +246,7 @@ def forecasters(rates: Any, first: int) -> list[dict[str, Any]]:
 
 def _forecasters(rates: Any, first: int, tests: Mapping[str, Test], names: Sequence[str]) -> list[dict[str, Any]]:
     pod = tests["pod"]
-    curves = {come: _last_max(rates, first, group) for come, group in GROUPS.items()}
+    curves = {come: _last_max(rates, first, units) for come, units in WAYS_TO_COME.items()}
     rows: list[dict[str, Any]] = []
     for name in names:
         with progress(f"Playing {name}"):
@@ -270,10 +271,10 @@ def _forecasters(rates: Any, first: int, tests: Mapping[str, Test], names: Seque
     return [{key: row[key] for key in rows[0]} for row in rows]
 
 
-def _last_max(rates: Any, first: int, group: Group) -> list[tuple[float, float]]:
+def _last_max(rates: Any, first: int, units: Units) -> list[tuple[float, float]]:
     """Cost and misses of the last maximum at several aims."""
     with progress("Playing last_max at several aims"):
-        runs = [Test(rates, first, Settings(busy_share=aim), group, TARGET, BOUND_MS).by_controller("last_max") for aim in (0.4, 0.5, 0.6)]
+        runs = [Test(rates, first, Settings(busy_share=aim), units, TARGET, BOUND_MS).by_controller("last_max") for aim in (0.4, 0.5, 0.6)]
     return sorted((run.mean_units, float(run.misses)) for run in runs)
 
 

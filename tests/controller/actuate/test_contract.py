@@ -21,7 +21,8 @@ from recsplit_controller.actuate.kubernetes import KubernetesActuator
 from recsplit_controller.actuate.protocol import Actuator
 from recsplit_controller.actuate.triton import TritonActuator
 from recsplit_controller.actuate.workers import WorkersActuator
-from recsplit_controller.simulated.group import Group, Plant
+from recsplit_controller.simulated.plant import Part, Plant
+from recsplit_controller.simulated.station import Units
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Target
@@ -40,9 +41,9 @@ class Case:
 
 @contextlib.contextmanager
 def simulated(_folder: Path) -> Iterator[Case]:
-    plant = Plant(Group(start_s=30.0, blocks=False), Target("dense", "dense", "dense", "replica"), 2, bound_ms=100.0)
+    plant = Plant([Part(Target("dense", "dense", "dense", "replica"), Units(start_s=30.0, blocks=False), 2)], bound_ms=100.0)
     at_s = iter(range(60, 100_000, 60))
-    yield Case("dense", plant, lambda: plant.advance(np.zeros(0), np.zeros(0), float(next(at_s))))
+    yield Case("dense", plant, lambda: plant.advance(np.zeros(0), np.zeros((2, 0)), float(next(at_s))))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import pytest
 from recsplit.errors import InputError
 from recsplit_controller.targets.deployments import read_replicas
 from recsplit_controller.values.observation import Count
+from recsplit_controller.values.settings import GroupBounds
 from tests.controller.actuate.fake_cluster import FakeCluster, kubeconfig, running
 from tests.waiting import until
 
@@ -124,6 +125,11 @@ def test_the_file_names_deployments_in_full(tmp_path: Path) -> None:
         ("maximum = 6", "maximum = 0", "can't have 1 to 0"),
         ("interval_s = 1", "interval_s = 0", "interval_s is 0"),
         (SETTINGS[SETTINGS.index("[targets") :], "", "targets: expected a table"),
+        ("maximum = 6", "minimum = 0", "can't have 0 to 8 replicas"),
+        ("maximum = 6", 'maximum = 6\ngroup = "shop-front"', "is a target and a group"),
+        ("maximum = 6", "maximum = 6\n[groups.shop]\nminimum = 2", "no target is of the group 'shop'"),
+        ("maximum = 6", 'maximum = 6\ngroup = "fronts"\n[groups.fronts]\nminimum = 7', "may not have 7 units"),
+        ("maximum = 6", 'maximum = 6\ngroup = "fronts"\n[groups.fronts]\ncores = 0', "cores are 0"),
     ],
 )
 def test_what_is_wrong_in_it_is_said(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -131,6 +137,15 @@ def test_what_is_wrong_in_it_is_said(tmp_path: Path, old: str, new: str, message
     path.write_text(SETTINGS.replace(old, new, 1))
     with pytest.raises(InputError, match=message):
         read_replicas(path)
+
+
+def test_targets_of_a_group_may_be_none_and_their_group_has_bounds(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    text = SETTINGS.replace("maximum = 6", 'minimum = 0\ngroup = "fronts"', 1)
+    path.write_text(text + "\n[groups.fronts]\nminimum = 2\ncores = 12\n")
+    asked = read_replicas(path).asked
+    assert (asked.targets[0].minimum, asked.targets[0].group, asked.targets[1].group) == (0, "fronts", None)
+    assert asked.settings.groups == {"fronts": GroupBounds(2, 12.0)}
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["."], "needs no DIR"), ([], "needs --settings")])

@@ -6,6 +6,7 @@ import json
 import math
 from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -135,7 +136,7 @@ def test_a_journal_that_grows_too_large_is_turned_over_and_each_file_can_be_repl
 
 def test_a_journal_that_is_none_is_the_users_mistake(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    header = to_line(Header(3, SETTINGS, "", TARGETS, Memory(), State()))
+    header = to_line(Header(4, SETTINGS, "", TARGETS, Memory(), State()))
     odd = json.loads(header) | {"targets": [{"name": "x"}]}
     for text, message in (
         ("hello\n", "not JSON"),
@@ -156,6 +157,30 @@ def test_a_journal_that_is_none_is_the_users_mistake(tmp_path: Path) -> None:
         Journal(tmp_path / "absent" / "journal.jsonl", SETTINGS, TARGETS)
 
 
+def without(value: Any, *keys: str) -> Any:
+    """Without these keys anywhere in it."""
+    if isinstance(value, dict):
+        return {key: without(each, *keys) for key, each in value.items() if key not in keys}
+    return [without(each, *keys) for each in value] if isinstance(value, list) else value
+
+
+def test_a_journal_of_schema_3_is_read_and_decided_again_the_same(tmp_path: Path) -> None:
+    """As it was written before targets had groups, and groups routers with weights."""
+    path = tmp_path / "journal.jsonl"
+    with Journal(path, SETTINGS, TARGETS) as journal:
+        for tick in ticks([(20.0, 0.0, 2, True), (20.0, 0.0, None, False), (90.0, 40.0, 2, False)], Memory()):
+            journal.write(*tick)
+    now = latest(path)
+    lines = [without(json.loads(line), "weight", "weights", "groups", "group") for line in path.read_text().splitlines()]
+    lines[0]["schema"] = 3
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert latest(path) == now
+    assert (replay(latest(path)).differences, replay(latest(path)).actions) == ((), 0)
+    path.write_text(json.dumps(lines[0]) + "\n{}\n")
+    with pytest.raises(InputError, match="no line of a journal of schema 3"):
+        latest(path)
+
+
 def test_a_journal_of_schema_2_is_read(tmp_path: Path) -> None:
     """As it was written before counts that serve and counts that were asked for were told apart."""
     path = tmp_path / "journal.jsonl"
@@ -166,7 +191,7 @@ def test_a_journal_of_schema_2_is_read(tmp_path: Path) -> None:
     lines = []
     for line in map(json.loads, path.read_text().splitlines()):
         if "schema" in line:
-            line |= {
+            line = without(line, "groups", "group") | {
                 "schema": 2,
                 "memory": {"held": {"shop_dense": HELD_2}, "rates": {}},
                 "state": {"progress": {"shop_dense": PROGRESS_2}},
@@ -175,6 +200,7 @@ def test_a_journal_of_schema_2_is_read(tmp_path: Path) -> None:
             line["observation"]["counts"] = {name: count["serving"] for name, count in line["observation"]["counts"].items()}
             for decision in line["decisions"]:
                 decision["observed"] = decision.pop("count")["serving"]
+            line = without(line, "weight", "weights")
             line["progress"] = dict.fromkeys(line["progress"], PROGRESS_2)
         lines.append(json.dumps(line))
     path.write_text("\n".join(lines) + "\n")

@@ -11,7 +11,7 @@ from recsplit.errors import InputError
 from recsplit_controller.forecast import lstm, named, trace, training
 from recsplit_controller.forecast.forecaster import Floats
 from recsplit_controller.simulated import backtest
-from recsplit_controller.simulated.group import Group
+from recsplit_controller.simulated.station import Units
 from recsplit_controller.values.settings import Settings, Target
 
 TARGET = Target("dense", "dense", "dense", maximum=40)
@@ -23,7 +23,7 @@ def bursts(periods: int, every: int = 10) -> Floats:
 
 
 def a_test(rates: Floats, first: int, start_s: float = 1.0) -> backtest.Test:
-    return backtest.Test(rates, first, Settings(busy_share=0.7), Group(start_s=start_s), TARGET, bound_ms=200.0)
+    return backtest.Test(rates, first, Settings(busy_share=0.7), Units(start_s=start_s), TARGET, bound_ms=200.0)
 
 
 def test_a_trace_is_read_from_text_gzip_and_a_column(tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_too_short_a_trace_is_not_trained_on() -> None:
 
 
 def test_the_end_of_a_trace_is_forecast_by_several_beside_an_oracle() -> None:
-    test = backtest.end_of(bursts(20), 0.25, Settings(busy_share=0.7), Group(), bound_ms=200.0)
+    test = backtest.end_of(bursts(20), 0.25, Settings(busy_share=0.7), Units(), bound_ms=200.0)
     assert test.first == 15 and len(test.known()) == 15 and test.came().tolist() == test.maxima()[15:].tolist()
-    assert test.target.maximum == math.ceil(2 * 200 * test.group.service_s / 0.7)
+    assert test.target.maximum == math.ceil(2 * 200 * test.units.service_s / 0.7)
     seconds: list[int] = []
     ranking = backtest.compare(test, ["last_max", "ewm"], seconds.append)
     assert [score.forecaster for score in ranking.scores] == ["last_max", "ewm"]

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from recsplit_controller.core.policies import POLICIES
 from recsplit_controller.forecast import named
-from recsplit_controller.simulated.group import Group, Plant
+from recsplit_controller.simulated.plant import Part, Plant
 from recsplit_controller.simulated.play import Played, controlled, play
+from recsplit_controller.simulated.station import Units
 from recsplit_controller.values.decision import Action
 from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Role, Settings, Target
@@ -25,9 +26,9 @@ def stepped(policy: str, role: Role, start_s: float, spread: float = 0.5, seed: 
     """40/s, and after two minutes 100/s for a quarter of an hour, on pods that serve `start_s` after they were asked for."""
     asked = Settings(policy=policy, forecaster="last_max", bound_ms=BOUND_MS)
     target = Target("dense", "shop_dense", role, "replica", 1, 40)
-    group = Group(SERVICE_S, spread, start_s, blocks=False)
+    part = Part(target, Units(SERVICE_S, spread, start_s, blocks=False), 3)
     rates = np.concatenate([np.full(120, BEFORE), np.full(900, AFTER)])
-    return play(rates, group, target, controlled(asked, named("last_max"), target), bound_ms=BOUND_MS, units=3, seed=seed)
+    return play(rates, [part], controlled(asked, named("last_max"), (target,)), bound_ms=BOUND_MS, seed=seed)
 
 
 @pytest.mark.parametrize(("policy", "role"), CASES)
@@ -50,14 +51,14 @@ def test_nor_of_any_other_pods(policy: str, role: Role, start_s: float, spread: 
 def test_units_that_start_are_asked_for_and_do_not_serve(steps: list[tuple[int, int]], start_s: float) -> None:
     """The contract of every actuator, of the simulated one: serving never exceeds asked while units come, and becomes it in time."""
     target = Target("dense", "shop_dense", "dense", "replica", 1, 40)
-    plant = Plant(Group(start_s=start_s, blocks=False), target, 1, bound_ms=BOUND_MS)
+    plant = Plant([Part(target, Units(start_s=start_s, blocks=False))], bound_ms=BOUND_MS)
     at_s = 0.0
     for count, seconds in steps:
         plant.begin(Action("scale", "dense", count, at_s, "a test's"))
         known = plant.counts()["dense"]
         assert known.asked == count and known.serving is not None and known.serving <= count
         at_s += seconds
-        plant.advance(np.zeros(0), np.zeros(0), at_s)
+        plant.advance(np.zeros(0), np.zeros((2, 0)), at_s)
         known = plant.counts()["dense"]
         assert known == Count(known.serving, count)
         if seconds >= start_s:

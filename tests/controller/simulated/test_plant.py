@@ -1,12 +1,15 @@
-"""The simulated group: queueing theory holds in it, and the controller's own code keeps it at the right size."""
+"""Simulated servers: queueing theory holds in it, and the controller's own code keeps it at the right size."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 
 from recsplit_controller.forecast import named
 from recsplit_controller.simulated import fifo
-from recsplit_controller.simulated.group import Group, Plant
+from recsplit_controller.simulated.plant import Part, Plant
 from recsplit_controller.simulated.play import controlled, fixed, play
+from recsplit_controller.simulated.station import Units
 from recsplit_controller.values.decision import Action
 from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Settings, Target
@@ -19,6 +22,14 @@ def scale(count: int, at_s: float) -> Action:
     return Action("scale", "dense", count, at_s, "because")
 
 
+def plant_of(units: Units, count: int) -> Plant:
+    return Plant([Part(TARGET, units, count)], bound_ms=BOUND_MS)
+
+
+def drawn(works: Any) -> Any:
+    return np.stack([works, np.zeros(len(works))])
+
+
 def test_waits_are_those_of_erlangs_formula() -> None:
     units, service_s, rate, seconds = 4, 0.04, 80.0, 20_000
     load = rate * service_s
@@ -28,8 +39,8 @@ def test_waits_are_those_of_erlangs_formula() -> None:
     wait_s = units * blocked / (units - load * (1 - blocked)) * service_s / (units - load)
     rng = np.random.default_rng(1)
     due_s = np.sort(rng.random(rng.poisson(rate * seconds)) * seconds)
-    plant = Plant(Group(spread=1.0, window_s=seconds), TARGET, units, bound_ms=BOUND_MS)
-    plant.advance(due_s, Group(spread=1.0).draw(len(due_s), rng), seconds)
+    plant = plant_of(Units(spread=1.0, window_s=seconds), units)
+    plant.advance(due_s, plant.draw(len(due_s), rng), seconds)
     series = plant.observe(seconds).of("dense")
     assert series.waiting == pytest.approx(rate * wait_s, rel=0.1)
     assert series.busy == pytest.approx(load, rel=0.02)
@@ -37,33 +48,33 @@ def test_waits_are_those_of_erlangs_formula() -> None:
 
 
 def test_a_new_unit_takes_what_waits_as_soon_as_it_serves() -> None:
-    plant = Plant(Group(service_s=1.0, start_s=2.0), TARGET, 1, bound_ms=BOUND_MS)
-    plant.advance(np.zeros(6), np.ones(6), 1.0)
+    plant = plant_of(Units(service_s=1.0, start_s=2.0), 1)
+    plant.advance(np.zeros(6), drawn(np.ones(6)), 1.0)
     assert plant.observe(1.0).of("dense").pending == 5
     plant.begin(scale(2, 1.0))
     assert plant.counts() == {"dense": Count(1, 2)} and not plant.outcomes()
-    plant.advance(np.zeros(0), np.zeros(0), 3.0)
+    plant.advance(np.zeros(0), drawn(np.zeros(0)), 3.0)
     assert plant.counts() == {"dense": Count(2, 2)} and len(plant.outcomes()) == 1
-    plant.advance(np.zeros(0), np.zeros(0), 4.0)
+    plant.advance(np.zeros(0), drawn(np.zeros(0)), 4.0)
     assert plant.served == 5  # four by the first unit, one by the second
     assert plant.unit_s == 1 + 2 + 2 + 2
 
 
 def test_units_that_still_start_are_let_go_first_and_queries_under_way_end() -> None:
-    plant = Plant(Group(service_s=1.0, start_s=10.0), TARGET, 2, bound_ms=BOUND_MS)
-    plant.advance(np.array([0.9, 0.95]), np.ones(2), 1.0)
+    plant = plant_of(Units(service_s=1.0, start_s=10.0), 2)
+    plant.advance(np.array([0.9, 0.95]), drawn(np.ones(2)), 1.0)
     plant.begin(scale(4, 1.0))
     plant.begin(scale(2, 1.0))
     assert plant.counts() == {"dense": Count(2, 2)}
     plant.begin(scale(1, 1.0))
-    plant.advance(np.zeros(0), np.zeros(0), 2.0)
+    plant.advance(np.zeros(0), drawn(np.zeros(0)), 2.0)
     assert plant.served == 2
 
 
 def test_nothing_seen_is_not_zero() -> None:
-    plant = Plant(Group(), TARGET, 1, bound_ms=BOUND_MS)
+    plant = plant_of(Units(), 1)
     assert plant.observe(0.0).data_s is None and plant.observe(0.0).problems
-    plant.advance(np.zeros(0), np.zeros(0), 5.0)
+    plant.advance(np.zeros(0), drawn(np.zeros(0)), 5.0)
     series = plant.observe(5.0).of("dense")
     assert series.requests == 0 and series.p95_ms is None and series.mean_ms is None
 
@@ -88,7 +99,7 @@ STEP = np.concatenate([np.full(300, 50.0), np.full(600, 200.0), np.full(900, 50.
 @pytest.mark.parametrize("policy", ["utilization", "latency"])
 def test_a_load_of_four_times_and_back_is_followed(policy: str) -> None:
     settings = Settings(policy=policy, bound_ms=BOUND_MS)
-    played = play(STEP, Group(), TARGET, controlled(settings, named(settings.forecaster), TARGET), bound_ms=BOUND_MS, units=4)
+    played = play(STEP, [Part(TARGET, count=4)], controlled(settings, named(settings.forecaster), (TARGET,)), bound_ms=BOUND_MS)
     tick = settings.interval_s
     assert played.queries == STEP.sum()
     assert played.units[int(330 / tick) : int(900 / tick)].min() * 0.85 > 200 * 0.04  # within half a minute, and no flapping below
@@ -98,15 +109,15 @@ def test_a_load_of_four_times_and_back_is_followed(policy: str) -> None:
 
 def test_a_rise_that_goes_on_is_followed_step_by_step() -> None:
     rising = np.linspace(50, 350, 120)
-    rule = controlled(Settings(), named("seasonal"), TARGET)
-    played = play(np.concatenate([np.full(60, 50.0), rising, np.full(60, 350.0)]), Group(), TARGET, rule, bound_ms=BOUND_MS, units=4)
+    rule = controlled(Settings(), named("seasonal"), (TARGET,))
+    played = play(np.concatenate([np.full(60, 50.0), rising, np.full(60, 350.0)]), [Part(TARGET, count=4)], rule, bound_ms=BOUND_MS)
     assert played.units[-1] >= 350 * 0.04 / 0.85
     assert played.miss_share < 0.1
 
 
 def test_every_rule_meets_the_same_queries_and_a_run_repeats() -> None:
-    few, many = (play(STEP, Group(spread=0.5), TARGET, fixed, bound_ms=BOUND_MS, units=units) for units in (4, 20))
-    again = play(STEP, Group(spread=0.5), TARGET, fixed, bound_ms=BOUND_MS, units=4)
+    few, many = (play(STEP, [Part(TARGET, Units(spread=0.5), count)], fixed, bound_ms=BOUND_MS) for count in (4, 20))
+    again = play(STEP, [Part(TARGET, Units(spread=0.5), 4)], fixed, bound_ms=BOUND_MS)
     assert few.queries == many.queries == again.queries
     assert few.misses == again.misses > 1000 and many.misses < 10
     assert few.mean_units == 4 and many.unit_s == 20 * len(STEP)
