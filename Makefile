@@ -38,6 +38,10 @@ sanitize: $(VENV)/.installed-dev  ## the engine under AddressSanitizer, UBSan an
 	@python -m tests.engine.sanitized address,undefined
 	@python -m tests.engine.sanitized thread
 
+test-cluster: $(VENV)/.installed-dev  ## manifests and controller against the API server that KUBECONFIG names, in a namespace of their own
+	@test -n "$${KUBECONFIG:-}" || { echo "KUBECONFIG names no cluster: KUBECONFIG=FILE make test-cluster"; exit 2; }
+	@RECSPLIT_TEST_CLUSTER=1 pytest -q tests/cluster $(ARGS)
+
 test-all: test test-slow  ## every test
 
 lint: $(VENV)/.installed-dev .tools/bin/promtool  ## ruff, mypy --strict, import contracts
@@ -100,4 +104,4 @@ constraints: $(VENV)/.installed-dev  ## rewrite constraints.txt from what .venv 
 clean:  ## remove everything that make made
 	@rm -rf $(VENV) .tools .demo dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-.PHONY: help demo test test-slow test-all sanitize lint format repository docs install constraints clean
+.PHONY: help demo test test-slow test-all test-cluster sanitize lint format repository docs install constraints clean

@@ -42,7 +42,17 @@ def compiler(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checked(folder: Path, text: str) -> str:
     """What the compiler says of it; "" where all is well."""
     (folder / "dashboard.ts").write_text(HEAD + text)
-    command = ["node_modules/.bin/tsc", "--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022", "dashboard.ts"]
+    command = [
+        "node_modules/.bin/tsc",
+        "--noEmit",
+        "--strict",
+        "--skipLibCheck",
+        "--module",
+        "nodenext",
+        "--target",
+        "es2022",
+        "dashboard.ts",
+    ]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False).stdout
 
 
