@@ -27,13 +27,17 @@ def provenance() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": _commit(),
         "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
-        "command": shlex.join(["python", "-m", *_module(), *sys.argv[1:]]),
+        "command": shlex.join([*_program(), *sys.argv[1:]]),
     }
 
 
-def _module() -> list[str]:
+def _program() -> list[str]:
+    """What to type for this process: `recsplit`, or `python -m` and a module."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return [spec.name if spec is not None else sys.argv[0]]
+    if spec is not None:
+        return ["python", "-m", spec.name.removesuffix(".__main__")]
+    program = Path(sys.argv[0])
+    return [program.name] if program.suffix != ".py" else ["python", str(program)]
 
 
 def _line(path: str, key: str) -> str:

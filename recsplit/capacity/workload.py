@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from recsplit.capacity import arrivals, ids, sizes, strict_toml
 from recsplit.capacity.arrivals import Arrivals
 from recsplit.capacity.ids import Skew, Uniform
+from recsplit.capacity.shipped import names, shipped
 from recsplit.capacity.sizes import Sizes
 from recsplit.capacity.strict_toml import Checked, within
 from recsplit.disk import archive, bounded, npy, toml_file
@@ -76,8 +77,12 @@ class Workload(Checked):
 
 
 def read(path: Path) -> Workload:
-    """Read a workload file. Raises InputError that names file, table and key, with a hint that lists what is possible."""
-    values = toml_file.read(path, hint="perf/scenarios holds workload files to begin with; https://toml.io tells of TOML")
+    """Read a workload file, or one that comes with recsplit by its name ("elasticrec").
+
+    Raises InputError that names file, table and key, with a hint that lists what is possible.
+    """
+    path = shipped(path)
+    values = toml_file.read(path, hint=f"recsplit brings workloads of the names {', '.join(names('.toml'))}; https://toml.io tells of TOML")
     for key, kinds, discriminator in (
         ("sizes", sizes.LAWS, "law"),
         ("arrivals", arrivals.PROCESSES, "process"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recsplit.commands.output import Cell, example, json_option, progress, refuse_output, show_json, show_table, steps
+from recsplit.commands.workload_option import workload_option
 from recsplit.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ DRAWN = 4
 @click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
 @click.option("--trace", "traces", metavar="FILE", multiple=True, type=click.Path(path_type=Path), help="What clients sent; repeat it.")
 @click.option("--law", metavar="LAW", help="Draw ids instead: uniform, zipf=ALPHA or two-level=HOT_SHARE[,HOT_ROWS].")
-@click.option("--workload", metavar="FILE", type=click.Path(path_type=Path), help="Draw ids by this workload's law instead.")
+@workload_option("Draw ids by this workload's law instead.")
 @click.option("--queries", type=click.IntRange(1), default=10_000, show_default=True, help="How many to draw.")
 @click.option("--query-size", type=click.FloatRange(0, min_open=True), help="Rows in a query, in the mean; 1 without, or as Triton saw.")
 @click.option(

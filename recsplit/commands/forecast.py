@@ -18,8 +18,8 @@ ORACLE = "oracle"
 
 @click.command(
     epilog=example(
-        "recsplit forecast perf/scenarios/half-hourly-bursts.txt",
-        "recsplit forecast perf/scenarios/half-hourly-bursts.txt --forecaster ewm --start-s 10 --json",
+        "recsplit forecast half-hourly-bursts",
+        "recsplit forecast half-hourly-bursts --forecaster ewm --start-s 10 --json",
     )
 )
 @click.argument("trace", metavar="TRACE", type=click.Path(path_type=Path))
@@ -66,11 +66,12 @@ def command(
 ) -> None:
     """Back-test the controller's forecasters on TRACE: how far off they are, and what that costs queries.
 
-    TRACE has the requests of each second, a line each or with spaces between; .gz will do. The end of it is forecast, period
-    by period, from what came before. It is also played, query by query, to a simulated group of instances: with counts that
-    follow the forecast alone, set once a period, and under the controller, which looks at the present as well. "seasonal" knows
-    the time of day after a day.
+    TRACE has the requests of each second, a line each or with spaces between; .gz will do; half-hourly-bursts comes with recsplit.
+    The end of it is forecast, period by period, from what came before. It is also played, query by query, to simulated instances:
+    with counts that follow the forecast alone, set once a period, and under the controller, which looks at the present as well.
+    "seasonal" knows the time of day after a day.
     """
+    from recsplit.capacity.shipped import shipped
     from recsplit_controller import forecast
     from recsplit_controller.forecast import trace as traces
     from recsplit_controller.simulated import backtest
@@ -83,7 +84,7 @@ def command(
     for name in names:
         forecast.named(name)
     with progress(f"Reading {trace}"):
-        rates = traces.read(trace, column)
+        rates = traces.read(shipped(trace), column)
     bound_ms = 5 * service_ms if bound_ms is None else bound_ms
     settings = Settings(busy_share=busy_share, period_s=period_s)
     units = Units(service_s=service_ms / 1000, start_s=start_s)

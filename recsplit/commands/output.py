@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from recsplit.errors import InputError
+from recsplit.rendering.numbers import number_text
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Cell = str | int | float | None
@@ -142,7 +143,7 @@ def cell_text(cell: Cell) -> str:
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, float):
-        return f"{cell:.3g}"
+        return number_text(cell)
     return cell
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from recsplit.commands import perf_compare, perf_search
 from recsplit.commands.output import example, json_option, progress, refuse_output, show_json, show_table
+from recsplit.commands.workload_option import workload_option
 
 if TYPE_CHECKING:
     from recsplit.plan.plan import Plan
@@ -42,7 +43,7 @@ command.add_command(perf_compare.command, "compare")
     epilog=example(
         "recsplit build recsplit.zoo.tiny:dlrm -o /tmp/tiny",
         "recsplit perf run /tmp/tiny --seconds 3 --batch 16",
-        "recsplit perf run /tmp/tiny --seconds 3 --workload perf/scenarios/elasticrec.toml -o /tmp/tiny.npz",
+        "recsplit perf run /tmp/tiny --seconds 3 --workload elasticrec -o /tmp/tiny.npz",
     )
 )
 @click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
@@ -53,7 +54,7 @@ command.add_command(perf_compare.command, "compare")
     help="A server that runs: its gRPC address, or with --workload its HTTP address. Without it DIR is served.",
 )
 @click.option("--seconds", type=click.FloatRange(0, 3600, min_open=True), default=10, show_default=True, help="How long.")
-@click.option("--workload", metavar="FILE", type=click.Path(path_type=Path), help="An open loop that follows this TOML file.")
+@workload_option("An open loop that follows this TOML file.")
 @click.option("--rate", type=click.FloatRange(0, 1e6, min_open=True), help="Queries per second.  [default: the workload's]")
 @click.option(
     "--concurrency", type=click.IntRange(1, 256), help=f"Closed loop: requests on their way at all times.  [default: {CONCURRENCY}]"
@@ -100,7 +101,7 @@ def run(
             )
         _open_loop(plan, repository, url, seconds, workload, rate, seed, output, as_json)
     elif rate is not None:
-        raise InputError("--rate is for the open loop", hint="give --workload FILE too: perf/scenarios holds some")
+        raise InputError("--rate is for the open loop", hint="give --workload FILE too: recsplit brings some")
     else:
         _closed_loop(plan, repository, url, seconds, concurrency or CONCURRENCY, batch or BATCH, seed or 0, output, as_json)
 

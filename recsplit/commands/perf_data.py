@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from recsplit.commands.output import example, json_option, progress, refuse_output, show_json
+from recsplit.commands.workload_option import workload_option
 
 
 @click.command(epilog=example("recsplit perf-data model_repository -b 64 -o data.json"))
@@ -18,7 +19,7 @@ from recsplit.commands.output import example, json_option, progress, refuse_outp
     type=click.IntRange(1, 1_000_000),
     help="Rows in the file.  [default: enough for some requests that differ]",
 )
-@click.option("--workload", metavar="FILE", type=click.Path(path_type=Path), help="Draw ids by this workload's law.  [default: uniform]")
+@workload_option("Draw ids by this workload's law.  [default: uniform]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="[default: <model>.perf.json]")
 @click.option("--url", metavar="HOST:PORT", default="127.0.0.1:8001", show_default=True, help="gRPC address for the command line shown.")

@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from recsplit.commands.output import example, json_option, on_interrupt, progress, show_json, show_table
+from recsplit.commands.workload_option import workload_option
 
 if TYPE_CHECKING:
     from recsplit.serving import Server
@@ -20,11 +21,11 @@ COLUMNS = ("rate", "queries", "percentile_ms", "kept_up")
 @click.command(
     epilog=example(
         "recsplit build recsplit.zoo.tiny:dlrm -o /tmp/tiny",
-        "recsplit perf search /tmp/tiny --workload perf/scenarios/elasticrec.toml -o /tmp/tiny-search --seconds 2",
+        "recsplit perf search /tmp/tiny --workload elasticrec -o /tmp/tiny-search --seconds 2",
     )
 )
 @click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--workload", metavar="FILE", type=click.Path(path_type=Path), required=True, help="TOML file: sizes, arrivals, ids, bound.")
+@workload_option("TOML file: sizes, arrivals, ids, bound.", required=True)
 @click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
 @click.option("--url", metavar="HOST:PORT", help="HTTP address of a server that runs; without it DIR is served for the search.")
 @click.option("--seconds", type=click.FloatRange(0, 3600, min_open=True), default=10, show_default=True, help="Each trial, at least.")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from recsplit.commands.output import Cell, example, json_option, progress, refuse_output, show_table, warn
+from recsplit.commands.workload_option import workload_option
 from recsplit.disk.files import size_text
 
 #: Exit code of a measurement that was broken off, and kept.
@@ -18,7 +19,7 @@ INTERRUPTED = 130
 @click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
 @click.option("--seconds", type=click.FloatRange(0, 36000, min_open=True), default=60, show_default=True, help="About how long to measure.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Times that every size is gone through.")
-@click.option("--workload", metavar="FILE", type=click.Path(path_type=Path), help="Take the ids' law from this workload; uniform without.")
+@workload_option("Take the ids' law from this workload; uniform without.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random inputs.")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the profile there, for `recsplit simulate`.")
 @json_option

@@ -8,6 +8,7 @@ import click
 
 from recsplit.commands import perf_search
 from recsplit.commands.output import example, json_option, on_interrupt, progress, refuse_output, show_json, steps
+from recsplit.commands.workload_option import workload_option
 from recsplit.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ FILE = click.Path(path_type=Path)
 @click.command(
     epilog=example(
         "recsplit build recsplit.zoo.tiny:dlrm -o /tmp/tiny",
-        "recsplit report /tmp/tiny --workload perf/scenarios/elasticrec.toml --seconds 2 -o /tmp/tiny.html",
+        "recsplit report /tmp/tiny --workload elasticrec --seconds 2 -o /tmp/tiny.html",
     )
 )
 @click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
-@click.option("--workload", metavar="FILE", type=FILE, help="TOML file: sizes, arrivals, ids, bound.")
+@workload_option("TOML file: sizes, arrivals, ids, bound.")
 @click.option("--profile", "profile_path", metavar="FILE", type=FILE, help="What `recsplit profile` wrote.")
 @click.option("--partition", metavar="FILE", type=FILE, help="What `recsplit partition` wrote: shards beside the whole model.")
 @click.option("--access", metavar="FILE", type=FILE, help="The access profile that the partition was made with.")

@@ -26,8 +26,8 @@ def section(path: Path) -> Section:
         starts = [session.records[0].observation.at_s - records[0].observation.at_s for session in sessions]
         line = dataclasses.replace(line, marks=[(at_s, "start") for at_s in starts])
     lead = (
-        f"{len(records):,} ticks of the policy {settings.policy}, from its journal. What is wanted was decided, what is requested was"
-        " asked of the server, what is observed runs."
+        f"{len(records):,} ticks of the policy {settings.policy}, from its journal. Wanted was decided; requested is what this"
+        " controller asked for last, asked what there is to be, whoever asked for it; serving units answer."
     )
     return drawn("The controller", lead, [line])
 

@@ -12,9 +12,10 @@ import click
 from recsplit.commands import prometheus_beside
 from recsplit.commands.output import example, json_option, progress, show_table, steps
 from recsplit.errors import InputError
+from recsplit.plan.triton_releases import IMAGE
 from recsplit.serving import Server, notes, ports, serve
 from recsplit.serving.control_key import read_key, shows
-from recsplit.serving.docker import IMAGE, PORTS, docker_command
+from recsplit.serving.docker import PORTS, docker_command
 from recsplit.serving.repository import engine_needed
 from recsplit.serving.sample import curl
 from recsplit.serving.upkeep.keep_up import keep_up
@@ -64,7 +65,7 @@ REPLICAS_HELP = "With --fleet: servers of each part, as front=2,0=2,1=1. Default
 @click.option("--open-control", is_flag=True, help=OPEN_HELP)
 @click.option("--restart/--no-restart", default=True, show_default=True, help="Start the server again where it ends by itself.")
 @click.option("--docker", is_flag=True, help="Only print the docker run that serves DIR on NVIDIA's image (ports: 8000, 8001, 8002).")
-@click.option("--image", default=IMAGE, show_default=True, help="Image for --docker. Your registry's prefix goes before the name.")
+@click.option("--image", default=IMAGE, show_default=True, help="Image for --docker.")
 @json_option
 def command(
     repository: Path,

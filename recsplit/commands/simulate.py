@@ -8,6 +8,7 @@ import click
 import numpy as np
 
 from recsplit.commands.output import Cell, example, json_option, progress, show_json, show_table, warn
+from recsplit.commands.workload_option import workload_option
 from recsplit.errors import InputError
 from recsplit.plan.plan import Role
 
@@ -16,11 +17,11 @@ from recsplit.plan.plan import Role
     epilog=example(
         "recsplit build recsplit.zoo.tiny:dlrm -o /tmp/tiny",
         "recsplit profile /tmp/tiny --seconds 20 -o /tmp/profile.json",
-        "recsplit simulate /tmp/profile.json --workload perf/scenarios/deeprecsys.toml --instances embedding=2 --search",
+        "recsplit simulate /tmp/profile.json --workload deeprecsys --instances embedding=2 --search",
     )
 )
 @click.argument("profile", metavar="PROFILE.json", type=click.Path(path_type=Path))
-@click.option("--workload", metavar="FILE", required=True, type=click.Path(path_type=Path), help="Sizes, arrivals and bound, as TOML.")
+@workload_option("Sizes, arrivals and bound, as TOML.", required=True)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Queries per second; the workload's own without.")
 @click.option("--seconds", type=click.FloatRange(0, 1e6, min_open=True), default=600, show_default=True, help="Of simulated time.")
 @click.option("--instances", metavar="ROLE=N,...", default="", help="As in embedding=2,dense=1; those that were measured without.")

@@ -17,8 +17,8 @@ from recsplit.errors import InputError
 from recsplit.kubernetes.groups import Group, groups
 from recsplit.kubernetes.values import Delivery, Front, Label, Overlay, Prometheus, Servers, ShardServers, Values
 from recsplit.partition.partition_file import Partition
-from recsplit.plan import triton_releases
 from recsplit.plan.plan import Plan, Shard
+from recsplit.plan.triton_releases import IMAGE
 
 LEAST_BYTES = 300_000_000
 #: A `remote` model's process: Python, numpy and gRPC.
@@ -30,7 +30,7 @@ MARGIN = 1.25
 READ_BYTES_PER_S, START_S = 50_000_000, 120
 
 SHARED_MIB = 256
-IMAGE, FETCH_IMAGE = f"nvcr.io/nvidia/tritonserver:{triton_releases.DEFAULT}-py3", "rclone/rclone:1.69"
+FETCH_IMAGE = "rclone/rclone:1.69"
 
 
 def first_values(

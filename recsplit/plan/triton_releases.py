@@ -68,6 +68,8 @@ _ONNXRUNTIME = {
 RELEASES = {name: Release(name, version, *_READS[version.rpartition(".")[0]]) for name, version in _ONNXRUNTIME.items()}
 #: The release that the pip wheel holds as well (Triton 2.51.0).
 DEFAULT = "24.10"
+#: NVIDIA's container of it, by the name under which docker and a kubelet pull it.
+IMAGE = f"nvcr.io/nvidia/tritonserver:{DEFAULT}-py3"
 
 
 def release(name: str) -> Release:

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsplit.engine.compilation import BACKEND
-from recsplit.plan import triton_releases
 from recsplit.plan.files import ENGINE_BACKEND
+from recsplit.plan.triton_releases import IMAGE
 from recsplit.serving.control_key import arguments
 from recsplit.serving.repository import auto_complete_needed, configs_of, models_to_load
 
-#: The user's registry goes before it.
-IMAGE = f"tritonserver:{triton_releases.DEFAULT}-py3"
 PORTS = (8000, 8001, 8002)
 _BACKEND = f"/opt/tritonserver/backends/{ENGINE_BACKEND}/{BACKEND}"
 #: For the shell.

@@ -65,6 +65,7 @@ def test_the_wheel_holds_templates_backends_and_three_packages(wheel: Path) -> N
     files = files_of(wheel)
     assert any(name.startswith("recsplit/templates/triton/") and name.endswith(".pbtxt.j2") for name in files)
     assert "recsplit/backends/onnxruntime/model.py" in files
+    assert {"recsplit/scenarios/elasticrec.toml", "recsplit/scenarios/half-hourly-bursts.txt"} <= files
     tops = {name.partition("/")[0] for name in files if ".dist-info/" not in name}
     assert tops == {"recsplit", "recsplit_controller", "recsplit_perf"}
 

@@ -16,6 +16,7 @@ from recsplit.capacity.search import percentile_ms
 from recsplit.capacity.workload import Workload
 from recsplit.disk.files import size_text
 from recsplit.plan.plan import Plan
+from recsplit.rendering.numbers import number_text
 from recsplit_perf.report import cut, figures
 from recsplit_perf.report.page import Fact, Page, Section, Table
 from recsplit_perf.traffic.runs import Run
@@ -91,13 +92,29 @@ def _served(runs: Sequence[Run]) -> list[Fact]:
     rule = f"p{bound['percentile']:g} under {bound['bound_ms']:g} ms"
     best = largest_within(runs)
     if best is None:
-        return [Fact("Largest rate measured in bound", "none", rule)]
+        return [Fact("Largest rate measured in bound", "none", f"{rule}; {_missed(runs)}")]
     summary = best.summary()
+    p50, p95, p99 = (number_text(summary[f"p{percent}_ms"]) for percent in (50, 95, 99))
+    failed = f"{summary['failed']:,} of {summary['queries']:,} queries failed"
     return [
-        Fact("Largest rate measured in bound", f"{summary['offered_per_s']:,.0f} queries/s", rule),
-        Fact("Throughput there", f"{summary['rows_per_s']:,.0f} rows/s", f"{summary['failed']:,} of {summary['queries']:,} queries failed"),
-        Fact("Latency there", f"{summary['p50_ms']:.3g} ms", f"p95 {summary['p95_ms']:.3g} ms, p99 {summary['p99_ms']:.3g} ms"),
+        Fact("Largest rate measured in bound", f"{number_text(summary['offered_per_s'])} queries/s", rule),
+        Fact("Throughput there", f"{number_text(summary['rows_per_s'])} rows/s", failed),
+        Fact("Latency there", f"{p50} ms", f"p95 {p95} ms, p99 {p99} ms"),
     ]
+
+
+def _missed(runs: Sequence[Run]) -> str:
+    """Why no run kept its bound, by the slowest of those whose generator kept up."""
+    sent = [run for run in runs if run.kept_up]
+    if not sent:
+        return "the load generator kept up with no rate"
+    slowest = min(sent, key=lambda run: run.rate)
+    bound, failed = slowest.workload["latency"], int((~slowest.answered).sum())
+    reached = percentile_ms(slowest.latency_ms[slowest.answered], bound["percentile"], failed) if slowest.answered.any() else np.inf
+    at = f"at {number_text(slowest.rate)} queries/s"
+    if not np.isfinite(reached):
+        return f"{at} {failed:,} of {len(slowest.latency_ms):,} failed"
+    return f"{at} it is {number_text(reached)} ms"
 
 
 def _built(plan: Plan, profile: Profile | None) -> list[Fact]:
@@ -111,7 +128,7 @@ def _built(plan: Plan, profile: Profile | None) -> list[Fact]:
 
 def _cut(plan: Plan) -> Section:
     lead = "Bars are as tall as their tables are large, and as dark as they are often read. Bytes on the arrows are those of one row."
-    return Section("The cut", lead, (cut.draw(plan),))
+    return Section("The cut", lead, (cut.draw(plan), cut.draw_narrow(plan)))
 
 
 def _load(runs: Sequence[Run], whole: Sequence[Run]) -> Section:
@@ -121,7 +138,7 @@ def _load(runs: Sequence[Run], whole: Sequence[Run]) -> Section:
     pictures = (
         figures.latency_against_rate(drawn[0], bound_ms=bound["bound_ms"], whole=drawn[1]),
         figures.latency_distribution(
-            chosen.latency_ms[chosen.answered], bound_ms=bound["bound_ms"], title=f"Single queries at {chosen.rate:,.3g} queries/s"
+            chosen.latency_ms[chosen.answered], bound_ms=bound["bound_ms"], title=f"Single queries at {number_text(chosen.rate)} queries/s"
         ),
     )
     lead = "Queries are sent when they are due, whether or not earlier ones are answered; their latency counts from then."
@@ -134,10 +151,10 @@ def _row(name: str, run: Run) -> tuple[str, ...]:
     summary = run.summary()
     return (
         name,
-        f"{summary['offered_per_s']:,.1f}",
-        f"{summary['answered_per_s']:,.1f}",
-        f"{summary['rows_per_s']:,.0f}",
-        *("too many failed" if summary[key] is None else f"{summary[key]:.3g}" for key in ("p50_ms", "p95_ms", "p99_ms")),
+        number_text(summary["offered_per_s"]),
+        number_text(summary["answered_per_s"]),
+        number_text(summary["rows_per_s"]),
+        *("too many failed" if summary[key] is None else number_text(summary[key]) for key in ("p50_ms", "p95_ms", "p99_ms")),
         f"{summary['within_bound']:.1%}",
         f"{summary['failed']:,}",
         "kept up" if run.kept_up else "could not keep up",
@@ -173,12 +190,12 @@ def _agreement(runs: Sequence[Run], simulated: Sequence[figures.Point]) -> Secti
         p50, p95 = (float(np.interp(item.rate, rates, [getattr(other, name) for other in ordered])) for name in ("p50_ms", "p95_ms"))
         rows.append(
             (
-                f"{item.rate:,.1f}",
-                f"{item.p50_ms:.3g}",
-                f"{p50:.3g}",
+                number_text(item.rate),
+                number_text(item.p50_ms),
+                number_text(p50),
                 f"{p50 / item.p50_ms - 1:+.0%}",
-                f"{item.p95_ms:.3g}",
-                f"{p95:.3g}",
+                number_text(item.p95_ms),
+                number_text(p95),
                 f"{p95 / item.p95_ms - 1:+.0%}",
             )
         )
@@ -190,18 +207,23 @@ def _agreement(runs: Sequence[Run], simulated: Sequence[figures.Point]) -> Secti
 def _profile(profile: Profile) -> Section:
     curves = {part.name: part.alone for part in profile.parts} | {f"{profile.model}, whole query": profile.whole}
     rows = tuple(
-        (name, f"{curve.fit.a_ms:.3g}", f"{1000 * curve.fit.b_ms:.3g}", f"{curve.fit.r2:.3f}", f"{curve.x[0]} to {curve.x[-1]}")
+        (name, number_text(curve.fit.a_ms), number_text(1000 * curve.fit.b_ms), f"{curve.fit.r2:.3f}", f"{curve.x[0]:,} to {curve.x[-1]:,}")
         for name, curve in curves.items()
     )
     pictures = (figures.profile({name: (curve.x, curve.median_ms, curve.fit.a_ms, curve.fit.b_ms) for name, curve in curves.items()}),)
-    lead = f"One query at a time; the server and the wire add {profile.overhead_ms:.2g} ms to a query of one row."
+    lead = f"One query at a time; the server and the wire add {number_text(profile.overhead_ms)} ms to a query of one row."
     return Section("Profile", lead, pictures, Table(("model", "a, ms", "b, µs a row", "R²", "rows"), rows))
 
 
 def _memory(plan: Plan, profile: Profile) -> Section:
-    parts = {part.name: float(part.pss_bytes) for part in profile.parts} | {"Triton itself": float(profile.server_pss_bytes)}
     tables = sum(table.size_bytes for table in plan.tables)
-    lead = f"Proportional set size by sub-model. The tables hold {size_text(tables)}; pages that were never read are not in memory."
+    lead = f"Proportional set size by process. The tables hold {size_text(tables)}; pages that were never read are not in memory."
+    # A sub-model that the engine runs has no process of its own.
+    apart = {part.name: float(part.pss_bytes) for part in profile.parts if part.pss_bytes}
+    inside = [part.name for part in profile.parts if not part.pss_bytes]
+    if inside:
+        lead += f" {' and '.join(inside)} {'is' if len(inside) == 1 else 'are'} computed in Triton's own process."
+    parts = apart | {"Triton, and all in it" if inside else "Triton itself": float(profile.server_pss_bytes)}
     return Section("Memory", lead, (figures.memory(parts),))
 
 

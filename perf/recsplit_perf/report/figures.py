@@ -12,6 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
+from recsplit.rendering.numbers import number_text
+
+#: Values of which one is so many times another are drawn on a logarithmic axis.
+DWARFS = 20
 #: A bound so many times above everything measured is told, not drawn: it would squeeze the curves flat.
 FAR = 4
 INK, SOFT, LINE = "#16202e", "#5b6878", "#dfe4ea"
@@ -39,6 +43,7 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 10,
 }
+_BOUND: dict[str, Any] = {"color": RED, "linewidth": 1.2, "linestyle": (0, (4, 3))}
 _FONT = re.compile(r"font-family: [^;\"]*;?|font: (\d+(?:\.\d+)?px) [^;\"]*")
 
 
@@ -74,26 +79,12 @@ def latency_against_rate(
         )
     values = [value for point in [*points, *whole] for value in (point.p50_ms, point.p99_ms)]
     if bound_ms is not None and bound_ms < FAR * max(values):
-        axes.axhline(bound_ms, color=RED, linewidth=1.2, linestyle=(0, (4, 3)))
-        axes.annotate(
-            f"bound {bound_ms:g} ms",
-            (1, bound_ms),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 4),
-            textcoords="offset points",
-            color=RED,
-            ha="right",
-            fontsize=10,
-        )
+        axes.axhline(bound_ms, label=f"bound {number_text(bound_ms)} ms", **_BOUND)
     elif bound_ms is not None:
-        axes.text(0.98, 0.97, f"bound {bound_ms:g} ms, far above", transform=axes.transAxes, ha="right", va="top", color=RED, fontsize=10)
-    if max(values) > 20 * min(values):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    else:
-        axes.set_ylim(bottom=0)
+        axes.plot([], [], label=f"bound {number_text(bound_ms)} ms, far above", **_BOUND)
+    _latency_axis(axes, values)
     axes.set_xlim(left=0)
-    axes.legend(loc="upper left", frameon=False)
+    _legend(figure)
     return svg(figure)
 
 
@@ -105,23 +96,25 @@ def latency_distribution(
     low, high = float(latency_ms.min()), float(latency_ms.max())
     middle = max(float(np.sqrt(low * high)), 1e-3)
     bins = np.geomspace(max(min(low, middle / 2), 1e-3), max(high, middle * 2), 60)  # a factor of four at least
-    axes.hist(latency_ms, bins=bins, color=TEAL, alpha=0.75)
+    axes.hist(latency_ms, bins=bins, color=GREY, alpha=0.75)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(_plain))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
-    top = axes.get_ylim()[1]
-    for n, share in enumerate((50, 95, 99)):
+    for share, color, style in ((50, TEAL, "solid"), (95, INDIGO, "solid"), (99, INK, "dotted")):
         value = float(np.percentile(latency_ms, share))
-        axes.axvline(value, color=INK, linewidth=0.9)
-        axes.text(value, top * (0.98 - 0.08 * n), f" p{share} {value:.3g}", fontsize=10, va="top")
+        axes.axvline(value, color=color, linewidth=1.6, linestyle=style, label=f"p{share} {number_text(value)} ms")
     if bound_ms is not None and bound_ms < FAR * high:
-        axes.axvline(bound_ms, color=RED, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.axvline(bound_ms, label=f"bound {number_text(bound_ms)} ms", **_BOUND)
+    _legend(figure)
     return svg(figure)
 
 
 def query_sizes(sizes: NDArray[np.int64], *, title: str = "Query sizes") -> str:
     """Histogram of items in a query, and the share of all items that the larger queries hold."""
-    figure, axes = new_axes(title, "items in a query", "share of queries")
+    ordered = np.sort(sizes)
+    quarter = ordered[-max(1, len(ordered) // 4) :].sum() / max(1, ordered.sum())
+    told = f"median {np.median(sizes):.0f}, largest {ordered[-1]}; the largest quarter holds {quarter:.0%} of all"
+    figure, axes = new_axes(title, f"items in a query\n{told}", "share of queries")
     width = max(1, int(sizes.max()) // 60)
     axes.hist(
         sizes,
@@ -131,38 +124,26 @@ def query_sizes(sizes: NDArray[np.int64], *, title: str = "Query sizes") -> str:
         alpha=0.75,
     )
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
-    axes.set_xlim(0, 1.3 * int(sizes.max()) + 1)
-    ordered = np.sort(sizes)
-    quarter = ordered[-max(1, len(ordered) // 4) :].sum() / max(1, ordered.sum())
-    axes.text(
-        0.98,
-        0.95,
-        f"median {np.median(sizes):.0f}, largest {ordered[-1]}\nthe largest quarter holds {quarter:.0%} of the items",
-        transform=axes.transAxes,
-        ha="right",
-        va="top",
-        fontsize=10,
-        color=SOFT,
-    )
+    axes.set_xlim(0, 1.05 * int(sizes.max()) + 1)
     return svg(figure)
 
 
 def skew(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], *, title: str = "Access skew") -> str:
     """Share of accesses against share of rows, hottest rows first: (rows, accesses) by name, both rising from 0 to 1."""
     figure, axes = new_axes(title, "share of rows, hottest first", "share of accesses")
-    for color, (name, (rows, accesses)) in zip((TEAL, INDIGO, AMBER, GREY), curves.items(), strict=False):
-        axes.plot(rows, accesses, color=color, linewidth=1.9, label=name)
-        tenth = float(np.interp(0.1, rows, accesses))
-        axes.plot([0.1], [tenth], marker="o", markersize=5, color=color)
-        note = f"{tenth:.0%} in the hottest 10 %"
-        axes.annotate(note, (0.1, tenth), xytext=(10, -12), textcoords="offset points", fontsize=10, color=color)
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1)
+    for number, (name, (rows, accesses)) in enumerate(curves.items()):
+        color = (TEAL, INDIGO, AMBER, GREY)[number % 4]
+        tenth = float(np.interp(0.1, rows, accesses))
+        # Equal curves are seen both: each next one is dashed more widely.
+        dashes = "solid" if number == 0 else (0, (4, 2 * number))
+        axes.plot(rows, accesses, color=color, linewidth=1.9, linestyle=dashes, label=f"{name}: {tenth:.0%} in the hottest 10%")
+        axes.plot([0.1], [tenth], marker="o", markersize=5, color=color)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.xaxis.set_major_formatter(FuncFormatter(_percent))
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
-    if len(curves) > 1:
-        axes.legend(loc="lower right", frameon=False)
+    _legend(figure, columns=1)
     return svg(figure)
 
 
@@ -174,7 +155,9 @@ def profile(curves: Mapping[str, tuple[Sequence[float], Sequence[float], float, 
         axes.plot(line, a_ms + b_ms * line, color=color, linewidth=1.4)
         axes.plot(rows, medians, color=color, linestyle="none", marker="o", markersize=5, label=name)
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left", frameon=False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(_plain))
+    _legend(figure)
     return svg(figure)
 
 
@@ -185,7 +168,7 @@ def memory(parts: Mapping[str, float], *, title: str = "Memory") -> str:
     values = [parts[name] / 1e6 for name in names]
     axes.barh(names, values, color=[TEAL if "embedding" in name else INDIGO if "dense" in name else GREY for name in names], height=0.6)
     for row, value in enumerate(values):
-        axes.text(value, row, f"  {value:,.0f} MB", va="center", fontsize=10)
+        axes.text(value, row, f"  {number_text(value)} MB", va="center", fontsize=10)
     axes.set_xlim(0, max(values) * 1.18 or 1)
     axes.grid(visible=False, axis="y")
     return svg(figure)
@@ -211,9 +194,24 @@ def agreement(live: Sequence[Point], simulated: Sequence[Point], *, title: str =
             markersize=6,
             label=f"{name}, live",
         )
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left", frameon=False)
+    _latency_axis(axes, [value for point in [*live, *simulated] for value in (point.p50_ms, point.p95_ms)])
+    _legend(figure)
     return svg(figure)
+
+
+def _latency_axis(axes: Any, values: Sequence[float]) -> None:
+    """From 0, or a logarithmic one where the largest dwarfs the least."""
+    if max(values) > DWARFS * min(values) > 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(_plain))
+
+
+def _legend(figure: Figure, columns: int = 2) -> None:
+    """Below the picture: inside there is no place that is free for certain."""
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
 
 
 def new_axes(title: str, x: str, y: str, *, height: float = 3.5, width: float = 6.2) -> "tuple[Figure, Any]":
@@ -250,7 +248,7 @@ def svg(figure: Figure) -> str:
 
 
 def _plain(value: float, _position: int) -> str:
-    return f"{value:g}"
+    return number_text(value)
 
 
 def _percent(value: float, _position: int) -> str:

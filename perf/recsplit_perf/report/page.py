@@ -49,5 +49,7 @@ class Page:
 def render(page: Page) -> str:
     """The page as HTML. Everything but the pictures is escaped: names come from users' models."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # A picture says of itself that it takes the page's whole width, or that it is for a phone, in the place of the wide one beside it.
+    environment.tests |= {"is_wide": lambda figure: "data-wide" in figure, "is_narrow": lambda figure: "data-narrow" in figure}
     source = (resources.files("recsplit") / "templates" / "report" / "page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source).render(page=page, picture=Markup)

@@ -97,6 +97,37 @@ def test_every_output_is_named_on_the_arrow_or_counted_and_none_over_another(pla
     assert all(after - before >= 13 for before, after in itertools.pairwise(heights)) and min(heights) > 20
 
 
+def test_a_phone_gets_a_picture_of_its_own_in_the_place_of_the_wide_one(plan: Plan) -> None:
+    """It says all that the wide one says, and fits its names into its own width."""
+    wide, narrow = cut.draw(plan), cut.draw_narrow(plan)
+    words = ["".join(ET.fromstring(picture).itertext()) for picture in (wide, narrow)]
+    for said in (plan.embedding.name, plan.dense.name, *(table.name for table in plan.tables), *(out.name for out in plan.outputs)):
+        assert all(said in text for text in words)
+    markers = re.findall(r'<marker id="([^"]+)"', wide + narrow)
+    assert len(set(markers)) == 2
+    html = render(contents.page(contents.Material(plan, PROVENANCE)))
+    assert 'class="wide paired"' in html and 'class="narrow"' in html
+    many = dataclasses.replace(plan, tables=tuple(Table(f"t{n}", 10, 4, "FP32", 160 * (n + 1)) for n in range(250)), lookups=())
+    root = ET.fromstring(cut.draw_narrow(many))
+    _, _, width, height = map(float, root.get("viewBox", "").split())
+    assert width == cut.NARROW
+    assert all(0 <= float(text.get("y", "nan")) <= height for text in root.iter() if text.tag.endswith("text"))
+
+
+def test_reads_that_vary_from_row_to_row_are_not_counted(plan: Plan) -> None:
+    name = plan.lookups[0].inputs[0]
+    inputs = tuple(dataclasses.replace(each, dims=(-1,)) if each.name == name else each for each in plan.inputs)
+    told = {bar.name: bar.reads for bar in cut.bars(dataclasses.replace(plan, inputs=inputs))}
+    assert told[plan.lookups[0].table] is None
+    assert "reads vary" in "".join(ET.fromstring(cut.draw(dataclasses.replace(plan, inputs=inputs))).itertext())
+
+
+def test_values_that_dwarf_others_are_drawn_on_a_logarithmic_axis() -> None:
+    near, far = figures.Point(10, 1, 2, 3), figures.Point(20, 100, 2000, 3000)
+    assert "1,000" in "".join(ET.fromstring(figures.agreement([near], [near, far])).itertext())
+    assert "1,000" not in "".join(ET.fromstring(figures.agreement([near], [near, near])).itertext())
+
+
 def test_names_with_markup_stay_text(plan: Plan) -> None:
     odd = dataclasses.replace(plan, tables=(Table('<a href="x">', 1, 1, "FP32", 4),), lookups=())
     assert '<a href="x">' in "".join(ET.fromstring(cut.draw(odd)).itertext())
@@ -132,17 +163,19 @@ def test_the_facts_come_from_the_largest_rate_that_kept_the_bound(plan: Plan) ->
     runs = [run(300, slow), run(100, latencies), run(200, latencies), run(400, failing)]
     page = contents.page(contents.Material(plan, PROVENANCE, runs=runs))
     assert page.facts[0].value == "200 queries/s"
-    assert page.facts[1].value == "12,781 rows/s"  # 25,600 rows until the last answer, after 2.003 s
+    assert page.facts[1].value == "12,800 rows/s"  # 25,600 rows until the last answer, after 2.003 s
     (load,) = [section for section in page.sections if section.title == "Latency and rate"]
     assert load.table is not None
-    assert [row[1] for row in load.table.rows] == ["100.0", "200.0", "300.0", "400.0"]  # in order of rate
+    assert [row[1] for row in load.table.rows] == ["100", "200", "300", "400"]  # in order of rate
     assert load.table.rows[3][8] == "40"  # failed
     assert "could not keep up" not in {row[-1] for row in load.table.rows}
 
 
 def test_a_bound_that_no_run_kept_is_told(plan: Plan) -> None:
     page = contents.page(contents.Material(plan, PROVENANCE, runs=[run(10, np.full(100, 99.0))]))
-    assert (page.facts[0].value, page.facts[0].note) == ("none", "p95 under 10 ms")
+    assert (page.facts[0].value, page.facts[0].note) == ("none", "p95 under 10 ms; at 10 queries/s it is 99 ms")
+    page = contents.page(contents.Material(plan, PROVENANCE, runs=[run(10, np.full(20, np.inf))]))
+    assert page.facts[0].note == "p95 under 10 ms; at 10 queries/s 20 of 20 failed"
 
 
 def test_runs_without_an_answer_leave_the_cut(plan: Plan) -> None:
@@ -156,7 +189,7 @@ def test_live_and_simulated_are_compared_rate_by_rate(plan: Plan) -> None:
     page = contents.page(contents.Material(plan, PROVENANCE, runs=[run(100, np.full(100, 3.0))], simulated=simulated))
     (section,) = [section for section in page.sections if section.title == "Live and simulated"]
     assert section.table is not None
-    assert section.table.rows[0] == ("100.0", "3", "3", "+0%", "3", "6", "+100%")
+    assert section.table.rows[0] == ("100", "3", "3", "+0%", "3", "6", "+100%")
 
 
 def test_a_bound_above_all_points_is_drawn_and_one_far_above_is_told() -> None:
