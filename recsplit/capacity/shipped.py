@@ -4,13 +4,10 @@ from importlib import resources
 from pathlib import Path
 
 
-def shipped(path: Path) -> Path:
-    """The file that a bare name stands for ("elasticrec", "half-hourly-bursts"), unless a file has that name; else `path` as it is."""
-    if path.parent != Path() or path.exists():
-        return path
-    folder = _folder()
-    candidates = [folder / path.name, *(folder / f"{path.name}{suffix}" for suffix in (".toml", ".txt"))]
-    return next((each for each in candidates if each.is_file()), path)
+def shipped(path: Path, suffix: str) -> Path:
+    """The file of this suffix that a bare name stands for ("elasticrec"), unless there is a file of that name; else `path` as it is."""
+    name = str(path).removesuffix(suffix)
+    return _folder() / f"{name}{suffix}" if name in names(suffix) and not path.is_file() else path
 
 
 def names(suffix: str) -> list[str]:

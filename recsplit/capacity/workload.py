@@ -81,7 +81,7 @@ def read(path: Path) -> Workload:
 
     Raises InputError that names file, table and key, with a hint that lists what is possible.
     """
-    path = shipped(path)
+    path = shipped(path, ".toml")
     values = toml_file.read(path, hint=f"recsplit brings workloads of the names {', '.join(names('.toml'))}; https://toml.io tells of TOML")
     for key, kinds, discriminator in (
         ("sizes", sizes.LAWS, "law"),

@@ -84,7 +84,7 @@ def command(
     for name in names:
         forecast.named(name)
     with progress(f"Reading {trace}"):
-        rates = traces.read(shipped(trace), column)
+        rates = traces.read(shipped(trace, ".txt"), column)
     bound_ms = 5 * service_ms if bound_ms is None else bound_ms
     settings = Settings(busy_share=busy_share, period_s=period_s)
     units = Units(service_s=service_ms / 1000, start_s=start_s)

@@ -70,7 +70,7 @@ def changes(records: Sequence[Tick], start_s: float) -> list[Change]:
             action.at_s - start_s,
             action.target,
             record.observation.count(action.target).present,
-            action.count,
+            None if action.kind == "route" else action.count,
             action.reason,
             _ended(action, ended.get(_key(action))),
         )
@@ -85,7 +85,7 @@ def _key(action: Action) -> tuple[str, str, float]:
 
 
 def _ended(action: Action, outcome: Outcome | None) -> str:
-    what = {"scale": "", "heal": "healed, ", "route": "weights, "}[action.kind]
+    what = {"scale": "", "heal": "healed, ", "route": ""}[action.kind]
     if outcome is None:
         return f"{what}under way"
     return f"{what}{outcome.seconds:.1f} s" if outcome.error is None else f"failed: {outcome.error}"

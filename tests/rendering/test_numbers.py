@@ -13,6 +13,7 @@ from recsplit.rendering.numbers import number_text
     ("value", "text"),
     [
         (0.0, "0"),
+        (-0.0, "0"),
         (0.001234, "0.00123"),
         (9.149, "9.15"),
         (999.6, "1,000"),

@@ -110,6 +110,10 @@ class KubernetesActuator:
                 raise ClusterError(f"asked for {action.count} replicas of {action.target}, the cluster set another count")
             return
         (floor,) = floors
+        if not action.count and floor.version == AUTOSCALING:
+            raise ClusterError(
+                f"no replica of {action.target} is wanted, and {floor.path} has 1 or more: what may be none has no autoscaler"
+            )
         least = min(action.count, floor.most)
         if least != floor.least:
             await self._cluster.ask("PATCH", floor.version, floor.path, {"spec": {floor.field: least}})

@@ -36,12 +36,12 @@ class Share:
     threads: int | None
 
 
-def fit(targets: Sequence[Target], claims: Mapping[str, Claim], cores: float) -> Mapping[str, Share]:
+def fit(targets: Sequence[Target], claims: Mapping[str, Claim], cores: float, *, fewer_threads: bool = True) -> Mapping[str, Share]:
     """Shares of the claims' targets that take no more than `cores`.
 
-    First threads go, where the units would do with fewer: a thread fewer makes a unit slower by no more than its share of the threads.
-    Then units go, from those that need theirs least: need is what the policy wished for each unit that would be left. Minima
-    stay, and so do the present units of those that are held, even where the budget is too small for them.
+    First threads go (`fewer_threads`), where the units would do with fewer: a thread fewer makes a unit slower by no more than its share
+    of the threads. Then units go, from those that need theirs least: need is what the policy wished for each unit that would be left.
+    Minima stay, and so do the present units of those that are held, even where the budget is too small for them.
     """
     sized = {target.name: target for target in targets if target.name in claims}
     counts = {name: claims[name].wanted for name in sized}
@@ -49,9 +49,8 @@ def fit(targets: Sequence[Target], claims: Mapping[str, Claim], cores: float) ->
     excess = sum(counts[name] * sizes[name] for name in sized) - cores
     threads = {name: claims[name].threads for name in sized}
     for name in sorted(sized, key=lambda name: claims[name].need / counts[name]):
-        while (
-            excess > 1e-9 and not claims[name].held and sizes[name] >= 2 and _spared(sized[name], claims[name], counts[name], sizes[name])
-        ):
+        claim, may = claims[name], fewer_threads and not claims[name].held
+        while excess > 1e-9 and may and sizes[name] >= 2 and _spared(sized[name], claim, counts[name], sizes[name]):
             sizes[name] = threads[name] = int(sizes[name]) - 1
             excess -= counts[name]
     order = {name: place for place, name in enumerate(sized)}

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from recsplit_controller.core.budget import budgeted
 from recsplit_controller.core.elapsed import begun, within
-from recsplit_controller.core.groups import Sums, groups_of, settled, sums
+from recsplit_controller.core.groups import Sums, absent, bounded, groups_of, settled, sums
 from recsplit_controller.core.memory import Held, Memory, Wishing
 from recsplit_controller.core.units import whole
 from recsplit_controller.values.decision import Decision, Wish
-from recsplit_controller.values.observation import Count, Observation, Series
+from recsplit_controller.values.observation import Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 
 #: Units that are busy for this share of the time, with a request waiting for each, are saturated.
@@ -37,6 +37,10 @@ def guard(
     # other's to and fro with the noise.
     keep = {name for name, each in held.items() if within(each.gained_s, observation.at_s, settings.downscale_delay_s)}
     shared, fitting = budgeted(settings, targets, memory.held, decisions, keep)
+    # What is held keeps the threads that it has; what was decided on them before is remembered.
+    fitting = tuple(
+        dataclasses.replace(each, threads=each.count.threads) if held[each.target].present is None else each for each in fitting
+    )
     kept = {}
     for decision in fitting:
         share = shared.get(decision.target, Held())
@@ -51,8 +55,9 @@ def _judge_group(
     age_s = None if observation.data_s is None else observation.at_s - observation.data_s
     finite = {name: wish for name, wish in wishes.items() if math.isfinite(wish.units)}
     for target in group:
-        if target.minimum == 0 and observation.count(target.name) == Count.steady(0):  # what is absent has no series to be sized by
+        if target.minimum == 0 and absent(observation.count(target.name)):  # what is absent has no series to be sized by
             finite.setdefault(target.name, Wish(0.0, "absent, and not asked for"))
+    finite = bounded(settings, group, observation, finite)
     known = sums(settings, group, observation, finite)
     if age_s is None or age_s > settings.stale_s:
         stale = "held: there is no data" if age_s is None else f"held: the data is {age_s:.0f} s old"
@@ -63,15 +68,17 @@ def _judge_group(
             for target in group
         }
     full = any(
-        saturated(observation.of(target.model), (observation.count(target.name).serving or 0) * target.instances) for target in group
+        saturated(observation.of(target.model), (observation.count(target.name).serving or 0) * target.instances)
+        for target in group
+        if not absent(observation.count(target.name))
     )
     judged = {
         target.name: _judge(settings, target, before.get(target.name, Held()), observation, finite[target.name], known, full=full)
         for target in group
     }
-    if len(group) == 1:
+    if group[0].group is None:
         return judged
-    decisions = settled(settings, group, known, [decision for _, decision in judged.values()], finite)
+    decisions = settled(group, known, [decision for _, decision in judged.values()], finite)
     return {decision.target: (judged[decision.target][0], decision) for decision in decisions}
 
 
@@ -88,12 +95,12 @@ def _unknown(target: Target, group: Sequence[Target], observation: Observation, 
 
 def _counts(observation: Observation, target: Target) -> tuple[int | None, int | None]:
     count = observation.count(target.name)
-    return count.serving, count.present
+    return count.serving, count.asked
 
 
 def saturated(series: Series, instances: int) -> bool:
-    """Whether all instances, of which there are some, are busy and requests wait for them."""
-    return instances > 0 and series.busy is not None and series.busy >= SATURATED * instances and _queue(series) >= instances
+    """Whether all instances are busy and requests wait for them; so they are where none of those that were asked for serves."""
+    return series.busy is not None and series.busy >= SATURATED * instances and _queue(series) >= instances
 
 
 def _queue(series: Series) -> float:
@@ -149,7 +156,7 @@ def _judge(
     present = count.present
     assert count.serving is not None and count.asked is not None and present is not None
     series, units = observation.of(target.model), min(max(wish.units, target.minimum), target.maximum)
-    busy, beyond = (series.busy or 0.0) / target.instances, known.moved > known.present * known.tolerance
+    busy, beyond = (series.busy or 0.0) / target.instances, known.moves
     gained_s = before.gained_s
     if before.present is not None and present > before.present:
         gained_s = observation.at_s
@@ -223,4 +230,4 @@ def _hold(target: Target, observation: Observation, wish: Wish | None, reason: s
     """As it is, whoever made it so: a count that somebody set by hand stays. What was wished before says nothing of now, so delays begin
     again."""
     count, wished = observation.count(target.name), None if wish is None else wish.units
-    return Held(), Decision(target.name, observation.at_s, count, wished, count.present, reason, threads=count.threads)
+    return Held(), Decision(target.name, observation.at_s, count, wished, count.present, reason)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from recsplit_controller.core.elapsed import within, yet_to_come
+from recsplit_controller.core.groups import LEAST_WEIGHT
 from recsplit_controller.values.decision import Action, Decision, Outcome
 from recsplit_controller.values.settings import Target, Unit
 from recsplit_controller.values.tick import Progress
@@ -20,8 +21,6 @@ LONGEST_PAUSE_S = 300.0
 LONGEST_PAUSE_OF_REPLICAS_S = 30.0
 #: What was done without an error may take so long to be seen; only then is it asked for again.
 SETTLE_S = 30.0
-#: A router is not told of a smaller change of a weight.
-LEAST_WEIGHT = 0.005
 #: Units that were replaced and are dead still are replaced again after this, and each time after twice as long.
 FIRST_HEAL_PAUSE_S, LONGEST_HEAL_PAUSE_S = 30.0, 600.0
 
@@ -92,7 +91,9 @@ def _routes(progress: Mapping[str, Progress], targets: Sequence[Target], decisio
 
 
 def _near(weight: float | None, present: float | None) -> bool:
-    return weight is not None and present is not None and abs(weight - present) <= LEAST_WEIGHT
+    if weight is None or present is None or (weight > 0) != (present > 0):
+        return False
+    return abs(weight - present) <= LEAST_WEIGHT
 
 
 def _ended(before: Progress, outcome: Outcome, unit: Unit, at_s: float) -> Progress:

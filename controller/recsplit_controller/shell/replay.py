@@ -72,9 +72,11 @@ def _same(then: Decision, now: Decision, settings: Settings | None) -> bool:
 
 
 def _same_actions(now: Sequence[Action], then: Sequence[Action]) -> bool:
-    return [(action.kind, action.target, action.count, action.threads) for action in now] == [
-        (action.kind, action.target, action.count, action.threads) for action in then
-    ]
+    return [_what(action) for action in now] == [_what(action) for action in then]
+
+
+def _what(action: Action) -> tuple[object, ...]:
+    return action.kind, action.target, action.count, action.threads, action.weights
 
 
 def _difference(then: Decision, now: Decision) -> Difference:

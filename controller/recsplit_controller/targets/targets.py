@@ -83,9 +83,17 @@ def settings_of(value: Mapping[str, Any], path: Path) -> Settings:
     tables = rest.pop("groups", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise InputError(f"{path}: groups: expected a table for each group, as [groups.ranker]", hint=_AGAIN)
-    groups = {name: changed(GroupBounds(), table, f"{path}: groups: {shown(name)}") for name, table in tables.items()}
+    groups = {name: _bounds(table, f"{path}: groups: {shown(name)}") for name, table in tables.items()}
     settings: Settings = changed(Settings(), rest, str(path))
     return dataclasses.replace(settings, groups=groups)
+
+
+def _bounds(table: Mapping[str, Any], where: str) -> GroupBounds:
+    try:
+        bounds: GroupBounds = changed(GroupBounds(), table, where)
+    except InputError as error:
+        raise error if str(error).startswith(where) else InputError(f"{where}: {error}", hint=error.hint) from error
+    return bounds
 
 
 def checked(asked: Asked, path: Path) -> Asked:

@@ -39,12 +39,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Change:
-    """One action: s from the start, target, its count before (None: not known) and the one asked for, why, and how it ended."""
+    """One action: s from the start, target, its count before (None: not known) and the one asked for (None: a router's weights), why, and
+    how it ended."""
 
     at_s: float
     target: str
     before: int | None
-    count: int
+    count: int | None
     reason: str
     ended: str
 
@@ -171,5 +172,5 @@ def _lines(timeline: Timeline) -> list[Line]:
 
 
 def _row(title: str, change: Change) -> tuple[str, ...]:
-    count = f"{'?' if change.before is None else change.before} to {change.count}"
+    count = "weights" if change.count is None else f"{'?' if change.before is None else change.before} to {change.count}"
     return (*((title,) if title else ()), f"{math.floor(change.at_s)}", change.target, count, change.ended, change.reason)

@@ -61,7 +61,8 @@ def draw(plan: Plan) -> str:
     dense = [tensor for tensor in plan.inputs if tensor.name in {item.name for item in plan.dense.inputs}]
     if dense:
         parts.append('<path d="M95 368 V394 H730 V372" fill="none" stroke="#5b6878" stroke-width="1.4" marker-end="url(#tip)"/>')
-        parts.append(_text(24, 364, f"{', '.join(tensor.name for tensor in dense[:2])}, {_sizes(dense)}", size=12, color="#5b6878"))
+        names = _short(", ".join(tensor.name for tensor in dense[:2]), 12)
+        parts.append(_text(24, 364, f"{names}, {_sizes(dense)}", size=12, color="#5b6878"))
     return "\n".join([*parts, "</svg>"])
 
 

@@ -22,6 +22,7 @@ INK, SOFT, LINE = "#16202e", "#5b6878", "#dfe4ea"
 TEAL, INDIGO, AMBER, RED, GREY = "#0f766e", "#4338ca", "#d97706", "#dc2626", "#94a3b8"
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the page's own font
+    "text.parse_math": False,  # names are users': a dollar sign in one is no formula
     "svg.hashsalt": "recsplit",  # the same data makes the same file
     "font.size": 11,
     "font.family": "sans-serif",
@@ -211,7 +212,8 @@ def _latency_axis(axes: Any, values: Sequence[float]) -> None:
 
 def _legend(figure: Figure, columns: int = 2) -> None:
     """Below the picture: inside there is no place that is free for certain."""
-    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+    with mpl.rc_context(_STYLE):
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False)
 
 
 def new_axes(title: str, x: str, y: str, *, height: float = 3.5, width: float = 6.2) -> "tuple[Figure, Any]":

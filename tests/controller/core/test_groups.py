@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recsplit_controller.core import policies
 from recsplit_controller.core.guard import guard
 from recsplit_controller.core.load import Context
-from recsplit_controller.core.memory import Memory
+from recsplit_controller.core.memory import Held, Memory
 from recsplit_controller.core.reconcile import State, reconcile
 from recsplit_controller.forecast import named
 from recsplit_controller.simulated.plant import Part, Plant
@@ -76,6 +76,15 @@ def test_the_last_of_a_target_goes_where_the_others_carry_all() -> None:
     assert stays["exact"].wanted == 1 and "its group has 1 units or more" in stays["exact"].reason
 
 
+def test_the_bounds_of_a_group_are_those_of_a_group_of_one_too() -> None:
+    alone = dataclasses.replace(SMALL, minimum=0)
+    memory, decisions = Memory(), tuple[Decision, ...]()
+    for tick in range(20):
+        observation = dataclasses.replace(seen(5.0 * tick, Count(), Count.steady(1)))
+        memory, decisions = guard(Settings(), [alone], memory, observation, {"small": Wish(0.0, "a test's")})
+    assert [decision.wanted for decision in decisions] == [1]
+
+
 def test_a_small_move_of_the_whole_group_changes_nothing() -> None:
     """One of ten replicas is a tenth of the group, though it is the only one of its target."""
     assert judge(Count.steady(9), Count.steady(1), wishes(9, 1.4))["small"].wanted == 1
@@ -89,7 +98,7 @@ def test_a_group_keeps_within_its_cores_and_gives_up_what_needs_its_units_least(
     begun = judge(Count.steady(4), Count.steady(2), wishes(4, 8), tight)
     assert (begun["exact"].wanted, begun["small"].wanted) == (4, 4), "both are there until the one that grows serves"
     assert "would not fit into the 10 cores of its group" in begun["small"].reason
-    within = judge(Count.steady(4), Count.steady(4), wishes(4, 8), tight)
+    within = judge(Count.steady(4), Count.steady(4), wishes(4, 8), tight, ticks=20)
     assert (within["exact"].wanted, within["small"].wanted) == (3, 4)
 
 
@@ -171,8 +180,9 @@ def test_whatever_is_wished_what_serves_never_falls_below_what_was_and_what_is_t
             serves = sum((after[target.name].serving or 0) * (target.max_qps or 0) for target in VARIANTS)
             assert serves >= min(served, need) - 1e-6
             for target in VARIANTS:
-                share, carried = after[target.name].weight or 0.0, (after[target.name].serving or 0) * (target.max_qps or 0.0)
-                assert share <= max(carried / need, before[target.name].weight or 0.0) + 1e-3
+                share, carried = after[target.name].weight or 0.0, (before[target.name].serving or 0) * (target.max_qps or 0.0)
+                fair = carried / served if served else 0.0
+                assert share <= max(carried / need, fair, before[target.name].weight or 0.0) + 1e-3
             assert sum((after[target.name].asked or 0) for target in VARIANTS) >= 1
             at_s += 5.0
             plant.advance(np.zeros(0), np.zeros((2, 0)), at_s)
@@ -205,3 +215,100 @@ def test_variants_take_each_others_place_while_they_answer(monkeypatch: pytest.M
     late = np.diff(played.missed)
     assert late[60:80].sum() > 0, "the rise finds 30/s of units"
     assert late[85:].sum() <= 0.001 * played.queries
+
+
+ONE, OTHER = (dataclasses.replace(SMALL, name=name, model=f"shop_{name}", max_qps=10.0) for name in ("one", "other"))
+
+
+def pair(
+    one: Count, other: Count, wished: Mapping[str, Wish], asked: Settings | None = None, *, ticks: int = 30, series: Series = IDLE
+) -> tuple[Decision, Decision]:
+    """What is decided of two targets of 10/s a unit, at the last of so many ticks at which nothing moved."""
+    memory, decisions = Memory(), tuple[Decision, ...]()
+    for tick in range(ticks):
+        observation = Observation(5.0 * tick, 5.0 * tick, "shop", {"shop_one": series, "shop_other": series}, {"one": one, "other": other})
+        memory, decisions = guard(asked or Settings(), (ONE, OTHER), memory, observation, wished)
+    return decisions[0], decisions[1]
+
+
+def two(one: float, other: float, weight: float | None = None) -> dict[str, Wish]:
+    return {"one": Wish(one, "a test's", weight), "other": Wish(other, "a test's", None if weight is None else 1 - weight)}
+
+
+def test_weights_that_are_rounded_or_no_shares_of_the_units_keep_no_unit_for_ever() -> None:
+    assert pair(routed(1, 0.3333), routed(3, 0.6667), two(1, 2, 1 / 3))[1].wanted == 2
+    assert pair(routed(4, 0.5), routed(8, 0.5), two(4, 2, 0.5))[1].wanted == 2
+    one, other = pair(routed(4, 0.996), routed(1, 0.004), two(4, 0, 1.0))
+    assert (one.weight, other.weight) == (1.0, 0.0)
+    (route,) = reconcile(State(), (ONE, OTHER), (one, other), [], {}, 0.0)[1]
+    assert route.weights == {"one": 1.0, "other": 0.0}, "nothing is not next to nothing"
+
+
+def test_what_is_absent_is_so_whatever_its_router_says_of_it() -> None:
+    one, _ = pair(routed(4, 1.0), routed(0, 0.0), {"one": Wish(8, "a test's")})
+    assert one.wanted == 8
+
+
+def test_units_that_end_already_are_none_to_spare() -> None:
+    one, _ = pair(Count.steady(4), Count(4, 2), two(2, 4))
+    assert one.wanted == 4
+
+
+def test_a_groups_cores_count_whole_units_and_leave_nothing_over_that_the_router_holds() -> None:
+    wide = dataclasses.replace(ONE, cores=2.0, minimum=4)
+    _, decisions = guard(
+        Settings(groups={"shop": GroupBounds(cores=10.0)}),
+        (wide, OTHER),
+        Memory(),
+        Observation(0.0, 0.0, "shop", {"shop_one": IDLE, "shop_other": IDLE}, {"one": Count.steady(4), "other": Count.steady(1)}),
+        two(1, 12),
+    )
+    assert [decision.wanted for decision in decisions] == [4, 2]
+    asked = Settings(groups={"shop": GroupBounds(cores=10.0)})
+    one, other = pair(routed(8, 0.5), routed(8, 0.5), two(8, 8, 0.5), asked)
+    assert (one.wanted or 0) + (other.wanted or 0) == 10
+    full = Series(requests=90.0, busy=8.0, waiting=9.0, pending=9.0)
+    one, other = pair(routed(8, 0.5), routed(8, 0.5), two(8, 8, 0.5), asked, series=full)
+    assert (one.wanted, other.wanted) == (8, 8), "nothing is taken from what is saturated, for its group's cores either"
+
+
+def test_the_router_turns_to_what_serves_where_the_rest_is_dead() -> None:
+    one, other = pair(Count(0, 8, weight=1.0), routed(4, 0.0), two(8, 0, 1.0))
+    assert (one.weight, other.weight) == (0.0, 1.0)
+    one, other = pair(Count(1, 8, weight=1.0), routed(4, 0.0), two(8, 0, 1.0))
+    assert (one.weight, other.weight) == (0.3, 0.7), "what it carries of its share, and of the rest as every unit does"
+
+
+def test_what_a_groups_minimum_lacks_stays_where_it_is() -> None:
+    one, other = pair(Count.steady(2), Count.steady(2), two(1, 1), Settings(groups={"shop": GroupBounds(minimum=4)}))
+    assert (one.wanted, other.wanted) == (2, 2)
+
+
+def test_weights_that_are_no_parts_of_anything_are_none() -> None:
+    wished = {"one": Wish(4, "a test's", -1.0), "other": Wish(4, "a test's", 2.0)}
+    assert [each.weight for each in pair(routed(4, 0.5), routed(4, 0.5), wished)] == [0.0, 1.0]
+    for odd in (math.nan, math.inf, 0.0, -1.0):
+        wished = {"one": Wish(4, "a test's", odd), "other": Wish(4, "a test's", odd)}
+        assert [each.weight for each in pair(routed(4, 0.5), routed(4, 0.5), wished)] == [None, None]
+
+
+def test_a_count_of_which_only_the_floor_is_known_holds() -> None:
+    one, other = pair(Count(4, None, floor=2), Count.steady(2), two(1, 1))
+    assert (one.wanted, other.wanted) == (2, 2) and "what runs can't be told" in one.reason
+    alone = dataclasses.replace(ONE, group=None, minimum=1)
+    observation = Observation(0.0, 0.0, "shop", {"shop_one": IDLE}, {"one": Count(4, None, floor=2)})
+    _, (decision,) = guard(Settings(), [alone], Memory(), observation, {"one": Wish(1, "a test's")})
+    assert decision.wanted == 2 and "what runs can't be told" in decision.reason
+
+
+def test_what_is_held_while_a_reload_runs_does_not_undo_it() -> None:
+    """Threads are given back, and for a tick nothing is seen, while the count still tells the old ones."""
+    target = Target("dense", "shop_dense", "dense", cores=4.0)
+    memory = Memory(held={"dense": Held(present=1, threads=2, room_s=-100.0)})
+    old, new = Count(1, 1, threads=2), Count(1, 1)
+    threads = []
+    for tick, (count, wish) in enumerate([(old, True), (old, False), (new, True)]):
+        observation = Observation(5.0 * tick, 5.0 * tick, "shop", {"shop_dense": IDLE}, {"dense": count})
+        memory, (decision,) = guard(Settings(cores=8.0), [target], memory, observation, {"dense": Wish(1, "a test's")} if wish else {})
+        threads.append(decision.threads)
+    assert threads == [None, 2, None]
