@@ -35,6 +35,7 @@ def command(
     from recsplit.capacity import workload as workloads
     from recsplit.capacity.profile import others_at_work, to_json
     from recsplit.disk.files import whole_file
+    from recsplit.rendering.numbers import number_text
     from recsplit.repository.find import find
     from recsplit_perf.profile import profile_points, profiling
 
@@ -60,11 +61,13 @@ def command(
         largest = profile.whole.x[-1]
         columns = ("model", "latency", "a_ms", "b_us_per_row", "r2", "1 row ms", f"{largest} rows ms", "samples")
         show_table(columns, rows, title=f"{profile.model}, version {profile.version}: latency = a + b * rows")
-        costs: list[list[Cell]] = [[part.name, size_text(part.pss_bytes), part.load_s] for part in profile.parts]
+        costs: list[list[Cell]] = [
+            [part.name, size_text(part.pss_bytes) if part.pss_bytes else "in Triton", part.load_s] for part in profile.parts
+        ]
         show_table(("model", "memory", "load_s"), [*costs, ["Triton itself", size_text(profile.server_pss_bytes), None]])
         click.echo(
-            f"An empty call takes {profile.overhead_ms:.3g} ms; a row {profile.request_bytes_per_row:.4g} B in, "
-            f"{profile.response_bytes_per_row:.4g} B out, {profile.gathers_per_row:.4g} table rows read"
+            f"An empty call takes {number_text(profile.overhead_ms)} ms; a row {number_text(profile.request_bytes_per_row)} B in, "
+            f"{number_text(profile.response_bytes_per_row)} B out, {number_text(profile.gathers_per_row)} table rows read"
         )
     measured = profile.provenance["measured"]
     if measured["rounds"] < rounds:

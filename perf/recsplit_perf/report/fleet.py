@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.rendering.numbers import number_text
 from recsplit_perf.report.figures import AMBER, GREY, INDIGO, LINE, RED, SOFT, TEAL, new_axes, svg
 
 #: Colours of series in the order in which they are given.
@@ -56,7 +57,7 @@ def parts(title: str, unit: str, values: Mapping[str, float]) -> str:
     names = list(values)[::-1]
     axes.barh(names, [values[name] for name in names], color=[TEAL] * (len(names) - 1) + [AMBER], height=0.66)
     for row, name in enumerate(names):
-        axes.text(values[name], row, f"  {values[name]:,.3g}", va="center", fontsize=10)
+        axes.text(values[name], row, f"  {number_text(values[name])}", va="center", fontsize=10)
     axes.set_xlim(0, max(values.values()) * 1.16 or 1)
     axes.grid(visible=False, axis="y")
     return svg(figure)
@@ -91,7 +92,7 @@ def over_time(
     axes.set_ylim(0, 1.02 if share else None)
     if share:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.legend(loc="upper left", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return svg(figure)
 
 

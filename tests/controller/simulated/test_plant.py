@@ -121,3 +121,60 @@ def test_every_rule_meets_the_same_queries_and_a_run_repeats() -> None:
     assert few.queries == many.queries == again.queries
     assert few.misses == again.misses > 1000 and many.misses < 10
     assert few.mean_units == 4 and many.unit_s == 20 * len(STEP)
+
+
+def coming(count: int, first_s: float, rng: np.random.Generator) -> Any:
+    """When so many queries come, in the ten seconds from `first_s` on."""
+    return np.sort(first_s + 10 * rng.random(count))
+
+
+LOOKUPS = Target("embedding", "embedding", "embedding", maximum=40)
+
+
+def test_a_query_runs_all_steps_one_after_the_other() -> None:
+    """The second step is due when the first ends; a queue in front of the first is none in front of the second."""
+    plant = Plant([Part(LOOKUPS, Units(service_s=1.0), 1), Part(TARGET, Units(service_s=0.5), 1)], bound_ms=2000.0)
+    plant.advance(np.zeros(3), plant.draw(3, np.random.default_rng(0)), 2.25)
+    seen = plant.observe(2.25)
+    assert (seen.of("embedding").pending, seen.of("dense").pending) == (0, 0)
+    assert plant.left()[0] == 2 and plant.served == 1, "one has ended after 1.5 s, one is in the second step, one in the first"
+    plant.advance(np.zeros(0), plant.draw(0, np.random.default_rng(0)), 4.0)
+    assert plant.served == 3 and plant.misses == 2, "after 1.5, 2.5 and 3.5 s"
+    assert plant.observe(4.0).of("whole").mean_ms == pytest.approx(2500)
+
+
+def test_a_step_behind_a_full_one_gets_what_that_lets_through() -> None:
+    plant = Plant([Part(LOOKUPS, Units(service_s=0.1), 1), Part(TARGET, Units(service_s=0.01), 1)], bound_ms=2000.0)
+    rng = np.random.default_rng(0)
+    plant.advance(coming(500, 0.0, rng), plant.draw(500, rng), 10.0)
+    seen = plant.observe(10.0)
+    assert seen.of("dense").requests == pytest.approx(10, rel=0.05)
+    assert seen.of("embedding").busy == pytest.approx(1.0, abs=0.02) and seen.of("dense").busy == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("policy", ["utilization", "latency", "elasticrec"])
+def test_both_steps_follow_a_load(policy: str) -> None:
+    settings = Settings(policy=policy, bound_ms=BOUND_MS)
+    parts = [Part(LOOKUPS, Units(0.01, 0.5), 2), Part(TARGET, Units(0.04, 0.5), 4)]
+    rule = controlled(settings, named(settings.forecaster), [LOOKUPS, TARGET])
+    played = play(STEP, parts, rule, bound_ms=BOUND_MS)
+    high = slice(int(345 / settings.interval_s), int(900 / settings.interval_s))
+    assert played.by_target["dense"][high].min() * 0.95 > 200 * 0.04 and played.by_target["embedding"][high].min() * 0.95 > 200 * 0.01
+    assert played.missed[high.stop] - played.missed[high.start] <= 0.02 * 200 * 555
+
+
+def test_a_router_shares_queries_out_by_weights_and_nothing_goes_to_none() -> None:
+    variants = [Target(name, name, "front", "replica", 0, group="shop") for name in ("one", "other")]
+    plant = Plant([Part(variants[0], Units(0.001), 2, 0.75), Part(variants[1], Units(0.001), 2, 0.25)], bound_ms=100.0)
+    rng = np.random.default_rng(0)
+    plant.advance(coming(8000, 0.0, rng), plant.draw(8000, rng), 10.0)
+    seen, counts = plant.observe(10.0), plant.counts()
+    assert seen.of("one").requests == pytest.approx(600, rel=0.05) and seen.of("other").requests == pytest.approx(200, rel=0.1)
+    assert counts["one"].weight == 0.75
+    plant.begin(Action("route", "shop", 4, 10.0, "because", weights={"one": 0.0, "other": 1.0}))
+    plant.begin(Action("scale", "one", 0, 10.0, "because"))
+    assert len(plant.outcomes()) == 2
+    plant.advance(coming(8000, 10.0, rng), plant.draw(8000, rng), 20.0)
+    assert (plant.observe(20.0).of("one").requests or 0) < 1, "those under way end"
+    assert plant.counts()["one"] == Count(0, 0, weight=0.0)
+    assert plant.served + plant.left()[0] == 16_000
