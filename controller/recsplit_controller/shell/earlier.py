@@ -1,6 +1,7 @@
 """Lines of journals that earlier versions wrote, as this one would have written them. Pure.
 
-Each is made one of the next schema. Schema 2 had one count of a target, which was what runs; what was asked for wasn't told apart from it.
+Each is made one of the next schema. Schema 1 didn't name the forecaster's weights. Schema 2 had one count of a target, which was what runs;
+what was asked for wasn't told apart from it.
 Schema 3 had neither groups of targets nor weights of a router.
 """
 
@@ -8,6 +9,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Line = dict[str, Any]
+
+
+def header_from_1(line: Line) -> Line:
+    """A session's first line."""
+    return line | {"forecaster": ""}
+
+
+def tick_from_1(line: Line) -> Line:
+    """A tick: the same."""
+    return line
 
 
 def header_from_2(line: Line) -> Line:
@@ -78,6 +89,7 @@ def _without(line: Line, key: str) -> Line:
 
 #: By schema: what makes a header, and a tick, of it one of the next.
 EARLIER: Mapping[int, tuple[Callable[[Line], Line], Callable[[Line], Line]]] = {
+    1: (header_from_1, tick_from_1),
     2: (header_from_2, tick_from_2),
     3: (header_from_3, tick_from_3),
 }

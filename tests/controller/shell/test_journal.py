@@ -181,7 +181,7 @@ def test_a_journal_of_schema_3_is_read_and_decided_again_the_same(tmp_path: Path
         latest(path)
 
 
-def test_a_journal_of_schema_2_is_read(tmp_path: Path) -> None:
+def test_a_journal_of_schema_2_is_read_and_one_of_schema_1(tmp_path: Path) -> None:
     """As it was written before counts that serve and counts that were asked for were told apart."""
     path = tmp_path / "journal.jsonl"
     written = ticks([(20.0, 0.0, 2, True), (20.0, 0.0, None, False)], Memory())
@@ -210,6 +210,10 @@ def test_a_journal_of_schema_2_is_read(tmp_path: Path) -> None:
     assert [decision.count for record in session.records for decision in record.decisions] == [
         decision.count for tick, *_ in written for decision in tick.decisions
     ]
+    first = without(json.loads(lines[0]), "forecaster") | {"schema": 1}
+    first["settings"]["forecaster"] = SETTINGS.forecaster
+    path.write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
+    assert latest(path) == session, "schema 1 differs by the digest of the forecaster's weights alone"
     path.write_text(lines[0] + "\n{}\n")
     with pytest.raises(InputError, match="no line of a journal of schema 2"):
         latest(path)
