@@ -136,7 +136,10 @@ async def _loop(
     took = time.perf_counter() - start
     if not seen:
         message = errors.most_common(1)[0][0]
-        raise RecsplitError(f"model {model!r} answered none of {errors.total()} requests: {message}", hint="is it served, and ready?")
+        raise RecsplitError(
+            f"model {model!r} answered none of {errors.total()} requests: {message}",
+            hint="is it served, and ready, and is the address that of gRPC?",
+        )
     sent, latency, rows = zip(*sorted(seen), strict=True)
     return LoadResult(
         took, concurrency, np.array(sent), 1000.0 * np.array(latency, dtype=np.float64), np.array(rows, dtype=np.int64), errors

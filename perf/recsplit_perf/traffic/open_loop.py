@@ -142,7 +142,9 @@ class _Flight:
                 select.select([connection.number], [connection.number] if connection.sending else [], [], _LOOK_S)
             self.idle.append(connection)
             if connection.problem:
-                raise RecsplitError(f"the first query failed: {connection.problem}", hint="is the model served, and ready?")
+                raise RecsplitError(
+                    f"the first query failed: {connection.problem}", hint="is the model served, and ready, and is the address that of HTTP?"
+                )
         self.idle += [self._connection() for _ in range(_OPEN - len(self.idle))]
 
     def send(self, pool: Sequence[Ready], times_s: NDArray[np.float64], choice: NDArray[np.int64]) -> bool:
