@@ -8,6 +8,7 @@ waits, or starts something and goes on. Credentials are a kubeconfig, which is k
 import asyncio
 import contextlib
 import threading
+import warnings
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -57,6 +58,8 @@ class Cluster:
             import kr8s.asyncio  # noqa: F401  (found missing here, not in the loop)
         except ImportError as error:
             raise MissingExtra("kr8s", "kubernetes", "talking to a cluster") from error
+        # Newer servers than kr8s knows (0.20.15: than 1.35) are asked as any other; what is asked here is the same since 1.23.
+        warnings.filterwarnings("ignore", message="Kubernetes version .* is not supported", category=UserWarning)
         self.timeout_s = timeout_s
         self._namespace, self._url, self._kubeconfig, self._account = namespace, url, kubeconfig, account
         self._api: Api | None = None

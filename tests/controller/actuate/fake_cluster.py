@@ -24,6 +24,7 @@ class FakeCluster:
         self.forbidden: set[str] = set()
         self.managers: set[str] = set()  # who said to be the owner of what was patched
         self.token = "first"
+        self.minor = 35
         self.delay = threading.Event()  # set: nothing is answered until it is cleared again
         self.released = threading.Event()
         self.lock = threading.Lock()
@@ -86,7 +87,7 @@ def handler(cluster: FakeCluster) -> type[BaseHTTPRequestHandler]:
             if cluster.delay.is_set():
                 cluster.released.wait()
             if self.path.rstrip("/") == "/version":
-                status, answer = 200, {"major": "1", "minor": "35", "gitVersion": "v1.35.0"}
+                status, answer = 200, {"major": "1", "minor": str(cluster.minor), "gitVersion": f"v1.{cluster.minor}.0"}
             elif self.headers.get("Authorization") != f"Bearer {cluster.token}":
                 status, answer = 401, {"message": "Unauthorized"}
             elif self.command == "PATCH" and self.headers["Content-Type"] != "application/merge-patch+json":

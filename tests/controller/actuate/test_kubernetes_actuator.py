@@ -52,6 +52,19 @@ def asked_for(fake: FakeCluster, path: str, field: str = "replicas") -> int:
     return int(fake.objects[path]["spec"][field])
 
 
+@pytest.mark.parametrize("minor", [28, 36, 37, 99])
+def test_a_server_that_kr8s_does_not_know_yet_is_asked_without_a_warning(
+    minor: int, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    with running() as fake:
+        fake.minor = minor
+        fake.deployment("front", 2)
+        actuator = KubernetesActuator(Cluster(kubeconfig=kubeconfig(fake, tmp_path / "config")), TARGETS[:1])
+        assert actuator.counts() == {"front": Count.steady(2)}
+        actuator.close()
+    assert not recwarn.list
+
+
 def test_pods_that_are_ready_serve_and_the_spec_says_what_was_asked_for(actuator: KubernetesActuator, fake: FakeCluster) -> None:
     fake.deployment("front", 5, running=3)
     fake.deployment("shard-1", 2, running=0)
