@@ -22,6 +22,7 @@ import pytest
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
+import recsplit
 from recsplit.engine.compilation import make, unavailable
 from recsplit.serving import notes
 from recsplit.serving.upkeep import watch
@@ -164,6 +165,27 @@ def test_an_instance_whose_process_died_is_replaced(folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+def test_what_somebody_edited_in_a_config_is_there_after_instances_were_replaced(tmp_path: Path) -> None:
+    recsplit.build("recsplit.zoo.tiny:dlrm", out=tmp_path / "models", name="shop", embedding_runtime="onnxruntime", search_s=0)
+    config = tmp_path / "models" / "shop_dense" / "config.pbtxt"
+    config.write_text(config.read_text() + '\nparameters { key: "edited" value { string_value: "by hand" } }\n')
+
+    def edited(address: str) -> str | None:
+        with urllib.request.urlopen(f"http://{address}/v2/models/shop_dense/config") as answer:
+            value = json.load(answer)["parameters"].get("edited", {}).get("string_value")
+            return None if value is None else str(value)
+
+    with start(tmp_path / "models", "--json") as process:
+        assert process.stdout is not None
+        server = json.loads(process.stdout.readline())
+        assert edited(server["http_url"]) == "by hand"
+        os.kill(min(watch.processes(Path(f"/proc/{server['pid']}/cwd").resolve().name)["shop_dense", 1]), signal.SIGKILL)
+        read_errors_until(process, "The instances of 'shop_dense' were replaced in")
+        assert edited(server["http_url"]) == "by hand"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize(

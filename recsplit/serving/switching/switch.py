@@ -104,7 +104,7 @@ def _refuse_impossible(build: Build, before: int, served_build: str, old: list[s
         )
     for name in set(old) & {model.name for model in plan.loaded}:
         folder = repository / name
-        before_config, after_config = (_read(folder / str(version) / CONFIG_FILE) for version in (before, plan.version))
+        before_config, after_config = (_read(place / CONFIG_FILE) for place in (folder / str(before), folder))
         for field in ("input", "output", "max_batch_size", "backend", "default_model_filename"):
             if getattr(before_config, field) != getattr(after_config, field):
                 raise InputError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recsplit.configs import override
+from recsplit.configs.check import versions
 from recsplit.engine.compilation import BACKEND
 from recsplit.errors import RecsplitError
 from recsplit.plan.files import CONFIG_FILE, ENGINE_BACKEND
@@ -114,10 +115,13 @@ class Watch:
         return len(present.get(served, ())) < override.count(config)
 
     def _rendered(self, model: str, version: int) -> object:
-        """The config that the server has of this version: its build's own, where recsplit kept it."""
-        kept = self.repository / model / str(version) / CONFIG_FILE
-        path = kept if kept.is_file() else self.repository / model / CONFIG_FILE
-        return override.read(text_of(path), str(path))
+        """The config that the server has of this version: the model's, which somebody may have edited, where it is of this version; else
+        the one of its build that recsplit kept."""
+        path, kept = (folder / CONFIG_FILE for folder in (self.repository / model, self.repository / model / str(version)))
+        config = override.read(text_of(path), str(path))
+        if version in versions(config) or not kept.is_file():
+            return config
+        return override.read(text_of(kept), str(kept))
 
 
 def processes(folder: str) -> dict[Served, frozenset[int]]:
