@@ -45,9 +45,9 @@ Apply = Callable[..., list[Any]]
 def namespace() -> Iterator[str]:
     """A namespace of our own."""
     name = f"recsplit-check-{uuid.uuid4().hex[:8]}"
-    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": LABELS}}
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": LABELS}}
     try:
-        kubectl("create", "-f", "-", stdin=json.dumps(made))
+        kubectl("create", "-f", "-", stdin=json.dumps(manifest))
         yield name
     finally:
         kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")

@@ -122,8 +122,8 @@ def account(namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def rights(apply: Apply, namespace: str, kinds: set[str]) -> None:
     """The ServiceAccount, its Role, the empty Lease, and three Deployments."""
-    wanted = {"ServiceAccount", "Role", "RoleBinding", "Lease"}
-    apply([item for item in known(controllers("replicas"), namespace, kinds) if item["kind"] in wanted])
+    needed = {"ServiceAccount", "Role", "RoleBinding", "Lease"}
+    apply([item for item in known(controllers("replicas"), namespace, kinds) if item["kind"] in needed])
     apply([deployment(name) for name in (FRONT, SHARD, OTHER)])
 
 

@@ -1,6 +1,7 @@
 """What clients of the served ensemble get: answers, and errors that are theirs alone."""
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from tests.serving import handmade
 from tests.serving.conftest import stubs
 
 Ids = NDArray[np.int64]
+#: Nothing more is counted for so long: nothing is to be counted any more.
+SETTLED_S = 0.5
 Query = tuple[Ids, NDArray[np.float32]]
 
 
@@ -63,6 +66,17 @@ def test_only_the_outputs_that_were_asked_for_come_back(client: grpc.InferenceSe
     assert [output.name for output in answer.outputs] == [wanted]
 
 
+def settled(shop: Server, model: str) -> tuple[int, int]:
+    """The same once what others asked before is counted: Triton counts a request after it has sent the answer."""
+    known, since_s = executions(shop, model), time.monotonic()
+    while time.monotonic() - since_s < SETTLED_S:
+        now = executions(shop, model)
+        if now != known:
+            known, since_s = now, time.monotonic()
+        time.sleep(0.02)
+    return known
+
+
 def answers_of_a_batch(shop: Server, client: grpc.InferenceServerClient, queries: Sequence[Query]) -> list[Any]:
     """Answers, and errors, of queries that were asked at once: again until some met in a batch; pytest's timeout ends it."""
 
@@ -73,12 +87,13 @@ def answers_of_a_batch(shop: Server, client: grpc.InferenceServerClient, queries
             return error
 
     while True:
-        before = after = executions(shop, "shop_embedding")
+        before = after = settled(shop, "shop_embedding")
         with ThreadPoolExecutor(len(queries)) as threads:
             answers = list(threads.map(answer_or_error, queries))
-        while after[0] - before[0] < len(queries):  # Triton counts a request after it has sent the answer
+        while after[0] - before[0] < len(queries):
             after = executions(shop, "shop_embedding")
-        if after[1] - before[1] < after[0] - before[0]:
+        assert after[0] - before[0] == len(queries)
+        if after[1] - before[1] < len(queries):
             return answers
 
 

@@ -81,7 +81,7 @@ def budgeted(
     shares = dict(fit(sharing, claims, settings.cores))
     room = settings.cores - sum(share.count * (share.threads or target.cores) for target, share in _pairs(sharing, shares))
     kept: dict[str, Held] = {}
-    decided = {decision.target for decision in decisions if decision.threads is not None}  # by the policy, or they are held
+    decided = {decision.target for decision in decisions if decision.threads is not None}  # by the policy
     for target, share in _pairs(sharing, shares):
         was, at_s = before.get(target.name, Held()), decisions[0].at_s
         more = 0.0 if share.threads is None else share.count * (target.cores - share.threads)

@@ -70,7 +70,7 @@ def bounded(settings: Settings, group: Sequence[Target], observation: Observatio
     if group[0].group is None or any(target.name not in wishes for target in group):
         return dict(wishes)
     bounds, after = bounds_of(settings, group[0]), dict(wishes)
-    units = {target.name: whole(_within(target, wishes[target.name].units)) for target in group}
+    units = {target.name: whole(target.within_bounds(wishes[target.name].units)) for target in group}
     if bounds.cores is not None:
         claims = {
             target.name: Claim(units[target.name], observation.count(target.name).present or 0, wishes[target.name].units, held=False)
@@ -100,10 +100,6 @@ def _changed(wish: Wish, before: int, units: int, note: str) -> Wish:
     return dataclasses.replace(wish, units=float(units), weight=weight, reason=f"{wish.reason}; {note}")
 
 
-def _within(target: Target, units: float) -> float:
-    return min(max(units, target.minimum), target.maximum)
-
-
 def sums(settings: Settings, group: Sequence[Target], observation: Observation, wishes: Mapping[str, Wish]) -> Sums | None:
     """A group's sums; None where not all of it is known."""
     measured = all(target.max_qps is not None for target in group)
@@ -114,9 +110,10 @@ def sums(settings: Settings, group: Sequence[Target], observation: Observation, 
     ends = False
     for target in group:
         count, wish, size = observation.count(target.name), wishes.get(target.name), sizes[target.name]
-        if wish is None or count.present is None or count.serving is None or count.asked is None:
+        if wish is None or not count.known:
             return None
-        units = _within(target, wish.units)
+        assert count.present is not None and count.serving is not None
+        units = target.within_bounds(wish.units)
         present += size * count.present
         serving += size * count.serving
         moved += size * abs(units - count.present)
@@ -186,7 +183,7 @@ def _weights(
         return {}
     staying = {each.target: _staying(each.count) for each in decisions}
     now = {
-        target.name: shares[target.name] * min(1.0, staying[target.name] / max(1, whole(_within(target, wishes[target.name].units))))
+        target.name: shares[target.name] * min(1.0, staying[target.name] / max(1, whole(target.within_bounds(wishes[target.name].units))))
         for target in group
     }
     capacity = {name: known.sizes[name] * units for name, units in staying.items()}

@@ -53,15 +53,15 @@ def _judge_group(
 ) -> dict[str, tuple[Held, Decision]]:
     """What becomes of targets that stand in for each other, by name. They are held together: what one is to have depends on the others."""
     age_s = None if observation.data_s is None else observation.at_s - observation.data_s
+    if age_s is None or age_s > settings.stale_s:
+        stale = "held: there is no data" if age_s is None else f"held: the data is {age_s:.0f} s old"
+        return {target.name: _hold(target, observation, None, stale) for target in group}
     finite = {name: wish for name, wish in wishes.items() if math.isfinite(wish.units)}
     for target in group:
         if target.minimum == 0 and absent(observation.count(target.name)):  # what is absent has no series to be sized by
             finite.setdefault(target.name, Wish(0.0, "absent, and not asked for"))
     finite = bounded(settings, group, observation, finite)
     known = sums(settings, group, observation, finite)
-    if age_s is None or age_s > settings.stale_s:
-        stale = "held: there is no data" if age_s is None else f"held: the data is {age_s:.0f} s old"
-        return {target.name: _hold(target, observation, None, stale) for target in group}
     if known is None:
         return {
             target.name: _hold(target, observation, wishes.get(target.name), _unknown(target, group, observation, finite))
@@ -86,16 +86,11 @@ def _unknown(target: Target, group: Sequence[Target], observation: Observation, 
     """Why a target is held where something of its group isn't known."""
     if target.name not in wishes:
         return "held: what it needs isn't known"
-    count, reason = observation.count(target.name), wishes[target.name].reason
-    if count.serving is None or count.asked is None or count.present is None:
+    reason = wishes[target.name].reason
+    if not observation.count(target.name).known:
         return f"{reason}; held: what runs can't be told"
-    others = [other.name for other in group if other.name not in wishes or None in _counts(observation, other)]
+    others = [other.name for other in group if other.name not in wishes or not observation.count(other.name).known]
     return f"{reason}; held with its group: of {', '.join(others)} something isn't known"
-
-
-def _counts(observation: Observation, target: Target) -> tuple[int | None, int | None]:
-    count = observation.count(target.name)
-    return count.serving, count.asked
 
 
 def saturated(series: Series, instances: int) -> bool:
@@ -155,7 +150,7 @@ def _judge(
     count = observation.count(target.name)
     present = count.present
     assert count.serving is not None and count.asked is not None and present is not None
-    series, units = observation.of(target.model), min(max(wish.units, target.minimum), target.maximum)
+    series, units = observation.of(target.model), target.within_bounds(wish.units)
     busy, beyond = (series.busy or 0.0) / target.instances, known.moves
     gained_s = before.gained_s
     if before.present is not None and present > before.present:
@@ -164,9 +159,9 @@ def _judge(
         before = Held()
     waiting, undone = _queue(series) >= count.serving * target.instances, count.serving > count.asked
     case = _Case(settings, target, before, observation.at_s, present, count.serving, undone, units, full, waiting, busy, known)
-    bounded = min(max(present, target.minimum), target.maximum)
-    if bounded != present:  # case 1
-        step = _Step(bounded, f"brought within its bounds, {target.minimum} to {target.maximum}")
+    nearest = target.within_bounds(present)
+    if nearest != present:  # case 1
+        step = _Step(nearest, f"brought within its bounds, {target.minimum} to {target.maximum}")
     elif case.aimed > present and beyond:  # case 2
         step = _step_up(case)
     elif case.aimed < present and beyond:  # case 3

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from recsplit_controller.core.elapsed import within, yet_to_come
-from recsplit_controller.core.groups import LEAST_WEIGHT
+from recsplit_controller.core.groups import LEAST_WEIGHT, groups_of
 from recsplit_controller.values.decision import Action, Decision, Outcome
 from recsplit_controller.values.settings import Target, Unit
 from recsplit_controller.values.tick import Progress
@@ -70,12 +70,11 @@ def reconcile(
 def _routes(progress: Mapping[str, Progress], targets: Sequence[Target], decisions: Sequence[Decision], at_s: float) -> Sequence[Action]:
     """What the groups' routers are to do now: each is told of all its targets at once."""
     decided = {decision.target: decision for decision in decisions}
-    members: dict[str, list[Decision]] = {}
-    for target in targets:
-        if target.group is not None and target.name in decided:
-            members.setdefault(target.group, []).append(decided[target.name])
     routes = []
-    for group, those in members.items():
+    for members in groups_of(targets):
+        group, those = members[0].group, [decided[target.name] for target in members if target.name in decided]
+        if group is None:
+            continue
         before = progress.get(group, Progress())
         if before.under_way or yet_to_come(before.retry_s, at_s, LONGEST_PAUSE_S):
             continue

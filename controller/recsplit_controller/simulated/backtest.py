@@ -89,7 +89,7 @@ class Test:
             count = math.ceil(float(self.maxima()[self.first - 1]) * self.units.service_s / self.settings.busy_share)
         return play(
             self.rates[start_s : len(self.maxima()) * self.period_s],
-            [Part(self.target, self.units, min(max(count, self.target.minimum), self.target.maximum))],
+            [Part(self.target, self.units, self.target.within_bounds(count))],
             rule,
             bound_ms=self.bound_ms,
             interval_s=interval_s or round(self.settings.interval_s),
@@ -196,7 +196,7 @@ def planned(forecasts: Floats, settings: Settings, target: Target, service_s: fl
             return
         done = period
         units = math.ceil(forecasts[period - first] * service_s / settings.busy_share - 1e-6)
-        count = min(max(units, target.minimum), target.maximum)
+        count = target.within_bounds(units)
         if count != plant.asked():
             plant.begin(Action("scale", target.name, count, at_s, "forecast"))
 

@@ -36,7 +36,9 @@ class Plant:
         self._parts = {part.target.name: part for part in parts}
         self._ensemble, self._bound_ms, self._now = ensemble, bound_ms, at_s
         self._steps = [[target.name for target in group] for group in groups_of([part.target for part in parts])]
-        self._stations = {name: Station(part.units, part.count, at_s) for name, part in self._parts.items()}
+        #: Of a query that is drawn: two for each step.
+        self.rows = 2 * len(self._steps)
+        self._stations = {name: Station(part.units, part.count, at_s, 2 + self.rows) for name, part in self._parts.items()}
         self._weights = {name: part.weight for name, part in self._parts.items()}
         self._pieces = Pieces(parts[0].units.window_s)
         self._actions: list[tuple[Action, float]] = []

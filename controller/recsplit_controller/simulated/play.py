@@ -91,7 +91,7 @@ def play(
     """
     plant = Plant(parts, bound_ms=bound_ms, at_s=float(start_s))
     blocks = _blocks(rates, plant, start_s, np.random.default_rng((seed, start_s)))
-    coming: Floats | None = None
+    coming: Floats = np.zeros((1 + plant.rows, 0))
     ticks = math.ceil(len(rates) / interval_s)
     missed = np.zeros(ticks, dtype=np.int64)
     by_target = {part.target.name: np.zeros(ticks, dtype=np.int64) for part in parts}
@@ -99,9 +99,7 @@ def play(
     for tick in range(ticks):
         before_s, at_s = at_s, min(start_s + (tick + 1) * interval_s, start_s + len(rates))
         while known_s < at_s:
-            block = next(blocks)
-            coming, known_s = block if coming is None else np.concatenate([coming, block], axis=1), known_s + BLOCK_S
-        assert coming is not None
+            coming, known_s = np.concatenate([coming, next(blocks)], axis=1), known_s + BLOCK_S
         count = int(np.searchsorted(coming[0], at_s))
         plant.advance(coming[0, :count], coming[1:, :count], float(at_s))
         coming = coming[:, count:]

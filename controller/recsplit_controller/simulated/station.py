@@ -95,17 +95,17 @@ class Pieces:
 
 
 class Station:
-    """`count` units at `at_s`, and the queue in front of them. `unit_s`: seconds of units, from when each was asked for until it was let
-    go."""
+    """`count` units at `at_s`, and the queue in front of them; a query is so many `rows`. `unit_s`: seconds of units, from when each was
+    asked for until it was let go."""
 
-    def __init__(self, units: Units, count: int, at_s: float) -> None:
+    def __init__(self, units: Units, count: int, at_s: float, rows: int) -> None:
         self.units = units
         self.unit_s = 0.0
         self._now = at_s
         self._free = np.full(count, at_s)
         self._ready = np.full(count, at_s)
-        self._queue: Floats | None = None  # queries, their service time last
-        self._running: Floats | None = None  # queries, begun, service
+        self._queue: Floats = np.zeros((rows + 1, 0))  # queries, their service time last
+        self._running: Floats = np.zeros((rows + 2, 0))  # queries, begun, service
         self._pieces = Pieces(units.window_s)
 
     def advance(self, queries: Floats, service_s: Floats, at_s: float) -> Floats:
@@ -114,13 +114,12 @@ class Station:
         queries, float64 [rows, n]: the first row says when each is due here (rising, all before `at_s`), and in what is returned when it
         ended; the other rows go with it. service_s, float64 [n].
         """
-        came = np.concatenate([queries, service_s[None]])
-        queue = came if self._queue is None else np.concatenate([self._queue, came], axis=1)
+        queue = np.concatenate([self._queue, np.concatenate([queries, service_s[None]])], axis=1)
         begun_s = np.empty(queue.shape[1])
         count = serve(self._free, queue[0], queue[-1], at_s, begun_s) if len(self._free) else 0
         self._queue = queue[:, count:]
         begun = np.concatenate([queue[:-1, :count], begun_s[None, :count], queue[-1:, :count]])
-        running = begun if self._running is None else np.concatenate([self._running, begun], axis=1)
+        running = np.concatenate([self._running, begun], axis=1)
         end_s = running[-2] + running[-1]
         ends = end_s <= at_s
         self._running, ended, end_s = running[:, ~ends], running[:, ends], end_s[ends]
@@ -133,12 +132,11 @@ class Station:
 
     def series(self, at_s: float) -> Series:
         """What Triton and Prometheus would tell of it."""
-        return self._pieces.series(at_s, 0 if self._queue is None else self._queue.shape[1])
+        return self._pieces.series(at_s, self._queue.shape[1])
 
     def left(self) -> Floats:
         """Queries that have not ended, float64 [rows, n]."""
-        parts = [part[:-1] for part in (self._queue,) if part is not None] + [part[:-2] for part in (self._running,) if part is not None]
-        return np.concatenate(parts, axis=1) if parts else np.zeros((2, 0))
+        return np.concatenate([self._queue[:-1], self._running[:-2]], axis=1)
 
     def count(self) -> Count:
         """Units that serve, and those that serve or start."""

@@ -55,6 +55,11 @@ class Count:
         return cls(units, units)
 
     @property
+    def known(self) -> bool:
+        """Whether both are; `present` is then, too."""
+        return self.serving is not None and self.asked is not None
+
+    @property
     def present(self) -> int | None:
         """What the controller's word on it is, or would be: the floor of an autoscaler, else what was asked for."""
         return self.asked if self.floor is None else self.floor

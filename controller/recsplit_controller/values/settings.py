@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from recsplit.errors import InputError
 
@@ -12,6 +12,8 @@ Role = Literal["embedding", "shard", "dense", "front"]
 #: replicas (servers; pods in Kubernetes).
 Unit = Literal["instance", "worker", "replica"]
 
+
+Units = TypeVar("Units", int, float)
 
 #: Of the engine's, for one model (recsplit/backends/native/workers.h).
 MOST_WORKERS = 1024
@@ -44,6 +46,10 @@ class Target:
     def in_server(self) -> bool:
         """Whether its units share one server's cores with those of other targets."""
         return self.unit != "replica"
+
+    def within_bounds(self, units: Units) -> Units:
+        """The nearest to so many units that it may have."""
+        return min(max(units, self.minimum), self.maximum)
 
     def __post_init__(self) -> None:
         least = 0 if self.group is not None and self.unit == "replica" else 1

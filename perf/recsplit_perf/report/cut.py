@@ -55,10 +55,10 @@ def draw(plan: Plan) -> str:
     parts += _tables(bars(plan), 186, _TOP, 368, HEIGHT - _TOP - _BOTTOM - 20)
     parts += _model(plan.dense, 700, 26, 190, height, INDIGO)
     parts.append(_text(795, HEIGHT / 2 + 5, "layers, interactions", size=13, color="#5b6878", anchor="middle"))
-    parts += _arrow(20, 170, ["ids"], _sizes(_ids(plan)))
+    parts += _arrow(20, 170, ["ids"], _sizes(_clients(plan, plan.embedding)))
     parts += _arrow(570, 700, ["embeddings"], _sizes(plan.boundary))
     parts += _arrow(890, 1030, [tensor.name for tensor in plan.outputs], _sizes(plan.outputs))
-    dense = [tensor for tensor in plan.inputs if tensor.name in {item.name for item in plan.dense.inputs}]
+    dense = _clients(plan, plan.dense)
     if dense:
         parts.append('<path d="M95 368 V394 H730 V372" fill="none" stroke="#5b6878" stroke-width="1.4" marker-end="url(#tip)"/>')
         names = _short(", ".join(tensor.name for tensor in dense[:2]), 12)
@@ -70,15 +70,14 @@ def draw_narrow(plan: Plan) -> str:
     """The same from top to bottom, for a phone."""
     table_bars = bars(plan)
     tables = max(60.0, 26.0 * len(table_bars), min(200.0, 60.0 * len(table_bars)))
-    dense = [tensor for tensor in plan.inputs if tensor.name in {item.name for item in plan.dense.inputs}]
-    outputs = [tensor.name for tensor in plan.outputs]
-    lines = [*outputs] if len(outputs) <= _LINES else [*outputs[: _LINES - 1], f"and {len(outputs) - _LINES + 1} more"]
+    dense = _clients(plan, plan.dense)
+    lines = _lines([tensor.name for tensor in plan.outputs])
     top, left, width = 70.0, 12.0, NARROW - 24.0
     bottom = top + tables + 28
     dense_top = bottom + 104
     end = dense_top + 48
     parts = _head(plan, NARROW, end + 70 + 16 * len(lines), "tip-narrow", 'data-narrow=""')
-    parts += _down(NARROW / 2, 4, top - 22, f"ids, {_sizes(_ids(plan))}", "tip-narrow")
+    parts += _down(NARROW / 2, 4, top - 22, f"ids, {_sizes(_clients(plan, plan.embedding))}", "tip-narrow")
     parts += _model(plan.embedding, left, top, width, tables + 28, TEAL)
     parts += _tables(table_bars, left + 12, top + 14, width - 24, tables)
     parts += _down(NARROW / 2 - 60, bottom + 22, dense_top - 24, f"embeddings, {_sizes(plan.boundary)}", "tip-narrow")
@@ -112,8 +111,14 @@ def _down(x: float, y1: float, y2: float, note: str, tip: str) -> list[str]:
     ]
 
 
-def _ids(plan: Plan) -> list[Tensor]:
-    names = {tensor.name for tensor in plan.embedding.inputs}
+def _lines(names: Sequence[str]) -> list[str]:
+    """The names, a line each; where they are too many, how many more there are."""
+    return [*names] if len(names) <= _LINES else [*names[: _LINES - 1], f"and {len(names) - _LINES + 1} more"]
+
+
+def _clients(plan: Plan, part: Submodel) -> list[Tensor]:
+    """The clients' inputs that a model reads itself."""
+    names = {tensor.name for tensor in part.inputs}
     return [tensor for tensor in plan.inputs if tensor.name in names]
 
 
@@ -170,7 +175,7 @@ def _tables(table_bars: list[Bar], x: float, top: float, width: float, height: f
 def _arrow(x1: float, x2: float, labels: Sequence[str], note: str) -> list[str]:
     """An arrow with its labels above it, a line each, and below it how much it carries."""
     y, middle = HEIGHT / 2, (x1 + x2) / 2
-    lines = [*labels] if len(labels) <= _LINES else [*labels[: _LINES - 1], f"and {len(labels) - _LINES + 1} more"]
+    lines = _lines(labels)
     return [
         f'<path d="M{x1} {y} H{x2 - 2}" stroke="#5b6878" stroke-width="1.4" marker-end="url(#tip)"/>',
         *(

@@ -85,7 +85,7 @@ def latency_against_rate(
         axes.plot([], [], label=f"bound {number_text(bound_ms)} ms, far above", **_BOUND)
     _latency_axis(axes, values)
     axes.set_xlim(left=0)
-    _legend(figure)
+    legend_below(figure)
     return svg(figure)
 
 
@@ -106,7 +106,7 @@ def latency_distribution(
         axes.axvline(value, color=color, linewidth=1.6, linestyle=style, label=f"p{share} {number_text(value)} ms")
     if bound_ms is not None and bound_ms < FAR * high:
         axes.axvline(bound_ms, label=f"bound {number_text(bound_ms)} ms", **_BOUND)
-    _legend(figure)
+    legend_below(figure)
     return svg(figure)
 
 
@@ -114,8 +114,8 @@ def query_sizes(sizes: NDArray[np.int64], *, title: str = "Query sizes") -> str:
     """Histogram of items in a query, and the share of all items that the larger queries hold."""
     ordered = np.sort(sizes)
     quarter = ordered[-max(1, len(ordered) // 4) :].sum() / max(1, ordered.sum())
-    told = f"median {np.median(sizes):.0f}, largest {ordered[-1]}; the largest quarter holds {quarter:.0%} of all"
-    figure, axes = new_axes(title, f"items in a query\n{told}", "share of queries")
+    summary = f"median {np.median(sizes):.0f}, largest {ordered[-1]}; the largest quarter holds {quarter:.0%} of all"
+    figure, axes = new_axes(title, f"items in a query\n{summary}", "share of queries")
     width = max(1, int(sizes.max()) // 60)
     axes.hist(
         sizes,
@@ -144,7 +144,7 @@ def skew(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], 
     axes.set_ylim(0, 1.02)
     axes.xaxis.set_major_formatter(FuncFormatter(_percent))
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
-    _legend(figure, columns=1)
+    legend_below(figure, columns=1)
     return svg(figure)
 
 
@@ -156,9 +156,8 @@ def profile(curves: Mapping[str, tuple[Sequence[float], Sequence[float], float, 
         axes.plot(line, a_ms + b_ms * line, color=color, linewidth=1.4)
         axes.plot(rows, medians, color=color, linestyle="none", marker="o", markersize=5, label=name)
     axes.set_ylim(bottom=0)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(_plain))
-    _legend(figure)
+    _plain_numbers(axes)
+    legend_below(figure)
     return svg(figure)
 
 
@@ -196,7 +195,7 @@ def agreement(live: Sequence[Point], simulated: Sequence[Point], *, title: str =
             label=f"{name}, live",
         )
     _latency_axis(axes, [value for point in [*live, *simulated] for value in (point.p50_ms, point.p95_ms)])
-    _legend(figure)
+    legend_below(figure)
     return svg(figure)
 
 
@@ -206,11 +205,15 @@ def _latency_axis(axes: Any, values: Sequence[float]) -> None:
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)
+    _plain_numbers(axes)
+
+
+def _plain_numbers(axes: Any) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(_plain))
 
 
-def _legend(figure: Figure, columns: int = 2) -> None:
+def legend_below(figure: Figure, columns: int = 2) -> None:
     """Below the picture: inside there is no place that is free for certain."""
     with mpl.rc_context(_STYLE):
         figure.legend(loc="outside lower center", ncols=columns, frameon=False)

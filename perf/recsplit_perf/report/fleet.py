@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.rendering.numbers import number_text
-from recsplit_perf.report.figures import AMBER, GREY, INDIGO, LINE, RED, SOFT, TEAL, new_axes, svg
+from recsplit_perf.report.figures import AMBER, GREY, INDIGO, LINE, RED, SOFT, TEAL, legend_below, new_axes, svg
 
 #: Colours of series in the order in which they are given.
 COLORS = (AMBER, TEAL, INDIGO, GREY, RED)
@@ -47,7 +47,7 @@ def bars(
     axes.grid(visible=False, axis="x")
     axes.margins(y=0.14)
     if len(series) > 1:
-        figure.legend(loc="outside lower center", ncols=len(series) if wide else 2, frameon=False)
+        legend_below(figure, len(series) if wide else 2)
     return _spread(svg(figure)) if wide else svg(figure)
 
 
@@ -92,7 +92,7 @@ def over_time(
     axes.set_ylim(0, 1.02 if share else None)
     if share:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    legend_below(figure)
     return svg(figure)
 
 

@@ -86,13 +86,13 @@ def test_many_tables_share_the_last_bar(plan: Plan) -> None:
     ET.fromstring(cut.draw(many))
 
 
-@pytest.mark.parametrize(("count", "told"), [(1, 1), (3, 3), (8, 8), (20, 7)])
-def test_every_output_is_named_on_the_arrow_or_counted_and_none_over_another(plan: Plan, count: int, told: int) -> None:
+@pytest.mark.parametrize(("count", "named"), [(1, 1), (3, 3), (8, 8), (20, 7)])
+def test_every_output_is_named_on_the_arrow_or_counted_and_none_over_another(plan: Plan, count: int, named: int) -> None:
     outputs = tuple(Tensor(f"score_{place}", "FP32", (1,)) for place in range(count))
     picture = ET.fromstring(cut.draw(dataclasses.replace(plan, outputs=outputs)))
     texts = {text.text: float(text.get("y", "nan")) for text in picture.iter() if text.tag.endswith("text")}
-    assert [name for name in texts if str(name).startswith("score_")] == [f"score_{place}" for place in range(told)]
-    assert (f"and {count - told} more" in texts) == (count > told)
+    assert [name for name in texts if str(name).startswith("score_")] == [f"score_{place}" for place in range(named)]
+    assert (f"and {count - named} more" in texts) == (count > named)
     heights = sorted(y for name, y in texts.items() if str(name).startswith("score_"))
     assert all(after - before >= 13 for before, after in itertools.pairwise(heights)) and min(heights) > 20
 
@@ -117,8 +117,8 @@ def test_a_phone_gets_a_picture_of_its_own_in_the_place_of_the_wide_one(plan: Pl
 def test_reads_that_vary_from_row_to_row_are_not_counted(plan: Plan) -> None:
     name = plan.lookups[0].inputs[0]
     inputs = tuple(dataclasses.replace(each, dims=(-1,)) if each.name == name else each for each in plan.inputs)
-    told = {bar.name: bar.reads for bar in cut.bars(dataclasses.replace(plan, inputs=inputs))}
-    assert told[plan.lookups[0].table] is None
+    reads = {bar.name: bar.reads for bar in cut.bars(dataclasses.replace(plan, inputs=inputs))}
+    assert reads[plan.lookups[0].table] is None
     assert "reads vary" in "".join(ET.fromstring(cut.draw(dataclasses.replace(plan, inputs=inputs))).itertext())
 
 
