@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from recsplit.accuracy.ranking import Quality
 from recsplit.building import id_limits, sharding
 from recsplit.building.cases import judge_of, reference_cases
 from recsplit.building.load_and_cut import load_and_cut
@@ -11,6 +12,7 @@ from recsplit.building.planning import make_plan
 from recsplit.building.remains import remains
 from recsplit.building.runtimes import choose
 from recsplit.building.settings import BuildSettings
+from recsplit.building.storing import Storing, wish, words
 from recsplit.configs.render import render
 from recsplit.disk.files import size_text
 from recsplit.plan import triton_releases
@@ -32,7 +34,8 @@ from recsplit.write import shard_files, submodels, tensorrt
 class Built:
     """A published build: its plan, the repository, and what the proof found. Where a path is asked for, it stands for its repository.
 
-    `notes`: what the user should know; `warnings`: what is most likely not meant.
+    `quality`: with labelled rows, what rounding tables did to the accuracy. `notes`: what the user should know;
+    `warnings`: what is most likely not meant.
     """
 
     plan: Plan
@@ -40,6 +43,7 @@ class Built:
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    quality: Quality | None = None
 
     def __fspath__(self) -> str:
         return str(self.repository)
@@ -53,9 +57,9 @@ class Built:
 
     def _repr_html_(self) -> str:
         plan = self.plan
-        tables = [(table.name, f"{table.rows:,}", table.dim, table.dtype, size_text(table.size_bytes)) for table in plan.tables]
+        tables = [(table.name, f"{table.rows:,}", table.dim, table.stored, size_text(table.size_bytes)) for table in plan.tables]
         title = f"{plan.name} version {plan.version} in {self.repository}"
-        return html_table(title, ("table", "rows", "dim", "dtype", "size"), tables) + differences_html(self.differences)
+        return html_table(title, ("table", "rows", "dim", "stored", "size"), tables) + differences_html(self.differences)
 
 
 def build(settings: BuildSettings, progress: Progress) -> Built:
@@ -76,6 +80,13 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
             bag_form=settings.bag_form if request is None else "padded",
             adding_up=request is not None,
             release=triton_releases.release(settings.triton),
+            storing=Storing(
+                tuple(map(wish, settings.table_dtype)),
+                settings.table_budget,
+                settings.evaluation,
+                stage.path(settings.name, PLAN_FILE).parent,
+                progress,
+            ),
         )
         tables = submodels.tables(source.cut)
         shards = None if request is None else sharding.cut(request, source.cut, tables)
@@ -115,5 +126,14 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
     chosen = () if runtimes.note is None else (runtimes.note,)
     if by_engine and shards is None and source.cut.no_recipe:
         chosen = (*chosen, f"The engine has ONNX Runtime do the lookups: {source.cut.no_recipe}")
-    all_notes = (*source.loaded.notes, *chosen, *notes, *left_out, searched.tried, *remains(source.cut, tables))
-    return Built(plan, settings.out, tuple(differences), all_notes, source.loaded.warnings)
+    all_notes = (
+        *source.loaded.notes,
+        *source.stored_notes,
+        *words(source.losses, source.quality),
+        *chosen,
+        *notes,
+        *left_out,
+        searched.tried,
+        *remains(source.cut, tables),
+    )
+    return Built(plan, settings.out, tuple(differences), all_notes, source.loaded.warnings, source.quality)

@@ -1,21 +1,27 @@
 """From a source to its cut: loaded, loops collapsed, exporters' known faults refused, taken apart."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from recsplit.accuracy.labelled import read, scores
+from recsplit.accuracy.ranking import Quality, quality
+from recsplit.building.budget import choose
+from recsplit.building.storing import AS_THEY_ARE, Notes, Storing, by_wishes
 from recsplit.errors import InputError
 from recsplit.graph.cut import Cut, cut
 from recsplit.graph.find.candidates import Candidate, find
 from recsplit.graph.loops.prepare import prepare
 from recsplit.graph.lower.ragged_bags import BagForm
+from recsplit.graph.source_tables import SourceTable
 from recsplit.load import Example, Loaded, ModelSource, batch_first, load, unserved
 from recsplit.load.arrays import Array
+from recsplit.load.rounded import rounded
 from recsplit.plan import ragged
 from recsplit.plan.dtypes import NUMPY
-from recsplit.plan.plan import Bags, Tensor
+from recsplit.plan.plan import Bags, Loss, Tensor
 from recsplit.plan.triton_releases import Release
 
 
@@ -23,11 +29,16 @@ from recsplit.plan.triton_releases import Release
 class CutSource:
     """A source that was loaded and cut.
 
-    `example`: valid inputs of the ensemble, None where the source has none; `dtypes`: of the source's own inputs.
+    `loaded`: where rows are stored in fewer bits, its `run` is of the source with its rows so rounded; `losses`: what that changed,
+    `quality`: what it does to labelled rows, `stored_notes`: what else the user should know of it. `example`: valid inputs of the
+    ensemble, None where the source has none; `dtypes`: of the source's own inputs.
     """
 
     loaded: Loaded
     cut: Cut
+    losses: tuple[Loss, ...]
+    quality: Quality | None
+    stored_notes: tuple[str, ...]
     example: Mapping[str, Array] | None
     dtypes: Mapping[str, np.dtype[np.generic]]
 
@@ -49,6 +60,7 @@ def load_and_cut(
     bag_form: BagForm | None,
     adding_up: bool = False,
     release: Release | None = None,
+    storing: Storing = AS_THEY_ARE,
 ) -> CutSource:
     """Load and cut; the settings are those of `load` and `cut`. Raises InputError, MissingExtra, RecsplitError as load and cut do.
 
@@ -59,6 +71,14 @@ def load_and_cut(
     batch_first.refuse_across(loaded.model)
     unserved.refuse_bfloat16(loaded.model)
     dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
+    evaluation = None if storing.evaluation is None else read(storing.evaluation, list(dtypes))
+    notes = Notes()
+
+    def store(tables: Sequence[SourceTable]) -> Sequence[str]:
+        if storing.budget_bytes is not None:
+            return choose(tables, storing.budget_bytes, loaded.run, evaluation, storing.progress)
+        return by_wishes(storing.wishes, tables, loaded.run, notes)
+
     parts = cut(
         loaded.model,
         unknown_ids=unknown_ids,
@@ -67,8 +87,26 @@ def load_and_cut(
         adding_up=adding_up,
         example=loaded.example,
         loops=loops,
+        store=store,
     )
-    return CutSource(loaded, parts, None if loaded.example is None else as_rows(parts.bags, loaded.example), dtypes)
+    losses: tuple[Loss, ...] = ()
+    quality_of_rounded = None
+    narrowed = [(table, stored) for table, stored in parts.stored if stored != table.dtype]
+    if narrowed:
+        result = rounded(narrowed, storing.folder, storing.progress)
+        run, losses = loaded.run.with_weights(result.weights), result.losses
+        if evaluation is not None:
+            quality_of_rounded = quality(evaluation.labels, scores(loaded.run, evaluation), scores(run, evaluation))
+        loaded = replace(loaded, run=run)
+    return CutSource(
+        loaded,
+        parts,
+        losses,
+        quality_of_rounded,
+        tuple(notes.texts),
+        None if loaded.example is None else as_rows(parts.bags, loaded.example),
+        dtypes,
+    )
 
 
 def examined(

@@ -56,6 +56,7 @@ def make_plan(
         bags=cut.bags,
         embedding=submodel("embedding", embedding, runtimes.embedding, "cpu", settings.embedding_instances),
         shards=() if sharding is None else sharding.shards(tables, shard),
+        losses=source.losses,
         readings=() if sharding is None else sharding.readings(settings.unknown_ids),
         dense=submodel("dense", dense, runtimes.dense, settings.dense_kind, settings.dense_instances),
         form=settings.form,

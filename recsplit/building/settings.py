@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsplit.building.storing import wish
 from recsplit.configs.render import check_templates
 from recsplit.errors import InputError
 from recsplit.graph.lower.fused_tables import policy
@@ -29,7 +30,8 @@ class BuildSettings:
     otherwise than the source, after those that are always tried. `partition` and `access`: files that recsplit partition and recsplit
     access wrote; `weights`: .safetensors. `triton`: the release of NVIDIA's container whose onnxruntime must read the sub-models.
     `embedding_runtime` and `dense_runtime` None: recsplit.building.runtimes chooses. `keep`: builds that stay in `out`, this one among
-    them, for recsplit rollback.
+    them, for recsplit rollback. `table_dtype`: DTYPE or NAME=DTYPE, how tables' rows are stored; `table_budget`: bytes that all rows may
+    take, where recsplit is to choose; `evaluation`: an .npz file of labelled rows that it chooses by, and tells the accuracy on.
     """
 
     source: ModelSource
@@ -58,6 +60,9 @@ class BuildSettings:
     access: Path | None = None
     triton: str = triton_releases.DEFAULT
     keep: int = 2
+    table_dtype: tuple[str, ...] = ()
+    table_budget: int | None = None
+    evaluation: Path | None = None
 
     def __post_init__(self) -> None:
         numbers = {
@@ -92,6 +97,12 @@ class BuildSettings:
             raise InputError("--access is of use with --partition only", hint="recsplit partition DIR --access FILE writes a partition")
         if self.partition is not None and self.bag_form == "chunked":
             raise InputError("the chunked form of bags can't be cut into shards", hint="--bags padded, or leave --bags out")
+        for text in self.table_dtype:
+            wish(text)
+        if self.table_dtype and self.table_budget is not None:
+            raise InputError("--table-dtype says how tables are stored, and --table-budget lets recsplit choose", hint="give one of them")
+        if self.table_budget is not None and self.table_budget < 1:
+            raise InputError(f"--table-budget is {self.table_budget} bytes", hint="a size as 2GB")
         policy(self.unknown_ids)
         triton_releases.release(self.triton)
         if self.templates is not None:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from recsplit.commands.output import example, json_option, on_interrupt, show_json, show_table, steps
+from recsplit.commands.size import SIZE
 from recsplit.disk.files import size_text
 from recsplit.plan import triton_releases
 from recsplit.plan.plan import EmbeddingRuntime, Form, Kind, Plan, Runtime, Shard
@@ -66,6 +67,19 @@ _MOST_SEGMENTS = 4
 @click.option(
     "--keep", type=int, default=2, show_default=True, help="Builds that stay in DIR for `recsplit rollback`, this one among them."
 )
+@click.option(
+    "--table-dtype",
+    multiple=True,
+    metavar="[NAME=]DTYPE",
+    help="How tables' rows are stored: fp32, fp16, bf16, int8 or int4; of all, or of those called NAME, with * and ?. Repeatable.",
+)
+@click.option("--table-budget", type=SIZE, help="Bytes that all rows may take, as 2GB: recsplit chooses what loses least.")
+@click.option(
+    "--eval",
+    "evaluation",
+    type=click.Path(path_type=Path),
+    help="Labelled rows to choose by, and to tell the AUC on: x.npz of the source's inputs by name, and `label`.",
+)
 @click.option("--build-id", help="Fix the id of the build, for reproducible repositories.")
 @json_option
 def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, **settings: Any) -> None:
@@ -88,9 +102,14 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
     if as_json:
         differences = [{**dataclasses.asdict(item), "ok": item.ok} for item in built.differences]
         remarks = {"notes": built.notes, "warnings": built.warnings}
-        show_json({"repository": built.repository, "plan": dataclasses.asdict(plan), "differences": differences, **remarks})
+        quality = None if built.quality is None else {**dataclasses.asdict(built.quality), "change": built.quality.change}
+        show_json(
+            {"repository": built.repository, "plan": dataclasses.asdict(plan), "differences": differences, "quality": quality, **remarks}
+        )
         return
-    show_table(("table", "rows", "dim", "dtype", "size"), [(t.name, t.rows, t.dim, t.dtype, size_text(t.size_bytes)) for t in plan.tables])
+    show_table(
+        ("table", "rows", "dim", "stored", "size"), [(t.name, t.rows, t.dim, t.stored, size_text(t.size_bytes)) for t in plan.tables]
+    )
     if plan.shards:
         show_table(("shard", "ranks", "location", "replicas", "size"), [_shard_row(shard) for shard in plan.shards])
     show_differences([dataclasses.asdict(item) | {"ok": item.ok} for item in built.differences])

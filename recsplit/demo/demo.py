@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from recsplit.accuracy import ranking
 from recsplit.client import Client
 from recsplit.disk.files import whole_file
 from recsplit.errors import MissingExtra, RecsplitError
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 NAME = "ranker"
 WEIGHTS = "weights.safetensors"
+#: The held-out impressions, as `recsplit build --eval` takes them.
+EVALUATION = "eval.npz"
 REPOSITORY = "model_repository"
 WORKLOAD = "workload.toml"
 REPORT = "report.html"
@@ -116,14 +122,16 @@ def train(log: "ClickLog", held_out: "ClickLog", folder: Path, *, movielens: boo
     model = training.train(log, sizes, epochs=epochs(movielens=movielens), batch=batch, rate=rate, advance=advance)
     weights = folder / WEIGHTS
     training.save(model, weights)
+    with whole_file(folder / EVALUATION) as file:
+        np.savez(file, label=held_out.clicked, **held_out.inputs())
     return Trained(
         source=f"{ranker.__name__}:{'movielens' if movielens else 'clicks'}",
         weights=weights,
         impressions=len(log),
         held_out=held_out,
         click_share=float(held_out.clicked.mean()),
-        auc=training.auc(training.predict(model, held_out), held_out.clicked),
-        reference_auc=training.auc(held_out.reference, held_out.clicked),
+        auc=_auc(training.predict(model, held_out), held_out),
+        reference_auc=_auc(held_out.reference, held_out),
         reference_name=held_out.reference_name,
         seconds=time.monotonic() - start,
     )
@@ -136,11 +144,13 @@ def epochs(*, movielens: bool) -> int:
 
 def served_auc(server: Server, held_out: "ClickLog") -> float:
     """The AUC of what the server answers for the held-out impressions, asked over gRPC as any client would."""
-    from recsplit.demo import training
-
     with Client(server.grpc_url, NAME, timeout_s=60) as client:
         (scores,) = client.infer(held_out.inputs()).values()
-    return training.auc(scores.reshape(-1), held_out.clicked)
+    return _auc(scores.reshape(-1), held_out)
+
+
+def _auc(scores: NDArray[Any], held_out: "ClickLog") -> float:
+    return ranking.auc(held_out.clicked > 0, scores.astype(np.float64))
 
 
 def command_lines(trained: Trained, folder: Path) -> dict[str, list[str]]:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch.nn import functional
 
@@ -55,15 +54,6 @@ def predict(model: Ranker, log: ClickLog, batch: int = 8192) -> Floats:
     """Click probabilities [impressions]."""
     with torch.inference_mode():
         return np.concatenate([model(*map(torch.from_numpy, part.inputs().values())).numpy() for part in _batches(log, batch)])
-
-
-def auc(score: Floats, clicked: Floats) -> float:
-    """Area under the ROC curve: the chance that a clicked impression scores above one that was not; ties count half."""
-    _, rank_of, counts = np.unique(score, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[rank_of]
-    positive = clicked > 0
-    hits, misses = int(positive.sum()), int((~positive).sum())
-    return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
 
 
 def save(model: Ranker, path: Path) -> None:

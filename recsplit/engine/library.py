@@ -37,7 +37,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "recsplit_probe_sequential": (ctypes.c_double, [_HANDLE, ctypes.c_uint64]),
     "recsplit_pool": (
         ctypes.c_int,
-        [_TEXT, _HANDLE, ctypes.c_uint64, _NUMBER, _TEXT, _TEXT, _HANDLE, ctypes.c_uint64, _NUMBER, _HANDLE],
+        [_TEXT, _HANDLE, ctypes.c_uint64, _NUMBER, _TEXT, _TEXT, _TEXT, _HANDLE, ctypes.c_uint64, _NUMBER, _HANDLE],
     ),
 }
 
@@ -60,16 +60,30 @@ class Library:
         """The reason of the last failure."""
         return RecsplitError(self.calls.recsplit_error().decode(errors="replace"))
 
-    def pool(self, table: NDArray[Any], dtype: str, ids: NDArray[np.int64], pooling: str, kernels: str = "") -> NDArray[Any]:
-        """Pooled rows [bags, dim] of `table` [rows, dim], whose elements are of Triton's `dtype`; ids INT64 [bags, length].
+    def pool(
+        self,
+        table: NDArray[Any],
+        dtype: str,
+        ids: NDArray[np.int64],
+        pooling: str,
+        kernels: str = "",
+        *,
+        stored: str | None = None,
+        dim: int | None = None,
+    ) -> NDArray[Any]:
+        """Pooled rows [bags, dim] of `table` [rows, dim], of Triton's `dtype`; ids INT64 [bags, length].
 
-        Raises RecsplitError where an id is outside, or this processor doesn't have the kernels.
+        `stored`: how the rows are stored, where that is otherwise (see RowFormat in kernels.h); of scaled ones `table` is UINT8
+        [rows, row bytes], and `dim` says how many numbers they have. Raises RecsplitError where an id is outside, or this processor
+        doesn't have the kernels.
         """
         ids = np.ascontiguousarray(ids)
-        pooled = np.empty((len(ids), table.shape[1]), table.dtype)
+        width = table.shape[1] if dim is None else dim
+        # What NumPy has no type for goes in and out as its bits.
+        pooled = np.empty((len(ids), width), table.dtype if stored is None else np.uint16 if dtype == "BF16" else NUMPY[dtype])
         code = self.calls.recsplit_pool(
-            kernels.encode(), table.ctypes.data, len(table), table.shape[1], dtype.encode(), pooling.encode(), ids.ctypes.data, *ids.shape,
-            pooled.ctypes.data,
+            kernels.encode(), table.ctypes.data, len(table), width, dtype.encode(), (stored or dtype).encode(), pooling.encode(),
+            ids.ctypes.data, *ids.shape, pooled.ctypes.data,
         )  # fmt: skip
         if code:
             raise self.error()

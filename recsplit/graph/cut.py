@@ -20,7 +20,7 @@ from recsplit.graph.find.vocabularies import Vocabulary, vocabularies
 from recsplit.graph.flow import Array, is_lookup_shaped
 from recsplit.graph.int64 import rewrite_int64
 from recsplit.graph.lower.buffers import guard
-from recsplit.graph.lower.collected import Crossing, Lowering, mark_rows, mark_wrong_lengths
+from recsplit.graph.lower.collected import Lowering, Packed, mark_rows, mark_wrong_lengths, packed
 from recsplit.graph.lower.dense_reads import DenseRead, guard_dense_reads, mark_dense_reads
 from recsplit.graph.lower.dense_weights import weigh_after_lookup
 from recsplit.graph.lower.fused_tables import FusedTable, UnknownIds, fuse, policy
@@ -29,18 +29,10 @@ from recsplit.graph.lower.ragged_bags import BagForm, choose_form, lower_bags
 from recsplit.graph.lower.ragged_inputs import drop_old_inputs
 from recsplit.graph.lower.row_lookups import lower_fixed, lower_varying
 from recsplit.graph.lower.stacked import restack
-from recsplit.plan.plan import UNKNOWN_IDS, Bags, Lookup, PlainPooling
+from recsplit.graph.source_tables import SourceTable, Store, as_they_are, source_table
+from recsplit.plan.plan import UNKNOWN_IDS, Bags, Lookup
 from recsplit.plan.ragged import bag_lengths
 from recsplit.plan.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A boundary tensor by name, and, part by part, the name of the Gather's output that it pools, the widths and the poolings. `parts` is
-    None where the pooling is another one in any part (see collected.Plain)."""
-
-    output: str
-    parts: tuple[tuple[str, tuple[int, ...], tuple[PlainPooling, ...]], ...] | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,8 @@ class Cut:
     files.TABLES_FILE. `marks`: whether `unknown_ids` is among the embedding model's outputs: it marks unknown ids where those are an error,
     and bags' lengths that can't be read under any policy. `recipe`: the embedding model as the engine does it, without the places of tables
     (in the order of `fused`) and `buffers` in files; None where the engine can't, for the reason `no_recipe`. `check`: from the ensemble's
-    inputs to the marks of all unknown ids and wrong lengths, under any policy; it reads no table.
+    inputs to the marks of all unknown ids and wrong lengths, under any policy; it reads no table. `stored`: each
+    table, and how its rows are to be stored.
     """
 
     whole: ir.Model
@@ -68,6 +61,7 @@ class Cut:
     recipe: Recipe | None
     buffers: tuple[ir.Value, ...]
     no_recipe: str
+    stored: tuple[tuple[SourceTable, str], ...]
 
     def vocabularies(self) -> Sequence[Vocabulary]:
         """Keys that the ensemble's inputs are looked up by, before rows are."""
@@ -90,11 +84,13 @@ class Cutting:
     adding_up: bool
     example: Mapping[str, Array] | None
     loops: Mapping[str, str]
+    store: Store
     candidates: tuple[Candidate, ...] = ()
     row_lookups: Sequence[RowLookup] = ()
     ragged_groups: Sequence[ragged.RaggedGroup] = ()
     buffer_reads: frozenset[ir.Node] = frozenset()
     dense_reads: Sequence[DenseRead] = ()
+    stored: tuple[tuple[SourceTable, str], ...] = ()
     lowering: Lowering = field(init=False)
     all_marks: ir.Value = field(init=False)  # of unknown ids and wrong lengths
     marks: ir.Value | None = None  # those that leave the model under the policy
@@ -115,6 +111,7 @@ def cut(
     adding_up: bool = False,
     example: Mapping[str, Array] | None = None,
     loops: Mapping[str, str] | None = None,
+    store: Store = as_they_are,
 ) -> Cut:
     """Cut the IR, which is used up by it.
 
@@ -126,11 +123,12 @@ def cut(
         adding_up: for a model that will be sharded: only pooling of which partial results can be joined is cut out.
         example: the source's own inputs.
         loops: why each Loop left in the graph isn't a bag.
+        store: asked once how the rows of the tables are to be stored.
 
     Raises:
         InputError: no lookup can be cut out, or an operator is left that the parts can't have.
     """
-    state = Cutting(model, policy(unknown_ids), int32_ids, bag_form, adding_up, example, loops or {})
+    state = Cutting(model, policy(unknown_ids), int32_ids, bag_form, adding_up, example, loops or {}, store)
     passes.run(CUT, state, Cutting.models)
     lowering = state.lowering
     recipe = recipe_of(lowering, state.boundary, state.parts["embedding"], marks=state.marks is not None)
@@ -145,10 +143,11 @@ def cut(
         bags=tuple(group.bags for group in state.ragged_groups),
         candidates=state.candidates,
         marks=state.marks is not None,
-        packed=tuple(_packed(value, lowering.packed.get(value, ())) for value in state.boundary),
+        packed=tuple(packed(value, lowering.packed.get(value, ())) for value in state.boundary),
         recipe=recipe,
         buffers=tuple(lowering.reads.programs.buffers),
         no_recipe=lowering.reads.reason,
+        stored=state.stored,
     )
 
 
@@ -202,7 +201,12 @@ def _lower(state: Cutting) -> None:
         border.narrow_inputs(emit, state.row_lookups)
     tables = [lookup.table for lookup in state.row_lookups]
     tables += [table for group in state.ragged_groups for node in group.nodes for table in tables_of(node)]
-    state.lowering = Lowering(emit, fuse(emit, tables, state.unknown), state.unknown)
+    tables = list(dict.fromkeys(tables))
+    lookups = {lookup.node for lookup in state.row_lookups} | {node for group in state.ragged_groups for node in group.nodes}
+    known = [source_table(table, lookups) for table in tables]
+    state.stored = tuple(zip(known, state.store(known), strict=True))
+    by_table = {table: stored for table, (_, stored) in zip(tables, state.stored, strict=True)}
+    state.lowering = Lowering(emit, fuse(emit, tables, state.unknown, by_table), state.unknown)
     lower_fixed(state.lowering, [lookup for lookup in state.row_lookups if lookup.width is not None])
     for lookup in state.row_lookups:
         if lookup.width is None:
@@ -251,13 +255,6 @@ def _take_apart(state: Cutting) -> None:
     state.parts["embedding"] = part(state.model, graph.inputs, crossing, "embedding")
     state.parts["dense"] = part(state.model, [*graph.inputs, *crossing], outputs, "dense")
     border.take_unread(state.parts["dense"], state.model, state.parts["embedding"])
-
-
-def _packed(value: ir.Value, crossings: Sequence[Crossing]) -> Packed:
-    plain = [crossing.plain for crossing in crossings]
-    if not plain or None in plain:
-        return Packed(value.name or "", None)
-    return Packed(value.name or "", tuple((item.vectors.name or "", item.widths, item.poolings) for item in plain if item is not None))
 
 
 def _example_lengths(group: ragged.RaggedGroup, example: Mapping[str, Array] | None) -> Array | None:

@@ -7,14 +7,14 @@ import importlib.util
 import inspect
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 
 from recsplit.errors import InputError, MissingExtra
-from recsplit.load.arrays import Array
+from recsplit.load.arrays import Array, SourceRun
 from recsplit.plan.plan import Source
 from recsplit.plan.triton_releases import Release
 
@@ -45,7 +45,7 @@ class Loaded:
     model: ir.Model
     source: Source
     example: Mapping[str, Array] | None
-    run: Callable[[Mapping[str, Array]], dict[str, Array]]
+    run: SourceRun
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -10,7 +11,7 @@ from recsplit.errors import InputError
 from recsplit.graph.flow import is_lookup_shaped, upstream
 from recsplit.graph.names import Names
 from recsplit.load import Loaded
-from recsplit.load.arrays import Array
+from recsplit.load.arrays import Array, SourceRun
 
 
 def turn(loaded: Loaded) -> Loaded:
@@ -28,18 +29,31 @@ def turn(loaded: Loaded) -> Loaded:
             turned[value.name] = axis
     if not turned:
         return loaded
-    source, example = loaded.run, loaded.example
-
-    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return source({name: np.moveaxis(data, 0, turned[name]) if name in turned else data for name, data in inputs.items()})
-
+    example = loaded.example
     notes = tuple(
         f"Note: the batch is dimension {axis} of the source's input {name!r}; clients send it first, as {_shape_text(graph, name)}."
         for name, axis in turned.items()
     )
     if example is not None:
         example = {name: np.moveaxis(data, turned[name], 0) if name in turned else data for name, data in example.items()}
-    return dataclasses.replace(loaded, run=run, example=example, notes=(*loaded.notes, *notes))
+    return dataclasses.replace(loaded, run=_Turned(loaded.run, turned), example=example, notes=(*loaded.notes, *notes))
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """A source whose inputs have their batch at `axes`, as one that has it first."""
+
+    source: SourceRun
+    axes: Mapping[str, int]
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return self.source({name: np.moveaxis(data, 0, self.axes[name]) if name in self.axes else data for name, data in inputs.items()})
+
+    def weight(self, name: str) -> Array | None:
+        return self.source.weight(name)
+
+    def with_weights(self, weights: Mapping[str, Array]) -> "_Turned":
+        return _Turned(self.source.with_weights(weights), self.axes)
 
 
 def refuse_across(model: ir.Model) -> None:

@@ -17,6 +17,7 @@ from torch.fx.experimental import _config as symbolic_config
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.conditions import may_be_offsets
+from recsplit.graph.source_tables import remember_readers
 from recsplit.load import fastpath
 from recsplit.load.arrays import Array
 from recsplit.load.flat import Eager
@@ -152,6 +153,7 @@ def to_ir(
     for value in list(model.graph.initializers.values()):
         value.name = (value.name or "").removeprefix(prefix)
     drop_idle(model)
+    remember_readers(model)
     with quiet():
         simplify(model)
     normalize(model, origin=origin, inputs=inputs, outputs=outputs)

@@ -23,6 +23,8 @@ from recsplit.load.weights import Weights, assign, open_weights, refer, refuse_m
 #: The module in eval mode, its positional and keyword example inputs, and its dynamic_shapes or None.
 Returned = tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any], Any]
 
+#: Flat's attribute, not the user's.
+_PREFIX = "module."
 SHAPE = "a factory returns (module, example_inputs) or (module, example_inputs, dynamic_shapes)"
 
 
@@ -73,14 +75,14 @@ def _export(returned: Returned, spec: str, mapped: Weights | None) -> Exported:
     try:
         with collections_as_nodes(module):
             program = export(flat, flat.tensors, flat.shapes)
-        model = to_ir(program, names, outputs, spec, prefix="module.")  # Flat's attribute, not the user's
+        model = to_ir(program, names, outputs, spec, prefix=_PREFIX)
     except RecsplitError:
         refuse_sparse(module)  # the true cause, where there is one; a sparse tensor that forward doesn't read is none
         raise
     if mapped is not None:
         refer(model, mapped)
     example = {name: tensor.numpy() for name, tensor in zip(names, flat.tensors, strict=True)}
-    return Exported(model, example, Eager(flat, names, outputs), notes)
+    return Exported(model, example, Eager(flat, names, outputs, prefix=_PREFIX), notes)
 
 
 def call(factory: Any, spec: str) -> Returned:

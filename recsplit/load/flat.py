@@ -1,5 +1,6 @@
 """A torch module with nested arguments, seen as a function from flat named tensors to flat named tensors."""
 
+import copy
 import enum
 import inspect
 import threading
@@ -125,10 +126,34 @@ class Eager:
     Transformer layers run as the layers they are, not on torch's fast path: the parts do the same.
     """
 
-    def __init__(self, flat: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    def __init__(self, flat: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str], *, prefix: str = "") -> None:
+        """`prefix`: what `flat` puts before the names of the source's weights."""
         self._flat, self._inputs, self._outputs = flat, list(inputs), list(outputs)
+        self._prefix = prefix
         self._has_fast_path = fastpath.is_used(flat)
         self._lock = threading.Lock()
+        self._weights: dict[str, torch.Tensor] = {}
+
+    def weight(self, name: str) -> Array | None:
+        """As SourceRun has it."""
+        tensor = self._state().get(self._prefix + name)
+        return None if tensor is None or tensor.dtype not in DTYPES else tensor.detach().numpy()
+
+    def with_weights(self, weights: Mapping[str, Array]) -> "Eager":
+        """As SourceRun has it; tied weights stay tied."""
+        changed, known = copy.copy(self), self._state()
+        changed._weights = {
+            self._prefix + name: torch.from_numpy(data).to(known[self._prefix + name].dtype) for name, data in weights.items()
+        }
+        return changed
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        return self._flat.state_dict(keep_vars=True)
+
+    def _answer(self, tensors: Sequence[torch.Tensor]) -> Any:
+        if not self._weights:
+            return self._flat(*tensors)
+        return torch.func.functional_call(self._flat, self._weights, tuple(tensors))
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the module; raises InputError on missing inputs and where torch's fast path answers otherwise than the layers, RecsplitError
@@ -141,7 +166,7 @@ class Eager:
         try:
             # A module may keep state between calls (caches, Flat's output names): one call at a time.
             with self._lock, torch.no_grad(), fastpath.off():
-                results = self._flat(*tensors)
+                results = self._answer(tensors)
         except Exception as error:
             hint = "are all ids inside their tables, and shapes and dtypes those of the example inputs?"
             raise RecsplitError(f"the source model fails: {error}", hint=hint) from error
@@ -153,7 +178,7 @@ class Eager:
         try:
             with self._lock, torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # nested tensors are a prototype
-                fast_results = self._flat(*tensors)
+                fast_results = self._answer(tensors)
         except Exception:  # torch's own kinds: it has no fast path for these inputs
             return
         for name, layers, fast in zip(self._outputs, results, fast_results, strict=True):

@@ -7,14 +7,15 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
 
 from recsplit.errors import InputError
 from recsplit.load import Example, Loaded, onnx_file, origin_of
-from recsplit.load.arrays import Array
+from recsplit.load.arrays import Array, SourceRun
 from recsplit.load.example_file import example_of
 from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import Source
@@ -74,21 +75,36 @@ def _module(module: Any, example: Example, weights: pathlib.Path | None) -> Load
         _put_back(modes)
         raise
 
-    one_at_a_time = threading.Lock()  # another call must not put the mode back while this one runs
-
-    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        with one_at_a_time:
-            module.eval()
-            try:
-                return exported.run(inputs)
-            finally:
-                _put_back(modes)
-
     _put_back(modes)
+    run = _InEval(exported.run, module, modes, threading.Lock())
     return Loaded(exported.model, Source("module", type(module).__qualname__, _text(weights)), exported.example, run, exported.notes)
 
 
-def _put_back(modes: list[tuple[Any, bool]]) -> None:
+@dataclass(frozen=True)
+class _InEval:
+    """The caller's module, in eval mode while it runs, one call at a time: another one must not put the mode back meanwhile."""
+
+    source: SourceRun
+    module: Any
+    modes: Sequence[tuple[Any, bool]]
+    one_at_a_time: threading.Lock
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        with self.one_at_a_time:
+            self.module.eval()
+            try:
+                return self.source(inputs)
+            finally:
+                _put_back(self.modes)
+
+    def weight(self, name: str) -> Array | None:
+        return self.source.weight(name)
+
+    def with_weights(self, weights: Mapping[str, Array]) -> "_InEval":
+        return replace(self, source=self.source.with_weights(weights))
+
+
+def _put_back(modes: Sequence[tuple[Any, bool]]) -> None:
     for part, training in modes:
         part.training = training
 

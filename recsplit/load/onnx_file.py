@@ -4,6 +4,7 @@ import pathlib
 import threading
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
@@ -12,6 +13,7 @@ from recsplit.disk.files import size_text
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.infer import infer_shapes, quiet
 from recsplit.graph.int64 import rewrite_int64
+from recsplit.graph.source_tables import mapped, remember_readers
 from recsplit.load import forgiven
 from recsplit.load.arrays import Array
 from recsplit.load.normalize import check_inputs, check_opset, check_outputs, drop_initializer_inputs, normalize
@@ -43,6 +45,7 @@ def load(path: pathlib.Path, release: Release | None = None) -> tuple[ir.Model, 
         raise _broken(path, error) from error
     if not len(model.graph):  # an empty file is an empty protobuf, and some other kinds of file are nearly that
         raise _broken(path, ValueError("its graph is empty"))
+    remember_readers(model)
     check_opset(model, str(path))
     drop_initializer_inputs(model)
     check_inputs(model, str(path))
@@ -125,9 +128,23 @@ class Session:
         self._outputs = outputs
         self._untyped_outputs = untyped_outputs
         self._handed_over = handed_over
+        self._weights: dict[str, Array] = {}
         self._values: list[onnxruntime.OrtValue] = []
         self._opening = threading.Lock()
+        self._kept: Session | None = None  # whose file it is, where that goes with the session
         self._session: onnxruntime.InferenceSession | None = None
+
+    def weight(self, name: str) -> Array | None:
+        """As SourceRun has it; numbers that lie in a file stay there, mapped."""
+        with quiet():
+            value = ir.load(self._path).graph.initializers.get(name)
+        return None if value is None or value.const_value is None else mapped(value.const_value)
+
+    def with_weights(self, weights: Mapping[str, Array]) -> "Session":
+        """As SourceRun has it."""
+        changed = Session(self._path, self._outputs, self._untyped_outputs, self._handed_over)
+        changed._weights, changed._kept = dict(weights), self
+        return changed
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model on inputs by name; raises RecsplitError with onnxruntime's words where it fails."""
@@ -149,6 +166,11 @@ class Session:
             self._values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy()) for tensor in self._handed_over.values()]
             options.add_external_initializers(list(self._handed_over), self._values)
         original = ir.load(self._path)
+        for name, data in self._weights.items():
+            tensor = original.graph.initializers[name].const_value
+            assert tensor is not None
+            self._values.append(onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(data, tensor.dtype.numpy(), order="C")))
+            options.add_initializer(name, self._values[-1])
         infer_shapes(original)
         # INT64 operators that this onnxruntime computes wrongly would make a wrong model the measure of the parts.
         source: str | bytes = str(self._path)

@@ -67,7 +67,7 @@ def exported(program: torch.export.ExportedProgram, origin: str) -> Exported:
     caller = Caller(program)
     model = to_ir(program, caller.names, caller.output_names, origin)
     example = {name: tensor.detach().numpy() for name, tensor in zip(caller.names, caller.tensors, strict=True)}
-    return Exported(model, example, Eager(caller, caller.names, caller.output_names))
+    return Exported(model, example, Eager(caller, caller.names, caller.output_names, prefix="_module."))
 
 
 def forget_derived_ranges(program: torch.export.ExportedProgram) -> None:

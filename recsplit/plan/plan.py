@@ -15,7 +15,7 @@ from typing import Literal
 
 from recsplit.plan.strict_json import read_json
 
-SCHEMA = 4
+SCHEMA = 5
 
 #: Name of the tensor that marks rows with an id outside its table: INT64 [batch, 2] = (position, id), position -1
 #: where the row is fine. Positions count the lookups' columns in plan order; see Lookup.width.
@@ -45,13 +45,39 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Table:
-    """An embedding table of rows x dim, of the dtype in which it is stored."""
+    """An embedding table of rows x dim, whose vectors are of this dtype.
+
+    `stored`: how a row lies in the file: of that dtype; of FP32 also FP16 or BF16; or scaled, INT8 or INT4: a scale and a bias and for each
+    number a code of so many bits (recsplit.rows.scaled). `size_bytes`: of all rows as they are stored.
+    """
 
     name: str
     rows: int
     dim: int
     dtype: str
+    stored: str
     size_bytes: int
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether its rows are stored in fewer bits than the source has them."""
+        return self.stored != self.dtype
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What storing a table's rows in fewer bits changed.
+
+    No number by more than `largest`, nor by more than half a step of its row, of which `half_step` is the coarsest; `rms`: the root of the
+    mean square of the changes; `rms_numbers`: of the numbers.
+    """
+
+    table: str
+    stored: str
+    largest: float
+    half_step: float
+    rms: float
+    rms_numbers: float
 
 
 @dataclass(frozen=True)
@@ -194,7 +220,8 @@ class Plan:
     """Everything one build decided. `build` is the random id that all parts of this build carry; queue_timeout_us 0: none.
 
     `shards`: () where the model is not partitioned. `readings`: () there too, and where the pooling isn't plain (ragged, masked,
-    by the model's own operators).
+    by the model's own operators). `losses`: of the tables that are stored in fewer bits; the source means the source with its rows so
+    rounded, wherever the parts are compared with it.
     """
 
     name: str
@@ -216,6 +243,7 @@ class Plan:
     readings: tuple[Reading, ...]
     dense: Submodel
     form: Form
+    losses: tuple[Loss, ...]
     tolerance: float  # largest relative error accepted between source and parts
     schema: int = SCHEMA
 

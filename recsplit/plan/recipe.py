@@ -35,7 +35,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Stored:
-    """`rows` of `dim` elements (a buffer: `size` of them) in a file beside engine.json, from `offset` on."""
+    """`rows` of `dim` numbers (a buffer: `size` of them) in a file beside engine.json, from `offset` on.
+
+    `stored`: how rows lie there where not as `dtype` is, as plan.Table has it.
+    """
 
     file: str
     offset: int
@@ -43,6 +46,7 @@ class Stored:
     rows: int | None = None
     dim: int | None = None
     size: int | None = None
+    stored: str | None = None
 
 
 @dataclass(frozen=True)

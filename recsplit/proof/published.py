@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from recsplit.client import Client
 from recsplit.load import Example, ModelSource, load
+from recsplit.load.rounded import with_rounded_rows
 from recsplit.plan.files import REFERENCES_FILE
 from recsplit.plan.plan import Plan
 from recsplit.proof import cases as reference
@@ -74,7 +76,9 @@ def verify(
     if source is not None:
         loaded = load(source, weights=None if weights is None else Path(weights), example=example_inputs)
         dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
-        again = reference.by_source(build.plan, loaded.run, dtypes)
+        with tempfile.TemporaryDirectory() as room:
+            run = with_rounded_rows(loaded, build.plan.tables, Path(room))
+        again = reference.by_source(build.plan, run, dtypes)
         differences += stages.check(
             "source - recorded", cases, again, limit=build.plan.tolerance, rounding=stages.rounding_of(folder, build.plan)
         )

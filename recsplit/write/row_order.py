@@ -1,8 +1,7 @@
-"""Rows of a tensor in an order of one's own, as bytes to be copied: what a shard takes of a table."""
+"""Rows of a tensor in an order of one's own, or as they are to be stored, as bytes to be copied: what a build takes of a table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,9 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from recsplit.errors import InputError
+from recsplit.graph.source_tables import mapped
+from recsplit.graph.stored import file_dtype, file_width
+from recsplit.rows import stored as narrow
 
 Rows = range | Callable[[], NDArray[np.int32]]
 
@@ -48,6 +50,40 @@ class Picked:
         return self.count * self.row_bytes
 
 
+@dataclass(frozen=True)
+class Narrowed:
+    """The rows of `source`, stored in fewer bits, as plan.Table.stored names it."""
+
+    source: onnx_ir.TensorProtocol | Picked
+    stored: str
+
+    @property
+    def name(self) -> str | None:
+        """The source's."""
+        return self.source.name
+
+    @property
+    def dtype(self) -> onnx_ir.DataType:
+        """Of the elements that lie in the file."""
+        return file_dtype(self.stored)
+
+    @property
+    def shape(self) -> onnx_ir.Shape:
+        """[rows, elements of a row in the file]."""
+        rows, dim = self.source.shape.numpy()
+        return onnx_ir.Shape([rows, file_width(self.stored, int(dim))])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return int(self.shape.numpy()[1]) * int(self.dtype.itemsize)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return int(self.shape.numpy()[0]) * self.row_bytes
+
+
 class Gathered:
     """Rows in any order, copied a few MB at a time out of the tensor as it lies in memory, or in its file, which is mapped.
 
@@ -55,30 +91,51 @@ class Gathered:
     """
 
     def __init__(self, picked: Picked) -> None:
-        assert not isinstance(picked.rows, range)
         self._row_bytes = picked.row_bytes
-        self._table: NDArray[Any] = _rows(picked.tensor, picked.row_bytes)
-        self._rows = picked.rows()
+        # Opaque values, which are copied whole.
+        self._table: NDArray[Any] = _bytes(mapped(picked.tensor)).reshape(-1).view(np.dtype((np.void, picked.row_bytes)))
+        self._rows: Any = slice(picked.rows.start, picked.rows.stop) if isinstance(picked.rows, range) else picked.rows()
 
     def fill(self, view: memoryview, start: int) -> None:
         """Fill `view` with the bytes from `start` on."""
-        first, last = start // self._row_bytes, -(-(start + len(view)) // self._row_bytes)
-        data = self._table[self._rows[first:last]].view(np.uint8)
-        skipped = start - first * self._row_bytes
-        view[:] = data[skipped : skipped + len(view)].data
+        _fill(view, start, self._row_bytes, lambda first, last: self._table[self._picked(first, last)])
+
+    def _picked(self, first: int, last: int) -> Any:
+        if isinstance(self._rows, slice):
+            return slice(self._rows.start + first, self._rows.start + last)
+        return self._rows[first:last]
 
 
-def _rows(tensor: onnx_ir.TensorProtocol, row_bytes: int) -> NDArray[Any]:
-    """The rows as opaque values of `row_bytes` bytes, which are copied whole. Raises InputError where the file is missing or too short."""
-    kind = np.dtype((np.void, row_bytes))
-    if not isinstance(tensor, onnx_ir.ExternalTensor):
-        return np.ascontiguousarray(tensor.numpy()).view(np.uint8).reshape(-1).view(kind)
-    path, offset = Path(tensor.path), tensor.offset or 0
-    hint = "the model's data files belong beside the model, whole"
-    try:
-        size = path.stat().st_size
-        if size < offset + tensor.nbytes:
-            raise InputError(f"{path} ends before tensor {tensor.name!r} does ({tensor.nbytes} bytes from {offset})", hint=hint)
-        return np.memmap(path, dtype=kind, mode="r", offset=offset, shape=(tensor.nbytes // row_bytes,))
-    except OSError as error:
-        raise InputError(f"the data of tensor {tensor.name!r} can't be read from {path}: {error.strerror}", hint=hint) from error
+class Encoded:
+    """Rows in fewer bits, made a few MB at a time."""
+
+    def __init__(self, narrowed: Narrowed) -> None:
+        source = narrowed.source
+        picked = source if isinstance(source, Picked) else Picked(source, range(int(source.shape.numpy()[0])), int(source.shape.numpy()[0]))
+        self._narrowed = narrowed
+        self._numbers = mapped(picked.tensor)
+        self._rows: Any = picked.rows if isinstance(picked.rows, range) else picked.rows()
+
+    def fill(self, view: memoryview, start: int) -> None:
+        """Fill `view` with the bytes from `start` on. Raises InputError where a number can't be stored so."""
+        _fill(view, start, self._narrowed.row_bytes, self._encoded)
+
+    def _encoded(self, first: int, last: int) -> NDArray[Any]:
+        rows = self._rows[first:last]
+        numbers = self._numbers[rows.start : rows.stop] if isinstance(rows, range) else self._numbers[rows]
+        try:
+            return narrow.encode(np.asarray(numbers, np.float32), self._narrowed.stored)
+        except ValueError as error:
+            table, stored = self._narrowed.name, self._narrowed.stored
+            raise InputError(f"table {table!r} can't be stored as {stored}: {error}", hint="store it as it is") from error
+
+
+def _fill(view: memoryview, start: int, row_bytes: int, rows: Callable[[int, int], NDArray[Any]]) -> None:
+    """Fill `view` with bytes from `start` on of rows, which `rows` gives from one number to another."""
+    first, last = start // row_bytes, -(-(start + len(view)) // row_bytes)
+    skipped = start - first * row_bytes
+    view[:] = _bytes(rows(first, last)).reshape(-1)[skipped : skipped + len(view)].data
+
+
+def _bytes(data: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(data).view(np.uint8)

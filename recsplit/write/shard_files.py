@@ -14,11 +14,13 @@ from recsplit.graph.shards.models import ShardTable
 from recsplit.graph.shards.places import Order, Stretch, TablePlaces, rows_at
 from recsplit.graph.shards.recipes import shard_recipe
 from recsplit.graph.shards.shards import Sharded
+from recsplit.graph.stored import file_dtype, file_width, read_stored
 from recsplit.plan.files import BAGS_FILE, MODEL_FILE, PLACES_FILE, RECIPE_FILE, TABLES_FILE
 from recsplit.plan.plan import Reading
 from recsplit.plan.recipe import to_json
+from recsplit.rows import stored as narrow
 from recsplit.write import submodels
-from recsplit.write.row_order import Picked
+from recsplit.write.row_order import Narrowed, Picked
 from recsplit.write.tables import Entry, write_external
 
 
@@ -45,19 +47,31 @@ def write(
         written = write_external(shard_entries, folder / TABLES_FILE, progress=partial(_further, progress, done, total))
         done += sum(entry.size_bytes for entry in shard_entries)
         tensors = {tensor.name or "": tensor for tensor in written}
+        fused = submodels.by_name(table.layout.fused for table in part.tables)
+        read_stored(part.model, fused)
         submodels.save(part.model, folder / MODEL_FILE, tensors)
         recipe = shard_recipe(part, readings) if by_engine else None
         if recipe is not None:
-            places = tuple(submodels.stored(tensors[table.name], rows=table.rows, dim=table.layout.fused.dim) for table in part.tables)
+            places = tuple(submodels.stored_rows(table.layout.fused, tensors[table.name], table.rows) for table in part.tables)
             (folder / RECIPE_FILE).write_text(to_json([dataclasses.replace(recipe, tables=places)]), encoding="utf-8")
         bags = [
-            (number, reading, CsrTable(tensors[table.name], table.zero_row, table.lowest_row))
+            (number, reading, CsrTable(_unstored(table), table.zero_row, table.lowest_row))
             for number, reading in enumerate(readings)
             if (table := part.places.get(reading.places)) is not None
         ]
         if bags:
-            ir.save(bags_model(bags), folder / BAGS_FILE)
+            model = bags_model(bags)
+            read_stored(model, fused)
+            submodels.save(model, folder / BAGS_FILE, tensors)
     submodels.write_dense(sharded.dense, dense)
+
+
+def _unstored(table: ShardTable) -> ir.ExternalTensor:
+    """A shard's rows as the numbers that they stand for, which lie nowhere."""
+    fused = table.layout.fused
+    dtype = submodels.data_of(fused.sources[0]).dtype
+    size = int(table.rows * fused.dim * dtype.itemsize)
+    return ir.ExternalTensor(TABLES_FILE, 0, size, dtype, shape=ir.Shape([table.rows, fused.dim]), name=table.name)
 
 
 def _further(progress: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
@@ -82,16 +96,20 @@ def _later(make_part: Callable[[], NDArray[np.int32]], size: int) -> ir.TensorPr
 
 def _entry(table: ShardTable, maps: Mapping[str, NDArray[np.int32]]) -> Entry:
     """A shard's rows of a fused table, then those that foreign places read."""
-    layout, sources = table.layout, list[ir.TensorProtocol | Picked]()
+    layout, sources = table.layout, list[ir.TensorProtocol | Picked | Narrowed]()
     for item in layout.stretches:
         if table.first <= item.place < table.last:
             data = submodels.data_of(layout.fused.sources[item.table])
-            sources.append(Picked(data, _rows(layout, item, maps.get(table.name)), item.last - item.first))
-    dtype = submodels.data_of(layout.fused.sources[0]).dtype
-    padding = np.zeros((2 if table.lowest else 1, layout.fused.dim), dtype=dtype.numpy())
+            rows = Picked(data, _rows(layout, item, maps.get(table.name)), item.last - item.first)
+            sources.append(submodels.as_stored(layout.fused, rows))
+    stored, dim = layout.fused.stored, layout.fused.dim
+    dtype, width = file_dtype(stored), file_width(stored, dim)
+    padding = [np.zeros((1, width), dtype.numpy())]
     if table.lowest:
-        padding[1] = np.finfo(padding.dtype).min
-    sources.append(ir.tensor(padding, dtype=dtype))
+        padding.append(
+            narrow.lowest(stored, dim) if stored != submodels.dtype_of(layout.fused) else np.full((1, width), np.finfo(dtype.numpy()).min)
+        )
+    sources.append(ir.tensor(np.concatenate(padding), dtype=dtype))
     return Entry(table.name, tuple(sources))
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,13 @@ from recsplit.graph import border
 from recsplit.graph.cut import Cut
 from recsplit.graph.find.candidates import table_name
 from recsplit.graph.lower.fused_tables import FusedTable
+from recsplit.graph.stored import read_stored
 from recsplit.plan.dtypes import TRITON
 from recsplit.plan.files import BUFFERS_FILE, MODEL_FILE, RECIPE_FILE, TABLES_FILE, WEIGHTS_FILE, WHOLE_FILE
 from recsplit.plan.plan import Table, Tensor
 from recsplit.plan.recipe import Recipe, Stored, to_json
+from recsplit.rows import stored as narrow
+from recsplit.write.row_order import Narrowed, Picked
 from recsplit.write.tables import Entry, write_external
 
 #: Weights larger than this lie beside the dense model, where instances share them.
@@ -38,12 +41,19 @@ def write(cut: Cut, embedding: Path, dense: Path, *, by_engine: bool, progress: 
 
     Raises RecsplitError where the disk is full.
     """
+    for model in (cut.embedding, cut.whole):
+        read_stored(model, by_name(cut.fused))
     tensors = write_tables(cut, embedding, progress=progress)
     save(cut.embedding, embedding / MODEL_FILE, tensors)
     save(cut.whole, embedding / WHOLE_FILE, tensors)
     if by_engine and cut.recipe is not None:
         write_recipe(cut, cut.recipe, tensors, embedding)
     write_dense(cut.dense, dense)
+
+
+def by_name(fused: Iterable[FusedTable]) -> dict[str, FusedTable]:
+    """Fused tables by the names of their initializers."""
+    return {item.value.name or "": item for item in fused}
 
 
 def write_tables(cut: Cut, folder: Path, *, progress: Callable[[int, int], None] | None = None) -> dict[str, ir.ExternalTensor]:
@@ -61,20 +71,36 @@ def write_recipe(cut: Cut, recipe: Recipe, tensors: Mapping[str, ir.ExternalTens
     places = [tensors[value.name or ""] for value in buffers]
     whole = dataclasses.replace(
         recipe,
-        tables=tuple(stored(tensors[table.value.name or ""], rows=table.zero_row + 1, dim=table.dim) for table in fused),
-        buffers=tuple(stored(tensor, size=math.prod(tensor.shape.numpy())) for tensor in places),
+        tables=tuple(stored_rows(table, tensors[table.value.name or ""], table.zero_row + 1) for table in fused),
+        buffers=tuple(
+            Stored(str(tensor.location), tensor.offset or 0, TRITON[tensor.dtype.name], size=math.prod(tensor.shape.numpy()))
+            for tensor in places
+        ),
     )
     (folder / RECIPE_FILE).write_text(to_json([whole]), encoding="utf-8")
 
 
-def stored(tensor: ir.ExternalTensor, **sizes: int) -> Stored:
-    """Where a tensor lies, and its sizes, as a recipe has them."""
-    return Stored(str(tensor.location), tensor.offset or 0, TRITON[tensor.dtype.name], **sizes)
+def stored_rows(table: FusedTable, tensor: ir.ExternalTensor, rows: int) -> Stored:
+    """Where rows of a fused table lie, as a recipe has it."""
+    dtype = dtype_of(table)
+    return Stored(
+        str(tensor.location), tensor.offset or 0, dtype, rows=rows, dim=table.dim, stored=None if table.stored == dtype else table.stored
+    )
+
+
+def dtype_of(table: FusedTable) -> str:
+    """Triton's dtype of the numbers that a fused table's rows stand for."""
+    return TRITON[data_of(table.sources[0]).dtype.name]
+
+
+def as_stored(table: FusedTable, source: ir.TensorProtocol | Picked) -> ir.TensorProtocol | Picked | Narrowed:
+    """Rows of a fused table as they are to lie in the file."""
+    return source if table.stored == dtype_of(table) else Narrowed(source, table.stored)
 
 
 def _entry(fused: FusedTable) -> Entry:
     """Tables end to end, and the row that means zeros."""
-    sources = tuple(data_of(table) for table in fused.sources)
+    sources = tuple(as_stored(fused, data_of(table)) for table in fused.sources)
     if not any(fused.zeros):
         return Entry(fused.value.name or "", sources, zero_rows=1)
     dtype = sources[0].dtype
@@ -116,7 +142,8 @@ def tables(cut: Cut) -> tuple[Table, ...]:
         for value in fused.sources:
             data = data_of(value)
             rows, dim = (int(size) for size in data.shape.numpy())
-            embedding_tables.append(Table(table_name(value), rows, dim, TRITON[data.dtype.name], int(data.nbytes)))
+            row_bytes = narrow.row_bytes(fused.stored, dim, int(data.dtype.itemsize))
+            embedding_tables.append(Table(table_name(value), rows, dim, TRITON[data.dtype.name], fused.stored, rows * row_bytes))
     return tuple(embedding_tables)
 
 

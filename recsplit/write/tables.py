@@ -22,7 +22,7 @@ from recsplit.disk.files import FULL, disk_full
 from recsplit.errors import InputError, RecsplitError
 from recsplit.parallel import in_threads
 from recsplit.plan.files import whole_pages
-from recsplit.write.row_order import Gathered, Picked
+from recsplit.write.row_order import Encoded, Gathered, Narrowed, Picked
 
 #: Tables that are larger together are written past the page cache: on a serving machine they would push out the tables
 #: that a live model reads, and the kernel takes two to three times as long to find that many pages.
@@ -42,7 +42,7 @@ class Entry:
     """
 
     name: str
-    sources: tuple[onnx_ir.TensorProtocol | Picked, ...]
+    sources: tuple[onnx_ir.TensorProtocol | Picked | Narrowed, ...]
     zero_rows: int = 0
 
     @property
@@ -131,13 +131,17 @@ class _Span:
 
     target: int
     size: int
-    source: memoryview | onnx_ir.ExternalTensor | Gathered
+    source: memoryview | onnx_ir.ExternalTensor | Gathered | Encoded
     offset: int = 0
 
 
 def _spans(entries: Sequence[Entry], offsets: Sequence[int]) -> Iterator[_Span]:
     for entry, target in zip(entries, offsets, strict=True):
         for source in entry.sources:
+            if isinstance(source, Narrowed):
+                yield _Span(target, source.nbytes, Encoded(source))
+                target += source.nbytes
+                continue
             tensor = source.tensor if isinstance(source, Picked) else source
             skipped = source.rows.start * source.row_bytes if isinstance(source, Picked) and isinstance(source.rows, range) else 0
             if isinstance(source, Picked) and not isinstance(source.rows, range):
@@ -217,7 +221,7 @@ def _fill(view: memoryview, span: _Span, start: int) -> None:
     if isinstance(span.source, memoryview):
         view[:] = span.source[start : start + len(view)]
         return
-    if isinstance(span.source, Gathered):
+    if isinstance(span.source, Gathered | Encoded):
         span.source.fill(view, start)
         return
     tensor = span.source

@@ -21,7 +21,11 @@ def shop(*, name: str = "shop", build: str = "0f5e", version: int = 1) -> Plan:
         inputs=(dense, user, values, lengths),
         outputs=(score, unknown),
         boundary=(pooled, wide),
-        tables=(Table("users", 1000, 16, "FP32", 64_000), Table("items", 5000, 16, "FP32", 320_000), Table("bias", 1000, 1, "FP32", 4000)),
+        tables=(
+            Table("users", 1000, 16, "FP32", "FP32", 64_000),
+            Table("items", 5000, 16, "FP32", "FP32", 320_000),
+            Table("bias", 1000, 1, "FP32", "FP32", 4000),
+        ),
         lookups=(
             Lookup("users.0", "users", "none", ("user",), None, 0, True, 1000, 1),
             Lookup("items.0", "items", "sum", ("items",), None, 0, True, 5000, 20),
@@ -31,6 +35,7 @@ def shop(*, name: str = "shop", build: str = "0f5e", version: int = 1) -> Plan:
         bags=(Bags("items", "items_lengths", None, ("viewed", "bought"), "values", "offsets", None, None, None, False),),
         embedding=Submodel(f"{name}_embedding", "embedding", (user, values, lengths), (pooled, wide, unknown), "onnxruntime", "cpu", 4, 1),
         shards=(),
+        losses=(),
         readings=(),
         dense=Submodel(f"{name}_dense", "dense", (dense, pooled, wide), (score,), "onnxruntime", "cpu", 2, 2),
         form="ensemble",

@@ -56,13 +56,14 @@ def plans(draw: st.DrawFn) -> Plan:
         # Embeddings may be answers too (a two-tower model), made by the first step.
         outputs=(*outputs, *shown, *unknown),
         boundary=boundary,
-        tables=(Table("t", 10, 4, "FP32", 160),),
+        tables=(Table("t", 10, 4, "FP32", "FP32", 160),),
         lookups=tuple(Lookup(tensor.name, "t", "sum", (tensor.name,), (0, 3), 0, True, 10, 3) for tensor in only_ids),
         bags=tuple(Bags(tensor.name, tensor.name, None, (tensor.name,), "v", "o", None, None, None, False) for tensor in only_ids[:1]),
         embedding=Submodel(
             f"{name}_embedding", "embedding", (*only_ids, *both), (*boundary, *shown, *unknown), "onnxruntime", "cpu", instances, threads
         ),
         shards=(),
+        losses=(),
         readings=(),
         dense=Submodel(
             f"{name}_dense",

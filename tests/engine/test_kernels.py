@@ -5,6 +5,7 @@ import pytest
 
 from recsplit.engine.compilation import unavailable
 from recsplit.errors import RecsplitError
+from recsplit.rows import scaled
 from tests.engine.models import Array, library
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
@@ -43,9 +44,9 @@ def as_stored(answer: Array, dtype: str) -> Array:
     return answer.astype(np.float16) if dtype == "FP16" else answer
 
 
-def kernel(name: str, table: Array, dtype: str, ids: Array, pooling: str) -> Array:
+def kernel(name: str, table: Array, dtype: str, ids: Array, pooling: str, stored: str | None = None, dim: int | None = None) -> Array:
     try:
-        return library().pool(table, dtype, ids, pooling, name)
+        return library().pool(table, dtype, ids, pooling, name, stored=stored, dim=dim)
     except RecsplitError as error:
         if "doesn't run the kernels" not in str(error):
             raise
@@ -63,6 +64,26 @@ def test_every_width_and_length_gives_the_same_bits(name: str, dtype: str) -> No
             for pooling in ("sum", "mean", "max"):
                 want = as_stored(pooled(table, ids, pooling), dtype)
                 np.testing.assert_array_equal(kernel(name, stored, dtype, ids, pooling), want, err_msg=f"{dim} {length} {pooling}")
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [(dtype, stored) for dtype in ("FP32", "FP16", "BF16") for stored in ("INT8", "INT4")] + [("FP32", "FP16"), ("FP32", "BF16")],
+)
+def test_rows_that_are_stored_otherwise_than_their_vectors(name: str, dtype: str, stored: str) -> None:
+    random = np.random.default_rng(1)
+    for dim in (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 64, 100, 128, 200, 257):
+        plain, table = numbers("FP32" if stored.startswith("INT") else stored, 50, dim)
+        if stored.startswith("INT"):
+            plain = scaled.encode(plain, int(stored[3:]))
+            table = scaled.decode(plain, dim, int(stored[3:]))
+        for length in (0, 1, 20, 64, 65, 200):
+            ids = random.integers(0, 50, (5, length))
+            for pooling in ("sum", "mean", "max"):
+                want = as_stored(pooled(table, ids, pooling), dtype)
+                got = kernel(name, plain, dtype, ids, pooling, stored, dim)
+                np.testing.assert_array_equal(got.view(want.dtype), want, err_msg=f"{dim} {length} {pooling}")
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -87,3 +108,9 @@ def test_sums_are_rounded_to_halves_alike(name: str) -> None:
     is_nan = np.isnan(sums)
     np.testing.assert_array_equal(got[~is_nan], want[~is_nan])
     assert set(np.unique(got[is_nan] & 0x7FFF)) == {0x7E00}
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("FP16", "BF16"), ("FP16", "FP32"), ("FP64", "INT8"), ("INT8", "INT4"), ("FP32", "INT2")])
+def test_rows_that_no_kernel_reads_are_refused(dtype: str, stored: str) -> None:
+    with pytest.raises(RecsplitError, match=f"rows of {dtype} aren't stored as '{stored}'"):
+        kernel("portable", np.zeros((1, 64), np.uint8), dtype, np.zeros((1, 1), np.int64), "sum", stored, 1)

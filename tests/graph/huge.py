@@ -11,4 +11,4 @@ def fused(rows: int, dim: int = 8) -> FusedTable:
     graph = ir.Graph([], [], nodes=[])
     table = ir.val("t", dtype=ir.DataType.FLOAT, shape=[rows, dim], const_value=data)
     graph.register_initializer(table)
-    return FusedTable(ir.val("tables"), dim, (table,), {table: 0}, rows, (0,) * dim)
+    return FusedTable(ir.val("tables"), dim, (table,), {table: 0}, rows, (0,) * dim, "FP32")

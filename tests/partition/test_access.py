@@ -261,7 +261,7 @@ def tiny() -> Plan:
         return Lookup(name, table, "sum", ("items",), columns, shift, True, limit, columns[1] - columns[0])
 
     base = shop()
-    tables = tuple(Table(name, rows, 4, "FP32", rows * 16) for name, rows in (("one", 50), ("two", 40), ("three", 39)))
+    tables = tuple(Table(name, rows, 4, "FP32", "FP32", rows * 16) for name, rows in (("one", 50), ("two", 40), ("three", 39)))
     lookups = (lookup("a", "one", (0, 3), 0, 50), lookup("b", "two", (3, 4), 0, 40), lookup("c", "three", (3, 4), -1, 40))
     inputs = (Tensor("items", "INT64", (4,)),)
     return dataclasses.replace(base, tables=tables, lookups=lookups, inputs=inputs, bags=())
@@ -294,7 +294,7 @@ def test_counts_of_a_law_need_columns_that_are_apart() -> None:
 def test_columns_of_an_input_of_rank_3_are_those_of_the_flattened_one() -> None:
     plan = plain(
         inputs=(Tensor("ids", "INT64", (2, 3)),),
-        tables=(Table("a", 50, 4, "FP32", 800), Table("b", 60, 4, "FP32", 960)),
+        tables=(Table("a", 50, 4, "FP32", "FP32", 800), Table("b", 60, 4, "FP32", "FP32", 960)),
         bags=(),
     )
     lookups = (Lookup("a", "a", "sum", ("ids",), (0, 3), 0, True, 50, 3), Lookup("b", "b", "sum", ("ids",), (3, 6), 0, True, 60, 3))

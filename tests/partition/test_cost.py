@@ -24,7 +24,7 @@ def elasticrec(tables: int, gathers: float, locality: float = 0.9, rows: int = R
     """Tables of the paper: 20 million rows of 32 floats, the hottest tenth read by `locality` of the gathers."""
     law = TwoLevel(locality)
     return [
-        heat.from_share(Table(f"t{n}", rows, 32, "FP32", rows * 128), lambda hottest: share(law, rows, hottest), gathers, 1.0)
+        heat.from_share(Table(f"t{n}", rows, 32, "FP32", "FP32", rows * 128), lambda hottest: share(law, rows, hottest), gathers, 1.0)
         for n in range(tables)
     ]
 
@@ -76,7 +76,7 @@ def test_e7_less_locality_takes_more_memory() -> None:
 
 @pytest.mark.parametrize("points", [300, 600])
 def test_a_few_hundred_candidate_cuts_are_enough(points: int) -> None:
-    law, table = TwoLevel(0.9), Table("t", ROWS, 32, "FP32", ROWS * 128)
+    law, table = TwoLevel(0.9), Table("t", ROWS, 32, "FP32", "FP32", ROWS * 128)
     costs = []
     for count in (points, 2400):
         one = heat.from_share(table, lambda hottest: share(law, ROWS, hottest), 128, 1.0, points=count)
@@ -99,7 +99,7 @@ SETTINGS = st.builds(
 
 
 def of_counts(counts: list[int], name: str = "t") -> Heat:
-    return heat.from_counts(Table(name, len(counts), 8, "FP32", 32 * len(counts)), np.array(counts, np.uint32), 7, 2.0)
+    return heat.from_counts(Table(name, len(counts), 8, "FP32", "FP32", 32 * len(counts)), np.array(counts, np.uint32), 7, 2.0)
 
 
 def cheapest(asked: CostSettings, heats: list[Heat]) -> float:
@@ -295,7 +295,7 @@ def test_candidates_rise_from_0_to_the_last_row(rows: int, points: int, also: in
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=300), st.integers(2, 50))
 def test_reads_before_a_cut_are_those_of_the_hottest_rows(counts: list[int], points: int) -> None:
-    one = heat.from_counts(Table("t", len(counts), 8, "FP32", 32 * len(counts)), np.array(counts, np.uint32), 1, 1.0, points=points)
+    one = heat.from_counts(Table("t", len(counts), 8, "FP32", "FP32", 32 * len(counts)), np.array(counts, np.uint32), 1, 1.0, points=points)
     hottest = sorted(counts, reverse=True)
     assert one.gathers.tolist() == [pytest.approx(sum(hottest[:cut])) for cut in one.cuts]
 
@@ -310,7 +310,7 @@ def test_rows_read_seldom_are_taken_for_what_they_will_be_read() -> None:
     for often in range(8):
         chosen = was == often
         assert will[chosen].mean() == pytest.approx(again[chosen].mean(), rel=0.05)
-    one = heat.from_counts(Table("t", 300_000, 8, "FP32", 32 * 300_000), was, 1, 1.0)
+    one = heat.from_counts(Table("t", 300_000, 8, "FP32", "FP32", 32 * 300_000), was, 1, 1.0)
     never = np.searchsorted(one.cuts, np.count_nonzero(was))
     assert one.gathers[-1] - one.gathers[never] == pytest.approx(again[was == 0].sum(), rel=0.05)
 

@@ -20,7 +20,7 @@ ROW_BYTES = 32
 
 
 def table(rows: int, name: str = "t") -> Table:
-    return Table(name, rows, 8, "FP32", ROW_BYTES * rows)
+    return Table(name, rows, 8, "FP32", "FP32", ROW_BYTES * rows)
 
 
 def cut(was: Counts, asked: CostSettings, algorithm: str = "whole", queries: int = 100) -> Partition:

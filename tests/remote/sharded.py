@@ -139,9 +139,10 @@ def make_plan(places: tuple[str, str], *, bags: bool) -> Plan:
     return Plan(
         name=NAME, version=1, build="handmade", source=Source("onnx", "handmade", None), max_batch_size=BATCH, queue_delay_us=0,
         queue_timeout_us=0, unknown_ids="zero", inputs=(ids,), outputs=(score,), boundary=(Tensor("vectors", "FP32", (2, DIM)),),
-        tables=(Table("items", ROWS, DIM, "FP32", ROWS * DIM * 4),),
+        tables=(Table("items", ROWS, DIM, "FP32", "FP32", ROWS * DIM * 4),),
         lookups=(Lookup("items", "items", "sum", ("ids",), (0, 4), 0, direct=True, limit=ROWS, width=4),), bags=(),
         embedding=submodel(f"{NAME}_embedding", "embedding", [ids], [rows]), shards=shards,
+        losses=(),
         readings=(Reading("places_0", "vectors", WIDTHS, POOLINGS),) if bags else (),  # type: ignore[arg-type]
         dense=submodel(f"{NAME}_dense", "dense", partials, [score]), form="ensemble", tolerance=1e-4,
     )  # fmt: skip

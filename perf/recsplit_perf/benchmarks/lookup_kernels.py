@@ -8,7 +8,6 @@ What fits into memory together is measured in turns, round by round; else table 
 """
 
 import json
-import mmap
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,14 +25,17 @@ from recsplit.capacity import ids as laws
 from recsplit.commands.output import progress, show_table
 from recsplit.engine.compilation import make
 from recsplit.engine.library import Library
+from recsplit.plan.dtypes import NUMPY
+from recsplit_perf.benchmarks.lookup_tables import HEADER, Array, Shape, available, filled, huge, nowhere, usual
 from recsplit_perf.machine import provenance
 
-Array = NDArray[Any]
 Ids = NDArray[np.int64]
 #: Pools ids INT64 [bags, length].
 Form = Callable[[Ids], object]
-#: A form out of the library, and its table [rows, dim], whose elements are FP32 or FP16.
-Maker = Callable[[Library, Array], Form]
+
+
+#: A form out of the library, a table and its shape.
+Maker = Callable[[Library, Array, Shape], Form]
 
 ROWS, DIMS, BAGS = (100_000, 2_000_000, 20_000_000), (32, 128), (1, 20, 128)
 LAWS: dict[str, laws.Skew] = {"uniform": laws.Uniform(), "zipf 1.05": laws.Zipf(1.05)}
@@ -78,7 +80,7 @@ def measure(library: Library, rows: int, dim: int, rounds: int, advance: Callabl
     ids = {(law, bag): laws.draw(LAWS[law], rows, _IDS // bag * bag, random).reshape(-1, bag) for law in LAWS for bag in BAGS}
     nanoseconds: dict[tuple[str, int], dict[str, list[float]]] = {key: {} for key in ids}
     limits: dict[str, list[tuple[float, float]]] = {}
-    together = sum(rows * dim * dtype.itemsize for _, dtype, _ in _TABLES) < _SHARE * _available()
+    together = sum(rows * Shape(rows, dim, stored).row_bytes for _, stored, _ in _TABLES) < _SHARE * available()
     for tables in [_TABLES] if together else [(table,) for table in _TABLES]:
         _measure_together(library, tables, (rows, dim), rounds, ids, nanoseconds, limits)
     advance(len(ids))
@@ -91,7 +93,10 @@ def measure(library: Library, rows: int, dim: int, rounds: int, advance: Callabl
             "bag": bag,
             "ns_per_row": medians[law, bag],
             "over_native": {name: round(time / medians[law, bag]["native fp32"], 3) for name, time in medians[law, bag].items()},
-            "limit_ns": {name: round(statistics.median(line for line, _ in both) * _lines(dim, name), 3) for name, both in limits.items()},
+            "limit_ns": {
+                name: round(statistics.median(line for line, _ in both) * _lines(Shape(rows, dim, name.split()[1].upper()).row_bytes), 3)
+                for name, both in limits.items()
+            },
             "sequential_gb_per_s": round(statistics.median(rate for both in limits.values() for _, rate in both) / 1e9, 2),
             "in_turns": together,
         }
@@ -111,11 +116,12 @@ def _measure_together(
     """Measurements of the forms of some tables, in turns; the tables are gone when it returns."""
     forms: dict[str, Form] = {}
     probed: dict[str, Array] = {}
-    for memory, dtype, makers in tables:
-        table = memory(*shape, dtype)
+    for memory, stored, makers in tables:
+        kind = Shape(*shape, stored)
+        table = memory(kind)
         for name, maker in makers.items():
-            forms[name] = maker(library, table)
-            if name in ("native fp32", "native fp16"):
+            forms[name] = maker(library, table, kind)
+            if name.startswith("native") and memory is huge:
                 probed[name] = table
     for _ in range(rounds):
         for name, table in probed.items():
@@ -141,35 +147,42 @@ def _seconds(form: Form, requests: Sequence[Ids]) -> float:
     return seconds
 
 
-def _lines(dim: int, name: str) -> float:
-    return max(1.0, dim * (2 if name.endswith("fp16") else 4) / _LINE)
+def _lines(row_bytes: int) -> float:
+    """Cache lines that a row lies in, the mean over its places: rows lie one after the other."""
+    places = [place * row_bytes % _LINE for place in range(_LINE)]
+    return statistics.mean((place + row_bytes - 1) // _LINE + 1 for place in places)
 
 
-def _native(library: Library, table: Array) -> Form:
-    dtype = "FP16" if table.dtype == np.float16 else "FP32"
-    return lambda ids: library.pool(table, dtype, ids, "sum")
+def _native(library: Library, table: Array, shape: Shape) -> Form:
+    if shape.stored in ("INT8", "INT4"):
+        return lambda ids: library.pool(table, "FP32", ids, "sum", stored=shape.stored, dim=shape.dim)
+    return lambda ids: library.pool(table, shape.stored, ids, "sum")
 
 
-def _torch(_library: Library, table: Array) -> Form:
+def _torch(_library: Library, table: Array, _shape: Shape) -> Form:
     weight = torch.from_numpy(table)
     return lambda ids: torch.nn.functional.embedding_bag(torch.from_numpy(ids), weight, mode="sum")
 
 
-def _fbgemm(_library: Library, table: Array) -> Form:
+def _fbgemm(_library: Library, _table: Array, shape: Shape) -> Form:
     from fbgemm_gpu.split_embedding_configs import SparseType
     from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation, PoolingMode
     from fbgemm_gpu.split_table_batched_embeddings_ops_inference import IntNBitTableBatchedEmbeddingBagsCodegen
 
-    rows, dim = table.shape
-    spec = [("", rows, dim, SparseType.FP16 if table.dtype == np.float16 else SparseType.FP32, EmbeddingLocation.HOST)]
+    spec = [("", shape.rows, shape.dim, SparseType[shape.stored], EmbeddingLocation.HOST)]
     bags = IntNBitTableBatchedEmbeddingBagsCodegen(spec, pooling_mode=PoolingMode.SUM, output_dtype=SparseType.FP32, device="cpu")
     bags.initialize_weights()
-    _filled(bags.split_embedding_weights()[0][0].numpy().view(table.dtype))
+    weights, scales = bags.split_embedding_weights()[0]
+    if scales is None:
+        filled(weights.numpy().view(NUMPY[shape.stored]))
+    else:  # rows of several parts and of some padding: they can't be filled as one
+        weights.random_(0, 256)
+        scales.numpy()[:] = HEADER
     # Its kernels take INT32 as INT64: ids are given as they come, not timed as a cast.
     return lambda ids: bags(torch.from_numpy(ids.reshape(-1)), torch.arange(0, ids.size + 1, ids.shape[1]))
 
 
-def _onnxruntime(_library: Library, table: Array) -> Form:
+def _onnxruntime(_library: Library, table: Array, _shape: Shape) -> Form:
     dim = table.shape[1]
     text = (
         f'<ir_version: 8, opset_import: ["": 17]> bags (float[R, {dim}] table, int64[N, L] ids) => (float[N, {dim}] out) '
@@ -182,60 +195,21 @@ def _onnxruntime(_library: Library, table: Array) -> Form:
     return lambda ids: session.run(None, {"table": value, "ids": ids})
 
 
-def _huge(rows: int, dim: int, dtype: "np.dtype[Any]") -> Array:
-    """Memory as the engine copies tables into: private, since the system gives no huge pages to memory that is shared."""
-    before, size = _in_huge_pages(), rows * dim * dtype.itemsize
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    table = _filled(np.frombuffer(memory, dtype).reshape(rows, dim))
-    if _in_huge_pages() - before < 0.8 * size:
-        raise click.ClickException("this machine gave no huge pages, and the engine's cells would be of usual ones")
-    return table
-
-
-def _usual(rows: int, dim: int, _dtype: "np.dtype[Any]") -> Array:
-    """Memory as torch makes a weight: NumPy asks for huge pages for large arrays, torch doesn't."""
-    return _filled(torch.empty((rows, dim)).numpy())
-
-
-def _nowhere(rows: int, dim: int, dtype: "np.dtype[Any]") -> Array:
-    """The form makes its table itself: an array of that shape that takes no memory."""
-    return np.broadcast_to(np.zeros((), dtype), (rows, dim))
-
-
-#: Where a table lies, its elements, and the forms that read it.
-_Table = tuple[Callable[[int, int, "np.dtype[Any]"], Array], "np.dtype[Any]", dict[str, Maker]]
-_FP32, _FP16 = np.dtype(np.float32), np.dtype(np.float16)
+#: Where a table lies, how its rows are stored, and the forms that read it.
+_Table = tuple[Callable[[Shape], Array], str, dict[str, Maker]]
 _TABLES: tuple[_Table, ...] = (
-    (_huge, _FP32, {"native fp32": _native, "torch fp32, huge pages": _torch}),
-    (_huge, _FP16, {"native fp16": _native}),
-    (_usual, _FP32, {"torch fp32": _torch, "native fp32, usual pages": _native, "onnxruntime fp32": _onnxruntime}),
-    (_nowhere, _FP32, {"fbgemm fp32": _fbgemm}),
-    (_nowhere, _FP16, {"fbgemm fp16": _fbgemm}),
+    (huge, "FP32", {"native fp32": _native, "torch fp32, huge pages": _torch}),
+    (huge, "FP16", {"native fp16": _native}),
+    (huge, "INT8", {"native int8": _native}),
+    (huge, "INT4", {"native int4": _native}),
+    (usual, "FP32", {"torch fp32": _torch, "native fp32, usual pages": _native, "onnxruntime fp32": _onnxruntime}),
+    (nowhere, "FP32", {"fbgemm fp32": _fbgemm}),
+    (nowhere, "FP16", {"fbgemm fp16": _fbgemm}),
+    (nowhere, "INT8", {"fbgemm int8": _fbgemm}),
+    (nowhere, "INT4", {"fbgemm int4": _fbgemm}),
 )
+_DTYPES = ("fp32", "fp16", "int8", "int4")
 _NAMES = [name for _, _, makers in _TABLES for name in makers]
-
-
-def _filled(table: Array) -> Array:
-    """Small numbers everywhere: no page may be the kernel's one page of zeros."""
-    flat = table.reshape(-1)
-    block = np.random.default_rng(0).standard_normal(min(flat.size, 1 << 20)).astype(table.dtype)
-    for start in range(0, flat.size, len(block)):
-        flat[start : start + len(block)] = block[: flat.size - start]
-    return table
-
-
-def _available() -> float:
-    return _bytes("/proc/meminfo", "MemAvailable")
-
-
-def _in_huge_pages() -> float:
-    return _bytes("/proc/self/smaps_rollup", "AnonHugePages")
-
-
-def _bytes(file: str, name: str) -> float:
-    lines = Path(file).read_text().splitlines()
-    return 1024 * float(next(line.split()[1] for line in lines if line.startswith(name)))
 
 
 def show(result: dict[str, Any]) -> None:
@@ -246,14 +220,17 @@ def show(result: dict[str, Any]) -> None:
         native = cell["ns_per_row"]["native fp32"]
         others = [
             cell["ns_per_row"]["torch fp32"] / native,
-            cell["ns_per_row"]["fbgemm fp32"] / native,
-            native / cell["limit_ns"]["native fp32"],
+            *(cell["ns_per_row"][f"fbgemm {dtype}"] / cell["ns_per_row"][f"native {dtype}"] for dtype in _DTYPES),
+            cell["ns_per_row"]["torch fp32"] / cell["ns_per_row"]["native int8"],
+            *(cell["ns_per_row"][f"native {dtype}"] / cell["limit_ns"][f"native {dtype}"] for dtype in _DTYPES),
         ]
         bandwidth = cell["dim"] * 4 / native / cell["sequential_gb_per_s"]
         rows.append(
             [cell["rows"], cell["dim"], cell["ids"], cell["bag"], *numbers, *(f"{other:.2f}" for other in others), f"{bandwidth:.0%}"]
         )
-    columns = ["rows", "dim", "ids", "bag", *_NAMES, "torch / native", "fbgemm / native", "native / limit", "of sequential"]
+    ratios = ["torch / native", *(f"fbgemm / native {dtype}" for dtype in _DTYPES), "torch / native int8"]
+    ratios += [f"{dtype} / limit" for dtype in _DTYPES]
+    columns = ["rows", "dim", "ids", "bag", *_NAMES, *ratios, "of sequential"]
     show_table(columns, rows, title="ns a row, one thread")
 
 

@@ -47,7 +47,7 @@ def command(rows: int, queries: int, alpha: float, qps: float, copy_hours: float
 def measure(rows: int, queries: int, alpha: float, qps: float, copy_hours: float) -> list[dict[str, Any]]:
     """One row for each share of rows that moved and each number of hours."""
     rng = np.random.default_rng(0)
-    table = Table(TABLE, rows, 32, "FP32", rows * 128)
+    table = Table(TABLE, rows, 32, "FP32", "FP32", rows * 128)
     asked = cost.CostSettings(qps)
     heat = rng.permutation(np.arange(1, rows + 1, dtype=np.float64) ** -alpha)
     heat *= queries * GATHERS / heat.sum()

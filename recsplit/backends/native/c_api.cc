@@ -173,13 +173,14 @@ double recsplit_probe_sequential(const void* data, uint64_t size) {
   return sum == 1 ? -1 : static_cast<double>(size) / seconds;
 }
 
-int recsplit_pool(const char* name, const void* table, uint64_t rows, uint32_t dim, const char* dtype_name, const char* pooling_name, const int64_t* ids, uint64_t bags, uint32_t length,
-                  void* out) {
+int recsplit_pool(const char* name, const void* table, uint64_t rows, uint32_t dim, const char* dtype_name, const char* stored, const char* pooling_name, const int64_t* ids, uint64_t bags,
+                  uint32_t length, void* out) {
   return guarded(
       [&] {
         const recsplit::DType dtype = recsplit::dtype_of(dtype_name);
         const std::string pooling_text = pooling_name;
         const recsplit::Pooling pooling = pooling_text == "mean" ? recsplit::Pooling::mean : pooling_text == "max" ? recsplit::Pooling::max : recsplit::Pooling::sum;
+        const recsplit::RowFormat rows_as = recsplit::RowFormat::of(dtype, stored);
         const size_t bytes = dim * recsplit::size_bytes(dtype);
         // As the engine does it where all ids are inside: a block of rows is looked at, and then read.
         const uint64_t at_once = recsplit::rows_at_once(1 + length / recsplit::kSeldom);
@@ -196,7 +197,7 @@ int recsplit_pool(const char* name, const void* table, uint64_t rows, uint32_t d
           job.dim = dim;
           job.out = static_cast<char*>(out) + bag * bytes;
           job.out_stride = bytes;
-          chosen.pool(job, dtype, pooling);
+          chosen.pool(job, rows_as, dtype, pooling);
         }
         return 0;
       },

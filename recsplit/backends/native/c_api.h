@@ -33,5 +33,5 @@ RECSPLIT_EXPORT double recsplit_probe_random(const void* data, uint64_t size, ui
 RECSPLIT_EXPORT double recsplit_probe_sequential(const void* data, uint64_t size);
 
 // Pools `bags` bags of `length` rows of a table at once, by the kernels of that name, for benchmarks: ids INT64 [bags * length].
-RECSPLIT_EXPORT int recsplit_pool(const char* kernels, const void* table, uint64_t rows, uint32_t dim, const char* dtype, const char* pooling, const int64_t* ids, uint64_t bags,
-                                  uint32_t length, void* out);
+RECSPLIT_EXPORT int recsplit_pool(const char* kernels, const void* table, uint64_t rows, uint32_t dim, const char* dtype, const char* stored, const char* pooling, const int64_t* ids,
+                                  uint64_t bags, uint32_t length, void* out);

@@ -45,6 +45,15 @@ uint16_t to_half(float number) {
   return static_cast<uint16_t>(sign | (rounded - 0x3F000000));
 }
 
+RowFormat RowFormat::of(DType dtype, const std::string& stored) {
+  const bool wide = dtype == DType::f32, half = dtype == DType::f16 || dtype == DType::bf16;
+  if (stored == name_of(dtype)) return {dtype, 0};
+  if ((wide || half) && stored == "INT8") return {dtype, 8};
+  if ((wide || half) && stored == "INT4") return {dtype, 4};
+  if (wide && (stored == "FP16" || stored == "BF16")) return {dtype_of(stored), 0};
+  throw Error(std::string("rows of ") + name_of(dtype) + " aren't stored as '" + stored.substr(0, 40) + "'");
+}
+
 #if defined(__x86_64__)
 namespace {
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "dtypes.h"
 #include "pooling.h"
@@ -36,11 +37,24 @@ struct IdRows {
   size_t width, stride, rows;
 };
 
+// How the numbers of a row are stored. bits 0: as they are, of type `dtype`. Else `dtype` is what they stand for, and a row is a scale and a
+// bias, both FP16, and for each number an unsigned code of so many bits (8 or 4): the number is scale * code + bias.
+struct RowFormat {
+  DType dtype;
+  int bits;
+
+  // By Triton's type of the numbers, and how they are stored: that type, one of half precision, or the scaled INT8 or INT4. Throws Error of
+  // any other.
+  static RowFormat of(DType dtype, const std::string& stored);
+  size_t bytes(size_t dim) const { return bits == 0 ? dim * size_bytes(dtype) : 4 + (dim * static_cast<size_t>(bits) + 7) / 8; }
+};
+
 struct Kernels {
   const char* name;
   // Whether all are in [low, low + count).
   bool (*inside)(const IdRows& ids, int64_t low, uint64_t count);
-  void (*pool)(const PoolJob& job, DType dtype, Pooling pooling);
+  // Vectors of type `vectors`: the rows' own, or another that is added in FP32 too.
+  void (*pool)(const PoolJob& job, const RowFormat& rows, DType vectors, Pooling pooling);
 };
 
 // The best that this processor runs; of `name` ("avx512", "avx2", "portable") where it isn't empty. Throws Error where it can't run it.

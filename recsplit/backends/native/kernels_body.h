@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
+#include <vector>
 
 #include "kernels.h"
 #include "kernels_numbers.h"
@@ -92,22 +94,22 @@ struct Direct {
 };
 
 // Elements [at, at + COUNT * lanes) of some of one bag's rows, added to `sums` or compared with them.
-template <typename T, bool MAX, bool WEIGHTED, int COUNT, Asks ASKS, typename Rows>
-INLINED void some(const Rows rows, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, bool& first, typename T::Vector* sums) {
-  using Vector = typename T::Vector;
-  constexpr size_t kWhole = COUNT * T::lanes * sizeof(typename T::Element);
+template <typename Row, bool MAX, bool WEIGHTED, int COUNT, Asks ASKS, typename Rows>
+INLINED void some(const Rows rows, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, bool& first, typename Row::Vector* sums) {
+  using Vector = typename Row::Vector;
+  constexpr size_t kWhole = Row::bytes(COUNT * Row::lanes);
   for (uint32_t k = 0; k < length; ++k) {
     if (ASKS != Asks::none) rows.ahead(k, ASKS == Asks::whole ? kWhole : row_bytes);
     const char* address = rows.at(k);
     if (Rows::kSomeNone && address == nullptr) continue;
-    const auto* row = reinterpret_cast<const typename T::Element*>(address) + at;
+    const Row row(address);
 #pragma GCC unroll 16
     for (int c = 0; c < COUNT; ++c) {
-      const Vector vector = T::load(row + c * T::lanes);
+      const Vector vector = row.load(at + c * Row::lanes);
       if (MAX) {
         sums[c] = first ? vector : (vector > sums[c] ? vector : sums[c]);
       } else if (WEIGHTED) {
-        sums[c] += vector * static_cast<typename T::Sum>(weights[k]);
+        sums[c] += vector * static_cast<typename Row::Sum>(weights[k]);
       } else {
         sums[c] += vector;
       }
@@ -117,18 +119,18 @@ INLINED void some(const Rows rows, uint32_t length, const float* weights, uint32
 }
 
 // Elements [at, at + COUNT * lanes) of one bag's rows: the sum, times their weights where there are any, or the maximum.
-template <typename T, bool MAX, bool WEIGHTED, int COUNT, Asks ASKS, typename Rows>
-INLINED void part(const Rows rows, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, typename T::Sum count, typename T::Element* out) {
-  using Vector = typename T::Vector;
+template <typename Row, typename T, bool MAX, bool WEIGHTED, int COUNT, Asks ASKS, typename Rows>
+INLINED void part(const Rows rows, uint32_t length, const float* weights, uint32_t at, size_t row_bytes, typename Row::Sum count, typename T::Element* out) {
+  using Vector = typename Row::Vector;
   Vector sums[COUNT] = {};
   bool first = true;
   if (MAX || length <= kBlock) {
-    some<T, MAX, WEIGHTED, COUNT, ASKS>(rows, length, weights, at, row_bytes, first, sums);
+    some<Row, MAX, WEIGHTED, COUNT, ASKS>(rows, length, weights, at, row_bytes, first, sums);
   } else {
     for (uint32_t start = 0; start < length; start += kBlock) {
       Vector block[COUNT] = {};
       const uint32_t rest = length - start;
-      some<T, MAX, WEIGHTED, COUNT, ASKS>(rows.from(start), rest < kBlock ? rest : kBlock, WEIGHTED ? weights + start : nullptr, at, row_bytes, first, block);
+      some<Row, MAX, WEIGHTED, COUNT, ASKS>(rows.from(start), rest < kBlock ? rest : kBlock, WEIGHTED ? weights + start : nullptr, at, row_bytes, first, block);
       for (int c = 0; c < COUNT; ++c) sums[c] += block[c];
     }
   }
@@ -139,19 +141,19 @@ INLINED void part(const Rows rows, uint32_t length, const float* weights, uint32
 }
 
 // The elements that don't fill a vector.
-template <typename T, bool MAX, bool WEIGHTED, typename Rows>
-INLINED void rest(const Rows rows, uint32_t length, const float* weights, uint32_t at, uint32_t dim, typename T::Sum count, typename T::Element* out) {
+template <typename Row, typename T, bool MAX, bool WEIGHTED, typename Rows>
+INLINED void rest(const Rows rows, uint32_t length, const float* weights, uint32_t at, uint32_t dim, typename Row::Sum count, typename T::Element* out) {
   for (uint32_t i = at; i < dim; ++i) {
-    typename T::Sum sum = 0, block = 0;
+    typename Row::Sum sum = 0, block = 0;
     bool first = true;
     for (uint32_t k = 0; k < length; ++k) {
       const char* row = rows.at(k);
       if (row != nullptr) {
-        const typename T::Sum number = T::one(reinterpret_cast<const typename T::Element*>(row)[i]);
+        const typename Row::Sum number = Row(row).one(i);
         if (MAX) {
           block = first || number > block ? number : block;
         } else if (WEIGHTED) {
-          block += number * static_cast<typename T::Sum>(weights[k]);
+          block += number * static_cast<typename Row::Sum>(weights[k]);
         } else {
           block += number;
         }
@@ -168,44 +170,44 @@ INLINED void rest(const Rows rows, uint32_t length, const float* weights, uint32
 }
 
 // The elements from `at` on, COUNT vectors of them at a time; the first ones ask for later rows.
-template <typename T, bool MAX, bool WEIGHTED, int COUNT, typename Rows>
-INLINED void parts(const Rows rows, uint32_t length, const float* weights, uint32_t& at, uint32_t dim, typename T::Sum count, typename T::Element* out) {
-  constexpr uint32_t kStep = COUNT * T::lanes;
-  const size_t bytes = dim * sizeof(typename T::Element);
+template <typename Row, typename T, bool MAX, bool WEIGHTED, int COUNT, typename Rows>
+INLINED void parts(const Rows rows, uint32_t length, const float* weights, uint32_t& at, uint32_t dim, typename Row::Sum count, typename T::Element* out) {
+  constexpr uint32_t kStep = COUNT * Row::lanes;
+  const size_t bytes = Row::bytes(dim);
   if (at == 0 && dim >= kStep) {
-    part<T, MAX, WEIGHTED, COUNT, Asks::any>(rows, length, weights, 0, bytes, count, out);
+    part<Row, T, MAX, WEIGHTED, COUNT, Asks::any>(rows, length, weights, 0, bytes, count, out);
     at = kStep;
   }
-  for (; at + kStep <= dim; at += kStep) part<T, MAX, WEIGHTED, COUNT, Asks::none>(rows, length, weights, at, bytes, count, out);
+  for (; at + kStep <= dim; at += kStep) part<Row, T, MAX, WEIGHTED, COUNT, Asks::none>(rows, length, weights, at, bytes, count, out);
 }
 
 // One bag. VECTORS: so many hold a row exactly, which is usual and quickest; 0: a row of any width.
-template <typename T, bool MAX, bool WEIGHTED, int VECTORS, typename Rows>
+template <typename Row, typename T, bool MAX, bool WEIGHTED, int VECTORS, typename Rows>
 INLINED void bag(const Rows rows, uint32_t length, const float* weights, uint32_t dim, bool mean, typename T::Element* out) {
-  const typename T::Sum count = mean ? static_cast<typename T::Sum>(rows.counted(length)) : 0;
+  const typename Row::Sum count = mean ? static_cast<typename Row::Sum>(rows.counted(length)) : 0;
   if constexpr (VECTORS != 0) {
-    part<T, MAX, WEIGHTED, VECTORS, Asks::whole>(rows, length, weights, 0, 0, count, out);
+    part<Row, T, MAX, WEIGHTED, VECTORS, Asks::whole>(rows, length, weights, 0, 0, count, out);
   } else {
     uint32_t at = 0;
-    parts<T, MAX, WEIGHTED, 8>(rows, length, weights, at, dim, count, out);
-    parts<T, MAX, WEIGHTED, 4>(rows, length, weights, at, dim, count, out);
-    parts<T, MAX, WEIGHTED, 2>(rows, length, weights, at, dim, count, out);
-    parts<T, MAX, WEIGHTED, 1>(rows, length, weights, at, dim, count, out);
-    if (at < dim) rest<T, MAX, WEIGHTED>(rows, length, weights, at, dim, count, out);
+    parts<Row, T, MAX, WEIGHTED, 8>(rows, length, weights, at, dim, count, out);
+    parts<Row, T, MAX, WEIGHTED, 4>(rows, length, weights, at, dim, count, out);
+    parts<Row, T, MAX, WEIGHTED, 2>(rows, length, weights, at, dim, count, out);
+    parts<Row, T, MAX, WEIGHTED, 1>(rows, length, weights, at, dim, count, out);
+    if (at < dim) rest<Row, T, MAX, WEIGHTED>(rows, length, weights, at, dim, count, out);
   }
 }
 
-template <typename T, bool MAX, bool WEIGHTED, int VECTORS>
+template <typename Row, typename T, bool MAX, bool WEIGHTED, int VECTORS>
 void listed(const PoolJob& job, bool mean) {
   const char* const* rows = job.rows;
   const float* weights = job.weights;
   const uint32_t* lengths = job.lengths;
-  const auto further = static_cast<ptrdiff_t>(rows_ahead(job.dim * sizeof(typename T::Element)));
+  const auto further = static_cast<ptrdiff_t>(rows_ahead(Row::bytes(job.dim)));
   for (size_t row = 0; row < job.batch; ++row) {
     auto* out = reinterpret_cast<typename T::Element*>(job.out + row * job.out_stride);
     for (uint32_t number = 0; number < job.bags; ++number, out += job.dim) {
       const uint32_t length = lengths == nullptr ? job.length : *lengths++;
-      bag<T, MAX, WEIGHTED, VECTORS>(Listed{rows, job.last, further}, length, weights, job.dim, mean, out);
+      bag<Row, T, MAX, WEIGHTED, VECTORS>(Listed{rows, job.last, further}, length, weights, job.dim, mean, out);
       rows += length;
       if (WEIGHTED) weights += length;
     }
@@ -223,53 +225,59 @@ Sequence<Id> begun(const PoolJob& job, size_t row_bytes) {
   return sequence;
 }
 
-template <typename T, bool MAX, bool WEIGHTED, int VECTORS, typename Id>
+template <typename Row, typename T, bool MAX, bool WEIGHTED, int VECTORS, typename Id>
 void direct(const PoolJob& job, bool mean) {
-  const size_t bytes = job.dim * sizeof(typename T::Element);
+  const size_t bytes = Row::bytes(job.dim);
   const float* weights = job.weights;
   Sequence<Id> later = begun<Id>(job, bytes);
   for (size_t row = 0; row < job.batch; ++row) {
     auto* out = reinterpret_cast<typename T::Element*>(job.out + row * job.out_stride);
     const Id* ids = static_cast<const Id*>(job.ids) + row * job.ids_stride;
     for (uint32_t number = 0; number < job.bags; ++number, out += job.dim, ids += job.length) {
-      bag<T, MAX, WEIGHTED, VECTORS>(Direct<Id>{ids, job.base, bytes, &later}, job.length, weights, job.dim, mean, out);
+      bag<Row, T, MAX, WEIGHTED, VECTORS>(Direct<Id>{ids, job.base, bytes, &later}, job.length, weights, job.dim, mean, out);
       if (WEIGHTED) weights += job.length;
     }
   }
 }
 
-template <typename T, bool MAX, bool WEIGHTED, int VECTORS>
+template <typename Row, typename T, bool MAX, bool WEIGHTED, int VECTORS>
 void either_way(const PoolJob& job, bool mean) {
   if (job.ids == nullptr) {
-    listed<T, MAX, WEIGHTED, VECTORS>(job, mean);
+    listed<Row, T, MAX, WEIGHTED, VECTORS>(job, mean);
   } else if (job.narrow) {
-    direct<T, MAX, WEIGHTED, VECTORS, int32_t>(job, mean);
+    direct<Row, T, MAX, WEIGHTED, VECTORS, int32_t>(job, mean);
   } else {
-    direct<T, MAX, WEIGHTED, VECTORS, int64_t>(job, mean);
+    direct<Row, T, MAX, WEIGHTED, VECTORS, int64_t>(job, mean);
   }
 }
 
-template <typename T, bool MAX, bool WEIGHTED>
+template <typename Row, typename T, bool MAX, bool WEIGHTED>
 void of_any_width(const PoolJob& job, bool mean) {
-  // Maxima and FP64 are rare: no code of their own for each width.
-  if constexpr (MAX || sizeof(typename T::Element) == 8) return either_way<T, MAX, WEIGHTED, 0>(job, mean);
-  switch (job.dim % T::lanes == 0 ? job.dim / T::lanes : 0) {
-    case 1: return either_way<T, MAX, WEIGHTED, 1>(job, mean);
-    case 2: return either_way<T, MAX, WEIGHTED, 2>(job, mean);
-    case 4: return either_way<T, MAX, WEIGHTED, 4>(job, mean);
-    case 8: return either_way<T, MAX, WEIGHTED, 8>(job, mean);
-    default: return either_way<T, MAX, WEIGHTED, 0>(job, mean);
+  // Maxima, FP64 and weights of other rows than FP32's are rare: no code of their own for each width.
+  constexpr bool kRare = MAX || sizeof(typename Row::Sum) == 8 || (WEIGHTED && !std::is_same_v<Row, Whole<F32>>);
+  if constexpr (kRare) return either_way<Row, T, MAX, WEIGHTED, 0>(job, mean);
+  switch (job.dim % Row::lanes == 0 ? job.dim / Row::lanes : 0) {
+    case 1: return either_way<Row, T, MAX, WEIGHTED, 1>(job, mean);
+    case 2: return either_way<Row, T, MAX, WEIGHTED, 2>(job, mean);
+    case 4: return either_way<Row, T, MAX, WEIGHTED, 4>(job, mean);
+    case 8: return either_way<Row, T, MAX, WEIGHTED, 8>(job, mean);
+    default: return either_way<Row, T, MAX, WEIGHTED, 0>(job, mean);
   }
 }
 
-template <typename T>
+// Rows of one kind, and vectors of numbers T.
+template <typename Row, typename T>
 void pooled(const PoolJob& job, Pooling pooling) {
-  if (pooling == Pooling::max) {
-    of_any_width<T, true, false>(job, false);
+  if (pooling == Pooling::none) {
+    PoolJob single = job;  // each row is a bag of its own: it isn't stored as its vector is
+    single.bags = job.length, single.length = 1, single.weights = nullptr;
+    of_any_width<Row, T, false, false>(single, false);
+  } else if (pooling == Pooling::max) {
+    of_any_width<Row, T, true, false>(job, false);
   } else if (job.weights != nullptr) {
-    of_any_width<T, false, true>(job, false);
+    of_any_width<Row, T, false, true>(job, false);
   } else {
-    of_any_width<T, false, false>(job, pooling == Pooling::mean);
+    of_any_width<Row, T, false, false>(job, pooling == Pooling::mean);
   }
 }
 
@@ -320,17 +328,43 @@ void copied_either_way(const PoolJob& job, size_t row_bytes) {
   }
 }
 
-void pool(const PoolJob& job, DType dtype, Pooling pooling) {
-  if (pooling == Pooling::none) {
-    copied_either_way(job, job.dim * size_bytes(dtype));
-  } else if (dtype == DType::f32) {
-    pooled<F32>(job, pooling);
-  } else if (dtype == DType::f16) {
-    pooled<F16>(job, pooling);
-  } else if (dtype == DType::bf16) {
-    pooled<BF16>(job, pooling);
-  } else if (dtype == DType::f64) {
-    pooled<F64>(job, pooling);
+// FP32 vectors rounded to another type.
+template <typename T>
+void rounded(const PoolJob& job, const float* vectors, size_t width) {
+  for (size_t row = 0; row < job.batch; ++row) {
+    auto* out = reinterpret_cast<typename T::Element*>(job.out + row * job.out_stride);
+    for (size_t i = 0; i < width; ++i) T::store(out + i, *vectors++);
+  }
+}
+
+// Rows whose numbers are read as FP32, and vectors of FP32 or, which is rare, of half precision.
+template <typename Row>
+void pooled_as(const PoolJob& job, DType vectors, Pooling pooling) {
+  if (vectors == DType::f32) return pooled<Row, F32>(job, pooling);
+  const size_t width = static_cast<size_t>(pooling == Pooling::none ? job.length : job.bags) * job.dim;
+  std::vector<float> sums(job.batch * width);
+  PoolJob in_single = job;
+  in_single.out = reinterpret_cast<char*>(sums.data());
+  in_single.out_stride = width * sizeof(float);
+  pooled<Row, F32>(in_single, pooling);
+  vectors == DType::f16 ? rounded<F16>(job, sums.data(), width) : rounded<BF16>(job, sums.data(), width);
+}
+
+void pool(const PoolJob& job, const RowFormat& rows, DType vectors, Pooling pooling) {
+  if (rows.bits == 8) {
+    pooled_as<Scaled8>(job, vectors, pooling);
+  } else if (rows.bits == 4) {
+    pooled_as<Scaled4>(job, vectors, pooling);
+  } else if (pooling == Pooling::none && rows.dtype == vectors) {
+    copied_either_way(job, rows.bytes(job.dim));
+  } else if (rows.dtype == DType::f32) {
+    pooled<Whole<F32>, F32>(job, pooling);
+  } else if (rows.dtype == DType::f16) {
+    vectors == DType::f16 ? pooled<Whole<F16>, F16>(job, pooling) : pooled<Whole<F16>, F32>(job, pooling);
+  } else if (rows.dtype == DType::bf16) {
+    vectors == DType::bf16 ? pooled<Whole<BF16>, BF16>(job, pooling) : pooled<Whole<BF16>, F32>(job, pooling);
+  } else if (rows.dtype == DType::f64) {
+    pooled<Whole<F64>, F64>(job, pooling);
   }
 }
 

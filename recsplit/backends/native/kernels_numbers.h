@@ -1,9 +1,9 @@
-// The kinds of numbers that tables hold, as vectors: how they are read, and how sums are stored. Included by kernels_body.h only.
+// The kinds of numbers and rows that tables hold, as vectors: how they are read, and how sums are stored. Included by kernels_body.h only.
 //
 // Vectors of GCC's and Clang's extension; intrinsics only where there are instructions for what those say in a dozen.
 #pragma once
 
-#if defined(__F16C__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -20,6 +20,8 @@ using Floats = float __attribute__((vector_size(kLanes * 4)));
 using Words = uint32_t __attribute__((vector_size(kLanes * 4)));
 using Halves = uint16_t __attribute__((vector_size(kLanes * 2)));
 using Doubles = double __attribute__((vector_size(kLanes * 4)));
+using Bytes = uint8_t __attribute__((vector_size(kLanes)));
+using Integers = int32_t __attribute__((vector_size(kLanes * 4)));
 
 // Numbers that are added as they are stored.
 template <typename Number, typename Numbers>
@@ -124,6 +126,130 @@ struct F16 {
     std::memcpy(to, &halves, sizeof halves);
 #endif
   }
+};
+
+// Rows whose numbers lie one after the other as they are.
+template <typename Number>
+struct Whole {
+  static constexpr int lanes = Number::lanes;
+  using Sum = typename Number::Sum;
+  using Vector = typename Number::Vector;
+  static constexpr size_t bytes(size_t dim) { return dim * sizeof(typename Number::Element); }
+
+  explicit Whole(const char* row) : data(reinterpret_cast<const typename Number::Element*>(row)) {}
+  Vector load(uint32_t at) const { return Number::load(data + at); }
+  Sum one(uint32_t at) const { return Number::one(data[at]); }
+
+  const typename Number::Element* data;
+};
+
+// What stands before the numbers of a scaled row: a number is scale * its code + bias.
+struct Scales {
+  static constexpr size_t kBytes = 4;
+
+  explicit Scales(const char* row) {
+#if defined(__AVX512F__) && LANES == 16
+    const __m128 both = halves(row);
+    scale = (Floats)_mm512_broadcastss_ps(both);
+    bias = (Floats)_mm512_broadcastss_ps(_mm_movehdup_ps(both));
+#elif defined(__F16C__) && LANES == 8
+    const __m128 both = halves(row);
+    scale = (Floats)_mm256_broadcastss_ps(both);
+    bias = (Floats)_mm256_broadcastss_ps(_mm_movehdup_ps(both));
+#else
+    uint16_t both[2];
+    std::memcpy(both, row, sizeof both);
+    scale = Floats{} + from_half(both[0]);
+    bias = Floats{} + from_half(both[1]);
+#endif
+  }
+
+#if defined(__F16C__)
+  static __m128 halves(const char* row) {
+    int32_t both;
+    std::memcpy(&both, row, sizeof both);
+    return _mm_cvtph_ps(_mm_cvtsi32_si128(both));
+  }
+#endif
+
+  Floats scale, bias;
+};
+
+// Codes of a byte as numbers.
+inline Floats whole_numbers(const Bytes codes) {
+#if defined(__AVX512F__) && LANES == 16
+  return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32((__m128i)codes));
+#elif defined(__AVX2__) && LANES == 8
+  int64_t bits;
+  std::memcpy(&bits, &codes, sizeof bits);
+  return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bits)));
+#else
+  return __builtin_convertvector(__builtin_convertvector(codes, Integers), Floats);
+#endif
+}
+
+// Rows of a scale, a bias, and a code of a byte for each number.
+struct Scaled8 {
+  static constexpr int lanes = kLanes;
+  using Sum = float;
+  using Vector = Floats;
+  static constexpr size_t bytes(size_t dim) { return Scales::kBytes + dim; }
+
+  explicit Scaled8(const char* row) : scales(row), codes(reinterpret_cast<const uint8_t*>(row) + Scales::kBytes) {}
+  Floats load(uint32_t at) const {
+    Bytes some;
+    std::memcpy(&some, codes + at, sizeof some);
+    return whole_numbers(some) * scales.scale + scales.bias;
+  }
+  float one(uint32_t at) const { return static_cast<float>(codes[at]) * scales.scale[0] + scales.bias[0]; }
+
+  Scales scales;
+  const uint8_t* codes;
+};
+
+// The same with codes of half a byte, the first of two in the low half.
+struct Scaled4 {
+  static constexpr int lanes = kLanes;
+  using Sum = float;
+  using Vector = Floats;
+  static constexpr size_t bytes(size_t dim) { return Scales::kBytes + (dim + 1) / 2; }
+
+#if defined(__AVX512F__) && LANES == 16
+  // Sixteen lanes hold what each of the sixteen codes stands for.
+  explicit Scaled4(const char* row) : codes(reinterpret_cast<const uint8_t*>(row) + Scales::kBytes) {
+    const Scales scales(row);
+    meanings = Floats{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} * scales.scale + scales.bias;
+  }
+  Floats load(uint32_t at) const {
+    int64_t pairs;
+    std::memcpy(&pairs, codes + at / 2, sizeof pairs);
+    // Of a byte in 64 bits: the low half in the low 4 bits, the high one in bits 32 to 35. Nothing else of a lane is looked at.
+    const __m512i bytes = _mm512_cvtepu8_epi64(_mm_cvtsi64_si128(pairs));
+    return (Floats)_mm512_permutexvar_ps(_mm512_or_si512(bytes, _mm512_slli_epi64(bytes, 28)), (__m512)meanings);
+  }
+  float one(uint32_t at) const { return meanings[codes[at / 2] >> (at % 2 * 4) & 15]; }
+
+  Floats meanings;
+#else
+  explicit Scaled4(const char* row) : scales(row), codes(reinterpret_cast<const uint8_t*>(row) + Scales::kBytes) {}
+  Floats load(uint32_t at) const {
+    Bytes some;
+    uint64_t pairs = 0;
+    std::memcpy(&pairs, codes + at / 2, kLanes / 2);
+#if defined(__SSE2__)
+    const __m128i packed = _mm_cvtsi64_si128(static_cast<int64_t>(pairs)), mask = _mm_set1_epi8(15);
+    const __m128i apart = _mm_unpacklo_epi8(_mm_and_si128(packed, mask), _mm_and_si128(_mm_srli_epi16(packed, 4), mask));
+    std::memcpy(&some, &apart, sizeof some);
+#else
+    for (int lane = 0; lane < kLanes; ++lane) some[lane] = pairs >> (4 * lane) & 15;
+#endif
+    return whole_numbers(some) * scales.scale + scales.bias;
+  }
+  float one(uint32_t at) const { return static_cast<float>(codes[at / 2] >> (at % 2 * 4) & 15) * scales.scale[0] + scales.bias[0]; }
+
+  Scales scales;
+#endif
+  const uint8_t* codes;
 };
 
 }  // namespace

@@ -157,9 +157,9 @@ void Lookups::some(const std::vector<InputRows>& inputs, size_t first, size_t ro
     job.length = static_cast<uint32_t>(width / job.bags);
     job.batch = rows;
     job.dim = table.dim;
-    job.out = output.data + at * output.stride + lookup.place * table.row_bytes();
+    job.out = output.data + at * output.stride + lookup.place * table.vector_bytes();
     job.out_stride = output.stride;
-    kernels_->pool(job, table.dtype, lookup.pooling);
+    kernels_->pool(job, table.format, table.dtype, lookup.pooling);
   }
 }
 

@@ -84,8 +84,10 @@ std::string file_of(const Json& json) {
 std::vector<Table> tables(const Json& json) {
   std::vector<Table> all;
   for (const Json& item : json.array()) {
+    const DType dtype = dtype_of(item.at("dtype").text());
+    const Json* stored = item.find("stored");
     Table table{file_of(item), static_cast<uint64_t>(item.at("offset").integer(0, INT64_MAX / 2)), static_cast<uint64_t>(item.at("rows").integer(1, kMostRows)),
-                static_cast<uint32_t>(item.at("dim").integer(1, kMostDim)), dtype_of(item.at("dtype").text())};
+                static_cast<uint32_t>(item.at("dim").integer(1, kMostDim)), dtype, RowFormat::of(dtype, stored == nullptr ? name_of(dtype) : stored->text())};
     require(table.rows <= static_cast<uint64_t>(INT64_MAX / 4) / table.row_bytes(), "a table is too large");
     all.push_back(table);
   }

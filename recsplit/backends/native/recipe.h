@@ -9,6 +9,7 @@
 
 #include "dtypes.h"
 #include "json.h"
+#include "kernels.h"
 #include "pooling.h"
 
 namespace recsplit {
@@ -23,15 +24,17 @@ struct Tensor {
   std::vector<int64_t> dims;
 };
 
-// Rows of `dim` elements that lie one after the other in a file from `offset` on.
+// Rows of `dim` numbers of type `dtype`, stored as `format` says, that lie one after the other in a file from `offset` on.
 struct Table {
   std::string file;
   uint64_t offset;
   uint64_t rows;
   uint32_t dim;
   DType dtype;
+  RowFormat format;
 
-  size_t row_bytes() const { return dim * size_bytes(dtype); }
+  size_t row_bytes() const { return format.bytes(dim); }
+  size_t vector_bytes() const { return dim * size_bytes(dtype); }
 };
 
 // Whole numbers in a file: a buffer that ids are read out of, as `category_of[item]`.

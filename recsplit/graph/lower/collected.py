@@ -137,3 +137,20 @@ def _marks(emit: Emit, bad: ir.Value, position: ir.Value, number: ir.Value) -> i
     marked = emit.op("Concat", emit.op("Where", bad, position, emit.const(-1)), emit.op("Where", bad, number, emit.const(0)), axis=1)
     marked.dtype, marked.shape = ir.DataType.INT64, ir.Shape(["batch", 2])
     return marked
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A boundary tensor by name, and, part by part, the name of the Gather's output that it pools, the widths and the poolings. `parts` is
+    None where the pooling is another one in any part (see Plain)."""
+
+    output: str
+    parts: tuple[tuple[str, tuple[int, ...], tuple[PlainPooling, ...]], ...] | None
+
+
+def packed(value: ir.Value, crossings: Sequence[Crossing]) -> Packed:
+    """A boundary tensor and the parts that were put into it."""
+    plain = [crossing.plain for crossing in crossings]
+    if not plain or None in plain:
+        return Packed(value.name or "", None)
+    return Packed(value.name or "", tuple((item.vectors.name or "", item.widths, item.poolings) for item in plain if item is not None))

@@ -77,7 +77,7 @@ def test_the_cut_shows_each_table_with_its_bytes_and_reads(plan: Plan) -> None:
 
 
 def test_many_tables_share_the_last_bar(plan: Plan) -> None:
-    tables = tuple(Table(f"t{n}", 10, 4, "FP32", 160 * (n + 1)) for n in range(250))
+    tables = tuple(Table(f"t{n}", 10, 4, "FP32", "FP32", 160 * (n + 1)) for n in range(250))
     many = dataclasses.replace(plan, tables=tables, lookups=())
     bars = cut.bars(many)
     assert len(bars) == cut.BARS
@@ -107,7 +107,7 @@ def test_a_phone_gets_a_picture_of_its_own_in_the_place_of_the_wide_one(plan: Pl
     assert len(set(markers)) == 2
     html = render(contents.page(contents.Material(plan, PROVENANCE)))
     assert 'class="wide paired"' in html and 'class="narrow"' in html
-    many = dataclasses.replace(plan, tables=tuple(Table(f"t{n}", 10, 4, "FP32", 160 * (n + 1)) for n in range(250)), lookups=())
+    many = dataclasses.replace(plan, tables=tuple(Table(f"t{n}", 10, 4, "FP32", "FP32", 160 * (n + 1)) for n in range(250)), lookups=())
     root = ET.fromstring(cut.draw_narrow(many))
     _, _, width, height = map(float, root.get("viewBox", "").split())
     assert width == cut.NARROW
@@ -129,7 +129,7 @@ def test_values_that_dwarf_others_are_drawn_on_a_logarithmic_axis() -> None:
 
 
 def test_names_with_markup_stay_text(plan: Plan) -> None:
-    odd = dataclasses.replace(plan, tables=(Table('<a href="x">', 1, 1, "FP32", 4),), lookups=())
+    odd = dataclasses.replace(plan, tables=(Table('<a href="x">', 1, 1, "FP32", "FP32", 4),), lookups=())
     assert '<a href="x">' in "".join(ET.fromstring(cut.draw(odd)).itertext())
 
 

@@ -133,7 +133,9 @@ def locality(model: Published) -> TwoLevel:
 @functools.lru_cache(maxsize=64)
 def _heat(law: Skew, rows: int, row_bytes: int, gathers: int) -> Heat:
     """A query gets one vector of a table."""
-    return from_share(Table("0", rows, row_bytes // 4, "FP32", rows * row_bytes), lambda hottest: share(law, rows, hottest), gathers, 1.0)
+    return from_share(
+        Table("0", rows, row_bytes // 4, "FP32", "FP32", rows * row_bytes), lambda hottest: share(law, rows, hottest), gathers, 1.0
+    )
 
 
 def heats(asked: Question) -> tuple[Heat, ...]:

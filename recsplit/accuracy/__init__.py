@@ -1,0 +1,1 @@
+"""How well a model ranks: labelled rows, and the measures on them."""

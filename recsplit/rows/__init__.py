@@ -1,0 +1,1 @@
+"""Rows of embedding tables as bytes: numpy in, numpy out."""

@@ -1,0 +1,78 @@
+"""Labelled rows, the area under the ROC curve, and how sure its change is."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsplit.accuracy import labelled, ranking
+from recsplit.errors import InputError
+
+INPUTS = {"ids": np.arange(6).reshape(6, 1), "dense": np.ones((6, 2), np.float32)}
+LABELS = np.array([0, 1, 1, 0, 1, 0])
+
+
+def test_auc_is_the_share_of_pairs_in_order_and_ties_count_half() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        scores = random.integers(0, 5, 30) / 4
+        labels = np.r_[True, False, random.random(28) < 0.4]
+        pairs = [(one, two) for one in scores[labels] for two in scores[~labels]]
+        expected = np.mean([1.0 if one > two else 0.5 if one == two else 0.0 for one, two in pairs])
+        assert ranking.auc(labels, scores) == pytest.approx(float(expected))
+
+
+def test_the_interval_holds_the_change_and_is_none_without_one() -> None:
+    random = np.random.default_rng(1)
+    labels = random.random(4000) < 0.3
+    exact = random.standard_normal(4000) + labels
+    same = ranking.quality(labels, exact, exact * 2 + 1)
+    assert (same.change, same.change_low, same.change_high) == (0, 0, 0)
+    worse = ranking.quality(labels, exact, exact + random.standard_normal(4000))
+    assert worse.change_low < worse.change < worse.change_high < 0
+
+
+def test_a_set_is_read_and_scored_in_parts(tmp_path: Path) -> None:
+    rows = 10_000
+    np.savez(tmp_path / "e.npz", label=np.arange(rows) % 2, ids=np.arange(rows)[:, None])
+    asked: list[int] = []
+
+    def run(inputs: Any) -> dict[str, Any]:
+        asked.append(len(inputs["ids"]))
+        return {"score": inputs["ids"].astype(np.float32), "other": np.zeros((len(inputs["ids"]), 3))}
+
+    rows_read = labelled.read(tmp_path / "e.npz", ["ids"])
+    np.testing.assert_array_equal(labelled.scores(run, rows_read), np.arange(rows))
+    assert sum(asked) == rows and len(asked) > 1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"ids": INPUTS["ids"], "label": LABELS}, "lacks 'dense'"),
+        (INPUTS, "lacks 'label'"),
+        ({**INPUTS, "label": LABELS, "price": LABELS}, "has 'price', which the model has not"),
+        ({**INPUTS, "label": LABELS * 2}, "aren't 0 and 1"),
+        ({**INPUTS, "label": LABELS * 0}, "aren't 0 and 1"),
+        ({**INPUTS, "label": np.ones((6, 2))}, "aren't 0 and 1"),
+        ({**INPUTS, "label": np.full(6, np.nan)}, "aren't 0 and 1"),
+    ],
+)
+def test_sets_that_arent_are_refused(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "e.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        labelled.read(tmp_path / "e.npz", list(INPUTS))
+
+
+def test_what_is_no_file_of_numbers_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "e.npz").write_text("label,ids\n1,2\n")
+    for path in (tmp_path / "e.npz", tmp_path / "missing.npz", tmp_path):
+        with pytest.raises(InputError):
+            labelled.read(path, ["ids"])
+
+
+def test_an_output_that_is_no_score_is_refused() -> None:
+    rows = labelled.Evaluation(INPUTS, LABELS > 0)
+    with pytest.raises(InputError, match=r"output 'y' is no score: it has the shape \[6, 3\] for 6 rows"):
+        labelled.scores(lambda _: {"y": np.zeros((6, 3), np.float32)}, rows)
