@@ -12,7 +12,7 @@ from recsplit.building.settings import BuildSettings, default_name
 from recsplit.load import Example, ModelSource, origin_of
 from recsplit.rendering.progress import Progress, in_silence
 
-_PATHS = ("weights", "templates", "partition", "access", "evaluation")
+_PATHS = ("weights", "templates", "partition", "access", "evaluation", "order_by")
 
 
 def build(

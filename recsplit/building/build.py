@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from recsplit.accuracy.ranking import Quality
-from recsplit.building import id_limits, sharding
+from recsplit.building import id_limits, ordering, sharding
 from recsplit.building.cases import judge_of, reference_cases
 from recsplit.building.load_and_cut import load_and_cut
 from recsplit.building.planning import make_plan
@@ -94,16 +94,20 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         inputs = submodels.interface(source.cut.whole).inputs
         example = source.example_for(inputs)
         lookups = id_limits.probe(source.cut.lookups, inputs, source.cut.bags, known, references=example)
-        plan = make_plan(settings, source, stage.version, tables, lookups, shards, runtimes)
+        order = None if settings.order_by is None else ordering.by_heat(settings.order_by, settings.name, tables, progress)
+        plan = make_plan(settings, source, stage.version, tables, lookups, shards, runtimes, order)
         embedding, *folders, dense = (stage.path(model.name, MODEL_FILE).parent for model in plan.submodels)
         repository = embedding.parents[1]
         by_engine = runtimes.embedding == "native"
         if shards is None:
-            submodels.write(source.cut, embedding, dense, by_engine=by_engine, progress=partial(progress, "writing tables"))
-        else:
-            order = shards.request.order
+            rows = None if order is None else order.rows
             writing = partial(progress, "writing tables")
-            shard_files.write(shards.cut, plan.readings, order, embedding, folders, dense, by_engine=by_engine, progress=writing)
+            submodels.write(source.cut, embedding, dense, order=rows, by_engine=by_engine, progress=writing)
+        else:
+            writing = partial(progress, "writing tables")
+            shard_files.write(
+                shards.cut, plan.readings, shards.request.order, embedding, folders, dense, by_engine=by_engine, progress=writing
+            )
         stage.write(render(plan, templates=settings.templates))
         if plan.form == "fused":
             parts = [ModelStage(model.name) for model in plan.submodels]
@@ -126,6 +130,8 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
     chosen = () if runtimes.note is None else (runtimes.note,)
     if by_engine and shards is None and source.cut.no_recipe:
         chosen = (*chosen, f"The engine has ONNX Runtime do the lookups: {source.cut.no_recipe}")
+    if plan.resident:
+        chosen = (*chosen, ordering.words(plan.resident))
     all_notes = (
         *source.loaded.notes,
         *source.stored_notes,

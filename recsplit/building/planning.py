@@ -4,6 +4,7 @@ import os
 import secrets
 
 from recsplit.building.load_and_cut import CutSource
+from recsplit.building.ordering import ByHeat
 from recsplit.building.runtimes import Runtimes
 from recsplit.building.settings import BuildSettings
 from recsplit.building.sharding import Sharding
@@ -24,6 +25,7 @@ def make_plan(
     lookups: tuple[Lookup, ...],
     sharding: Sharding | None,
     runtimes: Runtimes,
+    order: ByHeat | None,
 ) -> Plan:
     """The plan of a source that was cut, `tables` and `lookups` with their limits; `sharding` where its tables are cut into shards."""
     cut = source.cut
@@ -57,6 +59,8 @@ def make_plan(
         embedding=submodel("embedding", embedding, runtimes.embedding, "cpu", settings.embedding_instances),
         shards=() if sharding is None else sharding.shards(tables, shard),
         losses=source.losses,
+        ordered_by="" if order is None else order.digest,
+        resident=() if order is None else order.resident,
         readings=() if sharding is None else sharding.readings(settings.unknown_ids),
         dense=submodel("dense", dense, runtimes.dense, settings.dense_kind, settings.dense_instances),
         form=settings.form,

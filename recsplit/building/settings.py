@@ -32,6 +32,7 @@ class BuildSettings:
     `embedding_runtime` and `dense_runtime` None: recsplit.building.runtimes chooses. `keep`: builds that stay in `out`, this one among
     them, for recsplit rollback. `table_dtype`: DTYPE or NAME=DTYPE, how tables' rows are stored; `table_budget`: bytes that all rows may
     take, where recsplit is to choose; `evaluation`: an .npz file of labelled rows that it chooses by, and tells the accuracy on.
+    `order_by`: an access profile by whose heat rows are to lie.
     """
 
     source: ModelSource
@@ -63,6 +64,7 @@ class BuildSettings:
     table_dtype: tuple[str, ...] = ()
     table_budget: int | None = None
     evaluation: Path | None = None
+    order_by: Path | None = None
 
     def __post_init__(self) -> None:
         numbers = {
@@ -93,6 +95,10 @@ class BuildSettings:
             raise InputError("a fused model is the engine's, which runs on a CPU", hint="--dense-kind cpu, or --form ensemble")
         if self.form == "fused" and self.partition is not None:
             raise InputError("a fused model has its tables in one piece", hint="--form ensemble, or leave --partition out")
+        if self.order_by is not None and self.partition is not None:
+            raise InputError(
+                "--order-by orders whole tables, and --partition cuts them", hint="a partition made with --access has its own order"
+            )
         if self.access is not None and self.partition is None:
             raise InputError("--access is of use with --partition only", hint="recsplit partition DIR --access FILE writes a partition")
         if self.partition is not None and self.bag_form == "chunked":

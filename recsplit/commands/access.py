@@ -33,6 +33,9 @@ DRAWN = 4
 @click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
 @click.option("--trace", "traces", metavar="FILE", multiple=True, type=click.Path(path_type=Path), help="What clients sent; repeat it.")
+@click.option("--running", is_flag=True, help="Take what the server that serves DIR on this machine has sampled of its traffic.")
+@click.option("--grpc-url", metavar="HOST:PORT", help="With --running: which server, where several serve DIR.")
+@click.option("--clear", is_flag=True, help="With --running: let the server begin anew.")
 @click.option("--law", metavar="LAW", help="Draw ids instead: uniform, zipf=ALPHA or two-level=HOT_SHARE[,HOT_ROWS].")
 @workload_option("Draw ids by this workload's law instead.")
 @click.option("--queries", type=click.IntRange(1), default=10_000, show_default=True, help="How many to draw.")
@@ -53,6 +56,9 @@ def command(
     repository: Path,
     model: str | None,
     traces: tuple[Path, ...],
+    running: bool,
+    grpc_url: str | None,
+    clear: bool,
     law: str | None,
     workload: Path | None,
     queries: int,
@@ -67,15 +73,19 @@ def command(
 
     A trace is a .npz, or with the extra `parquet` a .parquet, of what clients sent: an array for each input that ids come
     in, one row for each row asked for; lists of ids are [rows, ids]. It may be larger than memory. Where ids are hashed on
-    their way, give the rows that were read instead, as an array rows/TABLE [rows, any]. A .json is live traffic, as
+    their way, give the rows that were read instead, as an array rows/TABLE [rows, any]. With --running no trace is needed: recsplit's
+    engine samples the reads of what it serves. A .json is live traffic, as
     Triton writes it with --trace-config triton,file=FILE.json, level=TIMESTAMPS and level=TENSORS.
     """
     from recsplit.partition.access.skew import skew_of
     from recsplit.repository.find import find
 
     plan = find(repository, model).plan
-    if sum(map(bool, (traces, law, workload, merge))) != 1:
-        raise InputError("say where the accesses come from, in one way", hint="--trace FILE, --law LAW, --workload FILE or --merge FILE")
+    if sum(map(bool, (traces, running, law, workload, merge))) != 1:
+        hint = "--trace FILE, --running, --law LAW, --workload FILE or --merge FILE"
+        raise InputError("say where the accesses come from, in one way", hint=hint)
+    if not running and (grpc_url is not None or clear):
+        raise InputError(f"{'--clear' if clear else '--grpc-url'} goes with --running", hint="recsplit access DIR --running")
     if output is not None:
         refuse_output(output)
     if plot is not None:
@@ -83,7 +93,12 @@ def command(
     if merge:
         profile = _merged(plan, merge, output)
     else:
-        profile = _counted(plan, traces, query_size) if traces else _drawn(plan, law, workload, queries, query_size, seed)
+        if running:
+            profile = _sampled(repository, plan, grpc_url, query_size, clear=clear)
+        elif traces:
+            profile = _counted(plan, traces, query_size)
+        else:
+            profile = _drawn(plan, law, workload, queries, query_size, seed)
         if output is not None:
             _write(output, profile.about, profile.tables.items())
     with progress("Ordering rows by heat"):
@@ -114,6 +129,27 @@ def _merged(plan: "Plan", paths: Sequence[Path], output: Path | None) -> "Access
     with progress(f"Adding up {len(paths)} access profiles"):
         _write(output, *frequencies.merged(profiles))
     return frequencies.read(output)
+
+
+def _sampled(repository: Path, plan: "Plan", grpc_url: str | None, query_size: float | None, *, clear: bool) -> "AccessProfile":
+    """What a server's engine has sampled; how sure it is goes to stderr."""
+    from recsplit.partition.access import sampled
+    from recsplit.serving import notes, workers
+
+    url = grpc_url or notes.only(repository).grpc_url
+    folder = notes.folder_of(url)
+    if folder is None:
+        raise InputError(
+            f"no server of yours on this machine is at {url}", hint="recsplit serve DIR says its address; leave --grpc-url out"
+        )
+    if plan.shards:
+        raise InputError("the engine samples whole tables, and these are cut into shards", hint="--trace FILE counts what clients sent")
+    said = workers.read(folder, plan.name if plan.form == "fused" else plan.embedding.name, clear=clear)
+    tables = [sampled.TableSample(item.name, item.rows, item.ids, item.read, item.unknown, item.sampled) for item in said.tables]
+    profile = sampled.profile(plan, said.rows, tables, query_size, f"served at {url}")
+    words = f"{profile.about.sources[0]}; shares of a table's reads are sure to {100 * sampled.share_error(tables):.2g} % (95 %)"
+    click.echo(words, err=True)
+    return profile
 
 
 def _counted(plan: "Plan", traces: Sequence[Path], query_size: float | None) -> "AccessProfile":

@@ -80,6 +80,11 @@ _MOST_SEGMENTS = 4
     type=click.Path(path_type=Path),
     help="Labelled rows to choose by, and to tell the AUC on: x.npz of the source's inputs by name, and `label`.",
 )
+@click.option(
+    "--order-by",
+    type=click.Path(path_type=Path),
+    help="Let rows lie by heat, for tables larger than memory: an access profile, as recsplit access writes it.",
+)
 @click.option("--build-id", help="Fix the id of the build, for reproducible repositories.")
 @json_option
 def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, **settings: Any) -> None:

@@ -49,6 +49,29 @@ def read_stored(model: ir.Model, tables: Mapping[str, FusedTable]) -> None:
             _widen(emit, gather, dtype, table, halves)
 
 
+def read_in_order(model: ir.Model, maps: Mapping[str, ir.TensorProtocol]) -> None:
+    """Let `model` read fused tables, by the names of its initializers, whose rows lie in another order: maps[table][row] is where one lies.
+
+    In place; the model's nodes stay sorted. Before `read_stored`.
+    """
+    emit = Emit(model, "recsplit/order")
+    for name, tensor in maps.items():
+        value = model.graph.initializers.get(name)
+        if value is None:
+            continue
+        places = ir.val(tensor.name or "", dtype=ir.DataType.INT32, shape=tensor.shape.numpy(), const_value=tensor)
+        model.graph.register_initializer(places)
+        for gather in [use.node for use in value.uses()]:
+            row = gather.inputs[1]
+            assert gather.op_type == "Gather" and row is not None
+            place = emit.op("Gather", places, row, axis=0, name="places")
+            node = place.producer()
+            assert node is not None
+            emit.graph.remove(node)
+            emit.graph.insert_before(gather, node)
+            gather.replace_input_with(1, place)
+
+
 def _widen(emit: Emit, gather: ir.Node, dtype: ir.DataType, table: FusedTable, halves: ir.Value | None) -> None:
     """What reads the vectors of `gather` reads them as `dtype`."""
     read = gather.outputs[0]

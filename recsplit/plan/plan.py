@@ -65,6 +65,15 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Resident:
+    """Memory that `share` of all reads needs: bytes of the pages with the rows that are read most, by heat and as the source has them."""
+
+    share: float
+    by_heat_bytes: int
+    as_they_were_bytes: int
+
+
+@dataclass(frozen=True)
 class Loss:
     """What storing a table's rows in fewer bits changed.
 
@@ -221,7 +230,8 @@ class Plan:
 
     `shards`: () where the model is not partitioned. `readings`: () there too, and where the pooling isn't plain (ragged, masked,
     by the model's own operators). `losses`: of the tables that are stored in fewer bits; the source means the source with its rows so
-    rounded, wherever the parts are compared with it.
+    rounded, wherever the parts are compared with it. `ordered_by`: the SHA-256 of the access profile by whose heat rows lie,
+    "" where they lie as the source has them; `resident`: what that saves by the same profile.
     """
 
     name: str
@@ -244,6 +254,8 @@ class Plan:
     dense: Submodel
     form: Form
     losses: tuple[Loss, ...]
+    ordered_by: str
+    resident: tuple[Resident, ...]
     tolerance: float  # largest relative error accepted between source and parts
     schema: int = SCHEMA
 

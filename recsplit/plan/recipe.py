@@ -69,7 +69,11 @@ class RaggedBags:
 
 @dataclass(frozen=True)
 class EngineLookup:
-    """One reading of a table: see Lookup in recipe.h. Its ids are the columns from `first` on of `input`, or what `program` gives."""
+    """One reading of a table: see Lookup in recipe.h. Its ids are the columns from `first` on of `input`, or what `program` gives.
+
+    `order`: the buffer that says which row of the table each row is; None: those from `base` on. `name`: the table's in the
+    plan, under which its reads are counted.
+    """
 
     table: int
     base: int
@@ -91,6 +95,8 @@ class EngineLookup:
     first_weight: int = 0
     mark: int = -1
     wrong: int = -1
+    order: int | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)

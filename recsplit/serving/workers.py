@@ -1,12 +1,19 @@
-"""How many workers recsplit's engine has in a server on this machine: asked and changed at once, while it serves.
+"""What recsplit's engine in a server on this machine can be asked: its workers, which change at once, and what it has read.
 
 Over the socket that the engine listens at in the server's private folder (recsplit/backends/native/control.h): who may enter that folder
 may change it.
 """
 
+import contextlib
 import json
 import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.strict_json import parse
@@ -16,6 +23,27 @@ CONTROL_SOCKET = "engine.sock"
 #: It answers in a millisecond, from a thread of its own; a server that was stopped must not hold up a controller.
 _PATIENCE_S = 1.5
 _LONGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class TableRead:
+    """What was read of one table: ids given, rows read, ids outside, and rows at random out of those reads, UINT32 [sampled]."""
+
+    name: str
+    rows: int
+    ids: int
+    read: int
+    unknown: int
+    sampled: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What requests of `rows` rows together have read; one row in `stride` was sampled."""
+
+    rows: int
+    stride: int
+    tables: tuple[TableRead, ...]
 
 
 def workers(folder: Path) -> dict[str, int]:
@@ -31,20 +59,62 @@ def set_workers(folder: Path, model: str, count: int) -> dict[str, int]:
     return _ask(folder, {"model": model, "workers": count})
 
 
+def read(folder: Path, model: str, *, clear: bool = False) -> Read:
+    """What requests to a model have read since it was loaded, or since the last time that `clear` was set.
+
+    Raises InputError where the engine has no such model or doesn't do its lookups, RecsplitError where no engine answers.
+    """
+    with _connected(folder) as connection:
+        said, rest = _answer(connection, {"access": model, "clear": clear})
+        about = said["access"]
+        sizes = [4 * table["sampled"] for table in about["tables"]]
+        data = rest + _exactly(folder, connection, sum(sizes) - len(rest))
+    ends = np.cumsum([0, *sizes])
+    tables = tuple(
+        TableRead(item["name"], item["rows"], item["ids"], item["read"], item["unknown"], np.frombuffer(data[first:last], np.uint32))
+        for item, first, last in zip(about["tables"], ends[:-1], ends[1:], strict=True)
+    )
+    return Read(about["rows"], about["stride"], tables)
+
+
 def _ask(folder: Path, question: dict[str, object]) -> dict[str, int]:
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_PATIENCE_S)
-            connection.connect(str(folder / CONTROL_SOCKET))
-            connection.sendall(json.dumps(question).encode() + b"\n")
-            answer = b""
-            while not answer.endswith(b"\n") and len(answer) < _LONGEST and (part := connection.recv(65536)):
-                answer += part
-    except OSError as error:
-        hint = "is the server one of `recsplit serve`, and does it serve a build of --embedding-runtime native?"
-        raise RecsplitError(f"no engine answers in {folder}: {error.strerror or error}", hint=hint) from error
-    said = parse(answer, origin="the engine's answer", again="report this as a fault")
-    if "error" in said:
-        raise InputError(f"the engine refuses: {said['error']}", hint="see the models that the server has: recsplit serve shows them")
+    with _connected(folder) as connection:
+        said, _ = _answer(connection, question)
     counts: dict[str, int] = said["workers"]
     return counts
+
+
+@contextlib.contextmanager
+def _connected(folder: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_PATIENCE_S)
+        try:
+            connection.connect(str(folder / CONTROL_SOCKET))
+            yield connection
+        except OSError as error:
+            hint = "is the server one of `recsplit serve`, and does it serve a build of --embedding-runtime native?"
+            raise RecsplitError(f"no engine answers in {folder}: {error.strerror or error}", hint=hint) from error
+
+
+def _answer(connection: socket.socket, question: dict[str, object]) -> tuple[dict[str, Any], bytes]:
+    """The line that answers, read, and what came behind it. Raises InputError where the engine refuses."""
+    connection.sendall(json.dumps(question).encode() + b"\n")
+    answer = b""
+    while b"\n" not in answer and len(answer) < _LONGEST and (part := connection.recv(65536)):
+        answer += part
+    line, _, rest = answer.partition(b"\n")
+    said = parse(line, origin="the engine's answer", again="report this as a fault")
+    if "error" in said:
+        raise InputError(f"the engine refuses: {said['error']}", hint="see the models that the server has: recsplit serve shows them")
+    return said, rest
+
+
+def _exactly(folder: Path, connection: socket.socket, size: int) -> bytes:
+    parts = []
+    while size > 0:
+        part = connection.recv(min(size, 1 << 20))
+        if not part:
+            raise RecsplitError(f"the engine in {folder} ended in the middle of its answer", hint="ask again")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

@@ -2,22 +2,27 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
+from recsplit.errors import InputError
 from recsplit.graph import border
 from recsplit.graph.cut import Cut
 from recsplit.graph.find.candidates import table_name
 from recsplit.graph.lower.fused_tables import FusedTable
-from recsplit.graph.stored import read_stored
+from recsplit.graph.shards.places import Order
+from recsplit.graph.source_tables import mapped
+from recsplit.graph.stored import read_in_order, read_stored
+from recsplit.partition.access import frequencies
 from recsplit.plan.dtypes import TRITON
 from recsplit.plan.files import BUFFERS_FILE, MODEL_FILE, RECIPE_FILE, TABLES_FILE, WEIGHTS_FILE, WHOLE_FILE
 from recsplit.plan.plan import Table, Tensor
-from recsplit.plan.recipe import Recipe, Stored, to_json
+from recsplit.plan.recipe import EngineLookup, Recipe, Stored, to_json
 from recsplit.rows import stored as narrow
 from recsplit.write.row_order import Narrowed, Picked
 from recsplit.write.tables import Entry, write_external
@@ -36,18 +41,22 @@ class Interface:
     outputs: tuple[Tensor, ...]
 
 
-def write(cut: Cut, embedding: Path, dense: Path, *, by_engine: bool, progress: Callable[[int, int], None]) -> None:
+def write(
+    cut: Cut, embedding: Path, dense: Path, *, order: Order | None = None, by_engine: bool, progress: Callable[[int, int], None]
+) -> None:
     """Write model files into the two version folders, and with `by_engine` the engine's recipe where there is one.
 
-    Raises RecsplitError where the disk is full.
+    `order`: the rows of a table, by its name, in the order in which they are to lie. Raises RecsplitError where the disk is full.
     """
+    maps = {} if order is None else {table.value.name or "": order_map(table, order) for table in cut.fused}
     for model in (cut.embedding, cut.whole):
+        read_in_order(model, maps)
         read_stored(model, by_name(cut.fused))
-    tensors = write_tables(cut, embedding, progress=progress)
+    tensors = write_tables(cut, embedding, order, tuple(maps.values()), progress=progress)
     save(cut.embedding, embedding / MODEL_FILE, tensors)
     save(cut.whole, embedding / WHOLE_FILE, tensors)
     if by_engine and cut.recipe is not None:
-        write_recipe(cut, cut.recipe, tensors, embedding)
+        write_recipe(cut, cut.recipe, tensors, maps, embedding)
     write_dense(cut.dense, dense)
 
 
@@ -56,28 +65,77 @@ def by_name(fused: Iterable[FusedTable]) -> dict[str, FusedTable]:
     return {item.value.name or "": item for item in fused}
 
 
-def write_tables(cut: Cut, folder: Path, *, progress: Callable[[int, int], None] | None = None) -> dict[str, ir.ExternalTensor]:
-    """Write an embedding model's tables and large buffers; as tensors that lie in the file, by name."""
-    entries = [_entry(item) for item in cut.fused]
+def order_map(table: FusedTable, order: Order) -> ir.TensorProtocol:
+    """Where each row of a fused table lies once those of its tables lie in `order`: INT32 [rows + 1], made when it is written.
+
+    Raises InputError where there are too many rows for INT32.
+    """
+    if table.zero_row >= 1 << 31:
+        raise InputError(
+            f"{table.zero_row:,} rows of {table.dim} numbers lie together, too many to be ordered", hint="leave --order-by out"
+        )
+
+    def places() -> ir.TensorProtocol:
+        parts = [frequencies.ranks(order(table_name(source))) + np.int32(base) for source, base in table.bases.items()]
+        return ir.tensor(np.concatenate([*parts, np.array([table.zero_row], np.int32)]))
+
+    return ir.LazyTensor(places, ir.DataType.INT32, ir.Shape([table.zero_row + 1]), name=f"{table.value.name}_order")
+
+
+def write_tables(
+    cut: Cut,
+    folder: Path,
+    order: Order | None = None,
+    maps: Sequence[ir.TensorProtocol] = (),
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, ir.ExternalTensor]:
+    """Write an embedding model's tables, the maps of their order and large buffers; as tensors that lie in the file, by name."""
+    entries = [_entry(item, order) for item in cut.fused] + [Entry(item.name or "", (item,)) for item in maps]
     entries += large_others(cut.embedding, [entry.name for entry in entries])
     return {tensor.name or "": tensor for tensor in write_external(entries, folder / TABLES_FILE, progress=progress)}
 
 
-def write_recipe(cut: Cut, recipe: Recipe, tensors: Mapping[str, ir.ExternalTensor], folder: Path) -> None:
-    """Write the engine's recipe beside a model: its tables are those in `tensors`, its small buffers get a file of their own."""
+def write_recipe(
+    cut: Cut, recipe: Recipe, tensors: Mapping[str, ir.ExternalTensor], maps: Mapping[str, ir.TensorProtocol], folder: Path
+) -> None:
+    """Write the engine's recipe beside a model: its tables are those in `tensors`, its small buffers get a file of their own.
+
+    `maps`: of tables whose rows lie in another order than their own.
+    """
     fused, buffers = cut.fused, cut.buffers
     small = [Entry(value.name or "", (data_of(value),)) for value in buffers if value.name not in tensors]
     tensors = {**tensors, **({tensor.name or "": tensor for tensor in write_external(small, folder / BUFFERS_FILE)} if small else {})}
     places = [tensors[value.name or ""] for value in buffers]
+    kept = [
+        Stored(str(tensor.location), tensor.offset or 0, TRITON[tensor.dtype.name], size=math.prod(tensor.shape.numpy()))
+        for tensor in places
+    ]
     whole = dataclasses.replace(
         recipe,
         tables=tuple(stored_rows(table, tensors[table.value.name or ""], table.zero_row + 1) for table in fused),
-        buffers=tuple(
-            Stored(str(tensor.location), tensor.offset or 0, TRITON[tensor.dtype.name], size=math.prod(tensor.shape.numpy()))
-            for tensor in places
-        ),
+        lookups=tuple(_ordered(lookup, fused[lookup.table], tensors, maps, kept) for lookup in recipe.lookups),
+        buffers=tuple(kept),
     )
     (folder / RECIPE_FILE).write_text(to_json([whole]), encoding="utf-8")
+
+
+def _ordered(
+    lookup: EngineLookup,
+    table: FusedTable,
+    tensors: Mapping[str, ir.ExternalTensor],
+    maps: Mapping[str, ir.TensorProtocol],
+    buffers: list[Stored],
+) -> EngineLookup:
+    """A lookup that reads its table by the part of the map that is the table's, which is added to `buffers`."""
+    name = table.value.name or ""
+    if name not in maps:
+        return lookup
+    whole = tensors[maps[name].name or ""]
+    part = Stored(str(whole.location), (whole.offset or 0) + 4 * lookup.base, "INT32", size=lookup.rows)
+    if part not in buffers:
+        buffers.append(part)
+    return dataclasses.replace(lookup, order=buffers.index(part), fallback=int(mapped(whole)[lookup.fallback]))
 
 
 def stored_rows(table: FusedTable, tensor: ir.ExternalTensor, rows: int) -> Stored:
@@ -98,13 +156,18 @@ def as_stored(table: FusedTable, source: ir.TensorProtocol | Picked) -> ir.Tenso
     return source if table.stored == dtype_of(table) else Narrowed(source, table.stored)
 
 
-def _entry(fused: FusedTable) -> Entry:
+def _entry(fused: FusedTable, order: Order | None) -> Entry:
     """Tables end to end, and the row that means zeros."""
-    sources = tuple(as_stored(fused, data_of(table)) for table in fused.sources)
+    sources = tuple(as_stored(fused, _in_order(table, order)) for table in fused.sources)
     if not any(fused.zeros):
         return Entry(fused.value.name or "", sources, zero_rows=1)
     dtype = sources[0].dtype
     return Entry(fused.value.name or "", (*sources, ir.tensor(np.array([fused.zeros], dtype.numpy()), dtype=dtype)))
+
+
+def _in_order(table: ir.Value, order: Order | None) -> ir.TensorProtocol | Picked:
+    data = data_of(table)
+    return data if order is None else Picked(data, partial(order, table_name(table)), int(data.shape.numpy()[0]))
 
 
 def large_others(model: ir.Model, written: Collection[str]) -> list[Entry]:

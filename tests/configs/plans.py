@@ -36,6 +36,8 @@ def shop(*, name: str = "shop", build: str = "0f5e", version: int = 1) -> Plan:
         embedding=Submodel(f"{name}_embedding", "embedding", (user, values, lengths), (pooled, wide, unknown), "onnxruntime", "cpu", 4, 1),
         shards=(),
         losses=(),
+        ordered_by="",
+        resident=(),
         readings=(),
         dense=Submodel(f"{name}_dense", "dense", (dense, pooled, wide), (score,), "onnxruntime", "cpu", 2, 2),
         form="ensemble",

@@ -64,6 +64,8 @@ def plans(draw: st.DrawFn) -> Plan:
         ),
         shards=(),
         losses=(),
+        ordered_by="",
+        resident=(),
         readings=(),
         dense=Submodel(
             f"{name}_dense",

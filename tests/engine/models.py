@@ -38,7 +38,7 @@ def config_of(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], **paramet
 def written(cut: Cut, folder: Path) -> dict[str, Any]:
     """The engine's files of an embedding model in a folder; its config."""
     assert cut.recipe is not None, cut.no_recipe
-    submodels.write_recipe(cut, cut.recipe, submodels.write_tables(cut, folder), folder)
+    submodels.write_recipe(cut, cut.recipe, submodels.write_tables(cut, folder), {}, folder)
     sides = submodels.interface(cut.embedding)
     return config_of(sides.inputs, sides.outputs)
 

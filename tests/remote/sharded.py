@@ -143,6 +143,8 @@ def make_plan(places: tuple[str, str], *, bags: bool) -> Plan:
         lookups=(Lookup("items", "items", "sum", ("ids",), (0, 4), 0, direct=True, limit=ROWS, width=4),), bags=(),
         embedding=submodel(f"{NAME}_embedding", "embedding", [ids], [rows]), shards=shards,
         losses=(),
+        ordered_by="",
+        resident=(),
         readings=(Reading("places_0", "vectors", WIDTHS, POOLINGS),) if bags else (),  # type: ignore[arg-type]
         dense=submodel(f"{NAME}_dense", "dense", partials, [score]), form="ensemble", tolerance=1e-4,
     )  # fmt: skip

@@ -45,6 +45,10 @@ class Material:
     control: Section | None = None
 
 
+#: Of the reads, whose rows should be in memory: the others wait for a disk.
+_RESIDENT_SHARE = 0.99
+
+
 def page(material: Material) -> Page:
     """The whole report."""
     plan, runs = material.plan, sorted(material.runs, key=lambda run: run.rate)
@@ -120,6 +124,15 @@ def _missed(runs: Sequence[Run]) -> str:
 def _built(plan: Plan, profile: Profile | None) -> list[Fact]:
     size = size_text(sum(table.size_bytes for table in plan.tables))
     facts = [Fact("Tables", size, f"{_count(len(plan.tables), 'table')}, {_count(len(plan.lookups), 'lookup')}")]
+    if plan.losses:
+        kinds = ", ".join(sorted({loss.stored for loss in plan.losses}))
+        worst = max(plan.losses, key=lambda loss: loss.rms / loss.rms_numbers if loss.rms_numbers else 0.0)
+        share = f"{worst.table} loses most: {worst.rms / worst.rms_numbers:.1%} of its numbers" if worst.rms_numbers else "of zeros only"
+        facts.append(Fact("Tables in fewer bits", kinds, f"{_count(len(plan.losses), 'table')}; {share}, root mean square"))
+    for item in plan.resident:
+        if item.share == _RESIDENT_SHARE:
+            before = f"for {item.share:.0%} of the reads, rows lying by heat; {size_text(item.as_they_were_bytes)} in their own order"
+            facts.append(Fact("Memory that reads need", size_text(item.by_heat_bytes), before))
     if profile is not None:
         memory = sum(part.pss_bytes for part in profile.parts) + profile.server_pss_bytes
         facts.append(Fact("Memory in use", size_text(memory), "proportional set size of all server processes"))

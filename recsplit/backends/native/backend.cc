@@ -2,12 +2,16 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <condition_variable>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "control.h"
@@ -29,6 +33,19 @@ using recsplit::TensorView;
 
 constexpr uint32_t kApiMajor = 1, kApiMinor = 15;
 constexpr size_t kAlignment = 8;
+constexpr std::chrono::milliseconds kReported(500);
+
+struct TableFamily {
+  const char *name, *words;
+};
+constexpr TableFamily kTables[] = {
+    {"recsplit_table_ids", "Ids that requests brought for the table"},
+    {"recsplit_table_rows_read", "Rows that were read of the table: ids but for padding"},
+    {"recsplit_table_bytes_read", "Bytes of the rows that were read of the table"},
+    {"recsplit_table_cache_lines", "Cache lines in which the rows that were read lie, an estimate by the size of a row"},
+    {"recsplit_table_unknown_ids", "Ids that are outside the table"},
+};
+constexpr int kTableFamilies = static_cast<int>(sizeof kTables / sizeof kTables[0]);
 
 // Throws what a call of Triton's says.
 void require(TRITONSERVER_Error* error) {
@@ -68,11 +85,12 @@ Json json_of(TRITONSERVER_Message* message, const char* origin) {
 // One series of a model's. A server without metrics has none, and nothing else is lost.
 class Series {
  public:
-  Series(TRITONSERVER_MetricFamily* family, const std::string& model, const std::string& version) {
+  Series(TRITONSERVER_MetricFamily* family, const std::string& model, const std::string& version, const std::string& table = "") {
     if (family == nullptr) return;
-    TRITONSERVER_Parameter* labels[2] = {TRITONSERVER_ParameterNew("model", TRITONSERVER_PARAMETER_STRING, model.c_str()),
-                                         TRITONSERVER_ParameterNew("version", TRITONSERVER_PARAMETER_STRING, version.c_str())};
-    forget(TRITONSERVER_MetricNew(&metric_, family, const_cast<const TRITONSERVER_Parameter**>(labels), 2));
+    TRITONSERVER_Parameter* labels[3] = {TRITONSERVER_ParameterNew("model", TRITONSERVER_PARAMETER_STRING, model.c_str()),
+                                         TRITONSERVER_ParameterNew("version", TRITONSERVER_PARAMETER_STRING, version.c_str()),
+                                         TRITONSERVER_ParameterNew("table", TRITONSERVER_PARAMETER_STRING, table.c_str())};
+    forget(TRITONSERVER_MetricNew(&metric_, family, const_cast<const TRITONSERVER_Parameter**>(labels), table.empty() ? 2 : 3));
     for (TRITONSERVER_Parameter* label : labels) TRITONSERVER_ParameterDelete(label);
   }
   ~Series() {
@@ -91,21 +109,70 @@ class Series {
   TRITONSERVER_Metric* metric_ = nullptr;
 };
 
+struct Model;
+
 struct Backend {
   EngineSettings settings;
   recsplit::Registry registry;
   std::unique_ptr<recsplit::Control> control;
   TRITONSERVER_MetricFamily* workers = nullptr;
   TRITONSERVER_MetricFamily* busy = nullptr;
+  TRITONSERVER_MetricFamily* of_tables[kTableFamilies] = {};
+
+  std::mutex reporting;
+  std::condition_variable ending;
+  bool is_ending = false;
+  std::vector<Model*> models;
+  std::thread reporter;
+
+  void report_tables();
+};
+
+// A table's series; lines are an estimate: of each row as many as it lies in, the mean over rows that lie one after the other.
+class TableSeries {
+ public:
+  TableSeries(const Backend& backend, const std::string& model, const std::string& version, recsplit::TableAccess& access) : access_(access) {
+    for (int family = 0; family < kTableFamilies; ++family) series_[family] = std::make_unique<Series>(backend.of_tables[family], model, version, access.name);
+    for (size_t place = 0; place < kLine; ++place) lines_a_row_ += static_cast<double>((place * access.row_bytes % kLine + access.row_bytes - 1) / kLine + 1) / kLine;
+  }
+
+  void report() {
+    const auto read = static_cast<double>(access_.read.load(std::memory_order_relaxed));
+    const double now[kTableFamilies] = {static_cast<double>(access_.ids.load(std::memory_order_relaxed)), read, read * static_cast<double>(access_.row_bytes), std::floor(read * lines_a_row_),
+                                        static_cast<double>(access_.unknown.load(std::memory_order_relaxed))};
+    for (int family = 0; family < kTableFamilies; ++family) {
+      if (now[family] == reported_[family]) continue;
+      series_[family]->add(now[family] - reported_[family]);
+      reported_[family] = now[family];
+    }
+  }
+
+ private:
+  static constexpr size_t kLine = 64;
+  recsplit::TableAccess& access_;
+  std::unique_ptr<Series> series_[kTableFamilies];
+  double reported_[kTableFamilies] = {};
+  double lines_a_row_ = 0;
 };
 
 struct Model {
   Model(Backend& of, const std::string& called, const std::string& version, const std::string& folder, const Json& config, const EngineSettings& settings)
       : backend(of), name(called), engine(folder, config, settings), workers(of.workers, called, version), busy(of.busy, called, version) {
-    backend.registry.add(name, &engine.workers());
+    if (const recsplit::Lookups* lookups = engine.lookups()) {
+      for (const auto& table : lookups->access().tables()) tables.push_back(std::make_unique<TableSeries>(of, called, version, *table));
+    }
+    backend.registry.add(name, &engine);
+    const std::lock_guard<std::mutex> lock(backend.reporting);
+    backend.models.push_back(this);
     report();
   }
-  ~Model() { backend.registry.remove(name, &engine.workers()); }
+  ~Model() {
+    {
+      const std::lock_guard<std::mutex> lock(backend.reporting);
+      backend.models.erase(std::find(backend.models.begin(), backend.models.end(), this));
+    }
+    backend.registry.remove(name, &engine);
+  }
 
   void report() {
     const std::lock_guard<std::mutex> lock(reporting);
@@ -122,7 +189,18 @@ struct Model {
   Series workers, busy;
   uint64_t reported_ns = 0;
   int reported_workers = 0;
+  std::vector<std::unique_ptr<TableSeries>> tables;
 };
+
+// Each series of a table costs some 100 ns to bring up to date: once in a while, and not with every batch.
+void Backend::report_tables() {
+  std::unique_lock<std::mutex> lock(reporting);
+  while (!ending.wait_for(lock, kReported, [this] { return is_ending; })) {
+    for (Model* model : models) {
+      for (const auto& table : model->tables) table->report();
+    }
+  }
+}
 
 // NVIDIA's server has ONNX Runtime beside its onnxruntime backend; else it is wherever the system finds libraries.
 std::string beside(TRITONBACKEND_Backend* backend) {
@@ -136,6 +214,14 @@ std::string beside(TRITONBACKEND_Backend* backend) {
 std::string text_at(const Json& object, const char* key) {
   const Json* value = object.find(key);
   return value == nullptr ? "" : value->text();
+}
+
+uint64_t number_of(const std::string& text, uint64_t otherwise, const char* what) {
+  if (text.empty()) return otherwise;
+  char* end = nullptr;
+  const unsigned long long number = std::strtoull(text.c_str(), &end, 10);
+  if (*end != '\0' || text[0] == '-' || number > 1000000000) throw Error(std::string(what) + " is no number: '" + text.substr(0, 40) + "'");
+  return number;
 }
 
 int workers_of(const Json& config, int otherwise) {
@@ -283,6 +369,7 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend* handl
       backend->settings.tables.loading = recsplit::loading_of(text_at(*chosen, "tables"));
       backend->settings.tables.interleave = text_at(*chosen, "interleave") == "true";
       backend->settings.tables.kernels = text_at(*chosen, "kernels");
+      backend->settings.tables.sampled = number_of(text_at(*chosen, "sampled"), recsplit::kSampledStride, "sampled");
       const std::string control = text_at(*chosen, "control");
       if (!control.empty()) backend->control = std::make_unique<recsplit::Control>(control, backend->registry);
     }
@@ -290,6 +377,11 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend* handl
     backend->settings.workers = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
     forget(TRITONSERVER_MetricFamilyNew(&backend->workers, TRITONSERVER_METRIC_KIND_GAUGE, "recsplit_workers", "Threads of the engine that may compute for the model at a time"));
     forget(TRITONSERVER_MetricFamilyNew(&backend->busy, TRITONSERVER_METRIC_KIND_COUNTER, "recsplit_worker_busy_us", "Time that the engine's workers have computed for the model, us"));
+    for (int family = 0; family < kTableFamilies; ++family) {
+      forget(TRITONSERVER_MetricFamilyNew(&backend->of_tables[family], TRITONSERVER_METRIC_KIND_COUNTER, kTables[family].name, kTables[family].words));
+    }
+    Backend* of = backend.get();
+    of->reporter = std::thread([of] { of->report_tables(); });
     require(TRITONBACKEND_BackendSetState(handle, backend.release()));
   });
 }
@@ -300,7 +392,15 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_Finalize(TRITONBACKEND_Backend* handle)
     require(TRITONBACKEND_BackendState(handle, &state));
     const std::unique_ptr<Backend> backend(static_cast<Backend*>(state));
     if (backend == nullptr) return;
-    for (TRITONSERVER_MetricFamily* family : {backend->workers, backend->busy}) {
+    {
+      const std::lock_guard<std::mutex> lock(backend->reporting);
+      backend->is_ending = true;
+    }
+    backend->ending.notify_all();
+    backend->reporter.join();
+    std::vector<TRITONSERVER_MetricFamily*> families(backend->of_tables, backend->of_tables + kTableFamilies);
+    families.insert(families.end(), {backend->workers, backend->busy});
+    for (TRITONSERVER_MetricFamily* family : families) {
       if (family != nullptr) forget(TRITONSERVER_MetricFamilyDelete(family));
     }
   });

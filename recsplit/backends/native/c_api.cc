@@ -55,6 +55,7 @@ void* recsplit_open(const char* folder, const char* config, const char* settings
         all.onnxruntime = text_of(chosen, "onnxruntime");
         all.tables.loading = recsplit::loading_of(text_of(chosen, "tables"));
         all.tables.kernels = text_of(chosen, "kernels");
+        if (const Json* sampled = chosen.find("sampled")) all.tables.sampled = static_cast<uint64_t>(sampled->integer(0, 1000000000));
         if (const Json* workers = chosen.find("workers")) all.workers = static_cast<int>(workers->integer(1, recsplit::kMostWorkers));
         return new Engine(folder, Json::parse(config, "config"), all);
       },

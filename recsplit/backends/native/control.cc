@@ -4,9 +4,11 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -37,35 +39,56 @@ bool of_our_user(int connection) {
 
 }  // namespace
 
-void Registry::add(const std::string& model, Workers* workers) {
+void Registry::add(const std::string& model, Engine* engine) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  models_[model].insert(workers);
+  models_[model].push_back(engine);
   const auto asked = asked_.find(model);
-  if (asked != asked_.end()) workers->set(asked->second);
+  if (asked != asked_.end()) engine->workers().set(asked->second);
 }
 
-void Registry::remove(const std::string& model, Workers* workers) {
+void Registry::remove(const std::string& model, Engine* engine) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  models_[model].erase(workers);
-  if (models_[model].empty()) models_.erase(model);
+  std::vector<Engine*>& all = models_[model];
+  all.erase(std::remove(all.begin(), all.end(), engine), all.end());
+  if (all.empty()) models_.erase(model);
+}
+
+std::string Registry::access(const Json& question) {
+  const Json* clear = question.find("clear");
+  const auto model = models_.find(question.at("access").text());
+  if (model == models_.end()) throw Error("no model '" + question.at("access").text() + "' is loaded by the engine");
+  const Lookups* lookups = model->second.back()->lookups();
+  if (lookups == nullptr) throw Error("ONNX Runtime does the lookups of '" + model->first + "', and the engine doesn't see what they read");
+  std::string words, samples;
+  for (size_t table = 0; table < lookups->access().tables().size(); ++table) {
+    const TableAccess& access = *lookups->access().tables()[table];
+    const TableAccess::Sample sample = lookups->sample_of(table, clear != nullptr && clear->boolean());
+    words += (words.empty() ? "" : ", ") + ("{\"name\": " + quoted(access.name)) + ", \"rows\": " + std::to_string(access.rows) + ", \"ids\": " + std::to_string(sample.ids) +
+             ", \"read\": " + std::to_string(sample.read) + ", \"unknown\": " + std::to_string(sample.unknown) + ", \"level\": " + std::to_string(sample.level) +
+             ", \"sampled\": " + std::to_string(sample.rows.size()) + "}";
+    samples.append(reinterpret_cast<const char*>(sample.rows.data()), sample.rows.size() * sizeof(uint32_t));
+  }
+  const uint64_t rows = lookups->access().rows_since(clear != nullptr && clear->boolean());
+  return "{\"access\": {\"rows\": " + std::to_string(rows) + ", \"stride\": " + std::to_string(lookups->sampled_stride()) + ", \"tables\": [" + words + "]}}\n" + samples;
 }
 
 std::string Registry::answer(const std::string& line) {
   try {
     const Json question = Json::parse(line, "the question");
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (question.find("access") != nullptr) return access(question);
     if (const Json* name = question.find("model")) {
       const auto model = models_.find(name->text());
       if (model == models_.end()) throw Error("no model '" + name->text() + "' is loaded by the engine");
       const auto count = static_cast<int>(question.at("workers").integer(1, kMostWorkers));
       asked_[model->first] = count;
-      for (Workers* workers : model->second) workers->set(count);
+      for (Engine* engine : model->second) engine->workers().set(count);
     }
     std::string words;
-    for (const auto& [name, all] : models_) words += (words.empty() ? "" : ", ") + quoted(name) + ": " + std::to_string((*all.begin())->count());
-    return "{\"workers\": {" + words + "}}";
+    for (const auto& [name, all] : models_) words += (words.empty() ? "" : ", ") + quoted(name) + ": " + std::to_string(all.back()->workers().count());
+    return "{\"workers\": {" + words + "}}\n";
   } catch (const std::exception& error) {
-    return "{\"error\": " + quoted(error.what()) + "}";
+    return "{\"error\": " + quoted(error.what()) + "}\n";
   }
 }
 
@@ -103,6 +126,8 @@ void Control::serve() {
     if (waiting[0].revents == 0) continue;
     const int connection = accept4(listening_, nullptr, nullptr, SOCK_CLOEXEC);
     if (connection < 0) continue;
+    const timeval patience{kPatienceMs / 1000, 0};
+    setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     if (of_our_user(connection)) talk(connection);
     close(connection);
   }
@@ -119,8 +144,12 @@ void Control::talk(int connection) {
     line.append(letters, static_cast<size_t>(count));
     const size_t end = line.find('\n');
     if (end == std::string::npos) continue;
-    const std::string reply = registry_.answer(line.substr(0, end)) + "\n";
-    if (send(connection, reply.data(), reply.size(), MSG_NOSIGNAL) < 0) return;
+    const std::string reply = registry_.answer(line.substr(0, end));
+    for (size_t sent = 0; sent < reply.size();) {
+      const ssize_t part = send(connection, reply.data() + sent, reply.size() - sent, MSG_NOSIGNAL);
+      if (part < 0) return;  // it went, or takes nothing for as long as it is waited for
+      sent += static_cast<size_t>(part);
+    }
     line.erase(0, end + 1);
   }
 }

@@ -1,30 +1,34 @@
-// Changing the number of workers from outside: a socket in a folder that only the server's user can enter.
+// Asking and changing the engine from outside: a socket in a folder that only the server's user can enter.
 //
-// A line of JSON a question: {} asks for all models, {"model": NAME, "workers": N} sets that many first. A line of JSON an answer:
-// {"workers": {NAME: N, ...}}, or {"error": WHY}.
+// A line of JSON a question. {} asks for the workers of all models, {"model": NAME, "workers": N} sets that many first. {"access": NAME} asks
+// what requests have read, {"access": NAME, "clear": true} begins anew as well. A line of JSON an answer: {"workers": {NAME: N, ...}},
+// {"access": {"rows": of requests, "stride": one of so many was sampled, "tables": [{"name", "rows", "ids", "read", "unknown", "level",
+// "sampled"}, ...]}}, behind which stand the tables' sampled rows, UINT32, as many of each as it says; or {"error": WHY}.
 #pragma once
 
 #include <map>
 #include <mutex>
-#include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
-#include "workers.h"
+#include "engine.h"
 
 namespace recsplit {
 
 // The models that are loaded, by name; all versions of a model have as many workers.
 class Registry {
  public:
-  void add(const std::string& model, Workers* workers);
-  void remove(const std::string& model, Workers* workers);
-  // The answer to one line. Throws nothing.
+  void add(const std::string& model, Engine* engine);
+  void remove(const std::string& model, Engine* engine);
+  // The answer to one line, its end of line and what stands behind it included. Throws nothing.
   std::string answer(const std::string& line);
 
  private:
   std::mutex mutex_;
-  std::map<std::string, std::set<Workers*>> models_;
+  std::string access(const Json& question);
+
+  std::map<std::string, std::vector<Engine*>> models_;  // the newest version last
   std::map<std::string, int> asked_;  // what was asked for stays in force for the versions that come later
 };
 

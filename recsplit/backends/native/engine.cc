@@ -207,6 +207,13 @@ void Engine::bind_outputs() {
   }
 }
 
+const Lookups* Engine::lookups() const {
+  for (const Stage& stage : stages_) {
+    if (stage.lookups != nullptr) return stage.lookups.get();
+  }
+  return nullptr;
+}
+
 std::string Engine::loaded() const {
   std::string words;
   for (const Stage& stage : stages_) words += (words.empty() ? "" : "; ") + (stage.lookups != nullptr ? stage.lookups->loaded() : std::string("an ONNX model"));

@@ -49,6 +49,8 @@ class Engine {
   const std::vector<Tensor>& inputs() const { return inputs_; }
   const std::vector<Tensor>& outputs() const { return outputs_; }
   Workers& workers() { return workers_; }
+  // The lookups that the engine does itself; nullptr: ONNX Runtime does them.
+  const Lookups* lookups() const;
   std::string loaded() const;
 
   // Answers every request, or says why not. Where the batch fails, each is tried alone, so that only the one at fault fails.

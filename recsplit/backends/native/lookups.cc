@@ -1,6 +1,7 @@
 #include "lookups.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "error.h"
 
@@ -34,6 +35,13 @@ Lookups::Lookups(Recipe recipe, const std::string& folder, const TableSettings& 
   for (const Table& table : recipe_.tables) tables_.push_back(place(table.file, table.offset, table.rows * table.row_bytes()));
   for (const Buffer& buffer : recipe_.buffers) numbers_.buffers.push_back(place(buffer.file, buffer.offset, buffer.size * size_bytes(buffer.dtype)));
   numbers_.recipe = &recipe_;
+  access_ = std::make_unique<Access>(recipe_);
+  sampled_ = settings.sampled;
+  for (const Lookup& lookup : recipe_.lookups) {
+    // By heat, the first rows are those that stay in memory.
+    const double share = lookup.order < 0 ? 1 : files_[recipe_.tables[static_cast<size_t>(lookup.table)].file]->resident_share();
+    cold_from_.push_back(share >= 1 ? UINT64_MAX : lookup.base + static_cast<uint64_t>(share * static_cast<double>(lookup.rows)));
+  }
 }
 
 std::string Lookups::loaded() const {
@@ -44,7 +52,7 @@ std::string Lookups::loaded() const {
 
 // Whether a lookup's rows follow from the ids of an input alone, so that no addresses need to be written down where all are inside.
 bool Lookups::by_ids(const Lookup& lookup) {
-  return !lookup.padded && lookup.width != 0 && lookup.width >= lookup.bags && lookup.group < 0 && lookup.program < 0 && lookup.shifts.size() == 1;
+  return !lookup.padded && lookup.order < 0 && lookup.width != 0 && lookup.width >= lookup.bags && lookup.group < 0 && lookup.program < 0 && lookup.shifts.size() == 1;
 }
 
 // Ids a row whose addresses are written down; of those that are only where one is outside, few in the mean.
@@ -160,6 +168,60 @@ void Lookups::some(const std::vector<InputRows>& inputs, size_t first, size_t ro
     job.out = output.data + at * output.stride + lookup.place * table.vector_bytes();
     job.out_stride = output.stride;
     kernels_->pool(job, table.format, table.dtype, lookup.pooling);
+    access_->of(number).count(at_hand.ids != nullptr ? rows * width : (number + 1 < jobs.size() ? jobs[number + 1].rows : scratch.rows.size()) - at_hand.rows, at_hand.none, at_hand.unknown);
+  }
+  access_->rows.fetch_add(rows, std::memory_order_relaxed);
+  if (sampled_ == 0) return;
+  if (scratch.until_sample == UINT64_MAX) scratch.until_sample = scratch.random.next() % sampled_;
+  for (; scratch.until_sample < rows; scratch.until_sample += 1 + scratch.random.next() % (2 * sampled_ - 1)) sample(jobs, scratch.until_sample, scratch);
+  scratch.until_sample -= rows;
+}
+
+TableAccess::Sample Lookups::sample_of(size_t table, bool clear) const {
+  TableAccess& access = *access_->tables()[table];
+  TableAccess::Sample sample = access.taken(clear);
+  for (size_t number = 0; number < recipe_.lookups.size(); ++number) {
+    const Lookup& lookup = recipe_.lookups[number];
+    if (&access_->of(number) != &access || lookup.order < 0) continue;
+    std::vector<uint32_t> row_at(static_cast<size_t>(lookup.rows));
+    const char* order = numbers_.buffers[static_cast<size_t>(lookup.order)];
+    for (size_t row = 0; row < row_at.size(); ++row) {
+      int32_t place;
+      std::memcpy(&place, order + row * sizeof place, sizeof place);
+      const uint64_t within = static_cast<uint64_t>(place) - lookup.base;
+      if (place >= 0 && within < row_at.size()) row_at[within] = static_cast<uint32_t>(row);
+    }
+    for (uint32_t& row : sample.rows) row = row_at[row];
+    break;  // all lookups of a table have one order
+  }
+  return sample;
+}
+
+// The reads of one row of a request go into the samples of their tables.
+void Lookups::sample(const std::vector<Job>& jobs, size_t row, LookupScratch& scratch) const {
+  for (size_t number = 0; number < jobs.size(); ++number) {
+    const Lookup& lookup = recipe_.lookups[number];
+    const Job& job = jobs[number];
+    scratch.sampled.clear();
+    if (job.ids != nullptr) {
+      for (size_t k = 0; k < lookup.width; ++k) {
+        const size_t place = row * job.ids_stride + k;
+        const int64_t id = job.narrow ? static_cast<const int32_t*>(job.ids)[place] : static_cast<const int64_t*>(job.ids)[place];
+        scratch.sampled.push_back(static_cast<uint32_t>(id + lookup.shifts[0]));
+      }
+    } else {
+      const size_t width = lookup.width != 0 ? lookup.width : job.lengths;
+      size_t first = job.rows + (job.ragged ? 0 : row * width), count = job.ragged ? scratch.lengths[job.lengths + row] : width;
+      for (size_t before = 0; job.ragged && before < row; ++before) first += scratch.lengths[job.lengths + before];
+      const Table& table = recipe_.tables[static_cast<size_t>(lookup.table)];
+      const char* start = tables_[static_cast<size_t>(lookup.table)] + lookup.base * table.row_bytes();
+      for (; count > 0; --count, ++first) {
+        const char* address = scratch.rows[first];
+        const size_t place = address == nullptr || address < start ? SIZE_MAX : static_cast<size_t>(address - start) / table.row_bytes();
+        if (place < static_cast<size_t>(lookup.rows)) scratch.sampled.push_back(static_cast<uint32_t>(place));
+      }
+    }
+    access_->of(number).sample(scratch.sampled, scratch.random);
   }
 }
 
@@ -184,9 +246,9 @@ Lookups::Job Lookups::resolve(const Lookup& lookup, const std::vector<InputRows>
   }
   if (lookup.group >= 0) {
     if (narrow) {
-      ragged(lookup, reinterpret_cast<const int32_t*>(ids), stride, inputs, first, rows, marks, scratch);
+      ragged(lookup, reinterpret_cast<const int32_t*>(ids), stride, inputs, first, rows, marks, scratch, job);
     } else {
-      ragged(lookup, reinterpret_cast<const int64_t*>(ids), stride, inputs, first, rows, marks, scratch);
+      ragged(lookup, reinterpret_cast<const int64_t*>(ids), stride, inputs, first, rows, marks, scratch, job);
     }
     return job;
   }
@@ -196,9 +258,9 @@ Lookups::Job Lookups::resolve(const Lookup& lookup, const std::vector<InputRows>
     job.ids_stride = stride;
     job.narrow = narrow;
   } else if (narrow) {
-    fixed(lookup, reinterpret_cast<const int32_t*>(ids), stride, width, rows, marks, scratch);
+    fixed(lookup, reinterpret_cast<const int32_t*>(ids), stride, width, rows, marks, scratch, job);
   } else {
-    fixed(lookup, reinterpret_cast<const int64_t*>(ids), stride, width, rows, marks, scratch);
+    fixed(lookup, reinterpret_cast<const int64_t*>(ids), stride, width, rows, marks, scratch, job);
   }
   if (lookup.weights >= 0) {
     const InputRows& input = inputs[static_cast<size_t>(lookup.weights)];
@@ -218,11 +280,8 @@ bool Lookups::all_inside(const Lookup& lookup, const IdRows& ids) const {
 }
 
 template <typename Id>
-void Lookups::fixed(const Lookup& lookup, const Id* ids, size_t stride, size_t width, size_t rows, int64_t* marks, LookupScratch& scratch) const {
-  const size_t bytes = recipe_.tables[static_cast<size_t>(lookup.table)].row_bytes();
-  const char* table = tables_[static_cast<size_t>(lookup.table)];
-  const char* base = table + lookup.base * bytes;
-  const char* fallback = table + lookup.fallback * bytes;
+void Lookups::fixed(const Lookup& lookup, const Id* ids, size_t stride, size_t width, size_t rows, int64_t* marks, LookupScratch& scratch, Job& job) const {
+  const auto [base, bytes, fallback] = start_of(lookup);
   const size_t start = scratch.rows.size();
   scratch.rows.resize(start + rows * width);
   const char** out = scratch.rows.data() + start;
@@ -234,21 +293,50 @@ void Lookups::fixed(const Lookup& lookup, const Id* ids, size_t stride, size_t w
       // Compared before the shift is added: an id near 2**63 would wrap around.
       if (id < -shift || id >= lookup.rows - shift) {
         *out++ = fallback;
+        ++job.unknown;
         mark(marks, row, lookup.mark < 0 ? -1 : lookup.mark + (one_position ? 0 : static_cast<int64_t>(j)), id);
       } else {
-        *out++ = lookup.padded && id + shift == lookup.padding ? nullptr : base + static_cast<size_t>(id + shift) * bytes;
+        const bool none = lookup.padded && id + shift == lookup.padding;
+        job.none += none;
+        *out++ = none ? nullptr : base + static_cast<size_t>(id + shift) * bytes;
       }
     }
+  }
+  if (lookup.order >= 0) through_order(lookup, start, scratch);
+}
+
+Lookups::Start Lookups::start_of(const Lookup& lookup) const {
+  const size_t bytes = recipe_.tables[static_cast<size_t>(lookup.table)].row_bytes();
+  const char* table = tables_[static_cast<size_t>(lookup.table)];
+  const char* fallback = table + lookup.fallback * bytes;
+  if (lookup.order >= 0) return {numbers_.buffers[static_cast<size_t>(lookup.order)], sizeof(int32_t), fallback};
+  return {table + lookup.base * bytes, bytes, fallback};
+}
+
+// From entries of an order to the rows that they name. All entries are asked for before the first is read.
+void Lookups::through_order(const Lookup& lookup, size_t first, LookupScratch& scratch) const {
+  const Table& table = recipe_.tables[static_cast<size_t>(lookup.table)];
+  const char* rows = tables_[static_cast<size_t>(lookup.table)];
+  const char* order = numbers_.buffers[static_cast<size_t>(lookup.order)];
+  const char* end = order + static_cast<size_t>(lookup.rows) * sizeof(int32_t);
+  const uint64_t cold_from = cold_from_[static_cast<size_t>(&lookup - recipe_.lookups.data())];
+  for (size_t number = first; number < scratch.rows.size(); ++number) __builtin_prefetch(scratch.rows[number]);
+  for (size_t number = first; number < scratch.rows.size(); ++number) {
+    const char*& address = scratch.rows[number];
+    if (address < order || address >= end) continue;  // padding, or the row that an unknown id reads
+    int32_t place;
+    std::memcpy(&place, address, sizeof place);
+    if (place < 0 || static_cast<uint64_t>(place) >= table.rows) throw Error("the order of a table's rows names row " + std::to_string(place) + ", which it hasn't. Publish the build again");
+    address = rows + static_cast<size_t>(place) * table.row_bytes();
+    if (static_cast<uint64_t>(place) >= cold_from) ask_disk(address, table.row_bytes());
   }
 }
 
 template <typename Id>
-void Lookups::ragged(const Lookup& lookup, const Id* ids, size_t stride, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const {
+void Lookups::ragged(const Lookup& lookup, const Id* ids, size_t stride, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch, Job& job) const {
   const Bags& group = recipe_.bags[static_cast<size_t>(lookup.group)];
-  const size_t bytes = recipe_.tables[static_cast<size_t>(lookup.table)].row_bytes();
-  const char* table = tables_[static_cast<size_t>(lookup.table)];
-  const char* base = table + lookup.base * bytes;
-  const char* fallback = table + lookup.fallback * bytes;
+  const auto [base, bytes, fallback] = start_of(lookup);
+  const size_t start = scratch.rows.size();
   const InputRows& slots = inputs[static_cast<size_t>(group.values)];
   const auto* lengths = reinterpret_cast<const int64_t*>(inputs[static_cast<size_t>(group.lengths)].data) + first * static_cast<size_t>(group.features);
   const auto* weights = lookup.weights < 0 ? nullptr : reinterpret_cast<const float*>(inputs[static_cast<size_t>(lookup.weights)].data) + first * inputs[static_cast<size_t>(lookup.weights)].width;
@@ -270,9 +358,12 @@ void Lookups::ragged(const Lookup& lookup, const Id* ids, size_t stride, const s
       const int64_t id = bag[j];
       if (id < -shift || id >= lookup.rows - shift) {
         scratch.rows.push_back(fallback);
+        ++job.unknown;
         mark(marks, row, lookup.mark, id);
       } else {
-        scratch.rows.push_back(lookup.padded && id + shift == lookup.padding ? nullptr : base + static_cast<size_t>(id + shift) * bytes);
+        const bool none = lookup.padded && id + shift == lookup.padding;
+        job.none += none;
+        scratch.rows.push_back(none ? nullptr : base + static_cast<size_t>(id + shift) * bytes);
       }
     }
     if (weights != nullptr) {
@@ -280,6 +371,7 @@ void Lookups::ragged(const Lookup& lookup, const Id* ids, size_t stride, const s
       scratch.weights.insert(scratch.weights.end(), of_bag, of_bag + length);
     }
   }
+  if (lookup.order >= 0) through_order(lookup, start, scratch);
 }
 
 const Registers& Lookups::registers(int program, const std::vector<InputRows>& inputs, size_t first, size_t rows, LookupScratch& scratch) const {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "access.h"
 #include "ids.h"
 #include "kernels.h"
 #include "recipe.h"
@@ -18,6 +19,7 @@ struct TableSettings {
   Loading loading = Loading::automatic;
   bool interleave = false;
   std::string kernels;  // "": the best
+  uint64_t sampled = kSampledStride;  // one row of a request in so many; 0: none
 };
 
 // Where the rows of a block go: a tensor's row `first` of the request, and the bytes from row to row.
@@ -33,6 +35,9 @@ struct LookupScratch {
   std::vector<float> weights;
   std::vector<Registers> registers;
   std::vector<char> ran;  // which programs ran for the rows at hand
+  std::vector<uint32_t> sampled;
+  Random random;
+  uint64_t until_sample = UINT64_MAX;  // rows of requests before the next one whose reads are sampled; the largest: not drawn yet
 };
 
 // Ids whose addresses are written down only where one of them is outside count this much less.
@@ -61,6 +66,11 @@ class Lookups {
   // What was loaded, in words.
   std::string loaded() const;
 
+  // What requests have read; a sample's rows are the table's own, whatever the order in which they lie.
+  Access& access() const { return *access_; }
+  uint64_t sampled_stride() const { return sampled_; }
+  TableAccess::Sample sample_of(size_t table, bool clear) const;
+
  private:
   struct Job {
     size_t rows, lengths, weights;
@@ -69,15 +79,25 @@ class Lookups {
     const void* ids;  // where all are inside: see PoolJob
     size_t ids_stride;
     bool narrow;
+    size_t none = 0, unknown = 0;  // of the ids: padding, and those outside
   };
 
   void some(const std::vector<InputRows>& inputs, size_t first, size_t rows, const std::vector<OutputRows>& outputs, size_t at, int64_t* marks, LookupScratch& scratch) const;
   Job resolve(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
   bool all_inside(const Lookup& lookup, const IdRows& ids) const;
   template <typename Id>
-  void fixed(const Lookup& lookup, const Id* ids, size_t stride, size_t width, size_t rows, int64_t* marks, LookupScratch& scratch) const;
+  void fixed(const Lookup& lookup, const Id* ids, size_t stride, size_t width, size_t rows, int64_t* marks, LookupScratch& scratch, Job& job) const;
   template <typename Id>
-  void ragged(const Lookup& lookup, const Id* ids, size_t stride, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
+  void ragged(const Lookup& lookup, const Id* ids, size_t stride, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch, Job& job) const;
+  void sample(const std::vector<Job>& jobs, size_t row, LookupScratch& scratch) const;
+  // Where the rows of a lookup begin, or, of one whose table has an order, where that does: then addresses of its entries stand for rows.
+  struct Start {
+    const char* data;
+    size_t bytes;
+    const char* fallback;
+  };
+  Start start_of(const Lookup& lookup) const;
+  void through_order(const Lookup& lookup, size_t first, LookupScratch& scratch) const;
   const Registers& registers(int program, const std::vector<InputRows>& inputs, size_t first, size_t rows, LookupScratch& scratch) const;
   void check(const Check& check, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
   void check_program(int program, const std::vector<InputRows>& inputs) const;
@@ -89,8 +109,11 @@ class Lookups {
   Recipe recipe_;
   std::map<std::string, std::unique_ptr<MappedFile>> files_;
   std::vector<const char*> tables_;  // where each begins
+  std::vector<uint64_t> cold_from_;  // of each lookup: rows of the (fused) table that lie further back aren't in memory, most likely
   Numbers numbers_;
   const Kernels* kernels_;
+  std::unique_ptr<Access> access_;
+  uint64_t sampled_;
 };
 
 }  // namespace recsplit

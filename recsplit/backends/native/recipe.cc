@@ -241,11 +241,17 @@ void read_weights(const Json& json, const Recipe& recipe, Lookup& lookup) {
 
 Lookup read_lookup(const Json& json, const Recipe& recipe) {
   Lookup lookup{};
+  if (const Json* name = json.find("name")) lookup.name = name->text();
   lookup.table = index(json, "table", recipe.tables.size());
   const Table& table = recipe.tables[lookup.table];
   lookup.base = static_cast<uint64_t>(json.at("base").integer(0, kMostRows));
   lookup.rows = json.at("rows").integer(1, kMostRows);
   require(lookup.base + static_cast<uint64_t>(lookup.rows) <= table.rows, "a lookup's rows are the table's");
+  lookup.order = index_or_none(json, "order", recipe.buffers.size());
+  if (lookup.order >= 0) {
+    const Buffer& order = recipe.buffers[static_cast<size_t>(lookup.order)];
+    require(order.dtype == DType::i32 && order.size == static_cast<uint64_t>(lookup.rows), "an order has an INT32 for each row");
+  }
   lookup.fallback = static_cast<uint64_t>(json.at("fallback").integer(0, static_cast<int64_t>(table.rows) - 1));
   lookup.pooling = pooling_of(json.at("pooling").text());
   require(lookup.pooling == Pooling::none || is_float(table.dtype), "only numbers with a point are pooled");

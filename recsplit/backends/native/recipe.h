@@ -81,8 +81,10 @@ struct Bags {
 // One reading of a table. Its ids: the columns from `first` on of `input`, or the last register of `program`; each names a row of the
 // table by id + shift. Of a ragged one they are those of one feature's bag.
 struct Lookup {
+  std::string name;      // what users call the table; "": unknown
   int table;
   uint64_t base;         // of its rows in the (fused) table
+  int order;             // a buffer that says which row of the (fused) table each of its rows is; -1: those from `base` on, in order
   int64_t rows;          // ids + shift are in [0, rows)
   uint64_t fallback;     // what an unknown id reads, a row of the (fused) table
   Pooling pooling;

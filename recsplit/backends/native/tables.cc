@@ -25,6 +25,9 @@ constexpr uint64_t kHugePage = 2 << 20;
 // Files from this size on are worth a copy into huge pages: below it the processor's own cache of addresses reaches over them.
 constexpr uint64_t kWorthCopying = 8 << 20;
 
+// Of the memory that is available when a file is mapped, so much is reckoned to hold its pages.
+constexpr double kSpared = 0.8;
+
 // A page that goes missing under a mapping (its file was cut short) is a SIGBUS, which would end the server and all its models. A page of
 // zeros is put in its place, and the file is marked as broken: the requests that read of it fail, and nothing else does.
 struct Guarded {
@@ -153,6 +156,7 @@ MappedFile::MappedFile(const std::string& path, Loading loading, bool interleave
   size_ = static_cast<uint64_t>(status.st_size);
   if (size_ == 0) throw Error(path + " is empty");
   if (loading_ == Loading::automatic) loading_ = choose(size_);
+  if (loading_ == Loading::mapped) resident_share_ = std::min(1.0, kSpared * static_cast<double>(available_bytes()) / static_cast<double>(size_));
   if (loading_ == Loading::huge) {
     copy(file.number(), interleave);
   } else {
@@ -199,6 +203,11 @@ MappedFile::~MappedFile() {
   release(guard_);
   const uint64_t size = loading_ == Loading::huge ? (size_ + kHugePage - 1) / kHugePage * kHugePage : size_;
   munmap(const_cast<char*>(data_), size);
+}
+
+void ask_disk(const char* data, size_t size) {
+  const uintptr_t first = reinterpret_cast<uintptr_t>(data) & ~(kPage - 1), last = reinterpret_cast<uintptr_t>(data) + size;
+  madvise(reinterpret_cast<void*>(first), last - first, MADV_WILLNEED);
 }
 
 bool MappedFile::broken() const { return guard_ >= 0 && guarded[guard_].broken.load(std::memory_order_relaxed); }

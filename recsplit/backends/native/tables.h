@@ -26,6 +26,8 @@ class MappedFile {
   const char* data() const { return data_; }
   uint64_t size() const { return size_; }
   Loading loading() const { return loading_; }
+  // The share of the file that memory has room for, beside what else is in use: 1 where all of it fits, or is in memory already.
+  double resident_share() const { return resident_share_; }
   // Whether pages went missing under the mapping: the file was cut short, or its disk failed. What was read of them were zeros.
   bool broken() const;
 
@@ -37,7 +39,12 @@ class MappedFile {
   const char* data_ = nullptr;
   uint64_t size_ = 0;
   Loading loading_;
+  double resident_share_ = 1;
   int guard_ = -1;
 };
+
+// Has the system read the pages of a mapping in which these bytes lie, and doesn't wait for it: many are on their way at once, where reading
+// them one after the other would wait for each.
+void ask_disk(const char* data, size_t size);
 
 }  // namespace recsplit

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from recsplit.graph.engine.programs import Programs
 from recsplit.graph.engine.registers import NotExpressedError
+from recsplit.graph.find.candidates import table_name
 from recsplit.graph.find.columns import Column
 from recsplit.graph.find.ragged import RaggedGroup
 from recsplit.graph.find.row_lookups import RowLookup
@@ -221,6 +222,7 @@ class Reads:
 
     def _placed(self, read: Read, fused: FusedTable, table: int, output: int, place: int) -> EngineLookup:
         return EngineLookup(
+            name=table_name(read.table),
             table=table,
             base=fused.bases[read.table],
             rows=read.rows,
