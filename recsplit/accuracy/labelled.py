@@ -23,14 +23,18 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Rows of the source's own inputs, and what each should have been answered: 0 or 1, [rows]."""
+    """Rows of the source's own inputs, and what each should have been answered: 0 or 1, [rows]. `by_rows`: see `read`."""
 
     inputs: Mapping[str, Array]
     labels: NDArray[np.bool_]
+    by_rows: bool
 
 
-def read(path: Path, inputs: Sequence[str]) -> Evaluation:
-    """Read an .npz file. Raises InputError where it is none, isn't of these inputs, or its labels aren't 0 and 1, some of each."""
+def read(path: Path, inputs: Sequence[str], *, by_rows: bool) -> Evaluation:
+    """Read an .npz file. `by_rows`: whether every input has a row for each label, which bags that vary don't.
+
+    Raises InputError where it is none, isn't of these inputs, or its labels aren't 0 and 1, some of each.
+    """
     arrays = archive.arrays(path, "is no .npz file of numbers", LIMIT_BYTES, hint=_HINT)
     missing = [name for name in (*inputs, LABEL) if name not in arrays]
     strange = [name for name in arrays if name not in inputs and name != LABEL]
@@ -38,23 +42,32 @@ def read(path: Path, inputs: Sequence[str]) -> Evaluation:
         raise InputError(
             f"{path} {'lacks ' + repr(missing[0]) if missing else 'has ' + repr(strange[0]) + ', which the model has not'}", hint=_HINT
         )
+    scalar = next((name for name, data in arrays.items() if data.ndim == 0), None)
+    if scalar is not None:
+        raise InputError(f"{scalar!r} in {path} is a single number, and no array of rows", hint=_HINT)
     labels = arrays[LABEL].reshape(-1)
     if arrays[LABEL].size != len(arrays[LABEL]) or set(np.unique(labels)) != {0, 1}:
         raise InputError(f"the labels in {path} aren't 0 and 1, one a row and some of each", hint=_HINT)
-    return Evaluation({name: arrays[name] for name in inputs}, labels.astype(np.bool_))
+    other = next((name for name in inputs if by_rows and len(arrays[name]) != len(labels)), None)
+    if other is not None:
+        raise InputError(f"{path} has {len(labels)} labels, and {len(arrays[other])} rows of {other!r}", hint=_HINT)
+    return Evaluation({name: arrays[name] for name in inputs}, labels.astype(np.bool_), by_rows)
 
 
 def scores(run: Run, of: Evaluation) -> Scores:
     """The source's score of each row, [rows]: its first output, which has one number a row. Raises InputError where it hasn't."""
     rows = len(of.labels)
-    step = _ROWS if all(len(data) == rows for data in of.inputs.values()) else rows  # bags that vary can't be taken apart here
+    step = _ROWS if of.by_rows else rows
     parts = []
     for first in range(0, rows, step):
-        answers = run({name: data if step == rows else data[first : first + step] for name, data in of.inputs.items()})
+        answers = run({name: data[first : first + step] if of.by_rows else data for name, data in of.inputs.items()})
         name, answer = next(iter(answers.items()))
         if answer.size != min(step, rows - first) or answer.dtype.kind != "f":
             raise InputError(
                 f"output {name!r} is no score: it has the shape {list(answer.shape)} for {min(step, rows - first)} rows", hint=_HINT
             )
         parts.append(answer.reshape(-1).astype(np.float64))
-    return np.concatenate(parts)
+    together = np.concatenate(parts)
+    if np.isnan(together).any():
+        raise InputError(f"the model's score of row {int(np.argmax(np.isnan(together)))} is NaN", hint="leave such rows out of the file")
+    return together

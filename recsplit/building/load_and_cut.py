@@ -71,12 +71,15 @@ def load_and_cut(
     batch_first.refuse_across(loaded.model)
     unserved.refuse_bfloat16(loaded.model)
     dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
-    evaluation = None if storing.evaluation is None else read(storing.evaluation, list(dtypes))
+    sizes = {str(value.shape[0]) for value in loaded.model.graph.inputs if value.shape}
+    evaluation = None if storing.evaluation is None else read(storing.evaluation, list(dtypes), by_rows=len(sizes) == 1)
     notes = Notes()
 
     def store(tables: Sequence[SourceTable]) -> Sequence[str]:
+        if any(table.rows == 0 for table in tables):
+            return [table.dtype for table in tables]  # refused in a moment, for being empty
         if storing.budget_bytes is not None:
-            return choose(tables, storing.budget_bytes, loaded.run, evaluation, storing.progress)
+            return choose(tables, storing.budget_bytes, loaded.run, evaluation, storing.folder, storing.progress)
         return by_wishes(storing.wishes, tables, loaded.run, notes)
 
     parts = cut(
@@ -92,12 +95,13 @@ def load_and_cut(
     losses: tuple[Loss, ...] = ()
     quality_of_rounded = None
     narrowed = [(table, stored) for table, stored in parts.stored if stored != table.dtype]
+    exact = loaded.run
     if narrowed:
         result = rounded(narrowed, storing.folder, storing.progress)
-        run, losses = loaded.run.with_weights(result.weights), result.losses
-        if evaluation is not None:
-            quality_of_rounded = quality(evaluation.labels, scores(loaded.run, evaluation), scores(run, evaluation))
-        loaded = replace(loaded, run=run)
+        losses = result.losses
+        loaded = replace(loaded, run=exact.with_weights(result.weights))
+    if evaluation is not None:
+        quality_of_rounded = quality(evaluation.labels, scores(exact, evaluation), scores(loaded.run, evaluation))
     return CutSource(
         loaded,
         parts,

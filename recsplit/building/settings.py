@@ -103,8 +103,13 @@ class BuildSettings:
             raise InputError("--access is of use with --partition only", hint="recsplit partition DIR --access FILE writes a partition")
         if self.partition is not None and self.bag_form == "chunked":
             raise InputError("the chunked form of bags can't be cut into shards", hint="--bags padded, or leave --bags out")
+        wishes: object = self.table_dtype
+        if not isinstance(wishes, tuple | list) or not all(isinstance(text, str) for text in wishes):
+            raise InputError(f"table_dtype is {wishes!r}", hint='texts as --table-dtype takes them: ("int8", "price=fp32")')
         for text in self.table_dtype:
             wish(text)
+        if self.table_budget is not None and not isinstance(self.table_budget, int):
+            raise InputError(f"table_budget is {self.table_budget!r}", hint="a number of bytes: 2 * 10**9")
         if self.table_dtype and self.table_budget is not None:
             raise InputError("--table-dtype says how tables are stored, and --table-budget lets recsplit choose", hint="give one of them")
         if self.table_budget is not None and self.table_budget < 1:

@@ -1,6 +1,6 @@
 """How the rows of each table are to be stored: what the user wished, held against what can be."""
 
-import fnmatch
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from recsplit.graph.source_tables import SourceTable
 from recsplit.load.arrays import SourceRun
 from recsplit.plan.plan import Loss
 from recsplit.rendering.progress import Progress, in_silence
+from recsplit.rows import stored as narrow
 from recsplit.rows.stored import NARROWER
 
 #: As people write them, and as the plan does.
@@ -27,6 +28,13 @@ class Wish:
 
     pattern: str | None
     stored: str
+
+    def means(self, table: str) -> bool:
+        """Whether the table of this name is meant; * and ? stand for letters, nothing else does."""
+        if self.pattern is None:
+            return True
+        letters = {"*": ".*", "?": "."}
+        return re.fullmatch("".join(letters.get(letter) or re.escape(letter) for letter in self.pattern), table, re.DOTALL) is not None
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,11 @@ def by_wishes(wishes: Sequence[Wish], tables: Sequence[SourceTable], run: Source
     Raises InputError where a wish names no table, or one that can't be stored so.
     """
     for item in wishes:
-        if item.pattern is not None and not any(fnmatch.fnmatchcase(table.name, item.pattern) for table in tables):
+        if item.pattern is not None and not any(item.means(table.name) for table in tables):
             raise InputError(f"--table-dtype names {item.pattern!r}, and no table is called so", hint=f"they are {_names(tables)}")
     chosen = []
     for table in tables:
-        last = next((item for item in reversed(wishes) if item.pattern is None or fnmatch.fnmatchcase(table.name, item.pattern)), None)
+        last = next((item for item in reversed(wishes) if item.means(table.name)), None)
         if last is None or last.stored == table.dtype:
             chosen.append(table.dtype)
             continue
@@ -85,20 +93,23 @@ def by_wishes(wishes: Sequence[Wish], tables: Sequence[SourceTable], run: Source
 
 
 def why_not(table: SourceTable, stored: str, run: SourceRun) -> str:
-    """Why a table can't be stored so; "" where it can, as far as that shows without reading all of it.
+    """Why a table can't be stored so; "" where it can. Reads all of it.
 
-    What is proved is that the parts answer as the source does with its rows rounded; so these must be a weight of the source.
+    What is proved is that the parts answer as the source does with its rows rounded; so these must be weights of the source.
     """
     if stored not in NARROWER.get(table.dtype, ()):
         return f"it holds {table.dtype}, which that is not narrower than" if table.dtype in NARROWER else f"it holds {table.dtype}"
     if table.other_reader:
         return f"{table.other_reader} reads it too, with its numbers as they are"
-    weight = run.weight(table.weight)
-    if weight is None or weight.shape != (table.rows, table.dim):
-        return "the source has no such weight: its rows are made from others"
-    rows = np.unique(np.linspace(0, table.rows - 1, _SAMPLED_ROWS).astype(np.int64))
-    if not all(np.array_equal(np.asarray(weight[row], np.float32), table.numbers(row, row + 1)[0], equal_nan=True) for row in rows):
-        return "the source's weight of that name has other numbers: its rows are made from them"
+    for name in table.weights:
+        weight = run.weight(name)
+        if weight is None or weight.shape != (table.rows, table.dim):
+            return f"the source can't be run with other numbers in {name!r}: it is no initializer, parameter or stored buffer of its own"
+        rows = np.unique(np.linspace(0, table.rows - 1, _SAMPLED_ROWS).astype(np.int64))
+        if not all(np.array_equal(np.asarray(weight[row], np.float32), table.numbers(row, row + 1)[0], equal_nan=True) for row in rows):
+            return f"the source's {name!r} has other numbers: the table is made of them"
+    if not all(narrow.fits(numbers, stored) for _, numbers in table.blocks()):
+        return f"a number is infinite, NaN or beyond what {'BF16' if stored == 'BF16' else 'FP16'} reaches"
     return ""
 
 
@@ -113,7 +124,9 @@ def words(losses: Sequence[Loss], quality: Quality | None) -> tuple[str, ...]:
         texts.append(f"and {len(losses) - _SHOWN} more tables are stored in fewer bits; the plan says what each loses")
     if losses:
         texts.append("The source means the source with these rows so rounded, wherever parts are compared with it.")
-    if quality is not None:
+    if quality is not None and not losses:
+        texts.append(f"AUC on {quality.rows:,} rows: {quality.auc:.5f}; no table is stored in fewer bits")
+    elif quality is not None:
         texts.append(
             f"AUC on {quality.rows:,} rows: {quality.auc:.5f} by the source, {quality.rounded_auc:.5f} rounded, a change of "
             f"{quality.change:+.1e} (95 % interval {quality.change_low:+.1e} to {quality.change_high:+.1e})"

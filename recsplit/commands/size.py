@@ -7,6 +7,7 @@ import click
 
 _TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?", re.ASCII)
 _POWERS = " kMGT"
+_LARGEST = 1e18
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
@@ -22,7 +23,10 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         if parts is None:
             self.fail(f"{value!r} is no size; 2GB, 500MB and 1GiB are", param, ctx)
         number, unit, binary = parts.groups()
-        return int(float(number) * (1024 if binary else 1000) ** _POWERS.index(unit.replace("K", "k") or " "))
+        size = float(number) * (1024 if binary else 1000) ** _POWERS.index(unit.replace("K", "k") or " ")
+        if size > _LARGEST:
+            self.fail(f"{value[:20]!r} is more than any disk has", param, ctx)
+        return int(size)
 
 
 SIZE = Size()

@@ -10,23 +10,25 @@ from numpy.typing import NDArray
 
 from recsplit.errors import InputError
 from recsplit.graph.find.candidates import table_name
-from recsplit.graph.flow import SHAPE_ONLY, table_shape
+from recsplit.graph.flow import SHAPE_ONLY, int_of, table_shape, upstream
 from recsplit.plan.dtypes import TRITON
 
 #: Bytes of rows that are looked at together.
 _BLOCK_BYTES = 4 << 20
-_OTHER_READER = "recsplit.other_reader"
+#: Kept on an initializer: what else reads it, and which weights of the source it stands for besides its own.
+_OTHER_READER, _ALSO = "recsplit.other_reader", "recsplit.also"
 
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A table that lookups read: what the user calls it, what the source does, its size, and Triton's dtype of its numbers.
+    """A table that lookups read: what the user calls it, the source's own weights that it is (several where equal ones
+    became one), its size, and Triton's dtype of its numbers.
 
     `other_reader`: an operator that reads it besides lookups, in words; "": none.
     """
 
     name: str
-    weight: str
+    weights: tuple[str, ...]
     rows: int
     dim: int
     dtype: str
@@ -60,7 +62,8 @@ def source_table(value: ir.Value, lookups: Collection[ir.Node]) -> SourceTable:
     rows, dim = table_shape(value) or (0, 0)
     others = [use.node for use in value.uses() if use.node not in lookups]
     reader = f"{others[0].op_type} {others[0].name!r}" if others else value.metadata_props.get(_OTHER_READER, "")
-    return SourceTable(table_name(value), value.name or "", rows, dim, TRITON[value.const_value.dtype.name], reader, value.const_value)
+    weights = (value.name or "", *value.metadata_props.get(_ALSO, "").splitlines())
+    return SourceTable(table_name(value), weights, rows, dim, TRITON[value.const_value.dtype.name], reader, value.const_value)
 
 
 def remember_readers(model: ir.Model) -> None:
@@ -76,15 +79,42 @@ def remember_readers(model: ir.Model) -> None:
             value.metadata_props[_OTHER_READER] = f"{reader.op_type} {reader.name!r}"
 
 
+def equal(one: ir.Value, other: ir.Value) -> bool:
+    """Whether two initializers hold the same numbers of one type."""
+    first, second = one.const_value, other.const_value
+    if first is None or second is None or (first.dtype, tuple(first.shape)) != (second.dtype, tuple(second.shape)):
+        return False
+    return bool(np.array_equal(first.numpy(), second.numpy(), equal_nan=True))
+
+
+def stand_for(values: Sequence[ir.Value], gone: ir.Value) -> None:
+    """Note on those that take the place of a weight that it is another weight of the source, and what reads that."""
+    for value in values:
+        value.metadata_props[_ALSO] = "\n".join(filter(None, (value.metadata_props.get(_ALSO), gone.name)))
+        if _OTHER_READER in gone.metadata_props:
+            value.metadata_props[_OTHER_READER] = gone.metadata_props[_OTHER_READER]
+
+
 def _other_reader(value: ir.Value) -> ir.Node | None:
     for use in value.uses():
-        if use.node.op_type == "Identity":
-            reader = _other_reader(use.node.outputs[0])
+        node = use.node
+        if node.op_type == "Identity":
+            reader = _other_reader(node.outputs[0])
             if reader is not None:
                 return reader
-        elif not (use.idx == 0 and use.node.op_type == "Gather") and use.node.domain != "recsplit" and use.node.op_type not in SHAPE_ONLY:
-            return use.node
+        elif node.op_type not in SHAPE_ONLY and node.domain != "recsplit" and not (use.idx == 0 and _reads_rows(node)):
+            return node
     return None
+
+
+def _reads_rows(node: ir.Node) -> bool:
+    """Whether an operator may become a lookup: it reads rows by what a client sends. What it reads by constants would be folded away."""
+    if node.op_type == "Gather":
+        by_row = int_of(node, "axis", 0) in (0, -2)
+    else:
+        by_row = node.op_type == "GatherND" and int_of(node, "batch_dims", 0) == 0
+    ids = node.inputs[1] if len(node.inputs) > 1 else None
+    return by_row and ids is not None and any(item.is_graph_input() for item in upstream(ids, data_only=True))
 
 
 def mapped(tensor: ir.TensorProtocol) -> NDArray[np.generic]:

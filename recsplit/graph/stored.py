@@ -110,7 +110,8 @@ def _scaled(emit: Emit, rows: ir.Value, table: FusedTable, halves: ir.Value) -> 
     if scaled.BITS[table.stored] == 4:
         high = emit.op("Floor", emit.op("Mul", codes, emit.const(1 / 16, np.float32)))
         low = emit.op("Sub", codes, emit.op("Mul", high, emit.const(16, np.float32)))
-        shape = emit.op("Concat", emit.op("Slice", emit.op("Shape", codes), emit.const([0]), emit.const([-1])), emit.const([-1]), axis=0)
+        before = emit.op("Slice", emit.op("Shape", codes), emit.const([0]), emit.const([-1]))
+        shape = emit.op("Concat", before, emit.const([table.dim + table.dim % 2]), axis=0)  # never -1: there may be no rows to divide
         codes = emit.op("Reshape", emit.concat([emit.unsqueeze(low, -1), emit.unsqueeze(high, -1)], axis=-1), shape)
         if table.dim % 2:
             codes = _last_axis(emit, codes, 0, table.dim)

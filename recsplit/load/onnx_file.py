@@ -129,6 +129,7 @@ class Session:
         self._untyped_outputs = untyped_outputs
         self._handed_over = handed_over
         self._weights: dict[str, Array] = {}
+        self._initializers: Mapping[str, ir.Value] | None = None  # of the file, once a weight was asked for
         self._values: list[onnxruntime.OrtValue] = []
         self._opening = threading.Lock()
         self._kept: Session | None = None  # whose file it is, where that goes with the session
@@ -136,8 +137,10 @@ class Session:
 
     def weight(self, name: str) -> Array | None:
         """As SourceRun has it; numbers that lie in a file stay there, mapped."""
-        with quiet():
-            value = ir.load(self._path).graph.initializers.get(name)
+        if self._initializers is None:
+            with quiet():
+                self._initializers = ir.load(self._path).graph.initializers
+        value = self._initializers.get(name)
         return None if value is None or value.const_value is None else mapped(value.const_value)
 
     def with_weights(self, weights: Mapping[str, Array]) -> "Session":
@@ -165,6 +168,9 @@ class Session:
             # Kept: onnxruntime reads the mapped files for as long as the session lives.
             self._values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy()) for tensor in self._handed_over.values()]
             options.add_external_initializers(list(self._handed_over), self._values)
+        if self._weights:
+            # Constants are folded before weights are handed over: what is folded would have the file's own numbers.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         original = ir.load(self._path)
         for name, data in self._weights.items():
             tensor = original.graph.initializers[name].const_value

@@ -6,6 +6,8 @@ half a step of its row, which is checked here, for all.
 """
 
 import math
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.disk.files import FULL, disk_full
 from recsplit.errors import InputError, RecsplitError
-from recsplit.graph.find.candidates import table_name
 from recsplit.graph.flow import table_shape
 from recsplit.graph.source_tables import SourceTable, source_table
 from recsplit.load import Loaded
 from recsplit.load.arrays import Array, SourceRun
-from recsplit.plan.plan import Loss, Table
+from recsplit.plan.plan import Loss
 from recsplit.rendering.progress import Progress, in_silence, step
 from recsplit.rows import stored as narrow
 
@@ -48,9 +50,9 @@ def rounded(tables: Sequence[tuple[SourceTable, str]], folder: Path, progress: P
     total = sum(table.rows * table.dim * 4 for table, _ in tables)
     advance = step(progress, "rounding tables", total)
     for table, stored in tables:
-        rows = _room(table, total, folder)
+        rows = room(table, total, folder)
         losses.append(round_into(rows, table, stored, advance))
-        weights[table.weight] = rows
+        weights.update(dict.fromkeys(table.weights, rows))
     return Rounded(weights, tuple(losses))
 
 
@@ -62,10 +64,11 @@ def round_into(rows: NDArray[np.float32] | None, table: SourceTable, stored: str
             encoded = narrow.encode(numbers, stored)
         except ValueError as error:
             raise InputError(f"table {table.name!r} can't be stored as {stored}: {error}", hint="store it as it is") from error
-        decoded = narrow.decode(encoded, table.dim, stored)
+        decoded = _as_vectors(narrow.decode(encoded, table.dim, stored), table, stored)
         gap = np.abs(decoded.astype(np.float64) - numbers)
         half_steps = narrow.half_steps(encoded, stored).astype(np.float64)
-        allowed = half_steps + _ARITHMETIC * (np.abs(numbers).max(axis=1, initial=0) + 512 * half_steps)
+        arithmetic = _ARITHMETIC if table.dtype == "FP32" else _ARITHMETIC + 2.0**-11  # vectors in half precision are rounded once more
+        allowed = half_steps + arithmetic * (np.abs(numbers).max(axis=1, initial=0) + 512 * half_steps) + 2.0**-25
         if (gap.max(axis=1, initial=0) > allowed).any():
             raise RecsplitError(
                 f"rounding table {table.name!r} to {stored} changed a number by more than half a step", hint="report this as a fault"
@@ -76,31 +79,44 @@ def round_into(rows: NDArray[np.float32] | None, table: SourceTable, stored: str
             rows[first : first + len(numbers)] = decoded
         advance(4 * numbers.size)
     count = table.rows * table.dim
-    return Loss(table.name, stored, largest, step_largest, math.sqrt(squares / count), math.sqrt(power / count))
+    return Loss(table.name, table.weights, stored, largest, step_largest, math.sqrt(squares / count), math.sqrt(power / count))
 
 
-def _room(table: SourceTable, total: int, folder: Path) -> NDArray[np.float32]:
+def _as_vectors(numbers: NDArray[np.float32], table: SourceTable, stored: str) -> NDArray[np.float32]:
+    """Numbers as vectors of the table's type have them. Raises InputError where that has none."""
+    if table.dtype != "FP16":
+        return numbers
+    with np.errstate(over="ignore"):
+        halves = numbers.astype(np.float16).astype(np.float32)
+    if not np.isfinite(halves).all():
+        raise InputError(f"table {table.name!r} can't be stored as {stored}: its numbers reach the end of FP16", hint="store it as it is")
+    return halves
+
+
+def room(table: SourceTable, total: int, folder: Path) -> NDArray[np.float32]:
+    """Room for the numbers of a table, one of several that take `total` bytes together. Raises RecsplitError where the disk has none."""
+    size = table.rows * table.dim * 4
     if total <= _IN_MEMORY_BYTES:
         return np.empty((table.rows, table.dim), np.float32)
     with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(table.rows * table.dim * 4)
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # a hole that can't be filled later would end the process
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise disk_full(folder, needed=size, free=shutil.disk_usage(folder).free) from error
         return np.memmap(file, np.float32, "r+", shape=(table.rows, table.dim))
 
 
-def with_rounded_rows(loaded: Loaded, tables: Sequence[Table], folder: Path, progress: Progress = in_silence) -> SourceRun:
-    """The source of a build that was made before, with its rows rounded as that build stores them; `tables` are the plan's.
+def with_rounded_rows(loaded: Loaded, losses: Sequence[Loss], folder: Path, progress: Progress = in_silence) -> SourceRun:
+    """The source of a build that was made before, with its rows rounded as that build stores them; `losses` are the plan's.
 
     Raises InputError where the source has no such table.
     """
-    by_name = {table_name(value): value for value in loaded.model.graph.initializers.values() if table_shape(value) is not None}
     narrowed = []
-    for table in tables:
-        if not table.is_rounded:
-            continue
-        value = by_name.get(table.name)
-        if value is None or table_shape(value) != (table.rows, table.dim):
-            raise InputError(
-                f"the source has no table {table.name!r} of {table.rows} x {table.dim}", hint="is it the source of this build?"
-            )
-        narrowed.append((source_table(value, ()), table.stored))
+    for loss in losses:
+        value = next((item for name in loss.weights if (item := loaded.model.graph.initializers.get(name)) is not None), None)
+        if value is None or table_shape(value) is None:
+            raise InputError(f"the source has no table {loss.table!r}", hint="is it the source of this build?")
+        narrowed.append((source_table(value, ()), loss.stored))
     return loaded.run.with_weights(rounded(narrowed, folder, progress).weights) if narrowed else loaded.run

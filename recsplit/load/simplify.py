@@ -21,6 +21,8 @@ from onnxscript.optimizer import fold_constants_ir
 from onnxscript.rewriter import RewritePass
 from onnxscript.rewriter.rules.common import materialize_reshape_shape_rule
 
+from recsplit.graph.flow import table_shape
+from recsplit.graph.source_tables import equal, stand_for
 from recsplit.load.fold import is_exact
 
 #: Never compute with a table: its transpose, say, would be a second copy in memory.
@@ -42,12 +44,22 @@ def simplify(model: ir.Model) -> None:
         common.RemoveUnusedOpsetsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.LiftSubgraphInitializersToMainGraphPass(),
-        common.DeduplicateInitializersPass(),
+        _deduplicate,
         common.CommonSubexpressionEliminationPass(),
         common.OutputFixPass(),
         common.NameFixPass(),
     ):
         tidy(model)
+
+
+def _deduplicate(model: ir.Model) -> None:
+    """Let small constants that are equal be one; a table that stands for another too says so."""
+    before = {value.name or "": value for value in model.graph.initializers.values() if table_shape(value) is not None}
+    common.DeduplicateInitializersPass()(model)
+    kept = [value for name, value in before.items() if name in model.graph.initializers]
+    for name, gone in before.items():
+        if name not in model.graph.initializers:
+            stand_for([value for value in kept if equal(value, gone)], gone)
 
 
 def may_fold(node: ir.Node) -> bool | None:

@@ -78,10 +78,11 @@ class Loss:
     """What storing a table's rows in fewer bits changed.
 
     No number by more than `largest`, nor by more than half a step of its row, of which `half_step` is the coarsest; `rms`: the root of the
-    mean square of the changes; `rms_numbers`: of the numbers.
+    mean square of the changes; `rms_numbers`: of the numbers. `weights`: what the source calls the table, by which it is rounded again.
     """
 
     table: str
+    weights: tuple[str, ...]
     stored: str
     largest: float
     half_step: float

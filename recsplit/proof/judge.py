@@ -146,7 +146,9 @@ class Judge:
                 finite &= np.isfinite(data.reshape(len(data), -1)).all(axis=1)
         overflows = np.zeros(len(relative), dtype=bool)
         overflows[index] = finite & self._reaches(asked, _OVERFLOWING)
-        return np.where(overflows & np.isinf(relative), 0.0, relative), max(self.plan.tolerance, rounded(noise))
+        return np.where(overflows & np.isinf(relative), 0.0, relative), max(
+            self.plan.tolerance, rounded(noise), self.rounding.of_codes(inputs)
+        )
 
     def _reaches(self, inputs: Mapping[str, Array], bound: float) -> NDArray[np.bool_]:
         """Rows with a number of that size."""

@@ -76,8 +76,9 @@ def verify(
     if source is not None:
         loaded = load(source, weights=None if weights is None else Path(weights), example=example_inputs)
         dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
-        with tempfile.TemporaryDirectory() as room:
-            run = with_rounded_rows(loaded, build.plan.tables, Path(room))
+        # Beside the repository, as in a build: the system's folder for temporary files may be small, or in memory.
+        room = folder.parent if os.access(folder.parent, os.W_OK) else Path(tempfile.gettempdir())
+        run = with_rounded_rows(loaded, build.plan.losses, room)
         again = reference.by_source(build.plan, run, dtypes)
         differences += stages.check(
             "source - recorded", cases, again, limit=build.plan.tolerance, rounding=stages.rounding_of(folder, build.plan)

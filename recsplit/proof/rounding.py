@@ -6,7 +6,7 @@ stands for; a difference from the source of about that size says nothing about t
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,6 @@ from recsplit.proof.parts import Array, Run, function, session
 #: A difference of so many times the rounding seen is rounding: torch adds a long bag vector after vector, onnxruntime in blocks, and so
 #: comes much closer to FP64. What is wrong is of the size of the answers: of small differences more times are taken for rounding.
 _TIMES, _TIMES_OF_SMALL, _SMALL = 64.0, 512.0, 1e-4
-
-
 #: Where nothing tells what is rounding: a bag of 200 vectors whose sum nearly cancels is below it; and so is what onnxruntime's sigmoid,
 #: which is off by up to 1e-7, makes of probabilities of 1 in 1,000.
 _UNTOLD, _UNTOLD_ABSOLUTE, _UNTOLD_MOST = 1e-4, 5e-7, 1e-2
@@ -35,12 +33,17 @@ def rounded(noise: float) -> float:
     return max(_TIMES * noise, min(_TIMES_OF_SMALL * noise, _SMALL))
 
 
+#: How many terms the longest sum over rows has, for these inputs.
+Terms = Callable[[Mapping[str, Array]], int]
+
+
 class Rounding:
     """The whole in FP32 and in FP64, opened when it is first asked for."""
 
-    def __init__(self, whole: Path | None) -> None:
-        """`whole`: the model file; None where there is none, so that nothing can be told."""
+    def __init__(self, whole: Path | None, terms: Terms | None = None) -> None:
+        """`whole`: the model file; None where there is none, so that nothing can be told. `terms`: see `of_codes`."""
         self._whole = whole
+        self._terms = terms
         self._fails = False
 
     @functools.cached_property
@@ -66,7 +69,15 @@ class Rounding:
         if name not in pair[0] or pair[0][name].dtype.kind != "f":
             return 0.0
         _, relative = by_row(pair[1][name], pair[0][name], scale)
-        return rounded(float(relative[np.isfinite(relative)].max(initial=0.0)))
+        return max(rounded(float(relative[np.isfinite(relative)].max(initial=0.0))), self.of_codes(inputs))
+
+    def of_codes(self, inputs: Mapping[str, Array]) -> float:
+        """The relative difference that rounding makes of as many terms as are added up in a row, where rows are stored in codes; else 0.
+
+        Numbers of few bits add up nearly exactly in onnxruntime's blocks, whose noise then says nothing of torch's, which adds one
+        after the other: n terms are off by up to n half units in the last place (Higham 2002, section 4.2).
+        """
+        return 0.0 if self._terms is None else self._terms(inputs) * 2.0**-24
 
 
 NOT_TOLD = Rounding(None)

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from recsplit.engine.compilation import unavailable
@@ -130,7 +131,16 @@ def parts(folder: Path, plan: Plan, cases: Sequence[Case], *, repeats: int = 3) 
 
 def rounding_of(folder: Path, plan: Plan) -> Rounding:
     """What is rounding in the answers of a build in the repository `folder`; a sharded one has no whole that could tell."""
-    return Rounding(None if plan.shards else folder / plan.embedding.name / str(plan.version) / WHOLE_FILE)
+    whole = None if plan.shards else folder / plan.embedding.name / str(plan.version) / WHOLE_FILE
+    return Rounding(whole, partial(_terms, plan) if any(table.is_rounded for table in plan.tables) else None)
+
+
+def _terms(plan: Plan, inputs: Mapping[str, Array]) -> int:
+    """At most so many rows are added up: ids that come in one input's row, or in a bag."""
+    longest = [int(inputs[bags.lengths].max(initial=0)) for bags in plan.bags]
+    ragged = {name for bags in plan.bags for name in (bags.values, bags.lengths, bags.weights)}
+    ids = {name for lookup in plan.lookups for name in lookup.inputs} - ragged
+    return max([1, *longest, *(inputs[name].size // max(len(inputs[name]), 1) for name in ids if name in inputs)])
 
 
 def has_engine(plan: Plan) -> bool:

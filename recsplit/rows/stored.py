@@ -22,6 +22,12 @@ def row_bytes(stored: str, dim: int, element_bytes: int) -> int:
     return dim * (2 if stored in HALVES else element_bytes)
 
 
+def fits(numbers: Floats, stored: str) -> bool:
+    """Whether rows can be stored so, as far as their numbers alone tell."""
+    largest = float(np.abs(numbers).max(initial=0))
+    return largest <= (3.38e38 if stored == "BF16" else 65504.0)  # False of NaN
+
+
 def encode(numbers: Floats, stored: str) -> NDArray[Any]:
     """Rows [n, dim] as they are stored: of HALVES [n, dim], of scaled rows UINT8 [n, row bytes].
 
@@ -60,7 +66,6 @@ def half_steps(rows: NDArray[Any], stored: str) -> Floats:
     if stored in scaled.BITS:
         return scaled.headers(rows)[0] / 2
     largest = np.abs(rows.astype(np.float32)).max(axis=1, initial=0)
-    bits = 8 if stored == "BF16" else 11
-    least = 2.0**-24 if stored == "FP16" else 0.0
+    bits, least = (8, 2.0**-133) if stored == "BF16" else (11, 2.0**-24)
     steps: Floats = np.maximum(largest * np.float32(2.0 ** (1 - bits)), np.float32(least)) / 2
     return steps

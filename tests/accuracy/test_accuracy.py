@@ -42,7 +42,7 @@ def test_a_set_is_read_and_scored_in_parts(tmp_path: Path) -> None:
         asked.append(len(inputs["ids"]))
         return {"score": inputs["ids"].astype(np.float32), "other": np.zeros((len(inputs["ids"]), 3))}
 
-    rows_read = labelled.read(tmp_path / "e.npz", ["ids"])
+    rows_read = labelled.read(tmp_path / "e.npz", ["ids"], by_rows=True)
     np.testing.assert_array_equal(labelled.scores(run, rows_read), np.arange(rows))
     assert sum(asked) == rows and len(asked) > 1
 
@@ -57,22 +57,44 @@ def test_a_set_is_read_and_scored_in_parts(tmp_path: Path) -> None:
         ({**INPUTS, "label": LABELS * 0}, "aren't 0 and 1"),
         ({**INPUTS, "label": np.ones((6, 2))}, "aren't 0 and 1"),
         ({**INPUTS, "label": np.full(6, np.nan)}, "aren't 0 and 1"),
+        ({**INPUTS, "label": np.array(1)}, "'label' in .* is a single number"),
+        ({**INPUTS, "ids": np.array(1), "label": LABELS}, "'ids' in .* is a single number"),
+        ({**INPUTS, "label": LABELS[:4]}, "has 4 labels, and 6 rows of 'ids'"),
     ],
 )
 def test_sets_that_arent_are_refused(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", **arrays)
     with pytest.raises(InputError, match=message):
-        labelled.read(tmp_path / "e.npz", list(INPUTS))
+        labelled.read(tmp_path / "e.npz", list(INPUTS), by_rows=True)
 
 
 def test_what_is_no_file_of_numbers_is_refused(tmp_path: Path) -> None:
     (tmp_path / "e.npz").write_text("label,ids\n1,2\n")
     for path in (tmp_path / "e.npz", tmp_path / "missing.npz", tmp_path):
         with pytest.raises(InputError):
-            labelled.read(path, ["ids"])
+            labelled.read(path, ["ids"], by_rows=True)
 
 
 def test_an_output_that_is_no_score_is_refused() -> None:
-    rows = labelled.Evaluation(INPUTS, LABELS > 0)
+    rows = labelled.Evaluation(INPUTS, LABELS > 0, by_rows=True)
     with pytest.raises(InputError, match=r"output 'y' is no score: it has the shape \[6, 3\] for 6 rows"):
         labelled.scores(lambda _: {"y": np.zeros((6, 3), np.float32)}, rows)
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    rows = labelled.Evaluation(INPUTS, LABELS > 0, by_rows=True)
+    with pytest.raises(InputError, match="score of row 2 is NaN"):
+        labelled.scores(lambda _: {"y": np.array([1, 1, np.nan, 1, 1, 1], np.float32)}, rows)
+
+
+def test_bags_that_vary_are_asked_for_at_once() -> None:
+    """One value and one offset a row, in the mean: they look like rows, and can't be taken apart."""
+    rows, asked = 5000, []
+    data = labelled.Evaluation({"values": np.zeros(rows), "offsets": np.arange(rows)}, np.arange(rows) % 2 == 0, by_rows=False)
+
+    def run(inputs: Any) -> dict[str, Any]:
+        asked.append(len(inputs["offsets"]))
+        return {"score": np.zeros(len(inputs["offsets"]), np.float32)}
+
+    labelled.scores(run, data)
+    assert asked == [rows]

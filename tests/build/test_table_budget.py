@@ -41,6 +41,20 @@ def test_the_choice_is_the_best_of_all(data: st.DataObject) -> None:
     assert sum(choice.loss for choice in chosen) <= best * (1 + 1e-5) + 1e-9
 
 
+@pytest.mark.parametrize("budget", [1_000_001_500, 1_000_002_000, 2_000_001_999, 1_000_001_000])
+def test_the_budget_is_kept_to_the_byte(budget: int) -> None:
+    """The solver keeps it to a millionth only."""
+    choices = [
+        [Choice("FP32", 2_000_000_000, 0.0), Choice("INT8", 1_000_000_000, 1e-3)],
+        [Choice("FP32", 2000, 0.0), Choice("INT8", 1000, 1e-9)],
+    ]
+    chosen = cheapest(choices, budget)
+    assert (
+        sum(next(item.size_bytes for item in of_table if item.stored == stored) for of_table, stored in zip(choices, chosen, strict=True))
+        <= budget
+    )
+
+
 def build(out: Path, **settings: Any) -> Built:
     return recsplit.build(tiny.dlrm, out=out, name="shop", search_s=0, **settings)
 

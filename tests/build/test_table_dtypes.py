@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -16,11 +17,12 @@ from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import TABLES_FILE
 from recsplit.plan.plan import Segment
 from recsplit.proof import published
+from recsplit.proof.parts import joined
 from recsplit.rows import stored as narrow
 from recsplit.zoo import tiny
 from tests.build.onnx_models import built
 from tests.build.partitions import write_partition
-from tests.graph.small import Array, table
+from tests.graph.small import Array, proto, table
 
 MIXED = ("int8", "item=int4", "tags=fp16")
 #: Pooled in every way, and read as they are; dims that fill no vector, and one that is odd.
@@ -140,8 +142,21 @@ def test_wishes_that_mean_nothing_are_refused(dtypes: tuple[str, ...], message: 
 def test_tables_that_cant_be_rounded_are_told(bad: float, tmp_path: Path) -> None:
     arrays = {**ARRAYS, "a": ARRAYS["a"].copy()}
     arrays["a"][49, 6] = -bad
-    with pytest.raises(InputError, match="table 'a' can't be stored as INT8: a number is infinite, NaN or beyond what FP16 reaches"):
+    why = "a number is infinite, NaN or beyond what FP16 reaches"
+    with pytest.raises(InputError, match=f"table 'a' can't be stored as INT8: {why}"):
         built(tmp_path, TEXT, arrays, table_dtype=("a=int8",))
+    if bad == 1e6:  # of all tables the others are stored so
+        build = built(tmp_path, TEXT, arrays, table_dtype=("int8",))
+        assert {item.name: item.stored for item in build.plan.tables} == {"a": "FP32", "b": "INT8", "c": "INT8"}
+        assert f"Note: table 'a' stays FP32: {why}" in build.notes
+
+
+def test_tables_of_halves_that_reach_their_end_are_refused(tmp_path: Path) -> None:
+    """Rounded, the largest of them would be infinite."""
+    text = "(int64[N] i) => (float16[N,8] x) { r=Gather(a,i) x=Neg(r) }"
+    arrays: dict[str, Any] = {"a": np.tile(np.linspace(-65504, 65504, 8), (50, 1)).astype(np.float16)}
+    with pytest.raises(InputError, match="table 'a' can't be stored as INT8: its numbers reach the end of FP16"):
+        built(tmp_path, text, arrays, table_dtype=("int8",))
 
 
 def test_a_table_that_another_operator_reads_stays_and_why_is_told(tmp_path: Path) -> None:
@@ -152,6 +167,125 @@ def test_a_table_that_another_operator_reads_stays_and_why_is_told(tmp_path: Pat
     assert any("table 'a' stays FP32: Transpose" in note and "reads it too" in note for note in build.notes)
     with pytest.raises(InputError, match="table 'a' can't be stored as INT8: Transpose"):
         built(tmp_path, text, arrays, table_dtype=("a=int8",))
+
+
+@pytest.mark.parametrize(
+    "reading",
+    ["d=Gather(a,k) x=Add(y,d)", "c=Identity(a) d=Gather(c,k) x=Add(y,d)", "e=Gather<axis=1>(a,k) d=ReduceMean<keepdims=0>(e) x=Add(y,d)"],
+)
+def test_a_table_of_which_constant_rows_are_read_stays(reading: str, tmp_path: Path) -> None:
+    """Such a reading is folded away, and what it gave would be of rows that aren't rounded."""
+    text = f"(int64[N,3] i) => (float[N,8] x) {{ r=Gather(a,i) y=ReduceSum<keepdims=0>(r,one) {reading} }}"
+    arrays: dict[str, Any] = {"a": table(50, 8), "one": np.array([1]), "k": np.array(3)}
+    build = built(tmp_path, text, arrays, table_dtype=("int4",))
+    assert build.plan.tables[0].stored == "FP32" and any("table 'a' stays FP32: Gather" in note for note in build.notes)
+
+
+class _Parts(torch.nn.Module):
+    """Whatever a function makes of an embedding and ids [batch, 4]."""
+
+    def __init__(self, make: Callable[[Any, torch.Tensor], torch.Tensor], rows: int = 50) -> None:
+        super().__init__()
+        self.emb, self.other, self.make = torch.nn.Embedding(rows, 8), torch.nn.Embedding(rows, 8), make
+        self.other.load_state_dict(self.emb.state_dict())
+        self.w = torch.nn.Parameter(torch.randn(rows, 8, generator=torch.Generator().manual_seed(1)))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.make(self, ids)
+
+
+def _of(make: Callable[[Any, torch.Tensor], torch.Tensor], out: Path, **settings: Any) -> Built:
+    torch.manual_seed(0)
+    return recsplit.build(_Parts(make).eval(), (torch.arange(12).reshape(3, 4),), out=out, name="parts", search_s=0.2, **settings)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda m, ids: m.emb(ids).sum(1) + m.emb.weight[0],
+        lambda m, ids: m.emb(ids).sum(1) + m.emb(torch.tensor([1, 2])).sum(0),
+        lambda m, ids: m.emb(ids).sum(1) + m.emb.weight[:8, 0],
+    ],
+)
+def test_a_module_that_reads_rows_by_constants_keeps_its_table(make: Callable[[Any, torch.Tensor], torch.Tensor], tmp_path: Path) -> None:
+    build = _of(make, tmp_path, table_dtype=("int8",))
+    assert build.plan.tables[0].stored == "FP32" and any("stays FP32" in note for note in build.notes)
+
+
+def test_equal_tables_are_rounded_alike(tmp_path: Path) -> None:
+    """Small weights that are equal become one when a model is exported."""
+    build = _of(lambda m, ids: m.emb(ids[:, :2]).sum(1) * 2 + m.other(ids[:, 2:]).sum(1), tmp_path, table_dtype=("int4",))
+    assert {item.stored for item in build.plan.tables} == {"INT4"}
+    assert {name for loss in build.plan.losses for name in loss.weights} == {"emb.weight", "other.weight"}
+
+
+def test_a_weight_that_is_indexed_is_a_table(tmp_path: Path) -> None:
+    build = _of(lambda m, ids: m.w[ids].sum(1), tmp_path, table_dtype=("w=int8",))
+    assert [item.stored for item in build.plan.tables] == ["INT8"]
+
+
+class _Bags(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bag = torch.nn.EmbeddingBag(50, 8, mode="sum", include_last_offset=True)
+
+    def forward(self, values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = self.bag(values, offsets)
+        return pooled
+
+
+@pytest.mark.parametrize("form", ["padded", "chunked"])
+@pytest.mark.parametrize("stored", ["int8", "int4"])
+def test_bags_of_any_length(form: Any, stored: str, tmp_path: Path) -> None:
+    """Long ones, whose rounding is torch's; and none at all, of which nothing can be divided."""
+    torch.manual_seed(4)
+    values = torch.randint(0, 50, (3000,), generator=torch.Generator().manual_seed(0))
+    build = recsplit.build(
+        _Bags().eval(), (values, torch.tensor([0, 2900, 2900, 3000])), out=tmp_path, name="bags", search_s=0.3,
+        table_dtype=(stored,), bag_form=form,
+    )  # fmt: skip
+    assert all(difference.ok for difference in build.differences)
+
+
+def test_requests_without_ids_are_answered(tmp_path: Path) -> None:
+    text = "(int64[N,K] i) => (float[N,7] x) { r=Gather(a,i) x=ReduceSum<keepdims=0>(r,one) }"
+    build = built(tmp_path, text, ARRAYS, table_dtype=("int4",))
+    for by_engine in (False, True) if unavailable() is None else (False,):
+        run = joined(build.repository, build.plan, by_engine=by_engine)
+        np.testing.assert_array_equal(run({"i": np.zeros((3, 0), np.int64)})["x"], np.zeros((3, 7)))
+
+
+def test_rows_of_the_smallest_numbers_are_rounded(tmp_path: Path) -> None:
+    """As decay of weights leaves them."""
+    arrays = {**ARRAYS, "a": ARRAYS["a"].copy()}
+    arrays["a"][7] *= np.float32(1e-39)
+    for number, stored in enumerate(("bf16", "fp16", "int8", "int4")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert {item.stored for item in built(folder, TEXT, arrays, table_dtype=(stored,)).plan.tables} == {stored.upper()}
+
+
+def test_names_with_brackets_are_names(tmp_path: Path) -> None:
+    text = TEXT.replace("(a,i)", "(a0,i)")
+    arrays = {"a0" if name == "a" else name: data for name, data in ARRAYS.items()}
+    model = proto(text, arrays)
+    for value in (*model.graph.initializer, *(node for node in model.graph.node)):
+        if hasattr(value, "name") and value.name == "a0":
+            value.name = "a[0]"
+    for node in model.graph.node:
+        node.input[:] = ["a[0]" if name == "a0" else name for name in node.input]
+    build = recsplit.build(model, out=tmp_path, name="m", table_dtype=("a[0]=int8",), search_s=0)
+    assert {item.name: item.stored for item in build.plan.tables} == {"a[0]": "INT8", "b": "FP32", "c": "FP32"}
+
+
+def test_tables_of_one_name_are_told_apart_when_the_source_is_asked_again(tmp_path: Path) -> None:
+    text = "(int64[N] i, int64[N] j) => (float[N,8] x, float[N,8] y) { r=Gather(emb,i) x=Neg(r) s=Gather(two,j) y=Neg(s) }"
+    model = proto(text, {"emb": table(50, 8), "two": table(50, 8, seed=1)})
+    model.graph.initializer[1].name = "emb.weight"
+    model.graph.node[2].input[0] = "emb.weight"
+    onnx.save(model, tmp_path / "two.onnx")
+    build = recsplit.build(str(tmp_path / "two.onnx"), out=tmp_path / "models", name="m", table_dtype=("int4",), search_s=0)
+    assert recsplit.verify(build, source=str(tmp_path / "two.onnx")).ok
 
 
 def test_a_table_that_is_tied_to_a_layer_stays(tmp_path: Path) -> None:
