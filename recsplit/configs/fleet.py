@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from recsplit.configs.check import parameter, parse
-from recsplit.plan.files import BAGS_FILE, CONFIG_FILE, ENSEMBLE_PARAMETER, REMOTE_PARAMETER
+from recsplit.plan.files import BAGS_FILE, CONFIG_FILE, ENGINE_BACKEND, ENSEMBLE_PARAMETER, REMOTE_PARAMETER
 from recsplit.plan.plan import Plan, Range, Reading
 
 
@@ -94,8 +94,9 @@ def bags_config(plan: Plan, shard: int, text: str) -> str:
     for field in ("dynamic_batching", "input", "output"):
         config.ClearField(field)
     config.max_batch_size = 0
-    config.backend = "onnxruntime"  # the engine takes rows of a batch, not bags
-    config.default_model_filename = BAGS_FILE
+    if config.backend != ENGINE_BACKEND:
+        config.backend = "onnxruntime"
+    config.default_model_filename = BAGS_FILE  # what ONNX Runtime runs in the engine's place too
     for number, _, places in shard_readings(plan, shard):
         for name in ("rows", "offsets"):
             config.input.add(name=f"{name}_{number}", data_type="TYPE_INT32", dims=[-1])

@@ -13,6 +13,7 @@ from recsplit.disk.files import size_text
 from recsplit.errors import InputError, RecsplitError
 from recsplit.graph.infer import infer_shapes, quiet
 from recsplit.graph.int64 import rewrite_int64
+from recsplit.graph.large import large_tensors
 from recsplit.graph.source_tables import mapped, remember_readers
 from recsplit.load import forgiven
 from recsplit.load.arrays import Array
@@ -171,6 +172,10 @@ class Session:
         if self._weights:
             # Constants are folded before weights are handed over: what is folded would have the file's own numbers.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        for name, data in large_tensors(self._path).items():
+            if name not in self._weights and name not in self._handed_over:
+                self._values.append(onnxruntime.OrtValue.ortvalue_from_numpy(data))
+                options.add_initializer(name, self._values[-1])
         original = ir.load(self._path)
         for name, data in self._weights.items():
             tensor = original.graph.initializers[name].const_value

@@ -23,6 +23,8 @@ BUFFERS_FILE = "buffers.bin"
 #: The model before the cut, on the same tables, for the proof; a shard's CSR form, for servers of its own.
 WHOLE_FILE = "whole.onnx"
 BAGS_FILE = "bags.onnx"
+#: The same as recsplit's engine does it.
+BAGS_RECIPE_FILE = "bags.json"
 #: A TensorRT engine of the dense model, or the script that makes it on the machine that will serve.
 ENGINE_FILE = "model.plan"
 ENGINE_SCRIPT = "build_plan.sh"

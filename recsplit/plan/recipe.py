@@ -127,6 +127,16 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class BagsReading:
+    """A reading of the plan, by its number, as bags of rows of a table; `lowest_row`: what an empty maximum reads."""
+
+    number: int
+    table: int
+    lowest_row: int | None
+    poolings: tuple[PlainPooling, ...]
+
+
+@dataclass(frozen=True)
 class ModelStage:
     """What another model of the repository does, in the version of this one."""
 
@@ -137,6 +147,12 @@ def to_json(stages: Sequence[Recipe | ModelStage]) -> str:
     """engine.json of a model: its stages in order."""
     items = [{"model": stage.model} if isinstance(stage, ModelStage) else {"lookups": _plain(stage)} for stage in stages]
     return json.dumps({"schema": SCHEMA, "stages": items}, indent=None, separators=(",", ":")) + "\n"
+
+
+def bags_json(tables: Sequence[Stored], readings: Sequence[BagsReading]) -> str:
+    """bags.json of a shard: what the engine does with bags of its rows."""
+    items = {"tables": [_said(dataclasses.asdict(table)) for table in tables], "readings": [dataclasses.asdict(item) for item in readings]}
+    return json.dumps({"schema": SCHEMA, **items}, indent=None, separators=(",", ":")) + "\n"
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

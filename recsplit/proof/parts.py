@@ -8,6 +8,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from recsplit.errors import RecsplitError
+from recsplit.graph.large import large_tensors
 from recsplit.plan.files import MODEL_FILE
 from recsplit.plan.plan import UNKNOWN_IDS, Plan
 from recsplit.proof.by_engine import engine_run
@@ -24,21 +25,25 @@ def session(path: Path, *, threads: int = 1) -> Run:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    # Kept by the session's function: onnxruntime reads what was handed over for as long as it lives. (add_external_initializers copies.)
+    values = {name: ort.OrtValue.ortvalue_from_numpy(data) for name, data in large_tensors(path).items()}
+    for name, value in values.items():
+        options.add_initializer(name, value)
     try:
         loaded = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own kinds, undocumented
         raise RecsplitError(
             f"onnxruntime can't load {path}: {str(error).rpartition(' : ')[2]}", hint="is the file whole? if not, build the model again"
         ) from error
-    return function(loaded)
+    return function(loaded, keep=values)
 
 
-def function(loaded: ort.InferenceSession) -> Run:
-    """A session as a function of inputs by name; those that the model doesn't read are ignored."""
+def function(loaded: ort.InferenceSession, *, keep: object = None) -> Run:
+    """A session as a function of inputs by name; those that the model doesn't read are ignored. `keep`: what must live as long."""
     inputs = [item.name for item in loaded.get_inputs()]
     outputs = [item.name for item in loaded.get_outputs()]
 
-    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(feeds: Mapping[str, Array], _kept: object = keep) -> dict[str, Array]:
         answers = loaded.run(None, {name: feeds[name] for name in inputs})
         return {name: np.asarray(answer) for name, answer in zip(outputs, answers, strict=True)}
 

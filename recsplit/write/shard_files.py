@@ -15,9 +15,9 @@ from recsplit.graph.shards.places import Order, Stretch, TablePlaces, rows_at
 from recsplit.graph.shards.recipes import shard_recipe
 from recsplit.graph.shards.shards import Sharded
 from recsplit.graph.stored import file_dtype, file_width, read_stored
-from recsplit.plan.files import BAGS_FILE, MODEL_FILE, PLACES_FILE, RECIPE_FILE, TABLES_FILE
+from recsplit.plan.files import BAGS_FILE, BAGS_RECIPE_FILE, MODEL_FILE, PLACES_FILE, RECIPE_FILE, TABLES_FILE
 from recsplit.plan.plan import Reading
-from recsplit.plan.recipe import to_json
+from recsplit.plan.recipe import BagsReading, bags_json, to_json
 from recsplit.rows import stored as narrow
 from recsplit.write import submodels
 from recsplit.write.row_order import Narrowed, Picked
@@ -50,19 +50,20 @@ def write(
         fused = submodels.by_name(table.layout.fused for table in part.tables)
         read_stored(part.model, fused)
         submodels.save(part.model, folder / MODEL_FILE, tensors)
+        places = tuple(submodels.stored_rows(table.layout.fused, tensors[table.name], table.rows) for table in part.tables)
         recipe = shard_recipe(part, readings) if by_engine else None
         if recipe is not None:
-            places = tuple(submodels.stored_rows(table.layout.fused, tensors[table.name], table.rows) for table in part.tables)
             (folder / RECIPE_FILE).write_text(to_json([dataclasses.replace(recipe, tables=places)]), encoding="utf-8")
-        bags = [
-            (number, reading, CsrTable(_unstored(table), table.zero_row, table.lowest_row))
-            for number, reading in enumerate(readings)
-            if (table := part.places.get(reading.places)) is not None
-        ]
-        if bags:
-            model = bags_model(bags)
+        readers = [(number, reading, part.places.get(reading.places)) for number, reading in enumerate(readings)]
+        held = [(number, reading, table) for number, reading, table in readers if table is not None]
+        if held:
+            tables = [CsrTable(_unstored(table), table.zero_row, table.lowest_row) for _, _, table in held]
+            model = bags_model([(number, reading, table) for (number, reading, _), table in zip(held, tables, strict=True)])
             read_stored(model, fused)
             submodels.save(model, folder / BAGS_FILE, tensors)
+        if held and by_engine:
+            bags = [BagsReading(number, part.tables.index(table), table.lowest_row, reading.poolings) for number, reading, table in held]
+            (folder / BAGS_RECIPE_FILE).write_text(bags_json(places, bags), encoding="utf-8")
     submodels.write_dense(sharded.dense, dense)
 
 

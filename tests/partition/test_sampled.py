@@ -31,19 +31,18 @@ def sample_of(counts: NDArray[np.int64], size: int, seed: int = 0) -> TableSampl
 
 @pytest.mark.parametrize("law", [ids.Uniform(), ids.Zipf(0.8), ids.Zipf(1.05), ids.Zipf(1.5), ids.TwoLevel(0.9)])
 @pytest.mark.parametrize("size", [50_000, 500_000])
-def test_the_share_of_the_hottest_rows_is_what_it_was(law: ids.Uniform | ids.Zipf | ids.TwoLevel, size: int) -> None:
+def test_rows_that_are_thought_hottest_are_read_as_often_as_is_thought(law: ids.Uniform | ids.Zipf | ids.TwoLevel, size: int) -> None:
     rows, reads = 50_000, 20_000_000
     exact = np.zeros(rows, np.int64)
     for some, times in ids.counts(law, rows, reads, np.random.default_rng(1)):
         exact[some] = times
     counts = sampled.counts(sample_of(exact, size))
     assert counts.sum() == pytest.approx(reads, rel=1e-3)
-    by_sample, by_heat = np.sort(counts)[::-1].cumsum() / reads, np.sort(exact)[::-1].cumsum() / reads
-    assert np.abs(by_sample - by_heat).max() < 0.04
-    chosen = exact[np.argsort(~counts, kind="stable")].cumsum() / reads  # the rows that the sample thinks hottest
-    for part in (0.001, 0.01, 0.1):
-        hottest = int(rows * part)
-        assert chosen[hottest] > by_heat[hottest] - 0.05 - 30 / np.sqrt(size) * (hottest > size / 20)
+    by_sample = np.sort(counts)[::-1].cumsum() / reads
+    chosen = exact[np.argsort(~counts, kind="stable")].cumsum() / reads  # what the rows have that the sample thinks hottest
+    assert np.abs(by_sample - chosen).max() < 0.02
+    hottest = np.sort(exact)[::-1].cumsum() / reads
+    assert (chosen[rows // 100], chosen[rows // 10]) > (0.7 * hottest[rows // 100], 0.7 * hottest[rows // 10])
 
 
 def test_nothing_read_is_nothing_and_one_read_is_one() -> None:

@@ -61,7 +61,7 @@ def command(times: float, alpha: float, batch: int, warm: int, queries: int, fol
     rows = int(times * memory / TABLES / _ROW_BYTES)
     folder.mkdir(parents=True, exist_ok=True)
     source = write_source(folder, rows)
-    profile = write_profile(folder / "access.npz", rows, alpha)
+    profile = write_profile(folder / f"access_{rows}_{alpha}.npz", rows, alpha)
     results = {}
     for form, order in (("as the source has them", None), ("by heat", profile)):
         shutil.rmtree(folder / "models", ignore_errors=True)
@@ -86,9 +86,9 @@ def command(times: float, alpha: float, batch: int, warm: int, queries: int, fol
 
 def write_source(folder: Path, rows: int) -> Path:
     """An ONNX model of five tables that are one file's bytes, each number of a row made of the row's own."""
-    path = folder / "source.onnx"
+    path = folder / f"source_{rows}.onnx"
     if not path.exists():
-        with (folder / "table.bin").open("wb") as file, progress("Writing the source's table", total=rows) as advance:
+        with (folder / f"table_{rows}.bin").open("wb") as file, progress("Writing the source's table", total=rows) as advance:
             for first in range(0, rows, _BLOCK_ROWS):
                 block = numbers(np.arange(first, min(first + _BLOCK_ROWS, rows)))
                 file.write(block.tobytes())
@@ -104,7 +104,7 @@ def write_source(folder: Path, rows: int) -> Path:
             tensor = onnx.TensorProto(
                 name=f"t{number}", data_type=onnx.TensorProto.FLOAT, dims=[rows, DIM], data_location=onnx.TensorProto.EXTERNAL
             )
-            for key, value in (("location", "table.bin"), ("offset", "0"), ("length", str(rows * _ROW_BYTES))):
+            for key, value in (("location", f"table_{rows}.bin"), ("offset", "0"), ("length", str(rows * _ROW_BYTES))):
                 tensor.external_data.add(key=key, value=value)
             model.graph.initializer.append(tensor)
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "one"))

@@ -13,7 +13,7 @@
 namespace recsplit {
 
 // One row of a request in so many has its reads sampled, in the mean, unless another number is set.
-constexpr uint64_t kSampledStride = 128;
+constexpr uint64_t kSampledStride = 64;
 
 // Numbers at random, quick and of one thread (xorshift64).
 class Random {

@@ -243,7 +243,8 @@ struct Call {
   std::vector<std::string> asked;
 };
 
-void read_input(Call& call, recsplit::Request& request, const std::vector<recsplit::Tensor>& inputs, size_t number) {
+void read_input(Call& call, recsplit::Request& request, const Engine& engine, size_t number) {
+  const std::vector<recsplit::Tensor>& inputs = engine.inputs();
   TRITONBACKEND_Input* input = nullptr;
   require(TRITONBACKEND_RequestInput(call.request, inputs[number].name.c_str(), &input));
   const char* name = nullptr;
@@ -252,7 +253,7 @@ void read_input(Call& call, recsplit::Request& request, const std::vector<recspl
   uint32_t rank = 0, buffers = 0;
   uint64_t size = 0;
   require(TRITONBACKEND_InputProperties(input, &name, &datatype, &shape, &rank, &size, &buffers));
-  recsplit::set_input(request, inputs, number, static_cast<recsplit::DType>(datatype), shape, rank, nullptr);
+  recsplit::set_input(request, inputs, number, static_cast<recsplit::DType>(datatype), shape, rank, nullptr, engine.batched());
   TensorView& view = request.inputs[number];
   if (size != view.bytes()) throw Error("input '" + inputs[number].name + "' has " + std::to_string(size) + " bytes, and its shape makes " + std::to_string(view.bytes()), true);
   if (size == 0) return;
@@ -307,7 +308,7 @@ void begin(Call& call, recsplit::Request& request, const Engine& engine) {
     require(TRITONBACKEND_RequestOutputName(call.request, index, &name));
     call.asked.emplace_back(name);
   }
-  for (size_t number = 0; number < engine.inputs().size(); ++number) read_input(call, request, engine.inputs(), number);
+  for (size_t number = 0; number < engine.inputs().size(); ++number) read_input(call, request, engine, number);
   recsplit::require_inputs(request, engine.inputs());
   request.allocate = [&call, &engine](size_t output, const std::vector<int64_t>& dims) { return allocate(call, engine.outputs()[output], dims); };
 }

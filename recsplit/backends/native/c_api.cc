@@ -92,7 +92,7 @@ int recsplit_input(void* handle, uint32_t request, const char* name, const char*
         const std::vector<recsplit::Tensor>& inputs = batch->engine->inputs();
         for (size_t number = 0; number < inputs.size(); ++number) {
           if (inputs[number].name != name) continue;
-          recsplit::set_input(batch->requests.at(request), inputs, number, recsplit::dtype_of(dtype), dims, rank, data);
+          recsplit::set_input(batch->requests.at(request), inputs, number, recsplit::dtype_of(dtype), dims, rank, data, batch->engine->batched());
           return 0;
         }
         throw recsplit::Error(std::string("the model has no input '") + name + "'", true);

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "bags.h"
 #include "error.h"
 #include "scratch.h"
 
@@ -14,6 +15,7 @@ namespace recsplit {
 namespace {
 
 constexpr char kRecipeFile[] = "engine.json";
+constexpr const char* kBagsFile = "bags.json";
 constexpr char kUnknownIds[] = "unknown_ids";
 constexpr size_t kMostRecipeBytes = 64 << 20;
 // Rows of a block: the vectors of so many, some hundred kB, stay in the second cache until the dense model reads them.
@@ -120,7 +122,14 @@ struct Engine::Block {
 
 Engine::Engine(const std::string& folder, const Json& config, const EngineSettings& settings)
     : inputs_(tensors_of(config, "input")), outputs_(tensors_of(config, "output")), workers_(settings.workers) {
-  if (config.at("max_batch_size").integer() < 1) throw Error("max_batch_size is 0: the engine's models have a batch dimension");
+  if (config.at("max_batch_size").integer() < 1) {
+    const std::string text = read_file(folder + "/" + kBagsFile);
+    if (text.empty()) throw Error("max_batch_size is 0: the engine's models have a batch dimension");
+    const Json json = Json::parse(text, folder + "/" + kBagsFile);
+    if (json.at("schema").integer() != kSchema) throw Error(folder + "/" + kBagsFile + " is of another version of recsplit: build the model again, or 'recsplit backend build'");
+    bags_ = std::make_unique<BagsModel>(json, folder, settings.tables, inputs_, outputs_);
+    return;
+  }
   for (size_t number = 0; number < inputs_.size(); ++number) slots_.push_back({inputs_[number], number, SIZE_MAX, false});
   const Json* name = config.find("default_model_filename");
   add_stages(folder, name == nullptr || name->text().empty() ? "model.onnx" : name->text(), settings, 0);
@@ -215,12 +224,25 @@ const Lookups* Engine::lookups() const {
 }
 
 std::string Engine::loaded() const {
+  if (bags_ != nullptr) return bags_->loaded();
   std::string words;
   for (const Stage& stage : stages_) words += (words.empty() ? "" : "; ") + (stage.lookups != nullptr ? stage.lookups->loaded() : std::string("an ONNX model"));
   return words;
 }
 
+Engine::~Engine() = default;
+
 void Engine::run(std::vector<Request>& requests) {
+  for (Request& request : requests) {
+    if (bags_ == nullptr || !request.error.empty()) continue;
+    try {
+      bags_->run(request, workers_);
+    } catch (const Error& error) {
+      request.error = error.what();
+      request.clients = error.clients();
+    }
+  }
+  if (bags_ != nullptr) return;
   std::vector<Request*> open, failed;
   for (Request& request : requests) {
     if (request.error.empty()) check_lengths(request);

@@ -41,14 +41,19 @@ struct Request {
   std::vector<char> allocated;
 };
 
+class BagsModel;
+
 class Engine {
  public:
   // `config`: Triton's, of the model whose version folder this is. Throws Error where they don't belong together.
   Engine(const std::string& folder, const Json& config, const EngineSettings& settings);
+  ~Engine();
 
   const std::vector<Tensor>& inputs() const { return inputs_; }
   const std::vector<Tensor>& outputs() const { return outputs_; }
   Workers& workers() { return workers_; }
+  // Whether requests have a batch dimension; those of a shard on a server of its own have none.
+  bool batched() const { return bags_ == nullptr; }
   // The lookups that the engine does itself; nullptr: ONNX Runtime does them.
   const Lookups* lookups() const;
   std::string loaded() const;
@@ -94,6 +99,7 @@ class Engine {
   std::vector<Stage> stages_;
   size_t marks_ = SIZE_MAX;  // the slot of `unknown_ids`, where its marked rows are refused
   std::unique_ptr<Refusals> refusals_;
+  std::unique_ptr<BagsModel> bags_;
   Workers workers_;
   std::atomic<uint64_t> row_ns_{20000};  // what a row takes, in the mean of the last batches
 };

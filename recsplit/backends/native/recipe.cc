@@ -81,7 +81,9 @@ std::string file_of(const Json& json) {
   return file;
 }
 
-std::vector<Table> tables(const Json& json) {
+}  // namespace
+
+std::vector<Table> read_tables(const Json& json) {
   std::vector<Table> all;
   for (const Json& item : json.array()) {
     const DType dtype = dtype_of(item.at("dtype").text());
@@ -93,6 +95,8 @@ std::vector<Table> tables(const Json& json) {
   }
   return all;
 }
+
+namespace {
 
 std::vector<Buffer> buffers(const Json& json) {
   std::vector<Buffer> all;
@@ -185,6 +189,8 @@ Program read_program(const Json& json, const Recipe& recipe) {
 
 bool is_integer_input(const Tensor& tensor) { return tensor.dtype == DType::i32 || tensor.dtype == DType::i64; }
 
+}  // namespace
+
 Pooling pooling_of(const std::string& name) {
   if (name == "none") return Pooling::none;
   if (name == "sum") return Pooling::sum;
@@ -192,6 +198,8 @@ Pooling pooling_of(const std::string& name) {
   if (name == "max") return Pooling::max;
   refuse("there is no pooling '" + name.substr(0, 40) + "'");
 }
+
+namespace {
 
 void read_ids(const Json& json, const Recipe& recipe, Lookup& lookup) {
   lookup.group = index_or_none(json, "group", recipe.bags.size());
@@ -340,7 +348,7 @@ void require_alike(const Recipe& recipe) {
 Recipe read_recipe(const Json& json) {
   Recipe recipe;
   recipe.inputs = tensors(json.at("inputs"));
-  recipe.tables = tables(json.at("tables"));
+  recipe.tables = read_tables(json.at("tables"));
   recipe.buffers = buffers(json.at("buffers"));
   recipe.vocabularies = vocabularies(json.at("vocabularies"));
   for (const Json& item : json.at("programs").array()) recipe.programs.push_back(read_program(item, recipe));

@@ -132,4 +132,8 @@ struct Recipe {
 // Throws Error where anything refers to what isn't there, is out of bounds, or isn't understood.
 Recipe read_recipe(const Json& json);
 
+// Parts of one. Throw Error as it does.
+std::vector<Table> read_tables(const Json& json);
+Pooling pooling_of(const std::string& name);
+
 }  // namespace recsplit

@@ -8,21 +8,22 @@ namespace {
 constexpr int64_t kMostElements = int64_t{1} << 40;
 }
 
-void set_input(Request& request, const std::vector<Tensor>& inputs, size_t number, DType dtype, const int64_t* dims, size_t rank, const void* data) {
+void set_input(Request& request, const std::vector<Tensor>& inputs, size_t number, DType dtype, const int64_t* dims, size_t rank, const void* data, bool batched) {
   const Tensor& tensor = inputs[number];
   const auto refuse = [&](const std::string& what) { throw Error("input '" + tensor.name + "' " + what, true); };
   if (dtype != tensor.dtype) refuse(std::string("is ") + name_of(dtype) + ", and the model takes " + name_of(tensor.dtype));
+  const size_t before = batched ? 1 : 0;
   // Triton hands over a request of batch 0 without its batch dimension.
-  if (rank != tensor.dims.size() + 1) refuse("has " + std::to_string(rank) + " dimensions, and the model takes " + std::to_string(tensor.dims.size() + 1) + " with the batch");
+  if (rank != tensor.dims.size() + before) refuse("has " + std::to_string(rank) + " dimensions, and the model takes " + std::to_string(tensor.dims.size() + before) + (batched ? " with the batch" : ""));
   int64_t elements = 1;
   for (size_t axis = 0; axis < rank; ++axis) {
-    const int64_t expected = axis == 0 ? -1 : tensor.dims[axis - 1];
-    if (dims[axis] < (axis == 0 ? 1 : 0)) refuse("has a dimension of " + std::to_string(dims[axis]));
+    const int64_t expected = axis < before ? -1 : tensor.dims[axis - before];
+    if (dims[axis] < (axis < before ? 1 : 0)) refuse("has a dimension of " + std::to_string(dims[axis]));
     if (expected >= 0 && dims[axis] != expected) refuse("has " + std::to_string(dims[axis]) + " in dimension " + std::to_string(axis) + ", and the model takes " + std::to_string(expected));
     if (dims[axis] != 0 && elements > kMostElements / dims[axis]) refuse("is too large");
     elements *= dims[axis];
   }
-  const auto rows = static_cast<size_t>(dims[0]);
+  const size_t rows = batched ? static_cast<size_t>(dims[0]) : 1;
   if (request.rows != 0 && request.rows != rows) refuse("has " + std::to_string(rows) + " rows, and others have " + std::to_string(request.rows));
   request.rows = rows;
   request.inputs.resize(inputs.size());

@@ -3,8 +3,9 @@
 Rows that were sampled often are as hot as their share of the sample says. Of the others a sample sees some and misses most, and taken at
 its word it would make a few rows warm and the rest dead: a partition by it would think too little of the cold shards. How many rows were
 sampled 0, 1, 2, ... times tells how their rates must be spread: the mixture of Poisson laws that makes these numbers likeliest (Kiefer and
-Wolfowitz 1956; by expectation and maximisation over a grid of rates, Laird 1978). Rates go to the rows in the
-order of how often each was sampled. Nothing is assumed of the law: it may be Zipf's, or have plateaus.
+Wolfowitz 1956; by expectation and maximisation over a grid of rates, Laird 1978). A row is given the mean rate of rows that were sampled as
+often as it was (Robbins 1956), so that rows which a partition chooses by the sample are read as often as it reckons, not less. Nothing is
+assumed of the law: it may be Zipf's, or have plateaus.
 """
 
 import math
@@ -19,9 +20,9 @@ from recsplit.partition.access.frequencies import WIDEST, About, AccessProfile, 
 from recsplit.plan.plan import Plan
 
 #: Sampled so often, a row's own count says more than those of others.
-_OFTEN = 64
+_OFTEN = 400
 #: Rates that are tried, and steps; with more the shares of the hottest rows stay within a thousandth.
-_GRID, _STEPS = 100, 2000
+_GRID, _STEPS = 200, 1000
 _HINT = "recsplit serve DIR, and some traffic; or count a trace: recsplit access DIR --trace FILE"
 
 
@@ -73,10 +74,8 @@ def counts(table: TableSample) -> Counts:
     scale = table.read / len(table.sampled)
     often = seen >= _OFTEN
     reads[often] = seen[often] * scale
-    seldom = np.flatnonzero(~often)
-    seldom = seldom[np.argsort(-seen[seldom], kind="stable")]
-    if len(seldom):
-        reads[seldom] = _rates(seen[seldom]) * scale
+    if not often.all():
+        reads[~often] = _rates(seen[~often]) * scale
     whole = np.diff(np.floor(np.cumsum(np.concatenate([[0.0], reads[np.argsort(-reads, kind="stable")]])) + 0.5))
     result = np.zeros(table.rows, np.uint64)
     result[np.argsort(-reads, kind="stable")] = whole.astype(np.uint64)
@@ -84,16 +83,15 @@ def counts(table: TableSample) -> Counts:
 
 
 def _rates(seen: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How often rows are sampled in the mean, descending, [rows]: by how many of them were sampled how often, which `seen` says."""
+    """How often rows are sampled in the mean, [rows], which were sampled `seen` times, each less than _OFTEN times."""
     numbers = np.bincount(seen, minlength=_OFTEN).astype(np.float64)
     grid = np.geomspace(1e-4, 2 * _OFTEN, _GRID)
     times = np.arange(_OFTEN)
     log_factorial = np.cumsum(np.log(np.maximum(times, 1)))
     likely = np.exp(times[:, None] * np.log(grid) - grid - log_factorial[:, None])  # of each number at each rate
-    share = np.full(_GRID, 1 / _GRID)
+    share, tiny = np.full(_GRID, 1 / _GRID), np.finfo(float).tiny
     for _ in range(_STEPS):
-        share *= (numbers / len(seen) / (likely @ share)) @ likely
-    edges = np.round(np.cumsum(share[::-1]) / share.sum() * len(seen)).astype(np.int64)
-    rates = np.repeat(grid[::-1], np.diff(np.concatenate([[0], edges])))
-    scaled: NDArray[np.float64] = rates * (seen.sum() / max(rates.sum(), np.finfo(float).tiny))
-    return scaled
+        share *= (numbers / len(seen) / np.maximum(likely @ share, tiny)) @ likely
+    means = (likely @ (share * grid)) / np.maximum(likely @ share, tiny)
+    rates: NDArray[np.float64] = means[seen] * (seen.sum() / max(means[seen].sum(), tiny))
+    return rates
