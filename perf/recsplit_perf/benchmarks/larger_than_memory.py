@@ -48,7 +48,7 @@ Ids = NDArray[np.int64]
 @click.option("--times", type=float, default=1.5, show_default=True, help="Size of the tables, in times of the machine's memory.")
 @click.option("--alpha", type=float, default=1.05, show_default=True, help="Zipf's exponent.")
 @click.option("--batch", type=int, default=32, show_default=True, help="Rows of a query.")
-@click.option("--warm", type=int, default=60_000, show_default=True, help="Queries before any is counted.")
+@click.option("--warm", type=int, default=20_000, show_default=True, help="Queries before any is counted.")
 @click.option("--queries", type=int, default=3000, show_default=True, help="Queries that are counted.")
 @click.option(
     "--dir", "folder", type=click.Path(path_type=Path), default=Path("/tmp/larger"), show_default=True, help="Where the files go."

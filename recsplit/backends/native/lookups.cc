@@ -37,11 +37,19 @@ Lookups::Lookups(Recipe recipe, const std::string& folder, const TableSettings& 
   numbers_.recipe = &recipe_;
   access_ = std::make_unique<Access>(recipe_);
   sampled_ = settings.sampled;
+  std::vector<std::pair<const char*, uint64_t>> hot;
   for (const Lookup& lookup : recipe_.lookups) {
     // By heat, the first rows are those that stay in memory.
     const double share = lookup.order < 0 ? 1 : files_[recipe_.tables[static_cast<size_t>(lookup.table)].file]->resident_share();
     cold_from_.push_back(share >= 1 ? UINT64_MAX : lookup.base + static_cast<uint64_t>(share * static_cast<double>(lookup.rows)));
+    if (share >= 1) continue;
+    const size_t bytes = recipe_.tables[static_cast<size_t>(lookup.table)].row_bytes();
+    const std::pair<const char*, uint64_t> rows(tables_[static_cast<size_t>(lookup.table)] + lookup.base * bytes, (cold_from_.back() - lookup.base) * bytes);
+    if (std::find(hot.begin(), hot.end(), rows) != hot.end()) continue;
+    hot.push_back(rows);
+    hot.emplace_back(numbers_.buffers[static_cast<size_t>(lookup.order)], static_cast<uint64_t>(lookup.rows) * sizeof(int32_t));
   }
+  warming_.begin(std::move(hot));
 }
 
 std::string Lookups::loaded() const {

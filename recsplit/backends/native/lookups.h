@@ -113,6 +113,7 @@ class Lookups {
   Numbers numbers_;
   const Kernels* kernels_;
   std::unique_ptr<Access> access_;
+  Warming warming_;
   uint64_t sampled_;
 };
 

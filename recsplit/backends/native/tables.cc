@@ -27,6 +27,8 @@ constexpr uint64_t kWorthCopying = 8 << 20;
 
 // Of the memory that is available when a file is mapped, so much is reckoned to hold its pages.
 constexpr double kSpared = 0.8;
+constexpr uint64_t kWarmed = 64 << 20;  // bytes that are read without looking whether the model goes
+constexpr int kPopulateRead = 22;       // MADV_POPULATE_READ, which older headers don't have
 
 // A page that goes missing under a mapping (its file was cut short) is a SIGBUS, which would end the server and all its models. A page of
 // zeros is put in its place, and the file is marked as broken: the requests that read of it fail, and nothing else does.
@@ -203,6 +205,27 @@ MappedFile::~MappedFile() {
   release(guard_);
   const uint64_t size = loading_ == Loading::huge ? (size_ + kHugePage - 1) / kHugePage * kHugePage : size_;
   munmap(const_cast<char*>(data_), size);
+}
+
+Warming::~Warming() {
+  ending_ = true;
+  if (thread_.joinable()) thread_.join();
+}
+
+void Warming::begin(std::vector<std::pair<const char*, uint64_t>> ranges) {
+  if (ranges.empty()) return;
+  thread_ = std::thread([this, ranges = std::move(ranges)] {
+    for (const auto& [data, size] : ranges) {
+      const uintptr_t start = reinterpret_cast<uintptr_t>(data) & ~(kPage - 1), end = reinterpret_cast<uintptr_t>(data) + size;
+      for (uintptr_t at = start; at < end && !ending_; at += kWarmed) {
+        const size_t part = std::min<uint64_t>(kWarmed, end - at);
+        // Linux before 5.14 doesn't wait for the pages; then a read of each does.
+        if (madvise(reinterpret_cast<void*>(at), part, kPopulateRead) == 0) continue;
+        madvise(reinterpret_cast<void*>(at), part, MADV_WILLNEED);
+        for (size_t page = 0; page < part; page += kPage) static_cast<void>(*reinterpret_cast<const volatile char*>(at + page));
+      }
+    }
+  });
 }
 
 void ask_disk(const char* data, size_t size) {

@@ -1,9 +1,13 @@
 // Files of tables in memory: mapped once for all instances of a model, or copied once into huge pages.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
 namespace recsplit {
 
@@ -41,6 +45,20 @@ class MappedFile {
   Loading loading_;
   double resident_share_ = 1;
   int guard_ = -1;
+};
+
+// Brings ranges of mappings into memory, one after the other, in a thread of its own, so that nobody waits for pages that everybody reads.
+class Warming {
+ public:
+  Warming() = default;
+  ~Warming();
+  Warming(const Warming&) = delete;
+  Warming& operator=(const Warming&) = delete;
+  void begin(std::vector<std::pair<const char*, uint64_t>> ranges);
+
+ private:
+  std::atomic<bool> ending_{false};
+  std::thread thread_;
 };
 
 // Has the system read the pages of a mapping in which these bytes lie, and doesn't wait for it: many are on their way at once, where reading
