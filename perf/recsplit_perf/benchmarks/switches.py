@@ -1,7 +1,7 @@
 """Builds switched under load: `python -m recsplit_perf.benchmarks.switches`.
 
-Closed-loop clients over gRPC and HTTP ask a served model without pause, while `recsplit.rollback` takes the server from one of two builds
-to the other and back. Every answer is compared with those that each build gives alone: one build's, another's than its version
+Closed-loop clients over gRPC and HTTP ask a served model without pause, while `recsplit.rollback` takes the server from one of its builds
+to the next and back: two of other weights, or one for each `--table-dtype`. Every answer is compared with those that each build gives alone: one build's, another's than its version
 says, or nobody's (mixed). Then what builds take on the disk.
 """
 
@@ -66,12 +66,15 @@ class Seen:
 @click.command()
 @click.option("--switches", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--clients", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--table-dtype", "stored", multiple=True, help="A build of equal weights whose tables are stored so; give several.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the result there.")
-def command(switches: int, clients: int, output: Path | None) -> None:
-    """Switch between two builds under load, and classify every answer."""
+def command(switches: int, clients: int, stored: tuple[str, ...], output: Path | None) -> None:
+    """Switch between builds under load, and classify every answer."""
+    if len(stored) == 1:
+        raise click.UsageError("--table-dtype: one build can't be switched")
     origin = provenance()
     with tempfile.TemporaryDirectory(prefix="recsplit-switches-") as name, steps() as show:
-        result = benchmark(Path(name), switches, clients, show)
+        result = benchmark(Path(name), switches, clients, stored, show)
     show_table(list(result["answers"]), [list(result["answers"].values())])
     show_table(list(result["switches"]), [list(result["switches"].values())])
     show_table(list(result["phases"][0]), [list(phase.values()) for phase in result["phases"]])
@@ -81,19 +84,20 @@ def command(switches: int, clients: int, output: Path | None) -> None:
             file.write((json.dumps({"benchmark": "switches", **origin, **result}, indent=1) + "\n").encode())
 
 
-def benchmark(folder: Path, switches: int, clients: int, show: Any) -> dict[str, Any]:
+def benchmark(folder: Path, switches: int, clients: int, stored: Sequence[str], show: Any) -> dict[str, Any]:
     """Build, serve, ask and switch; the result as plain values."""
     repository = folder / "models"
     disk_bytes, plan = {}, None
-    for number in (1, 2):
+    versions = range(1, 1 + (len(stored) or 2))
+    for number in versions:
         show(f"building version {number}", 0, 0)
-        plan = build(repository, number).plan
+        plan = build(repository, 1, (stored[number - 1],), keep=len(stored)).plan if stored else build(repository, number).plan
         disk_bytes[f"after {number} builds"] = used(repository)
     assert plan is not None
     answers, done, times = Answers(), list[Switched](), list[float]()
     with recsplit.serve(repository) as server:
         queries = [samples.rows(plan, rows, np.random.default_rng(rows)) for rows in ROWS]
-        expected = {version: alone(repository, server, version, queries) for version in (1, 2)}
+        expected = {version: alone(repository, server, version, queries) for version in versions}
         stop = threading.Event()
         urls = [("grpc", server.grpc_url), ("http", server.http_url)]
         threads = [
@@ -107,7 +111,7 @@ def benchmark(folder: Path, switches: int, clients: int, show: Any) -> dict[str,
             for number in range(switches):
                 show("switches", number, switches)
                 begun = time.monotonic()
-                done += recsplit.rollback(repository, version=1 + number % 2)
+                done += recsplit.rollback(repository, version=1 + number % len(versions))
                 times.append(time.monotonic() - begun)
             last = time.monotonic()
             stop.wait(STILL_S)
@@ -116,15 +120,15 @@ def benchmark(folder: Path, switches: int, clients: int, show: Any) -> dict[str,
             stop.set()
             for thread in threads:
                 thread.join()
-    for number in (3, 4, 5):
+    for number in () if stored else (3, 4, 5):
         show(f"building version {number}", 0, 0)
         build(repository, number)
         disk_bytes[f"after {number} builds"] = used(repository)
     return {
-        "settings": {"model": "recsplit.zoo.tiny:dlrm", "clients": clients, "rows": list(ROWS), "max_batch_size": MAX_BATCH, "keep": 2},
+        "settings": {"model": "recsplit.zoo.tiny:dlrm", "clients": clients, "rows": list(ROWS), "max_batch_size": MAX_BATCH, "keep": 2}
+        | ({"table_dtypes": stored} if stored else {}),
         "answers": {
-            "of version 1": answers.by_build[1],
-            "of version 2": answers.by_build[2],
+            **{f"of version {version}": answers.by_build[version] for version in versions},
             "mixed": answers.mixed,
             "of another version than told": answers.mislabelled,
             "failed": len(answers.failed),
@@ -142,13 +146,13 @@ def benchmark(folder: Path, switches: int, clients: int, show: Any) -> dict[str,
     }
 
 
-def build(repository: Path, seed: int) -> Built:
-    """A build of the same model with other weights."""
+def build(repository: Path, seed: int, stored: tuple[str, ...] = (), *, keep: int = 2) -> Built:
+    """A build of the same model with other weights, whose tables are `stored` so."""
     torch.manual_seed(seed)
     module, inputs = tiny.dlrm()[:2]
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return recsplit.build(module, inputs, out=repository, name=NAME, max_batch_size=MAX_BATCH, search_s=0, keep=2)
+    return recsplit.build(module, inputs, out=repository, name=NAME, max_batch_size=MAX_BATCH, search_s=0, keep=keep, table_dtype=stored)
 
 
 def alone(repository: Path, server: recsplit.Server, version: int, queries: Sequence[Query]) -> list[recsplit.Answer]:

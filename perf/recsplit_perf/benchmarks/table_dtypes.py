@@ -57,11 +57,13 @@ def command(folder: Path, batch: int, seconds: float, rounds: int, output: Path 
         "settings": {"source": SOURCE, "batch": batch, "seconds": seconds, "rounds": rounds},
         "forms": {name: row(built, raw, name) for name in built},
     }
+    if output is not None:
+        output.write_text(json.dumps(result, indent=1) + "\n")
     columns = ("form", "stored", "MB", "smaller", "AUC change", "largest error", "rows/s", "over fp32")
     shown = [
         [
             name,
-            form["stored"],
+            " ".join(f"{table}={dtype}" for table, dtype in form["stored"].items()),
             form["size_bytes"] / 1e6,
             form["smaller"],
             form["auc_change"],
@@ -72,8 +74,6 @@ def command(folder: Path, batch: int, seconds: float, rounds: int, output: Path 
         for name, form in result["forms"].items()
     ]
     show_table(columns, shown)
-    if output is not None:
-        output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def forms() -> dict[str, dict[str, Any]]:
