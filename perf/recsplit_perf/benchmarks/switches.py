@@ -1,8 +1,8 @@
 """Builds switched under load: `python -m recsplit_perf.benchmarks.switches`.
 
 Closed-loop clients over gRPC and HTTP ask a served model without pause, while `recsplit.rollback` takes the server from one of its builds
-to the next and back: two of other weights, or one for each `--table-dtype`. Every answer is compared with those that each build gives alone: one build's, another's than its version
-says, or nobody's (mixed). Then what builds take on the disk.
+to the next and back: two of other weights, or one for each `--table-dtype`. Every answer is compared with those that each build gives
+alone: one build's, another's than its version says, or nobody's (mixed). Then what builds take on the disk.
 """
 
 import json
