@@ -79,6 +79,11 @@ def _by_server(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
             f"count {_BY_SERVER} (recsplit_remote_rows{{{select}}})",
             "Only stand-ins for other servers' models have this series.",
         ),
+        RecordingRule(
+            _SERVER + "offered",
+            rate("recsplit_remote_requests"),
+            "For a shard elsewhere, where the front is one model of the engine; else the stand-in is a model of Triton's.",
+        ),
         RecordingRule(_SERVER + "pending", f"sum {_BY_SERVER} (nv_inference_pending_request_count{{{select}}})", ""),
         RecordingRule(_SERVER + DATA_S, seen, "When the page was read, in Unix seconds."),
         *(
@@ -110,7 +115,8 @@ def _sums(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
         RecordingRule(recorded("pending"), sum_by_model("pending", queued), "Requests that wait now."),
         RecordingRule(
             recorded("offered"),
-            f"sum {_BY_MODEL} (({_server(plan, 'requests')} + {_ON} {_server(plan, 'failures')}) and {remote})",
+            f"sum {_BY_MODEL} (({_server(plan, 'requests')} + {_ON} {_server(plan, 'failures')}) and {remote}"
+            f" or {_server(plan, 'offered')})",
             "Sent to a shard by the fronts, answered or not.",
         ),
         RecordingRule(

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.configs.engine import engine_config
 from recsplit.engine.compilation import make
 from recsplit.engine.library import Library, Model, Refused
 from recsplit.engine.runtime import onnxruntime_library
-from recsplit.plan.plan import Plan, Submodel, Tensor
+from recsplit.plan.plan import Plan, Submodel
 
 Array = NDArray[np.generic]
 
@@ -31,17 +31,3 @@ def engine_run(folder: Path, model: Submodel, plan: Plan) -> Callable[[Mapping[s
         return answer
 
     return run
-
-
-def engine_config(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], max_batch_size: int) -> dict[str, Any]:
-    """Triton's config as far as the engine reads it, but for the parameters, one of which makes it refuse marked rows."""
-    return {
-        "max_batch_size": max_batch_size,
-        "input": [_tensor(tensor) for tensor in inputs],
-        "output": [_tensor(tensor) for tensor in outputs],
-    }
-
-
-def _tensor(tensor: Tensor) -> dict[str, Any]:
-    dims = {"dims": list(tensor.dims)} if tensor.dims else {"dims": [1], "reshape": {"shape": []}}
-    return {"name": tensor.name, "data_type": f"TYPE_{tensor.dtype}", **dims}

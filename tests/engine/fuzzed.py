@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 import recsplit
+from recsplit.configs.engine import engine_config
 from recsplit.engine import compilation
 from recsplit.plan.files import RECIPE_FILE
-from recsplit.proof.by_engine import engine_config
 
 TARGETS = ("recipe", "config", "requests")
 MODELS = ("recsplit.zoo.tiny:dlrm", "recsplit.zoo.bags:sum_offsets_weights", "recsplit.zoo.lookups:mod_hash")

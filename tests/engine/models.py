@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsplit.configs.engine import engine_config
 from recsplit.engine.compilation import make
 from recsplit.engine.library import Library, Model, Refused
 from recsplit.engine.runtime import onnxruntime_library
 from recsplit.graph.cut import Cut
 from recsplit.plan.plan import Tensor
-from recsplit.proof.by_engine import engine_config
 from recsplit.write import submodels
 
 Array = NDArray[Any]

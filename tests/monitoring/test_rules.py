@@ -119,6 +119,18 @@ def test_a_stand_in_s_requests_are_offered_and_not_served(folder: Path) -> None:
     )
 
 
+def test_requests_of_a_front_of_the_engine_are_offered(folder: Path) -> None:
+    """It has no model of the shard's name, so Triton counts nothing of it."""
+    labels = f'job="recsplit",instance="{ONE}",model="tiny_dense"'
+    front = {
+        f"recsplit_remote_rows{{{labels}}}": "0+5x60",
+        f"recsplit_remote_requests{{{labels}}}": "0+22x60",
+        f'up{{job="recsplit",instance="{ONE}"}}': "1x60",
+    }
+    shard_series = page(TWO, "tiny_dense", request_success="0+16x60")
+    run(folder, [Case({**front, **shard_series}, "60s", dict([record("offered", 11), record("requests", 8)]))])
+
+
 def test_servers_of_another_job_or_model_are_none_of_ours(folder: Path) -> None:
     other = {name.replace('job="recsplit"', 'job="other"'): values for name, values in page(ONE, "tiny_dense").items()}
     run(folder, [Case({**other, **page(TWO, "tiny_dense2")}, "60s", {'count({__name__=~"recsplit:.+",model!=""})': []})])

@@ -12,12 +12,14 @@ import pytest
 
 from recsplit.commands.serve_fleet import read_replicas
 from recsplit.configs.fleet import Asking
+from recsplit.engine.compilation import unavailable
 from recsplit.errors import InputError
 from recsplit.plan.plan import Plan
-from recsplit.serving.fleet.placement import Part, parts, write_front, write_shard
+from recsplit.repository.find import find
+from recsplit.serving.fleet.placement import Address, Part, parts, write_front, write_shard
 from recsplit.serving.upkeep import watch
 from tests.conftest import Run
-from tests.remote import sharded
+from tests.remote import engine_fleet, sharded
 from tests.serving import handmade
 from tests.serving.conftest import processes
 from tests.serving.test_command import read_until, start
@@ -184,7 +186,7 @@ def test_replicas_are_read_from_the_command_line() -> None:
 
 def test_run_time_repositories_hold_links_and_no_copies(tmp_path: Path) -> None:
     mixed_plan = sharded.write(tmp_path / "built", places=("front", "own"))
-    write_front(tmp_path / "built", mixed_plan, {"1": ["127.0.0.1:1"]}, tmp_path / "front", Asking())
+    write_front(tmp_path / "built", mixed_plan, {"1": [Address("127.0.0.1:2", "127.0.0.1:1")]}, tmp_path / "front", Asking())
     write_shard(tmp_path / "built", mixed_plan, 1, tmp_path / "shard")
     large = [path for folder in ("front", "shard") for path in (tmp_path / folder).rglob("*") if path.is_file() and not path.is_symlink()]
     assert {path.name for path in large} == {"config.pbtxt", "build.txt"}
@@ -196,3 +198,17 @@ def test_run_time_repositories_hold_links_and_no_copies(tmp_path: Path) -> None:
     bags = handmade.as_json((tmp_path / "shard/shop_embedding_1/config.pbtxt").read_text())
     assert [tensor["name"] for tensor in bags["input"]] == ["rows_0", "offsets_0"]
     assert "max_batch_size" not in bags
+
+
+def test_a_front_of_the_engine_is_one_model_and_nothing_is_copied(tmp_path: Path) -> None:
+    if unavailable() is not None:
+        pytest.skip(f"no engine here: {unavailable()}")
+    repository = engine_fleet.write(tmp_path)
+    addresses = {part: [Address("127.0.0.1:2", "127.0.0.1:1")] for part in ("0", "1")}
+    write_front(repository, find(repository).plan, addresses, tmp_path / "front", Asking(timeout_ms=70))
+    files = sorted(str(path.relative_to(tmp_path / "front")) for path in (tmp_path / "front").rglob("*") if path.is_file())
+    assert files == ["shop/1/build.txt", "shop/1/engine.json", "shop/config.pbtxt"]
+    recipe = json.loads((tmp_path / "front/shop/1/engine.json").read_text())["front"]
+    assert (recipe["before"]["models"], recipe["after"]["models"]) == (["shop_embedding"], ["shop_dense"])
+    assert [shard["replicas"] for shard in recipe["remote"]["shards"]] == [["127.0.0.1:2"]] * 2
+    assert recipe["remote"]["timeout_ms"] == 70

@@ -18,12 +18,13 @@ COUNTERS = {
     "nv_inference_compute_infer_duration_us": "compute_us",
     "nv_inference_compute_output_duration_us": "compute_us",
     "recsplit_worker_busy_us": "worker_us",  # of recsplit's engine
+    "recsplit_remote_requests": "offered",  # of a shard elsewhere, which is no model of Triton's where the front is the engine's
 }
 PENDING = "nv_inference_pending_request_count"
 SUMMARY = "nv_inference_request_summary_us"
 QUANTILES = {"0.5": "p50_ms", "0.95": "p95_ms", "0.99": "p99_ms"}
 _PERCENTILES = frozenset(QUANTILES.values())
-#: Only a front's stand-in for a shard has this series: its requests are those that are offered to the shard's own servers.
+#: Only a shard elsewhere has this series in a front: its requests there are those that are offered to the shard's own servers.
 REMOTE = "recsplit_remote_rows"
 
 #: A page has some fifty lines a model, of which these are twenty: the others aren't parsed.

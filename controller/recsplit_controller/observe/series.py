@@ -22,7 +22,7 @@ def series(servers: Iterable[Sequence[Page]], model: str, *, ensemble: bool = Fa
             continue
         rates = _rates(pages, model)
         if model in pages[-1].remote:
-            offered.append(_add([rates.get("requests"), rates.get("failures")]))
+            offered.append(rates["offered"] if "offered" in rates else _add([rates.get("requests"), rates.get("failures")]))
         else:
             local.append((pages[-1].values[model], rates))
     ensemble = ensemble and not any("worker_us" in now for now, _ in local)

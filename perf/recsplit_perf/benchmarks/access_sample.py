@@ -22,6 +22,7 @@ from recsplit.capacity import ids as laws
 from recsplit.capacity.profile import Fit
 from recsplit.client import Client
 from recsplit.commands.output import progress, show_table
+from recsplit.configs.engine import engine_config
 from recsplit.engine.compilation import make
 from recsplit.engine.library import Library, Model
 from recsplit.engine.runtime import onnxruntime_library
@@ -30,7 +31,6 @@ from recsplit.partition.access.frequencies import About, AccessProfile
 from recsplit.partition.choice import choose, vectors_per_query
 from recsplit.partition.cost import NOTHING, CostSettings, ShardLoad, of
 from recsplit.plan.plan import Plan
-from recsplit.proof.by_engine import engine_config
 from recsplit.serving import serve
 from recsplit.serving.workers import read
 from recsplit.zoo.dlrm import DLRM

@@ -26,12 +26,12 @@ from recsplit.building.build import build
 from recsplit.building.settings import BuildSettings
 from recsplit.capacity import ids as laws
 from recsplit.commands.output import progress, show_table, steps
+from recsplit.configs.engine import engine_config
 from recsplit.engine.compilation import make
 from recsplit.engine.library import Library, Model
 from recsplit.engine.runtime import onnxruntime_library
 from recsplit.partition.access import frequencies
 from recsplit.plan.plan import Plan
-from recsplit.proof.by_engine import engine_config
 from recsplit_perf.machine import provenance
 
 TABLES, DIM, BAG, NAME = 5, 32, 20, "large"

@@ -17,6 +17,7 @@
 #include "control.h"
 #include "engine.h"
 #include "error.h"
+#include "front.h"
 #include "json.h"
 #include "requests.h"
 #include "triton_api.h"
@@ -59,7 +60,8 @@ void forget(TRITONSERVER_Error* error) {
   if (error != nullptr) TRITONSERVER_ErrorDelete(error);
 }
 
-TRITONSERVER_Error* error_of(const std::string& message, bool clients) {
+TRITONSERVER_Error* error_of(const std::string& message, bool clients, bool unavailable = false) {
+  if (unavailable) return TRITONSERVER_ErrorNew(TRITONSERVER_ERROR_UNAVAILABLE, message.c_str());
   return TRITONSERVER_ErrorNew(clients ? TRITONSERVER_ERROR_INVALID_ARG : TRITONSERVER_ERROR_INTERNAL, message.c_str());
 }
 
@@ -85,12 +87,13 @@ Json json_of(TRITONSERVER_Message* message, const char* origin) {
 // One series of a model's. A server without metrics has none, and nothing else is lost.
 class Series {
  public:
-  Series(TRITONSERVER_MetricFamily* family, const std::string& model, const std::string& version, const std::string& table = "") {
+  // `what`: one more label, and its value.
+  Series(TRITONSERVER_MetricFamily* family, const std::string& model, const std::string& version, const char* what = "", const std::string& which = "") {
     if (family == nullptr) return;
     TRITONSERVER_Parameter* labels[3] = {TRITONSERVER_ParameterNew("model", TRITONSERVER_PARAMETER_STRING, model.c_str()),
                                          TRITONSERVER_ParameterNew("version", TRITONSERVER_PARAMETER_STRING, version.c_str()),
-                                         TRITONSERVER_ParameterNew("table", TRITONSERVER_PARAMETER_STRING, table.c_str())};
-    forget(TRITONSERVER_MetricNew(&metric_, family, const_cast<const TRITONSERVER_Parameter**>(labels), table.empty() ? 2 : 3));
+                                         TRITONSERVER_ParameterNew(*what == '\0' ? "none" : what, TRITONSERVER_PARAMETER_STRING, which.c_str())};
+    forget(TRITONSERVER_MetricNew(&metric_, family, const_cast<const TRITONSERVER_Parameter**>(labels), *what == '\0' ? 2 : 3));
     for (TRITONSERVER_Parameter* label : labels) TRITONSERVER_ParameterDelete(label);
   }
   ~Series() {
@@ -109,6 +112,22 @@ class Series {
   TRITONSERVER_Metric* metric_ = nullptr;
 };
 
+// What a front tells of its shards elsewhere, as backends/remote/remote_metrics.py does of each: of one replica, and of all together.
+constexpr TableFamily kReplicas[] = {
+    {"recsplit_remote_calls_answered", "Calls of a shard's replica that were answered"},
+    {"recsplit_remote_calls_failed", "Calls of a shard's replica that failed, whether another one answered or not"},
+    {"recsplit_remote_call_duration_us", "Time that answered calls took, summed, in us"},
+};
+constexpr TableFamily kShards[] = {
+    {"recsplit_remote_retries", "Calls repeated on another replica after a failure"},
+    {"recsplit_remote_hedges", "Calls sent to a second replica beside a slow first one"},
+    {"recsplit_remote_calls_lost", "Calls that no replica answered: their requests got an error"},
+    {"recsplit_remote_calls_skipped", "Batches that no call was needed for: none of their rows lies in the shard"},
+    {"recsplit_remote_rows", "Rows that were asked for"},
+    {"recsplit_remote_requests", "Requests of clients that were looked at for rows of the shard"},
+};
+constexpr int kReplicaFamilies = static_cast<int>(sizeof kReplicas / sizeof kReplicas[0]), kShardFamilies = static_cast<int>(sizeof kShards / sizeof kShards[0]);
+
 struct Model;
 
 struct Backend {
@@ -118,6 +137,8 @@ struct Backend {
   TRITONSERVER_MetricFamily* workers = nullptr;
   TRITONSERVER_MetricFamily* busy = nullptr;
   TRITONSERVER_MetricFamily* of_tables[kTableFamilies] = {};
+  TRITONSERVER_MetricFamily *of_replicas[kReplicaFamilies] = {}, *of_shards[kShardFamilies] = {};
+  TRITONSERVER_MetricFamily* up = nullptr;
 
   std::mutex reporting;
   std::condition_variable ending;
@@ -132,7 +153,7 @@ struct Backend {
 class TableSeries {
  public:
   TableSeries(const Backend& backend, const std::string& model, const std::string& version, recsplit::TableAccess& access) : access_(access) {
-    for (int family = 0; family < kTableFamilies; ++family) series_[family] = std::make_unique<Series>(backend.of_tables[family], model, version, access.name);
+    for (int family = 0; family < kTableFamilies; ++family) series_[family] = std::make_unique<Series>(backend.of_tables[family], model, version, "table", access.name);
     for (size_t place = 0; place < kLine; ++place) lines_a_row_ += static_cast<double>((place * access.row_bytes % kLine + access.row_bytes - 1) / kLine + 1) / kLine;
   }
 
@@ -155,11 +176,75 @@ class TableSeries {
   double lines_a_row_ = 0;
 };
 
+// Counts that only rise, as series of one model.
+class Counters {
+ public:
+  Counters(TRITONSERVER_MetricFamily* const* families, int count, const std::string& model, const std::string& version, const char* what = "", const std::string& which = "") {
+    for (int number = 0; number < count; ++number) series_.push_back(std::make_unique<Series>(families[number], model, version, what, which));
+    reported_.resize(series_.size(), 0);
+  }
+
+  void report(const std::vector<uint64_t>& now) {
+    for (size_t number = 0; number < now.size(); ++number) {
+      if (now[number] == reported_[number]) continue;
+      series_[number]->add(static_cast<double>(now[number] - reported_[number]));
+      reported_[number] = now[number];
+    }
+  }
+
+ private:
+  std::vector<std::unique_ptr<Series>> series_;
+  std::vector<uint64_t> reported_;
+};
+
+// The series of a shard elsewhere, and of its replicas as they come and go.
+class ShardSeries {
+ public:
+  ShardSeries(const Backend& backend, const std::string& version, const recsplit::Remote::Shard& shard)
+      : backend_(backend), version_(version), shard_(shard), counters_(backend.of_shards, kShardFamilies, shard.model, version) {}
+
+  void report() {
+    const recsplit::Replicas& replicas = *shard_.replicas;
+    counters_.report({replicas.retries, replicas.hedges, replicas.lost, shard_.skipped, shard_.rows, shard_.requests});
+    std::map<std::string, std::unique_ptr<OfReplica>> there;
+    for (const auto& replica : replicas.all()) {
+      auto& kept = of_replicas_[replica->name];
+      if (kept == nullptr) kept = std::make_unique<OfReplica>(backend_, shard_.model, version_, replica->name);
+      kept->counters.report({replica->answered, replica->failed, replica->answered_us});
+      if (const int well = replicas.is_well(*replica) ? 1 : 0; well != kept->well) kept->up.set(kept->well = well);
+      there[replica->name] = std::move(kept);
+    }
+    of_replicas_ = std::move(there);
+  }
+
+ private:
+  struct OfReplica {
+    OfReplica(const Backend& backend, const std::string& model, const std::string& version, const std::string& name)
+        : counters(backend.of_replicas, kReplicaFamilies, model, version, "replica", name), up(backend.up, model, version, "replica", name) {}
+    Counters counters;
+    Series up;
+    int well = -1;
+  };
+
+  const Backend& backend_;
+  std::string version_;
+  const recsplit::Remote::Shard& shard_;
+  Counters counters_;
+  std::map<std::string, std::unique_ptr<OfReplica>> of_replicas_;
+};
+
 struct Model {
   Model(Backend& of, const std::string& called, const std::string& version, const std::string& folder, const Json& config, const EngineSettings& settings)
       : backend(of), name(called), engine(folder, config, settings), workers(of.workers, called, version), busy(of.busy, called, version) {
     if (const recsplit::Lookups* lookups = engine.lookups()) {
       for (const auto& table : lookups->access().tables()) tables.push_back(std::make_unique<TableSeries>(of, called, version, *table));
+    }
+    if (const recsplit::Front* front = engine.front()) {
+      for (const auto& shard : front->remote().shards()) {
+        shards.push_back(std::make_unique<ShardSeries>(of, version, *shard));
+        const std::string about = called + ": shard " + shard->model + ": ";
+        shard->replicas->tell([about](const std::string& words) { forget(TRITONSERVER_LogMessage(TRITONSERVER_LOG_WARN, __FILE__, __LINE__, (about + words).c_str())); });
+      }
     }
     backend.registry.add(name, &engine);
     const std::lock_guard<std::mutex> lock(backend.reporting);
@@ -190,6 +275,7 @@ struct Model {
   uint64_t reported_ns = 0;
   int reported_workers = 0;
   std::vector<std::unique_ptr<TableSeries>> tables;
+  std::vector<std::unique_ptr<ShardSeries>> shards;
 };
 
 // Each series of a table costs some 100 ns to bring up to date: once in a while, and not with every batch.
@@ -198,6 +284,7 @@ void Backend::report_tables() {
   while (!ending.wait_for(lock, kReported, [this] { return is_ending; })) {
     for (Model* model : models) {
       for (const auto& table : model->tables) table->report();
+      for (const auto& shard : model->shards) shard->report();
     }
   }
 }
@@ -341,7 +428,7 @@ void execute(Model& model, TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_
   for (uint32_t number = 0; number < count; ++number) {
     const recsplit::Request& request = requests[number];
     if (request.error.empty()) rows += request.rows;
-    TRITONSERVER_Error* error = request.error.empty() ? nullptr : error_of(request.error, request.clients);
+    TRITONSERVER_Error* error = request.error.empty() ? nullptr : error_of(request.error, request.clients, request.unavailable);
     if (calls[number].response != nullptr) forget(TRITONBACKEND_ResponseSend(calls[number].response, TRITONSERVER_RESPONSE_COMPLETE_FINAL, error));
     forget(error);
   }
@@ -381,6 +468,13 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend* handl
     for (int family = 0; family < kTableFamilies; ++family) {
       forget(TRITONSERVER_MetricFamilyNew(&backend->of_tables[family], TRITONSERVER_METRIC_KIND_COUNTER, kTables[family].name, kTables[family].words));
     }
+    for (int family = 0; family < kReplicaFamilies; ++family) {
+      forget(TRITONSERVER_MetricFamilyNew(&backend->of_replicas[family], TRITONSERVER_METRIC_KIND_COUNTER, kReplicas[family].name, kReplicas[family].words));
+    }
+    for (int family = 0; family < kShardFamilies; ++family) {
+      forget(TRITONSERVER_MetricFamilyNew(&backend->of_shards[family], TRITONSERVER_METRIC_KIND_COUNTER, kShards[family].name, kShards[family].words));
+    }
+    forget(TRITONSERVER_MetricFamilyNew(&backend->up, TRITONSERVER_METRIC_KIND_GAUGE, "recsplit_remote_replica_up", "1: the replica is asked; 0: it failed, and is avoided until a probe is answered"));
     Backend* of = backend.get();
     of->reporter = std::thread([of] { of->report_tables(); });
     require(TRITONBACKEND_BackendSetState(handle, backend.release()));
@@ -400,7 +494,9 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_Finalize(TRITONBACKEND_Backend* handle)
     backend->ending.notify_all();
     backend->reporter.join();
     std::vector<TRITONSERVER_MetricFamily*> families(backend->of_tables, backend->of_tables + kTableFamilies);
-    families.insert(families.end(), {backend->workers, backend->busy});
+    families.insert(families.end(), backend->of_replicas, backend->of_replicas + kReplicaFamilies);
+    families.insert(families.end(), backend->of_shards, backend->of_shards + kShardFamilies);
+    families.insert(families.end(), {backend->workers, backend->busy, backend->up});
     for (TRITONSERVER_MetricFamily* family : families) {
       if (family != nullptr) forget(TRITONSERVER_MetricFamilyDelete(family));
     }

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "bags.h"
+#include "front.h"
 #include "error.h"
 #include "scratch.h"
 
@@ -85,6 +86,10 @@ std::vector<int64_t> with_rows(size_t rows, const std::vector<int64_t>& dims) {
 
 bool fixed(const std::vector<int64_t>& dims) { return std::all_of(dims.begin(), dims.end(), [](int64_t dim) { return dim >= 0; }); }
 
+void require_schema(const Json& json, const std::string& file) {
+  if (json.at("schema").integer() != kSchema) throw Error(file + " is of another version of recsplit: build the model again, or 'recsplit backend build'");
+}
+
 }  // namespace
 
 // What the requests of one batch share. Rows are numbered through: those of request r begin at starts[r].
@@ -121,18 +126,43 @@ struct Engine::Block {
 };
 
 Engine::Engine(const std::string& folder, const Json& config, const EngineSettings& settings)
-    : inputs_(tensors_of(config, "input")), outputs_(tensors_of(config, "output")), workers_(settings.workers) {
+    : inputs_(tensors_of(config, "input")), outputs_(tensors_of(config, "output")), own_workers_(std::make_unique<Workers>(settings.workers)), workers_(own_workers_.get()) {
   if (config.at("max_batch_size").integer() < 1) {
     const std::string text = read_file(folder + "/" + kBagsFile);
     if (text.empty()) throw Error("max_batch_size is 0: the engine's models have a batch dimension");
     const Json json = Json::parse(text, folder + "/" + kBagsFile);
-    if (json.at("schema").integer() != kSchema) throw Error(folder + "/" + kBagsFile + " is of another version of recsplit: build the model again, or 'recsplit backend build'");
+    require_schema(json, folder + "/" + kBagsFile);
     bags_ = std::make_unique<BagsModel>(json, folder, settings.tables, inputs_, outputs_);
     return;
   }
-  for (size_t number = 0; number < inputs_.size(); ++number) slots_.push_back({inputs_[number], number, SIZE_MAX, false});
+  const std::string text = read_file(folder + "/" + kRecipeFile);
+  if (!text.empty()) {
+    const Json recipe = Json::parse(text, folder + "/" + kRecipeFile);
+    require_schema(recipe, folder + "/" + kRecipeFile);
+    if (const Json* front = recipe.find("front")) {
+      front_ = std::make_unique<Front>(*front, folder, settings, inputs_, outputs_, *workers_);
+      return;
+    }
+  }
+  begin(config);
   const Json* name = config.find("default_model_filename");
   add_stages(folder, name == nullptr || name->text().empty() ? "model.onnx" : name->text(), settings, 0);
+  finish(config);
+}
+
+Engine::Engine(const Json& part, const std::string& folder, const EngineSettings& settings, Workers& workers)
+    : inputs_(tensors_of(part.at("config"), "input")), outputs_(tensors_of(part.at("config"), "output")), workers_(&workers) {
+  begin(part.at("config"));
+  for (const Json& model : part.at("models").array()) add_stages(folder + "/" + plain_name(model), "model.onnx", settings, 1);
+  finish(part.at("config"));
+}
+
+void Engine::begin(const Json& config) {
+  if (config.at("max_batch_size").integer() < 1) throw Error("max_batch_size is 0: the engine's models have a batch dimension");
+  for (size_t number = 0; number < inputs_.size(); ++number) slots_.push_back({inputs_[number], number, SIZE_MAX, false});
+}
+
+void Engine::finish(const Json& config) {
   bind_outputs();
   const Json* lookups = parameter(config, "recsplit.lookups");
   for (size_t number = 0; number < slots_.size(); ++number) {
@@ -149,7 +179,7 @@ void Engine::add_stages(const std::string& folder, const std::string& onnx, cons
     return;
   }
   const Json recipe = Json::parse(text, folder + "/" + kRecipeFile);
-  if (recipe.at("schema").integer() != kSchema) throw Error(folder + "/" + kRecipeFile + " is of another version of recsplit: build the model again, or 'recsplit backend build'");
+  require_schema(recipe, folder + "/" + kRecipeFile);
   for (const Json& stage : recipe.at("stages").array()) {
     const Json* model = stage.find("model");
     if (model == nullptr) {
@@ -225,6 +255,7 @@ const Lookups* Engine::lookups() const {
 
 std::string Engine::loaded() const {
   if (bags_ != nullptr) return bags_->loaded();
+  if (front_ != nullptr) return front_->loaded();
   std::string words;
   for (const Stage& stage : stages_) words += (words.empty() ? "" : "; ") + (stage.lookups != nullptr ? stage.lookups->loaded() : std::string("an ONNX model"));
   return words;
@@ -236,13 +267,14 @@ void Engine::run(std::vector<Request>& requests) {
   for (Request& request : requests) {
     if (bags_ == nullptr || !request.error.empty()) continue;
     try {
-      bags_->run(request, workers_);
+      bags_->run(request, *workers_);
     } catch (const Error& error) {
       request.error = error.what();
       request.clients = error.clients();
     }
   }
   if (bags_ != nullptr) return;
+  if (front_ != nullptr) return front_->run(requests);
   std::vector<Request*> open, failed;
   for (Request& request : requests) {
     if (request.error.empty()) check_lengths(request);
@@ -282,7 +314,7 @@ std::vector<InputRows> Engine::rows_of(const Stage& stage, const Request& reques
 
 size_t Engine::block_rows(size_t rows) const {
   const uint64_t worth = std::max<uint64_t>(1, kWorthWaking / std::max<uint64_t>(1, row_ns_.load(std::memory_order_relaxed)));
-  const size_t shares = (rows + static_cast<size_t>(workers_.count()) - 1) / static_cast<size_t>(workers_.count());
+  const size_t shares = (rows + static_cast<size_t>(workers_->count()) - 1) / static_cast<size_t>(workers_->count());
   return std::min<size_t>(kBlockRows, std::max<size_t>(shares, worth));
 }
 
@@ -305,9 +337,9 @@ void Engine::try_batch(std::vector<Request*>& requests, std::vector<Request*>& f
   batch.rows_of_block = block_rows(rows);
   const auto start = std::chrono::steady_clock::now();
   const size_t blocks = (rows + batch.rows_of_block - 1) / batch.rows_of_block;
-  workers_.run(blocks, [&](size_t block) { run_block(batch, block); });
+  workers_->run(blocks, [&](size_t block) { run_block(batch, block); });
   const auto ns = static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count());
-  const uint64_t busy = ns * std::min<uint64_t>(blocks, static_cast<uint64_t>(workers_.count())) / std::max<size_t>(rows, 1);
+  const uint64_t busy = ns * std::min<uint64_t>(blocks, static_cast<uint64_t>(workers_->count())) / std::max<size_t>(rows, 1);
   row_ns_ = (row_ns_ * 7 + busy) / 8;
   for (size_t number = 0; number < requests.size(); ++number) {
     Request& request = *requests[number];

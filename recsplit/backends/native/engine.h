@@ -35,6 +35,7 @@ struct Request {
   // What came of it: empty, or why it failed, and whether the client is at fault.
   std::string error;
   bool clients = false;
+  bool unavailable = false;  // a server that it needs doesn't answer
 
   // Where each output goes, once it was asked for: a request that is tried again writes where it wrote before.
   std::vector<char*> outputs;
@@ -42,16 +43,22 @@ struct Request {
 };
 
 class BagsModel;
+class Front;
 
 class Engine {
  public:
   // `config`: Triton's, of the model whose version folder this is. Throws Error where they don't belong together.
   Engine(const std::string& folder, const Json& config, const EngineSettings& settings);
+  // Models of a front, one after the other, that lie in links beside its recipe: `part` names them and has the config of all together. They
+  // compute on the front's workers.
+  Engine(const Json& part, const std::string& folder, const EngineSettings& settings, Workers& workers);
   ~Engine();
 
   const std::vector<Tensor>& inputs() const { return inputs_; }
   const std::vector<Tensor>& outputs() const { return outputs_; }
-  Workers& workers() { return workers_; }
+  Workers& workers() { return *workers_; }
+  // What asks shards elsewhere; nullptr: nothing does.
+  const Front* front() const { return front_.get(); }
   // Whether requests have a batch dimension; those of a shard on a server of its own have none.
   bool batched() const { return bags_ == nullptr; }
   // The lookups that the engine does itself; nullptr: ONNX Runtime does them.
@@ -78,6 +85,8 @@ class Engine {
   struct Batch;
   struct Block;
 
+  void begin(const Json& config);
+  void finish(const Json& config);
   void add_stages(const std::string& folder, const std::string& onnx, const EngineSettings& settings, int depth);
   void add_stage(const Json& json, const std::string& folder, const EngineSettings& settings);
   size_t slot(const Tensor& tensor, bool is_output);
@@ -100,7 +109,9 @@ class Engine {
   size_t marks_ = SIZE_MAX;  // the slot of `unknown_ids`, where its marked rows are refused
   std::unique_ptr<Refusals> refusals_;
   std::unique_ptr<BagsModel> bags_;
-  Workers workers_;
+  std::unique_ptr<Front> front_;
+  std::unique_ptr<Workers> own_workers_;
+  Workers* workers_;
   std::atomic<uint64_t> row_ns_{20000};  // what a row takes, in the mean of the last batches
 };
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsplit.configs.fleet import Asking, bags_config, remote_config
+from recsplit.configs.front import can_be_one, front_config, front_recipe
+from recsplit.engine.compilation import unavailable
 from recsplit.errors import InputError
-from recsplit.plan.files import BAGS_FILE, BUILD_FILE, CONFIG_FILE
+from recsplit.plan.files import BAGS_FILE, BUILD_FILE, CONFIG_FILE, RECIPE_FILE
 from recsplit.plan.plan import Plan, Shard
 from recsplit.repository.find import text_of
 
@@ -87,18 +89,46 @@ def write_shard(repository: Path, plan: Plan, number: int, folder: Path) -> None
     _link(repository, folder, shard.model.name, plan.version, text)
 
 
-def write_front(repository: Path, plan: Plan, addresses: Mapping[str, Sequence[str]], folder: Path, asking: Asking) -> None:
-    """The repository of the front servers: every model as it is, but those of shards elsewhere are remote, at `addresses` by part."""
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens, host:port."""
+
+    http: str
+    grpc: str
+
+
+def write_front(repository: Path, plan: Plan, addresses: Mapping[str, Sequence[Address]], folder: Path, asking: Asking) -> None:
+    """The repository of the front servers, where shards elsewhere are at `addresses` by part: one model of the engine where that can be;
+    else every model as it is, but those of shards elsewhere are remote.
+    """
+    if can_be_one(plan) and unavailable() is None:
+        _write_one(repository, plan, addresses, folder, asking)
+        return
     for name in (plan.name, plan.embedding.name, plan.dense.name, *(shard.model.name for shard in plan.shards if _local(shard))):
         _link(repository, folder, name, plan.version, _config(repository, name))
     for number, shard in enumerate(plan.shards):
         if not _local(shard):
             bags = has_bags(repository, plan, number)
             text = _config(repository, shard.model.name)
-            text = remote_config(plan, number, text, addresses[str(number)], bags=bags, asking=asking)
+            replicas = [address.grpc for address in addresses[str(number)]]
+            text = remote_config(plan, number, text, replicas, bags=bags, asking=asking)
             (folder / shard.model.name / str(plan.version)).mkdir(parents=True)
             (folder / shard.model.name / str(plan.version) / BUILD_FILE).write_text(f"{plan.build}\n")
             (folder / shard.model.name / CONFIG_FILE).write_text(text)
+
+
+def _write_one(repository: Path, plan: Plan, addresses: Mapping[str, Sequence[Address]], folder: Path, asking: Asking) -> None:
+    """A front that is one model: its recipe, and links to the version folders of the models that it runs."""
+    own_folder = folder / plan.name / str(plan.version)
+    own_folder.mkdir(parents=True)
+    local = (plan.embedding, plan.dense, *(shard.model for shard in plan.shards if _local(shard)))
+    for model in local:
+        (own_folder / model.name).symlink_to((repository / model.name / str(plan.version)).resolve())
+    replicas = {part: [address.http for address in there] for part, there in addresses.items()}
+    text = front_recipe(plan, _config(repository, plan.embedding.name), replicas, asking)
+    (own_folder / RECIPE_FILE).write_text(text, encoding="utf-8")
+    (own_folder / BUILD_FILE).write_text(f"{plan.build}\n")
+    (folder / plan.name / CONFIG_FILE).write_text(front_config(plan), encoding="utf-8")
 
 
 def has_bags(repository: Path, plan: Plan, number: int) -> bool:

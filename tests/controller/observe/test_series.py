@@ -85,6 +85,13 @@ def test_a_front_s_stand_in_for_a_shard_tells_what_is_offered_and_nothing_else()
     assert (seen.requests, seen.offered, seen.pending) == (8, 11, 0)
 
 
+def test_a_front_of_the_engine_tells_what_is_offered_to_a_shard_that_is_no_model_of_it() -> None:
+    labels = '{model="shop_embedding_1",version="1"}'
+    texts = (f"recsplit_remote_rows{labels} {count}\nrecsplit_remote_requests{labels} {count}\n" for count in (0, 55))
+    front = [Reader().read(page({"shop": {}}) + text, at_s=5.0 * number) for number, text in enumerate(texts)]
+    assert series([front], "shop_embedding_1") == Series(offered=11)
+
+
 def test_an_ensemble_has_no_queue_and_no_instances() -> None:
     server = pages({}, {"request_success": 50, "queue_duration_us": 1, "request_duration_us": 1e6})
     seen = series([server], "shop_dense", ensemble=True)

@@ -1,0 +1,233 @@
+#include "remote.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "error.h"
+
+namespace recsplit {
+
+namespace {
+
+size_t tensor_of(std::vector<Tensor>& tensors, const Tensor& tensor) {
+  for (size_t number = 0; number < tensors.size(); ++number) {
+    if (tensors[number].name != tensor.name) continue;
+    if (tensors[number].dtype != tensor.dtype || tensors[number].dims != tensor.dims) throw Error("shards read or make '" + tensor.name + "' in several forms");
+    return number;
+  }
+  tensors.push_back(tensor);
+  return tensors.size() - 1;
+}
+
+std::chrono::milliseconds milliseconds(const Json& json, const char* key, int64_t least) { return std::chrono::milliseconds(json.at(key).integer(least, 3600 * 1000)); }
+
+// Dims that make so many elements a row.
+std::vector<int64_t> dims_of(const Json& json, size_t elements) {
+  std::vector<int64_t> dims = json.integers();
+  uint64_t product = 1;
+  for (const int64_t dim : dims) {
+    if (dim < 1 || dim > (1 << 24)) throw Error("a tensor between the front's models has fixed dims");
+    product *= static_cast<uint64_t>(dim);
+  }
+  if (product != elements) throw Error("a tensor between the front's models doesn't hold what the shards read or give");
+  return dims;
+}
+
+// Elements a row.
+size_t width_of(const Tensor& tensor) {
+  size_t width = 1;
+  for (const int64_t dim : tensor.dims) width *= static_cast<size_t>(dim);
+  return width;
+}
+
+// Vectors of FP32 that a bag without rows gives.
+void fill_empty(float* vector, uint32_t dim, Pooling pooling) { std::fill_n(vector, dim, pooling == Pooling::max ? -std::numeric_limits<float>::infinity() : 0.0F); }
+
+}  // namespace
+
+Remote::~Remote() = default;
+
+Remote::Remote(const Json& json) {
+  const Asking asking{milliseconds(json, "timeout_ms", 1), milliseconds(json, "hedge_ms", 0), milliseconds(json, "probe_ms", 1), milliseconds(json, "resolve_ms", 1),
+                      static_cast<int>(json.at("attempts").integer(1, 1000))};
+  for (const Json& item : json.at("shards").array()) {
+    auto shard = std::make_unique<Shard>();
+    shard->model = item.at("model").text();
+    shard->path = "/v2/models/" + shard->model + "/versions/" + std::to_string(item.at("version").integer(1, INT32_MAX)) + "/infer";
+    for (const Json& reading : item.at("bags").array()) {
+      Shard::Bags bags{};
+      bags.number = static_cast<int>(reading.at("number").integer(0, 1 << 20));
+      for (const int64_t width : reading.at("widths").integers()) {
+        if (width < 1 || width > (1 << 20)) throw Error("a bag of a shard elsewhere has at least one place");
+        bags.widths.push_back(static_cast<uint32_t>(width));
+        bags.width += static_cast<uint32_t>(width);
+      }
+      for (const Json& pooling : reading.at("poolings").array()) bags.poolings.push_back(pooling_of(pooling.text()));
+      if (bags.widths.empty() || bags.widths.size() != bags.poolings.size()) throw Error("a shard elsewhere pools each vector in one way");
+      bags.first = static_cast<int32_t>(reading.at("first").integer(0, INT32_MAX));
+      bags.last = static_cast<int32_t>(reading.at("last").integer(bags.first, INT32_MAX));
+      bags.dim = static_cast<uint32_t>(reading.at("dim").integer(1, 1 << 20));
+      if (reading.at("dtype").text() != "FP32") throw Error("vectors of shards elsewhere are FP32");
+      bags.places = tensor_of(places_, {reading.at("places").text(), DType::i32, dims_of(reading.at("places_dims"), bags.width)});
+      bags.partial = partials_.size();
+      partials_.push_back({reading.at("output").text(), DType::f32, dims_of(reading.at("dims"), bags.widths.size() * bags.dim)});
+      shard->bags.push_back(bags);
+    }
+    std::vector<std::string> addresses;
+    for (const Json& address : item.at("replicas").array()) addresses.push_back(address.text());
+    // A real question, without rows: a server whose worker has died still says that it is ready.
+    std::vector<std::vector<int32_t>> none(shard->bags.size()), offsets;
+    for (const Shard::Bags& bags : shard->bags) offsets.emplace_back(bags.widths.size() + 1, 0);
+    Question probe = shard->question(none, offsets);
+    std::string body;
+    for (const Piece& piece : probe.body) body.append(static_cast<const char*>(piece.data), piece.size);
+    probe.head += body;  // the pieces are gone when it is asked
+    probe.body.clear();
+    shard->replicas = std::make_unique<Replicas>(addresses, asking, probe);
+    shards_.push_back(std::move(shard));
+  }
+  // Replicas are looked for at once; a front that could answer nobody yet isn't ready, where it is told so.
+  const auto most = milliseconds(json, "await_ms", 0);
+  const Clock::time_point until = Clock::now() + std::max(most, asking.timeout);
+  for (const auto& shard : shards_) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - Clock::now());
+    if (!shard->replicas->wait(std::max(left, std::chrono::milliseconds(0))) && most.count() > 0) throw Error("shard '" + shard->model + "': " + shard->replicas->nobody());
+  }
+}
+
+Question Remote::Shard::question(const std::vector<std::vector<int32_t>>& rows_of, const std::vector<std::vector<int32_t>>& offsets_of) const {
+  std::string inputs, outputs;
+  Question question;
+  size_t size = 0;
+  const auto add = [&](const std::string& name, const std::vector<int32_t>& data) {
+    const size_t bytes = data.size() * sizeof(int32_t);
+    inputs += (inputs.empty() ? "" : ",") + ("{\"name\":\"" + name) + "\",\"shape\":[" + std::to_string(data.size()) + "],\"datatype\":\"INT32\",\"parameters\":{\"binary_data_size\":" + std::to_string(bytes) + "}}";
+    question.body.push_back({data.data(), bytes});
+    size += bytes;
+  };
+  for (size_t number = 0; number < bags.size(); ++number) {
+    const std::string of = std::to_string(bags[number].number);
+    add("rows_" + of, rows_of[number]);
+    add("offsets_" + of, offsets_of[number]);
+    outputs += (outputs.empty() ? "" : ",") + ("{\"name\":\"pooled_" + of) + "\",\"parameters\":{\"binary_data\":true}}";
+  }
+  const std::string json = "{\"inputs\":[" + inputs + "],\"outputs\":[" + outputs + "]}";
+  question.head = "POST " + path + " HTTP/1.1\r\nHost: shard\r\nContent-Type: application/octet-stream\r\nInference-Header-Content-Length: " + std::to_string(json.size()) +
+                  "\r\nContent-Length: " + std::to_string(json.size() + size) + "\r\n\r\n" + json;
+  return question;
+}
+
+void Remote::ask(std::vector<Passing>& requests) const {
+  size_t batch = 0;
+  for (Passing& request : requests) {
+    batch += request.rows;
+    request.partials.resize(partials_.size());
+    for (size_t number = 0; number < partials_.size(); ++number) request.partials[number].resize(request.rows * width_of(partials_[number]) * sizeof(float));
+  }
+  struct Asked {
+    std::vector<std::vector<int32_t>> rows, offsets;
+    std::vector<char> concerned;  // by request
+    Question question;
+    std::vector<std::vector<float>> pooled;
+  };
+  std::vector<Asked> all(shards_.size());
+  std::vector<Call> calls;
+  std::vector<size_t> whose;
+  for (size_t number = 0; number < shards_.size(); ++number) {
+    Shard& shard = *shards_[number];
+    Asked& asked = all[number];
+    asked.concerned.assign(requests.size(), 0);
+    shard.requests += requests.size();
+    uint64_t count = 0;
+    for (const Shard::Bags& bags : shard.bags) {
+      std::vector<int32_t> rows, offsets{0};
+      offsets.reserve(batch * bags.widths.size() + 1);
+      for (size_t of = 0; of < requests.size(); ++of) {
+        const int32_t* place = requests[of].places[bags.places];
+        const size_t before = rows.size();
+        for (size_t row = 0; row < requests[of].rows; ++row) {
+          for (const uint32_t width : bags.widths) {
+            for (uint32_t k = 0; k < width; ++k, ++place) {
+              if (*place >= bags.first && *place < bags.last) rows.push_back(*place - bags.first);
+            }
+            offsets.push_back(static_cast<int32_t>(rows.size()));
+          }
+        }
+        asked.concerned[of] = asked.concerned[of] != 0 || rows.size() > before;
+      }
+      count += rows.size();
+      asked.rows.push_back(std::move(rows));
+      asked.offsets.push_back(std::move(offsets));
+    }
+    if (count == 0) {
+      ++shard.skipped;
+      continue;
+    }
+    shard.rows += count;
+    asked.question = shard.question(asked.rows, asked.offsets);
+    asked.pooled.resize(shard.bags.size());
+    calls.push_back({shard.replicas.get(), &asked.question, nullptr, "", false});
+    whose.push_back(number);
+  }
+  for (size_t number = 0; number < calls.size(); ++number) {
+    const Shard& shard = *shards_[whose[number]];
+    Asked& asked = all[whose[number]];
+    calls[number].read = [&shard, &asked, batch](const HttpConnection& connection) {
+      const size_t header = connection.json_size() == 0 ? connection.body_size() : connection.json_size();
+      const Json json = Json::parse({connection.body(), header}, "a shard's answer");
+      const char* data = connection.body() + header;
+      size_t left = connection.body_size() - header, seen = 0;
+      for (const Json& output : json.at("outputs").array()) {
+        const auto size = static_cast<size_t>(output.at("parameters").at("binary_data_size").integer(0, INT64_MAX));
+        if (size > left) throw Error("an answer that is shorter than it says");
+        for (size_t bags = 0; bags < shard.bags.size(); ++bags) {
+          if (output.at("name").text() != "pooled_" + std::to_string(shard.bags[bags].number)) continue;
+          const size_t floats = batch * shard.bags[bags].widths.size() * shard.bags[bags].dim;
+          if (size != floats * sizeof(float) || output.at("datatype").text() != "FP32") throw Error("an answer of other bags than were asked for");
+          asked.pooled[bags].resize(floats);
+          std::memcpy(asked.pooled[bags].data(), data, size);
+          ++seen;
+        }
+        data += size;
+        left -= size;
+      }
+      if (seen != shard.bags.size()) throw Error("an answer that lacks some bags");
+    };
+  }
+  recsplit::ask(calls);
+  size_t next = 0;
+  for (size_t number = 0; number < shards_.size(); ++number) {
+    const Shard& shard = *shards_[number];
+    const Asked& asked = all[number];
+    const bool was_asked = next < whose.size() && whose[next] == number;
+    const Call* call = was_asked ? &calls[next++] : nullptr;
+    const bool answered = call != nullptr && call->failure.empty();
+    for (size_t of = 0, start = 0; of < requests.size(); start += requests[of].rows, ++of) {
+      Passing& request = requests[of];
+      if (call != nullptr && !answered && asked.concerned[of] != 0 && request.error.empty()) {
+        request.error = "shard '" + shard.model + "'" + (call->refused ? " refused: " : ": ") + call->failure;
+      }
+      for (size_t bags = 0; bags < shard.bags.size(); ++bags) {
+        const Shard::Bags& reading = shard.bags[bags];
+        const size_t vectors = reading.widths.size();
+        auto* out = reinterpret_cast<float*>(request.partials[reading.partial].data());
+        const float* from = answered ? asked.pooled[bags].data() + start * vectors * reading.dim : nullptr;
+        for (size_t row = 0; row < request.rows; ++row) {
+          for (size_t vector = 0; vector < vectors; ++vector, out += reading.dim) {
+            if (from == nullptr) {
+              fill_empty(out, reading.dim, reading.poolings[vector]);
+              continue;
+            }
+            const bool mean = reading.poolings[vector] == Pooling::mean;
+            const auto divisor = static_cast<float>(reading.widths[vector]);
+            for (uint32_t i = 0; i < reading.dim; ++i) out[i] = mean ? from[i] / divisor : from[i];
+            from += reading.dim;
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace recsplit
