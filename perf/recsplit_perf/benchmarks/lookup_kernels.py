@@ -93,6 +93,8 @@ def measure(library: Library, rows: int, dim: int, rounds: int, advance: Callabl
             "bag": bag,
             "ns_per_row": medians[law, bag],
             "over_native": {name: round(time / medians[law, bag]["native fp32"], 3) for name, time in medians[law, bag].items()},
+            "over_same_dtype": {dtype: _over(medians[law, bag], f"fbgemm {dtype}", f"native {dtype}") for dtype in _DTYPES},
+            "torch_over_int8": _over(medians[law, bag], "torch fp32", "native int8"),
             "limit_ns": {
                 name: round(statistics.median(line for line, _ in both) * _lines(Shape(rows, dim, name.split()[1].upper()).row_bytes), 3)
                 for name, both in limits.items()
@@ -102,6 +104,11 @@ def measure(library: Library, rows: int, dim: int, rounds: int, advance: Callabl
         }
         for law, bag in ids
     ]
+
+
+def _over(medians: Mapping[str, float], other: str, one: str) -> float:
+    """How many times as long another takes."""
+    return round(medians[other] / medians[one], 3)
 
 
 def _measure_together(
@@ -220,8 +227,8 @@ def show(result: dict[str, Any]) -> None:
         native = cell["ns_per_row"]["native fp32"]
         others = [
             cell["ns_per_row"]["torch fp32"] / native,
-            *(cell["ns_per_row"][f"fbgemm {dtype}"] / cell["ns_per_row"][f"native {dtype}"] for dtype in _DTYPES),
-            cell["ns_per_row"]["torch fp32"] / cell["ns_per_row"]["native int8"],
+            *cell["over_same_dtype"].values(),
+            cell["torch_over_int8"],
             *(cell["ns_per_row"][f"native {dtype}"] / cell["limit_ns"][f"native {dtype}"] for dtype in _DTYPES),
         ]
         bandwidth = cell["dim"] * 4 / native / cell["sequential_gb_per_s"]
