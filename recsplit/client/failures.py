@@ -61,8 +61,10 @@ def _kind(error: Exception, text: str) -> Kind:
     if not isinstance(error, InferenceServerException):
         return "unreachable"  # an error of the connection: gevent's, aiohttp's or the operating system's
     code = str(error.status()).removeprefix("StatusCode.")
-    if code == "UNAVAILABLE" and any(word in text.lower() for word in ("connect", "socket", "transport", "resolv")):
-        return "unreachable"  # the channel's own failures share the code with Triton's refusals and differ in words only
+    # A front of a fleet tells of its shards' channels, and was reached.
+    of_channel = any(word in text.lower() for word in ("connect", "socket", "transport", "resolv")) and "no replica" not in text
+    if code == "UNAVAILABLE" and of_channel:
+        return "unreachable"  # the channel's own failures share the code with Triton's refusals, and differ in words only
     return _KINDS.get(code, "internal")
 
 

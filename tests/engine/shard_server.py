@@ -9,7 +9,7 @@ import itertools
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ class ShardServer:
     None: nothing more comes.
     """
 
-    def __init__(self, rows: NDArray[np.float32], behave: Callable[[bytes, bytes], list[bytes | None]]) -> None:
+    def __init__(self, rows: NDArray[np.float32], behave: Callable[[bytes, bytes], Iterable[bytes | None]]) -> None:
         self.rows, self.behave, self.asked = rows, behave, 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []

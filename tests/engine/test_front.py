@@ -1,7 +1,9 @@
 """A front as one model of the engine, and shards that answer rightly, wrongly, late or not at all: a score is right, or there is none."""
 
 import json
-from collections.abc import Callable, Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,11 @@ from recsplit.serving.fleet.placement import Address, write_front
 from tests.engine.models import library
 from tests.engine.shard_server import ShardServer, head
 from tests.remote import engine_fleet, sharded
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
-Behaviour = Callable[[bytes, bytes], list[bytes | None]]
+Behaviour = Callable[[bytes, bytes], Iterable[bytes | None]]
 TIMEOUT_MS = 300
 
 
@@ -75,6 +78,7 @@ WRONG: dict[str, Behaviour] = {
     "a size that is another": other(parameters={"binary_data_size": 4}),
     "a size that is too long": other(parameters={"binary_data_size": 1 << 40}),
     "a size below 0": other(parameters={"binary_data_size": -4}),
+    "vectors twice": lambda _, body: of_json(body, lambda said: said.update(outputs=2 * said["outputs"]), 2 * body.partition(b"}]}")[2]),
     "no outputs": lambda _, body: of_json(body, lambda said: said.update(outputs=[])),
     "a vector less": lambda _, body: of_json(
         body, lambda said: said["outputs"][0]["parameters"].update(binary_data_size=len(body.partition(b"}]}")[2]) - 32), body[-32:]
@@ -105,6 +109,11 @@ def opened(stack: ExitStack, repository: Path, folder: Path, cold: list[ShardSer
     plan = find(repository).plan
     at = {"0": [Address(hot.address, "-")], "1": [Address(server.address, "-") for server in cold]}
     write_front(repository, plan, at, folder, Asking(**{"timeout_ms": TIMEOUT_MS, "probe_ms": 50, **asking}))
+    return loaded(stack, repository, folder)
+
+
+def loaded(stack: ExitStack, repository: Path, folder: Path) -> Model:
+    plan = find(repository).plan
     config = engine_config(plan.inputs, plan.outputs, plan.max_batch_size)
     settings = {"workers": 2, "onnxruntime": str(onnxruntime_library())}
     return stack.enter_context(Model(library(), folder / plan.name / "1", config, settings))
@@ -149,6 +158,7 @@ def test_what_is_no_answer_is_the_replica_s_fault_and_no_score(
     # Another replica makes up for it.
     cold, hot = shards(stack, [behave, well])
     model = opened(stack, repository, tmp_path / "second", cold, hot)
+    until(lambda: scored(model, queries(5, 0)) is None, "both replicas to be known")
     for seed in range(4):
         assert scored(model, queries(5, seed)) is None
 
@@ -160,6 +170,36 @@ def test_a_question_that_a_server_refuses_is_asked_once(repository: Path, tmp_pa
     model = opened(stack, repository, tmp_path / "front", cold, hot)
     assert "refused: rows_0 has an id that is none" in str(scored(model, queries(5, 0)))
     assert sum(server.asked for server in cold) == 1
+
+
+def test_an_answer_that_comes_again_is_not_the_next_one_s(repository: Path, tmp_path: Path, stack: ExitStack) -> None:
+    def twice(start: bytes, body: bytes) -> Iterator[bytes | None]:
+        yield start + body
+        threading.Event().wait(0.02)
+        yield start + body
+
+    cold, hot = shards(stack, [twice])
+    model = opened(stack, repository, tmp_path / "front", cold, hot)
+    for seed in range(4):
+        assert scored(model, queries(5, seed)) is None
+        threading.Event().wait(0.1)
+
+
+def test_a_replica_that_hangs_does_not_keep_another_one_out(repository: Path, tmp_path: Path, stack: ExitStack) -> None:
+    """Probes of one wait for nobody: the other fails a single call, and is back long before the first one's time is over."""
+    hangs = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    fails = iter([WRONG["an error of the server's"]])
+
+    def once(start: bytes, body: bytes) -> Iterable[bytes | None]:
+        return next(fails, well)(start, body)
+
+    cold, hot = shards(stack, [once])
+    plan = find(repository).plan
+    at = {"0": [Address(hot.address, "-")], "1": [Address(f"127.0.0.1:{hangs.getsockname()[1]}", "-"), Address(cold[0].address, "-")]}
+    write_front(repository, plan, at, tmp_path / "front", Asking(timeout_ms=600_000, probe_ms=50))
+    model = loaded(stack, repository, tmp_path / "front")
+    assert "no luck" in str(scored(model, queries(5, 0)))
+    until(lambda: scored(model, queries(5, 1)) is None, "an answer of the replica that is back")
 
 
 def test_a_slow_replica_is_hedged(repository: Path, tmp_path: Path, stack: ExitStack) -> None:

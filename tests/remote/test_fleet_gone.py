@@ -24,7 +24,8 @@ QUERY_BYTES = ROWS * (4 * 8 + 4 * 4 + 2 * len(sharded.WIDTHS) * sharded.DIM * 4)
 
 @pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 def test_a_thousand_failed_queries_leave_nothing_behind(tmp_path: Path) -> None:
-    with serve_fleet(engine_fleet.write(tmp_path), replicas={"front": 1, HOT: 1, COLD: 1}, asking=Asking(probe_ms=100)) as fleet:
+    repository, replicas = engine_fleet.write(tmp_path), {"front": 1, HOT: 1, COLD: 1}
+    with serve_fleet(repository, replicas=replicas, logs=tmp_path, asking=Asking(probe_ms=100)) as fleet:
         front, url = fleet.member("front"), fleet.fronts[0].grpc_url
         assert front.server is not None
 

@@ -134,7 +134,7 @@ void Front::run(std::vector<Request>& requests) {
     Request& request = requests[whose[left[number]]];
     if (!passing[number].error.empty()) {
       request.error = passing[number].error;
-      request.unavailable = true;
+      request.unavailable = passing[number].unavailable;
       continue;
     }
     Kept& of = kept[left[number]];

@@ -78,6 +78,12 @@ void HttpConnection::begin(std::string head, const std::vector<Piece>& body) {
   keeps_ = true;
 }
 
+bool HttpConnection::is_silent() const {
+  char byte = 0;
+  const ssize_t count = recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
 short HttpConnection::events() const { return connecting_ || sending_ ? POLLOUT | POLLIN : POLLIN; }
 
 bool HttpConnection::proceed() {

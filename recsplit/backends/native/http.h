@@ -36,6 +36,8 @@ class HttpConnection {
   short events() const;
   // Whether it served before, and nothing of the new answer came: whoever closed it had not seen the request.
   bool stale() const { return served_ && received_.empty(); }
+  // Whether nothing came that nobody asked for, its end included. Such bytes would pass for the next answer.
+  bool is_silent() const;
   // Whether it can serve again, once an answer is there.
   bool reusable() const { return keeps_; }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "calls.h"
 #include "error.h"
 
 namespace recsplit {
@@ -177,7 +178,8 @@ void Remote::ask(std::vector<Passing>& requests) const {
       const size_t header = connection.json_size() == 0 ? connection.body_size() : connection.json_size();
       const Json json = Json::parse({connection.body(), header}, "a shard's answer");
       const char* data = connection.body() + header;
-      size_t left = connection.body_size() - header, seen = 0;
+      size_t left = connection.body_size() - header;
+      std::vector<char> seen(shard.bags.size(), 0);
       for (const Json& output : json.at("outputs").array()) {
         const auto size = static_cast<size_t>(output.at("parameters").at("binary_data_size").integer(0, INT64_MAX));
         if (size > left) throw Error("an answer that is shorter than it says");
@@ -185,14 +187,15 @@ void Remote::ask(std::vector<Passing>& requests) const {
           if (output.at("name").text() != "pooled_" + std::to_string(shard.bags[bags].number)) continue;
           const size_t floats = batch * shard.bags[bags].widths.size() * shard.bags[bags].dim;
           if (size != floats * sizeof(float) || output.at("datatype").text() != "FP32") throw Error("an answer of other bags than were asked for");
+          if (seen[bags] != 0) throw Error("an answer that has some bags twice");
+          seen[bags] = 1;
           asked.pooled[bags].resize(floats);
           std::memcpy(asked.pooled[bags].data(), data, size);
-          ++seen;
         }
         data += size;
         left -= size;
       }
-      if (seen != shard.bags.size()) throw Error("an answer that lacks some bags");
+      if (std::find(seen.begin(), seen.end(), 0) != seen.end()) throw Error("an answer that lacks some bags");
     };
   }
   recsplit::ask(calls);
@@ -207,6 +210,7 @@ void Remote::ask(std::vector<Passing>& requests) const {
       Passing& request = requests[of];
       if (call != nullptr && !answered && asked.concerned[of] != 0 && request.error.empty()) {
         request.error = "shard '" + shard.model + "'" + (call->refused ? " refused: " : ": ") + call->failure;
+        request.unavailable = !call->refused;
       }
       for (size_t bags = 0; bags < shard.bags.size(); ++bags) {
         const Shard::Bags& reading = shard.bags[bags];

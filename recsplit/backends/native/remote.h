@@ -17,6 +17,7 @@ struct Passing {
   std::vector<const int32_t*> places;  // by Remote::places()
   std::vector<std::vector<char>> partials;  // by Remote::partials(); made by `ask`
   std::string error;                   // why it has no answer
+  bool unavailable = false;            // the error is that nobody answers
 };
 
 class Remote {

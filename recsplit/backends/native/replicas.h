@@ -1,7 +1,4 @@
-// The replicas of one shard: which to ask, what to do when one does not answer, and when to ask it again. As backends/remote/replicas.py has it.
-//
-// A call goes to the replica with the fewest calls under way. One that fails a call is avoided until a probe finds it well again, and the call
-// goes to another, each once. With none left the call fails at once: nobody waits for a server that may not come back.
+// The replicas of one shard: which to ask, and which to avoid until a probe finds it well again. As backends/remote/replicas.py has it.
 #pragma once
 
 #include <netinet/in.h>
@@ -36,7 +33,7 @@ struct Replica {
   const std::string name;
   const sockaddr_in address;
   // Under the lock of its Replicas.
-  bool well = false, asked = false;
+  bool well = false, asked = false, probed = false;  // `probed`: now
   std::string problem = "not asked yet";
   int under_way = 0;
   Clock::time_point probe_at{};
@@ -70,7 +67,7 @@ class Replicas {
   void let_go(Replica& replica);
   // Why nobody answers, in words.
   std::string nobody() const;
-  // Until one was found well, or so long. Whether one was.
+  // Until one was found well, or so long, and for the others a little longer. Whether one was.
   bool wait(std::chrono::milliseconds most);
 
   std::vector<std::shared_ptr<Replica>> all() const;
@@ -83,7 +80,13 @@ class Replicas {
   void notice(const std::string& words) const;
   void resolve();
   void look_after();
-  void probe(std::vector<std::shared_ptr<Replica>> due);
+  struct Probe {
+    std::shared_ptr<Replica> replica;
+    std::unique_ptr<HttpConnection> connection;
+    Clock::time_point deadline;
+  };
+  void proceed(std::vector<Probe>& running);
+  void settle(Replica& replica, const std::string& problem, std::unique_ptr<HttpConnection> connection);
 
   const std::vector<std::string> addresses_;
   const Asking asking_;
@@ -97,19 +100,9 @@ class Replicas {
   std::thread thread_;
 };
 
-// One call: its question, whom to ask, and what came of it.
-struct Call {
-  Replicas* replicas;
-  const Question* question;
-  // Takes the answer of a replica. Throws Error where it is none, which counts as a failure of that replica's.
-  std::function<void(const HttpConnection&)> read;
-
-  // Empty: answered. `refused`: a replica found fault with the question itself.
-  std::string failure;
-  bool refused = false;
-};
-
-// Asks them all at once, and returns when each has an answer or failed.
-void ask(std::vector<Call>& calls);
+// In words: "0.2 s".
+std::string seconds(std::chrono::milliseconds time);
+// What a server says where it doesn't answer.
+std::string said(const HttpConnection& connection);
 
 }  // namespace recsplit

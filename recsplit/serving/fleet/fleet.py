@@ -24,7 +24,7 @@ from recsplit.repository.find import find
 from recsplit.serving import ports
 from recsplit.serving.fleet.control import PartState, Requests
 from recsplit.serving.fleet.member import Member
-from recsplit.serving.fleet.placement import FRONT, Address, Part, parts, write_front, write_shard
+from recsplit.serving.fleet.placement import FRONT, Part, parts, write_front, write_shard
 from recsplit.serving.server import Server, start
 
 #: A server that ended by itself is started again; one that ends so often within so many seconds is broken, and so is the fleet.
@@ -214,9 +214,7 @@ def serve_fleet(
                 place = folder / (FRONT if part.name == FRONT else f"shard_{part.name}")
                 log = None if logs is None else logs / f"{place.name}_{number}.log"
                 members.append(Member(part.name, number, place, member_ports, log))
-        addresses: dict[str, list[Address]] = {part.name: [] for part in chosen}
-        for item in members:
-            addresses[item.part].append(Address(f"127.0.0.1:{item.ports['HTTP']}", f"127.0.0.1:{item.ports['gRPC']}"))
+        addresses = {part.name: [item.address for item in members if item.part == part.name] for part in chosen}
         for part in chosen:
             if part.name != FRONT:
                 write_shard(repository, plan, int(part.name), folder / f"shard_{part.name}")

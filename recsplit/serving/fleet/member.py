@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recsplit.errors import RecsplitError
-from recsplit.serving.fleet.placement import FRONT
+from recsplit.serving.fleet.placement import FRONT, Address
 from recsplit.serving.server import Server
 from recsplit.serving.upkeep.watch import Watch
 
@@ -27,6 +27,11 @@ class Member:
     def name(self) -> str:
         """What people call it: "front 0", "shard 1 replica 0"."""
         return f"front {self.number}" if self.part == FRONT else f"shard {self.part} replica {self.number}"
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, whether it runs or not."""
+        return Address(f"127.0.0.1:{self.ports['HTTP']}", f"127.0.0.1:{self.ports['gRPC']}")
 
     @property
     def kept(self) -> bool:
