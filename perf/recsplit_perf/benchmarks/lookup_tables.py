@@ -37,6 +37,10 @@ class Shape:
         return memory.view(np.uint8 if self.stored in ("INT8", "INT4") else NUMPY[self.stored]).reshape(self.rows, -1)
 
 
+#: Bytes from which on a table must lie in huge pages; of a smaller one, too much lies before the first and behind the last.
+_MUST_BE_HUGE = 64 << 20
+
+
 def huge(shape: Shape) -> Array:
     """Memory as the engine copies tables into: private, since the system gives no huge pages to memory that is shared."""
     before, size = _in_huge_pages(), shape.rows * shape.row_bytes
@@ -45,7 +49,7 @@ def huge(shape: Shape) -> Array:
     table = filled(shape.of(np.frombuffer(memory, np.uint8)))
     if shape.stored in ("INT8", "INT4"):
         table[:, : scaled.HEADER_BYTES] = HEADER
-    if _in_huge_pages() - before < 0.8 * size:
+    if size >= _MUST_BE_HUGE and _in_huge_pages() - before < 0.8 * size:
         raise click.ClickException("this machine gave no huge pages, and the engine's cells would be of usual ones")
     return table
 
