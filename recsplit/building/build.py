@@ -99,12 +99,11 @@ def build(settings: BuildSettings, progress: Progress) -> Built:
         embedding, *folders, dense = (stage.path(model.name, MODEL_FILE).parent for model in plan.submodels)
         repository = embedding.parents[1]
         by_engine = runtimes.embedding == "native"
+        writing = partial(progress, "writing tables")
         if shards is None:
             rows = None if order is None else order.rows
-            writing = partial(progress, "writing tables")
             submodels.write(source.cut, embedding, dense, order=rows, by_engine=by_engine, progress=writing)
         else:
-            writing = partial(progress, "writing tables")
             shard_files.write(
                 shards.cut, plan.readings, shards.request.order, embedding, folders, dense, by_engine=by_engine, progress=writing
             )

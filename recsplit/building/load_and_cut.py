@@ -9,7 +9,7 @@ import numpy as np
 from recsplit.accuracy.labelled import read, scores
 from recsplit.accuracy.ranking import Quality, quality
 from recsplit.building.budget import choose
-from recsplit.building.storing import AS_THEY_ARE, Notes, Storing, by_wishes
+from recsplit.building.storing import AS_THEY_ARE, Storing, by_wishes
 from recsplit.errors import InputError
 from recsplit.graph.cut import Cut, cut
 from recsplit.graph.find.candidates import Candidate, find
@@ -73,7 +73,7 @@ def load_and_cut(
     dtypes = {value.name or "": np.dtype(value.dtype.numpy()) for value in loaded.model.graph.inputs if value.dtype is not None}
     sizes = {str(value.shape[0]) for value in loaded.model.graph.inputs if value.shape}
     evaluation = None if storing.evaluation is None else read(storing.evaluation, list(dtypes), by_rows=len(sizes) == 1)
-    notes = Notes()
+    notes: list[str] = []
 
     def store(tables: Sequence[SourceTable]) -> Sequence[str]:
         if any(table.rows == 0 for table in tables):
@@ -107,7 +107,7 @@ def load_and_cut(
         parts,
         losses,
         quality_of_rounded,
-        tuple(notes.texts),
+        tuple(notes),
         None if loaded.example is None else as_rows(parts.bags, loaded.example),
         dtypes,
     )

@@ -39,6 +39,8 @@ def by_heat(path: Path, model: str, tables: Sequence[Table], progress: Progress)
     for table in tables:
         for count, rows in zip(*np.unique(profile.tables[table.name], return_counts=True), strict=True):
             reads[int(count)] = reads.get(int(count), 0) + int(rows)
+    if not any(reads):
+        raise InputError(f"{path} counts no reads, so there is no heat to order by", hint=frequencies.AGAIN)
     least = {share: _least(reads, share) for share in SHARES}
     bytes_of: dict[float, list[int]] = {share: [0, 0] for share in SHARES}
     for table in tables:
@@ -48,8 +50,6 @@ def by_heat(path: Path, model: str, tables: Sequence[Table], progress: Progress)
             bytes_of[share][0] += _pages(np.arange(len(hot)), table)
             bytes_of[share][1] += _pages(hot, table)
         advance(table.rows)
-    if not any(reads):
-        raise InputError(f"{path} counts no reads, so there is no heat to order by", hint=frequencies.AGAIN)
     return ByHeat(profile, frequencies.digest(path), tuple(Resident(share, *sizes) for share, sizes in bytes_of.items()))
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +54,6 @@ class Storing:
 AS_THEY_ARE = Storing()
 
 
-@dataclass
-class Notes:
-    """What the user should know of how tables are stored, as it is learnt."""
-
-    texts: list[str] = field(default_factory=list)
-
-
 def wish(text: str) -> Wish:
     """Read DTYPE or NAME=DTYPE, of which NAME may hold * and ?. Raises InputError for anything else."""
     pattern, equals, dtype = text.rpartition("=")
@@ -69,8 +62,9 @@ def wish(text: str) -> Wish:
     return Wish(pattern if equals else None, DTYPES[dtype.lower()])
 
 
-def by_wishes(wishes: Sequence[Wish], tables: Sequence[SourceTable], run: SourceRun, notes: Notes) -> list[str]:
-    """How each table is to be stored; the last wish that names it counts. What asks for all tables leaves out those that can't be.
+def by_wishes(wishes: Sequence[Wish], tables: Sequence[SourceTable], run: SourceRun, notes: list[str]) -> list[str]:
+    """How each table is to be stored; the last wish that names it counts. What asks for all tables leaves out those that can't be, and
+    why goes to `notes`.
 
     Raises InputError where a wish names no table, or one that can't be stored so.
     """
@@ -87,7 +81,7 @@ def by_wishes(wishes: Sequence[Wish], tables: Sequence[SourceTable], run: Source
         if reason and last.pattern is not None:
             raise InputError(f"table {table.name!r} can't be stored as {last.stored}: {reason}", hint="leave it out of --table-dtype")
         if reason:
-            notes.texts.append(f"Note: table {table.name!r} stays {table.dtype}: {reason}")
+            notes.append(f"Note: table {table.name!r} stays {table.dtype}: {reason}")
         chosen.append(table.dtype if reason else last.stored)
     return chosen
 

@@ -145,9 +145,8 @@ def _sampled(repository: Path, plan: "Plan", grpc_url: str | None, query_size: f
     if plan.shards:
         raise InputError("the engine samples whole tables, and these are cut into shards", hint="--trace FILE counts what clients sent")
     said = workers.read(folder, plan.name if plan.form == "fused" else plan.embedding.name, clear=clear)
-    tables = [sampled.TableSample(item.name, item.rows, item.ids, item.read, item.unknown, item.sampled) for item in said.tables]
-    profile = sampled.profile(plan, said.rows, tables, query_size, f"served at {url}")
-    words = f"{profile.about.sources[0]}; shares of a table's reads are sure to {100 * sampled.share_error(tables):.2g} % (95 %)"
+    profile = sampled.profile(plan, said.rows, said.tables, query_size, f"served at {url}")
+    words = f"{profile.about.sources[0]}; shares of a table's reads are sure to {100 * sampled.share_error(said.tables):.2g} % (95 %)"
     click.echo(words, err=True)
     return profile
 

@@ -27,9 +27,9 @@ def can_be_one(plan: Plan) -> bool:
     """Whether a plan's front can be one model of the engine."""
     names = {plan.embedding.name, plan.dense.name, *(shard.model.name for shard in plan.shards)}
     elsewhere = [number for number, shard in enumerate(plan.shards) if shard.location == "own"]
-    readings = [reading for number in elsewhere for reading in shard_readings(plan, number)]
+    readings = [(number, reading, places) for number in elsewhere for _, reading, places in shard_readings(plan, number)]
     outputs = {partial.output for number in elsewhere for partial in plan.shards[number].partials}
-    asked = {_output(plan, number, reading.output) for number in elsewhere for _, reading, _ in shard_readings(plan, number)}
+    asked = {_output(plan, number, reading.output) for number, reading, _ in readings}
     return bool(elsewhere) and names <= plan.native and outputs == asked and all(places.dtype == "FP32" for _, _, places in readings)
 
 
@@ -42,10 +42,10 @@ def front_recipe(plan: Plan, embedding_text: str, addresses: Mapping[str, Sequen
     if lookups is not None:
         before["parameters"] = {LOOKUPS_PARAMETER: {"string_value": lookups}}
     local = [shard.model for shard in plan.shards if shard.location == "front"]
-    made = {tensor.name for model in local for tensor in model.outputs}
-    read = {tensor.name: tensor for model in (*local, plan.dense) for tensor in model.inputs if tensor.name not in made}
-    given = made | {tensor.name for tensor in plan.dense.outputs}
-    after = engine_config(tuple(read.values()), tuple(output for output in plan.outputs if output.name in given), plan.max_batch_size)
+    local_outputs = {tensor.name for model in local for tensor in model.outputs}
+    read = {tensor.name: tensor for model in (*local, plan.dense) for tensor in model.inputs if tensor.name not in local_outputs}
+    outputs = local_outputs | {tensor.name for tensor in plan.dense.outputs}
+    after = engine_config(tuple(read.values()), tuple(output for output in plan.outputs if output.name in outputs), plan.max_batch_size)
     tensors = {tensor.name: tensor for tensor in plan.embedding.outputs}
     shards = [_shard(plan, number, tensors, addresses[str(number)]) for number, shard in enumerate(plan.shards) if shard.location == "own"]
     remote = {
@@ -57,11 +57,10 @@ def front_recipe(plan: Plan, embedding_text: str, addresses: Mapping[str, Sequen
         "await_ms": 1000 * await_s,
         "shards": shards,
     }
-    models = {"before": [plan.embedding.name], "after": [*(model.name for model in local), plan.dense.name]}
     front = {
-        "before": {"models": models["before"], "config": before},
+        "before": {"models": [plan.embedding.name], "config": before},
         "remote": remote,
-        "after": {"models": models["after"], "config": after},
+        "after": {"models": [*(model.name for model in local), plan.dense.name], "config": after},
     }
     return json.dumps({"schema": SCHEMA, "front": front}, separators=(",", ":")) + "\n"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsplit.errors import InputError, RecsplitError
+from recsplit.partition.access.sampled import TableSample
 from recsplit.plan.strict_json import parse
 
 #: In a server's private folder.
@@ -26,24 +26,12 @@ _LONGEST = 1 << 20
 
 
 @dataclass(frozen=True)
-class TableRead:
-    """What was read of one table: ids given, rows read, ids outside, and rows at random out of those reads, UINT32 [sampled]."""
-
-    name: str
-    rows: int
-    ids: int
-    read: int
-    unknown: int
-    sampled: NDArray[np.uint32]
-
-
-@dataclass(frozen=True)
 class Read:
     """What requests of `rows` rows together have read; one row in `stride` was sampled."""
 
     rows: int
     stride: int
-    tables: tuple[TableRead, ...]
+    tables: tuple[TableSample, ...]
 
 
 def workers(folder: Path) -> dict[str, int]:
@@ -71,7 +59,7 @@ def read(folder: Path, model: str, *, clear: bool = False) -> Read:
         data = rest + _exactly(folder, connection, sum(sizes) - len(rest))
     ends = np.cumsum([0, *sizes])
     tables = tuple(
-        TableRead(item["name"], item["rows"], item["ids"], item["read"], item["unknown"], np.frombuffer(data[first:last], np.uint32))
+        TableSample(item["name"], item["rows"], item["ids"], item["read"], item["unknown"], np.frombuffer(data[first:last], np.uint32))
         for item, first, last in zip(about["tables"], ends[:-1], ends[1:], strict=True)
     )
     return Read(about["rows"], about["stride"], tables)

@@ -57,6 +57,16 @@ def ask(client: Client, ids: NDArray[np.int64]) -> None:
     np.testing.assert_allclose(client.infer({"ids": ids})["score"], sharded.expected(ids), rtol=1e-4, atol=1e-4)
 
 
+def answers(url: str, ids: list[int]) -> bool:
+    """Whether a front answers such a query, and not with an error."""
+    with Client(url, sharded.NAME) as client:
+        try:
+            ask(client, np.array([ids]))
+        except ServerError:
+            return False
+    return True
+
+
 def kill(member: Member) -> None:
     assert member.server is not None
     os.kill(member.server.pid, signal.SIGKILL)
@@ -155,15 +165,7 @@ def test_without_a_replica_errors_come_at_once_and_only_for_queries_that_need_it
             ask(client, np.array([[1, 2, 3, 4]]))  # it has no row in the shard that is gone
         fleet.start_member(victim)
 
-        def answered() -> bool:
-            with Client(fleet.fronts[1].grpc_url, sharded.NAME) as client:
-                try:
-                    ask(client, np.array([[900, 901, 902, 903]]))
-                except ServerError:
-                    return False
-            return True
-
-        until(answered, "answers of the replica that is back")
+        until(lambda: answers(fleet.fronts[1].grpc_url, [900, 901, 902, 903]), "answers of the replica that is back")
         failures = len(load.failed)
         load.until(100)
         assert len(load.failed) <= failures + 4  # those that were under way when it came back

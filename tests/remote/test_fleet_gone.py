@@ -3,7 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from recsplit.client import Client
@@ -13,7 +12,7 @@ from recsplit.engine.compilation import unavailable
 from recsplit.serving.fleet.fleet import serve_fleet
 from recsplit_perf.processes import kernel
 from tests.remote import engine_fleet, sharded
-from tests.remote.test_fleet import COLD, HOT, ask, kill, queries
+from tests.remote.test_fleet import COLD, HOT, answers, ask, kill, queries
 from tests.waiting import until
 
 FAILURES = 1000
@@ -53,15 +52,6 @@ def test_a_thousand_failed_queries_leave_nothing_behind(tmp_path: Path) -> None:
         assert len(list(Path(f"/proc/{front.server.pid}/fd").iterdir())) <= open_files + 8
         for part in (HOT, COLD):
             fleet.start_member(fleet.member(part))
-
-        def answered() -> bool:
-            with Client(url, sharded.NAME) as again:
-                try:
-                    ask(again, np.array([[1, 2, 3, 900]]))
-                except ServerError:
-                    return False
-            return True
-
-        until(answered, "answers of shards that are back")
+        until(lambda: answers(url, [1, 2, 3, 900]), "answers of shards that are back")
         fleet.drain(front)
         assert "successfully unloaded 'shop'" in front.server.log.read_text()  # which a query that is never let go would prevent

@@ -14,6 +14,7 @@ from recsplit.proof import samples
 from recsplit.repository.find import find
 from recsplit.serving import Server
 from recsplit.zoo import tiny
+from recsplit_perf.benchmarks.switches import same
 
 NAME = "shop"
 #: By version, from 1 on.
@@ -44,7 +45,7 @@ def test_builds_of_other_dtypes_take_each_other_s_place_under_load(server: Serve
             expected[version] = [client.infer(query) for query in queries]
     for one in expected:
         for other in range(1, one):
-            assert not _same(expected[one][2], expected[other][2]), f"versions {one} and {other} can't be told apart"
+            assert not same(expected[one][2], expected[other][2]), f"versions {one} and {other} can't be told apart"
     seen: Counter[int] = Counter()
     over = threading.Event()
 
@@ -52,7 +53,7 @@ def test_builds_of_other_dtypes_take_each_other_s_place_under_load(server: Serve
         with recsplit.Client(server.grpc_url, NAME, timeout_s=60) as client:
             while not over.is_set():
                 answer = client.infer(queries[number])
-                assert _same(answer, expected[answer.version][number]), f"not what version {answer.version} answers alone"
+                assert same(answer, expected[answer.version][number]), f"not what version {answer.version} answers alone"
                 seen[answer.version] += 1
 
     with ThreadPoolExecutor(len(queries)) as threads:
@@ -68,8 +69,3 @@ def test_builds_of_other_dtypes_take_each_other_s_place_under_load(server: Serve
     for each in asking:
         each.result()
     assert set(seen) == set(expected)
-
-
-def _same(answer: recsplit.Answer, other: recsplit.Answer) -> bool:
-    """Whether they are one build's, but for what batching with others rounds."""
-    return answer.keys() == other.keys() and all(np.allclose(array, other[name], rtol=1e-5, atol=1e-6) for name, array in answer.items())

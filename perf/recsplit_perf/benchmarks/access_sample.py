@@ -89,8 +89,7 @@ def ask(plan: Plan, repository: Path, queries: int, alpha: float) -> tuple[Acces
     names = [lookup.table for lookup in plan.lookups]
     about = About(NAME, queries, queries * BATCH, 0, ("counted",))
     exact = AccessProfile(about, {name: count.astype(np.uint32) for name, count in zip(names, counts, strict=True)})
-    tables = [sampled.TableSample(item.name, item.rows, item.ids, item.read, item.unknown, item.sampled) for item in said.tables]
-    return exact, sampled.profile(plan, said.rows, tables, BATCH, "served"), said.stride, sampled.share_error(tables)
+    return exact, sampled.profile(plan, said.rows, said.tables, BATCH, "served"), said.stride, sampled.share_error(said.tables)
 
 
 def drawn(alpha: float, random: np.random.Generator) -> dict[str, NDArray[Any]]:

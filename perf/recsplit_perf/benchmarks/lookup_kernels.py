@@ -26,6 +26,7 @@ from recsplit.commands.output import progress, show_table
 from recsplit.engine.compilation import make
 from recsplit.engine.library import Library
 from recsplit.plan.dtypes import NUMPY
+from recsplit.rows import scaled
 from recsplit_perf.benchmarks.lookup_tables import HEADER, Array, Shape, available, filled, huge, nowhere, usual
 from recsplit_perf.machine import provenance
 
@@ -161,7 +162,7 @@ def _lines(row_bytes: int) -> float:
 
 
 def _native(library: Library, table: Array, shape: Shape) -> Form:
-    if shape.stored in ("INT8", "INT4"):
+    if shape.stored in scaled.BITS:
         return lambda ids: library.pool(table, "FP32", ids, "sum", stored=shape.stored, dim=shape.dim)
     return lambda ids: library.pool(table, shape.stored, ids, "sum")
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsplit.plan.dtypes import NUMPY
+from recsplit.plan.dtypes import NUMPY, SIZE_BYTES
 from recsplit.rows import scaled
+from recsplit.rows.stored import row_bytes
 
 Array = NDArray[Any]
 #: The scale and the bias of a scaled row, 2 ** -7 and -1, as they are stored.
@@ -29,12 +30,11 @@ class Shape:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row."""
-        bits = {"INT8": 8, "INT4": 4}.get(self.stored)
-        return scaled.row_bytes(self.dim, bits) if bits else self.dim * np.dtype(NUMPY[self.stored]).itemsize
+        return row_bytes(self.stored, self.dim, SIZE_BYTES["FP32"])
 
     def of(self, memory: Array) -> Array:
         """Bytes as a table: [rows, dim], or of scaled rows UINT8 [rows, row bytes]."""
-        return memory.view(np.uint8 if self.stored in ("INT8", "INT4") else NUMPY[self.stored]).reshape(self.rows, -1)
+        return memory.view(np.uint8 if self.stored in scaled.BITS else NUMPY[self.stored]).reshape(self.rows, -1)
 
 
 #: Bytes from which on a table must lie in huge pages; of a smaller one, too much lies before the first and behind the last.
@@ -47,7 +47,7 @@ def huge(shape: Shape) -> Array:
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     table = filled(shape.of(np.frombuffer(memory, np.uint8)))
-    if shape.stored in ("INT8", "INT4"):
+    if shape.stored in scaled.BITS:
         table[:, : scaled.HEADER_BYTES] = HEADER
     if size >= _MUST_BE_HUGE and _in_huge_pages() - before < 0.8 * size:
         raise click.ClickException("this machine gave no huge pages, and the engine's cells would be of usual ones")

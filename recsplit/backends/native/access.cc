@@ -52,15 +52,16 @@ uint64_t Access::rows_since(bool clear) {
 }
 
 Access::Access(const Recipe& recipe) {
+  const auto name_of = [](const Lookup& lookup) { return lookup.name.empty() ? "table " + std::to_string(lookup.table) : lookup.name; };
   std::vector<std::string> names;
   for (const Lookup& lookup : recipe.lookups) {
-    const std::string name = lookup.name.empty() ? "table " + std::to_string(lookup.table) : lookup.name;
+    const std::string name = name_of(lookup);
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
   const size_t room = std::clamp(kMostBytes / sizeof(uint32_t) / std::max<size_t>(names.size(), 1), kLeastRows, kMostRows);
   tables_.resize(names.size());
   for (const Lookup& lookup : recipe.lookups) {
-    const std::string name = lookup.name.empty() ? "table " + std::to_string(lookup.table) : lookup.name;
+    const std::string name = name_of(lookup);
     const auto place = static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin());
     if (tables_[place] == nullptr) tables_[place] = std::make_unique<TableAccess>(name, lookup.rows, recipe.tables[static_cast<size_t>(lookup.table)].row_bytes(), room);
     of_lookup_.push_back(place);

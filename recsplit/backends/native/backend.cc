@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <condition_variable>
 #include <cstring>
 #include <map>
@@ -149,33 +148,6 @@ struct Backend {
   void report_tables();
 };
 
-// A table's series; lines are an estimate: of each row as many as it lies in, the mean over rows that lie one after the other.
-class TableSeries {
- public:
-  TableSeries(const Backend& backend, const std::string& model, const std::string& version, recsplit::TableAccess& access) : access_(access) {
-    for (int family = 0; family < kTableFamilies; ++family) series_[family] = std::make_unique<Series>(backend.of_tables[family], model, version, "table", access.name);
-    for (size_t place = 0; place < kLine; ++place) lines_a_row_ += static_cast<double>((place * access.row_bytes % kLine + access.row_bytes - 1) / kLine + 1) / kLine;
-  }
-
-  void report() {
-    const auto read = static_cast<double>(access_.read.load(std::memory_order_relaxed));
-    const double now[kTableFamilies] = {static_cast<double>(access_.ids.load(std::memory_order_relaxed)), read, read * static_cast<double>(access_.row_bytes), std::floor(read * lines_a_row_),
-                                        static_cast<double>(access_.unknown.load(std::memory_order_relaxed))};
-    for (int family = 0; family < kTableFamilies; ++family) {
-      if (now[family] == reported_[family]) continue;
-      series_[family]->add(now[family] - reported_[family]);
-      reported_[family] = now[family];
-    }
-  }
-
- private:
-  static constexpr size_t kLine = 64;
-  recsplit::TableAccess& access_;
-  std::unique_ptr<Series> series_[kTableFamilies];
-  double reported_[kTableFamilies] = {};
-  double lines_a_row_ = 0;
-};
-
 // Counts that only rise, as series of one model.
 class Counters {
  public:
@@ -195,6 +167,27 @@ class Counters {
  private:
   std::vector<std::unique_ptr<Series>> series_;
   std::vector<uint64_t> reported_;
+};
+
+// A table's series; lines are an estimate: of each row as many as it lies in, the mean over rows that lie one after the other.
+class TableSeries {
+ public:
+  TableSeries(const Backend& backend, const std::string& model, const std::string& version, recsplit::TableAccess& access)
+      : access_(access), counters_(backend.of_tables, kTableFamilies, model, version, "table", access.name) {
+    for (size_t place = 0; place < kLine; ++place) lines_a_row_ += static_cast<double>((place * access.row_bytes % kLine + access.row_bytes - 1) / kLine + 1) / kLine;
+  }
+
+  void report() {
+    const uint64_t read = access_.read.load(std::memory_order_relaxed);
+    const auto lines = static_cast<uint64_t>(static_cast<double>(read) * lines_a_row_);
+    counters_.report({access_.ids.load(std::memory_order_relaxed), read, read * access_.row_bytes, lines, access_.unknown.load(std::memory_order_relaxed)});
+  }
+
+ private:
+  static constexpr size_t kLine = 64;
+  recsplit::TableAccess& access_;
+  Counters counters_;
+  double lines_a_row_ = 0;
 };
 
 // The series of a shard elsewhere, and of its replicas as they come and go.

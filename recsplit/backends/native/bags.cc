@@ -30,14 +30,8 @@ struct BagsModel::Share {
 };
 
 BagsModel::BagsModel(const Json& json, const std::string& folder, const TableSettings& settings, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs)
-    : tables_(read_tables(json.at("tables"))), kernels_(&kernels(settings.kernels.c_str())) {
-  for (const Table& table : tables_) {
-    auto& file = files_[table.file];
-    if (file == nullptr) file = std::make_unique<MappedFile>(folder + "/" + table.file, settings.loading, settings.interleave);
-    const uint64_t bytes = table.rows * table.row_bytes();
-    if (table.offset > file->size() || bytes > file->size() - table.offset) throw Error(folder + "/" + table.file + " ends before its last table does: it was cut short, or is another build's");
-    starts_.push_back(file->data() + table.offset);
-  }
+    : tables_(read_tables(json.at("tables"))), files_(folder, settings.loading, settings.interleave), kernels_(&kernels(settings.kernels.c_str())) {
+  for (const Table& table : tables_) starts_.push_back(files_.at(table.file, table.offset, table.rows * table.row_bytes()));
   for (const Json& item : json.at("readings").array()) {
     Reading reading{};
     const std::string number = std::to_string(item.at("number").integer(0, 1 << 20));
@@ -55,11 +49,7 @@ BagsModel::BagsModel(const Json& json, const std::string& folder, const TableSet
   }
 }
 
-std::string BagsModel::loaded() const {
-  std::string words = std::string("bags, kernels ") + kernels_->name;
-  for (const auto& [name, file] : files_) words += ", " + name + " " + std::to_string(file->size()) + " bytes " + name_of(file->loading());
-  return words;
-}
+std::string BagsModel::loaded() const { return std::string("bags, kernels ") + kernels_->name + files_.loaded(); }
 
 void BagsModel::run(Request& request, Workers& workers) const {
   std::vector<Share> shares;
@@ -94,9 +84,7 @@ void BagsModel::run(Request& request, Workers& workers) const {
     }
   });
   if (!failure.empty()) throw Error(failure);
-  for (const auto& [name, file] : files_) {
-    if (file->broken()) throw Error("file '" + name + "' lost some of its pages: it was cut short, or its disk failed. Publish the build again, and load it");
-  }
+  files_.require_whole();
 }
 
 void BagsModel::pool(const Share& share) const {

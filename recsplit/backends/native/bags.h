@@ -7,12 +7,12 @@
 // table's row `lowest_row`. As recsplit/graph/shards/csr.py does it in standard operators.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "engine.h"
+#include "table_files.h"
 
 namespace recsplit {
 
@@ -38,7 +38,7 @@ class BagsModel {
   void pool(const Share& share) const;
 
   std::vector<Table> tables_;
-  std::map<std::string, std::unique_ptr<MappedFile>> files_;
+  TableFiles files_;
   std::vector<const char*> starts_;
   std::vector<Reading> readings_;
   const Kernels* kernels_;

@@ -7,8 +7,8 @@
 #include <sstream>
 
 #include "bags.h"
-#include "front.h"
 #include "error.h"
+#include "front.h"
 #include "scratch.h"
 
 namespace recsplit {
@@ -86,8 +86,13 @@ std::vector<int64_t> with_rows(size_t rows, const std::vector<int64_t>& dims) {
 
 bool fixed(const std::vector<int64_t>& dims) { return std::all_of(dims.begin(), dims.end(), [](int64_t dim) { return dim >= 0; }); }
 
-void require_schema(const Json& json, const std::string& file) {
+// What recsplit wrote for the engine, where there is such a file.
+std::optional<Json> written(const std::string& file) {
+  const std::string text = read_file(file);
+  if (text.empty()) return std::nullopt;
+  Json json = Json::parse(text, file);
   if (json.at("schema").integer() != kSchema) throw Error(file + " is of another version of recsplit: build the model again, or 'recsplit backend build'");
+  return json;
 }
 
 }  // namespace
@@ -128,32 +133,29 @@ struct Engine::Block {
 Engine::Engine(const std::string& folder, const Json& config, const EngineSettings& settings)
     : inputs_(tensors_of(config, "input")), outputs_(tensors_of(config, "output")), own_workers_(std::make_unique<Workers>(settings.workers)), workers_(own_workers_.get()) {
   if (config.at("max_batch_size").integer() < 1) {
-    const std::string text = read_file(folder + "/" + kBagsFile);
-    if (text.empty()) throw Error("max_batch_size is 0: the engine's models have a batch dimension");
-    const Json json = Json::parse(text, folder + "/" + kBagsFile);
-    require_schema(json, folder + "/" + kBagsFile);
-    bags_ = std::make_unique<BagsModel>(json, folder, settings.tables, inputs_, outputs_);
+    const std::optional<Json> bags = written(folder + "/" + kBagsFile);
+    if (!bags) throw Error("max_batch_size is 0: the engine's models have a batch dimension");
+    bags_ = std::make_unique<BagsModel>(*bags, folder, settings.tables, inputs_, outputs_);
     return;
   }
-  const std::string text = read_file(folder + "/" + kRecipeFile);
-  if (!text.empty()) {
-    const Json recipe = Json::parse(text, folder + "/" + kRecipeFile);
-    require_schema(recipe, folder + "/" + kRecipeFile);
-    if (const Json* front = recipe.find("front")) {
-      front_ = std::make_unique<Front>(*front, folder, settings, inputs_, outputs_, *workers_);
-      return;
-    }
+  const std::optional<Json> recipe = written(folder + "/" + kRecipeFile);
+  if (const Json* front = recipe ? recipe->find("front") : nullptr) {
+    front_ = std::make_unique<Front>(*front, folder, settings, inputs_, outputs_, *workers_);
+    return;
   }
   begin(config);
   const Json* name = config.find("default_model_filename");
-  add_stages(folder, name == nullptr || name->text().empty() ? "model.onnx" : name->text(), settings, 0);
+  add_stages(folder, recipe, name == nullptr || name->text().empty() ? "model.onnx" : name->text(), settings, 0);
   finish(config);
 }
 
 Engine::Engine(const Json& part, const std::string& folder, const EngineSettings& settings, Workers& workers)
     : inputs_(tensors_of(part.at("config"), "input")), outputs_(tensors_of(part.at("config"), "output")), workers_(&workers) {
   begin(part.at("config"));
-  for (const Json& model : part.at("models").array()) add_stages(folder + "/" + plain_name(model), "model.onnx", settings, 1);
+  for (const Json& model : part.at("models").array()) {
+    const std::string place = folder + "/" + plain_name(model);
+    add_stages(place, written(place + "/" + kRecipeFile), "model.onnx", settings, 1);
+  }
   finish(part.at("config"));
 }
 
@@ -172,22 +174,20 @@ void Engine::finish(const Json& config) {
 }
 
 // The stages of a version folder: its recipe's, or its ONNX model. A recipe may name another model of the repository, in the same version.
-void Engine::add_stages(const std::string& folder, const std::string& onnx, const EngineSettings& settings, int depth) {
-  const std::string text = read_file(folder + "/" + kRecipeFile);
-  if (text.empty()) {
+void Engine::add_stages(const std::string& folder, const std::optional<Json>& recipe, const std::string& onnx, const EngineSettings& settings, int depth) {
+  if (!recipe) {
     add_stage(Json::parse("{\"onnx\": \"" + onnx + "\"}", "default_model_filename"), folder, settings);
     return;
   }
-  const Json recipe = Json::parse(text, folder + "/" + kRecipeFile);
-  require_schema(recipe, folder + "/" + kRecipeFile);
-  for (const Json& stage : recipe.at("stages").array()) {
+  for (const Json& stage : recipe->at("stages").array()) {
     const Json* model = stage.find("model");
     if (model == nullptr) {
       add_stage(stage, folder, settings);
       continue;
     }
     if (depth > 0) throw Error("a model of models of models");
-    add_stages(folder + "/../../" + plain_name(*model) + folder.substr(folder.rfind('/')), "model.onnx", settings, depth + 1);
+    const std::string place = folder + "/../../" + plain_name(*model) + folder.substr(folder.rfind('/'));
+    add_stages(place, written(place + "/" + kRecipeFile), "model.onnx", settings, depth + 1);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -87,7 +88,7 @@ class Engine {
 
   void begin(const Json& config);
   void finish(const Json& config);
-  void add_stages(const std::string& folder, const std::string& onnx, const EngineSettings& settings, int depth);
+  void add_stages(const std::string& folder, const std::optional<Json>& recipe, const std::string& onnx, const EngineSettings& settings, int depth);
   void add_stage(const Json& json, const std::string& folder, const EngineSettings& settings);
   size_t slot(const Tensor& tensor, bool is_output);
   void bind_outputs();

@@ -37,16 +37,16 @@ Front::Front(const Json& json, const std::string& folder, const EngineSettings& 
     places_.push_back(place);
   }
   for (const Tensor& tensor : after_.inputs()) {
-    const size_t sent = place_of(inputs, tensor.name), made = place_of(before_.outputs(), tensor.name), given = place_of(remote_.partials(), tensor.name);
-    if (given != SIZE_MAX) {
-      must_agree(remote_.partials()[given], tensor);
-      after_inputs_.push_back({Source::shards, given});
-    } else if (made != SIZE_MAX) {
-      must_agree(before_.outputs()[made], tensor);
-      after_inputs_.push_back({Source::before, made});
-    } else if (sent != SIZE_MAX) {
-      must_agree(inputs[sent], tensor);
-      after_inputs_.push_back({Source::client, sent});
+    const size_t of_client = place_of(inputs, tensor.name), of_before = place_of(before_.outputs(), tensor.name), of_shards = place_of(remote_.partials(), tensor.name);
+    if (of_shards != SIZE_MAX) {
+      must_agree(remote_.partials()[of_shards], tensor);
+      after_inputs_.push_back({Source::shards, of_shards});
+    } else if (of_before != SIZE_MAX) {
+      must_agree(before_.outputs()[of_before], tensor);
+      after_inputs_.push_back({Source::before, of_before});
+    } else if (of_client != SIZE_MAX) {
+      must_agree(inputs[of_client], tensor);
+      after_inputs_.push_back({Source::client, of_client});
     } else {
       throw Error("'" + tensor.name + "' is read after the shards, and nobody makes it");
     }

@@ -25,22 +25,17 @@ void mark(int64_t* marks, size_t row, int64_t position, int64_t number) {
 
 size_t rows_at_once(size_t ids_in_row) { return std::max<size_t>(1, kAddresses / ids_in_row); }
 
-Lookups::Lookups(Recipe recipe, const std::string& folder, const TableSettings& settings) : recipe_(std::move(recipe)), kernels_(&kernels(settings.kernels.c_str())) {
-  const auto place = [&](const std::string& name, uint64_t offset, uint64_t bytes) {
-    auto& file = files_[name];
-    if (file == nullptr) file = std::make_unique<MappedFile>(folder + "/" + name, settings.loading, settings.interleave);
-    if (offset > file->size() || bytes > file->size() - offset) throw Error(folder + "/" + name + " ends before its last table does: it was cut short, or is another build's");
-    return file->data() + offset;
-  };
-  for (const Table& table : recipe_.tables) tables_.push_back(place(table.file, table.offset, table.rows * table.row_bytes()));
-  for (const Buffer& buffer : recipe_.buffers) numbers_.buffers.push_back(place(buffer.file, buffer.offset, buffer.size * size_bytes(buffer.dtype)));
+Lookups::Lookups(Recipe recipe, const std::string& folder, const TableSettings& settings)
+    : recipe_(std::move(recipe)), files_(folder, settings.loading, settings.interleave), kernels_(&kernels(settings.kernels.c_str())) {
+  for (const Table& table : recipe_.tables) tables_.push_back(files_.at(table.file, table.offset, table.rows * table.row_bytes()));
+  for (const Buffer& buffer : recipe_.buffers) numbers_.buffers.push_back(files_.at(buffer.file, buffer.offset, buffer.size * size_bytes(buffer.dtype)));
   numbers_.recipe = &recipe_;
   access_ = std::make_unique<Access>(recipe_);
   sampled_ = settings.sampled;
   std::vector<std::pair<const char*, uint64_t>> hot;
   for (const Lookup& lookup : recipe_.lookups) {
     // By heat, the first rows are those that stay in memory.
-    const double share = lookup.order < 0 ? 1 : files_[recipe_.tables[static_cast<size_t>(lookup.table)].file]->resident_share();
+    const double share = lookup.order < 0 ? 1 : files_.file(recipe_.tables[static_cast<size_t>(lookup.table)].file).resident_share();
     cold_from_.push_back(share >= 1 ? UINT64_MAX : lookup.base + static_cast<uint64_t>(share * static_cast<double>(lookup.rows)));
     if (share >= 1) continue;
     const size_t bytes = recipe_.tables[static_cast<size_t>(lookup.table)].row_bytes();
@@ -52,11 +47,7 @@ Lookups::Lookups(Recipe recipe, const std::string& folder, const TableSettings& 
   warming_.begin(std::move(hot));
 }
 
-std::string Lookups::loaded() const {
-  std::string words = std::string("kernels ") + kernels_->name;
-  for (const auto& [name, file] : files_) words += ", " + name + " " + std::to_string(file->size()) + " bytes " + name_of(file->loading());
-  return words;
-}
+std::string Lookups::loaded() const { return std::string("kernels ") + kernels_->name + files_.loaded(); }
 
 // Whether a lookup's rows follow from the ids of an input alone, so that no addresses need to be written down where all are inside.
 bool Lookups::by_ids(const Lookup& lookup) {
@@ -138,9 +129,7 @@ void Lookups::run(const std::vector<InputRows>& inputs, size_t first, size_t row
   }
   // A large request's memory isn't kept for the small ones after it.
   if (scratch.rows.capacity() > kKept) scratch = LookupScratch();
-  for (const auto& [name, file] : files_) {
-    if (file->broken()) throw Error("file '" + name + "' lost some of its pages: it was cut short, or its disk failed. Publish the build again, and load it");
-  }
+  files_.require_whole();
 }
 
 void Lookups::some(const std::vector<InputRows>& inputs, size_t first, size_t rows, const std::vector<OutputRows>& outputs, size_t at, int64_t* marks, LookupScratch& scratch) const {

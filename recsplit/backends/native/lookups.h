@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,7 +10,7 @@
 #include "ids.h"
 #include "kernels.h"
 #include "recipe.h"
-#include "tables.h"
+#include "table_files.h"
 
 namespace recsplit {
 
@@ -107,7 +106,7 @@ class Lookups {
   static bool by_ids(const Lookup& lookup);
 
   Recipe recipe_;
-  std::map<std::string, std::unique_ptr<MappedFile>> files_;
+  TableFiles files_;
   std::vector<const char*> tables_;  // where each begins
   std::vector<uint64_t> cold_from_;  // of each lookup: rows of the (fused) table that lie further back aren't in memory, most likely
   Numbers numbers_;

@@ -103,20 +103,20 @@ void Replicas::answered(Replica& replica, std::unique_ptr<HttpConnection> connec
 }
 
 void Replicas::failed(Replica& replica, const std::string& problem) {
-  bool told = false;
+  bool was_well = false;
   ++replica.failed;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     --replica.under_way;
     replica.problem = problem;
-    told = replica.well;
+    was_well = replica.well;
     // At once; but one that answers probes and no questions comes back once in a while only.
-    if (replica.well) replica.probe_at = std::max(Clock::now(), replica.probe_at);
+    if (was_well) replica.probe_at = std::max(Clock::now(), replica.probe_at);
     replica.well = false;
     replica.idle.clear();
   }
   changed_.notify_all();
-  if (told) notice("replica " + replica.name + " is avoided: " + problem);
+  if (was_well) notice("replica " + replica.name + " is avoided: " + problem);
 }
 
 void Replicas::let_go(Replica& replica) {

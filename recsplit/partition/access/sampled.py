@@ -76,9 +76,10 @@ def counts(table: TableSample) -> Counts:
     reads[often] = seen[often] * scale
     if not often.all():
         reads[~often] = _rates(seen[~often]) * scale
-    whole = np.diff(np.floor(np.cumsum(np.concatenate([[0.0], reads[np.argsort(-reads, kind="stable")]])) + 0.5))
+    hottest_first = np.argsort(-reads, kind="stable")
+    whole = np.diff(np.floor(np.cumsum(np.concatenate([[0.0], reads[hottest_first]])) + 0.5))
     result = np.zeros(table.rows, np.uint64)
-    result[np.argsort(-reads, kind="stable")] = whole.astype(np.uint64)
+    result[hottest_first] = whole.astype(np.uint64)
     return result if int(result.max()) > WIDEST else result.astype(np.uint32)
 
 
