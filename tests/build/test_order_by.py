@@ -15,7 +15,7 @@ from recsplit.proof import published
 from recsplit.rows import stored as narrow
 from tests.build.onnx_models import built
 from tests.build.partitions import profile_file, write_partition
-from tests.build.test_table_dtypes import ARRAYS, TEXT
+from tests.build.rounded_models import ARRAYS, TEXT
 
 ROWS = {"a": 50, "b": 60, "c": 70}
 

@@ -1,4 +1,4 @@
-"""Tables that are stored in fewer bits: what lies in the files, what is proved, what is refused, and what a budget chooses."""
+"""Tables that are stored in fewer bits: what lies in the files, and what is proved."""
 
 import itertools
 from collections.abc import Callable
@@ -11,9 +11,8 @@ import pytest
 import torch
 
 import recsplit
-from recsplit.building.build import Built
 from recsplit.engine.compilation import unavailable
-from recsplit.errors import InputError, RecsplitError
+from recsplit.errors import RecsplitError
 from recsplit.plan.files import TABLES_FILE
 from recsplit.plan.plan import Segment
 from recsplit.proof import published
@@ -22,20 +21,10 @@ from recsplit.rows import stored as narrow
 from recsplit.zoo import tiny
 from tests.build.onnx_models import built
 from tests.build.partitions import write_partition
-from tests.graph.small import Array, proto, table
+from tests.build.rounded_models import ARRAYS, TEXT, dlrm, parts_of
+from tests.graph.small import proto, table
 
 MIXED = ("int8", "item=int4", "tags=fp16")
-#: Pooled in every way, and read as they are; dims that fill no vector, and one that is odd.
-ARRAYS: dict[str, Array] = {"a": table(50, 7), "b": table(60, 16, seed=1), "c": table(70, 33, seed=2), "one": np.array([1])}
-TEXT = (
-    "(int64[N,3] i, int64[N,4] j, int64[N,2] k) => (float[N,7] x, float[N,16] y, float[N,16] z, float[N,2,33] v) {"
-    " r=Gather(a,i) x=ReduceSum<keepdims=0>(r,one) s=Gather(b,j) y=ReduceMean<axes=[1],keepdims=0>(s)"
-    " t=Gather(b,j) z=ReduceMax<axes=[1],keepdims=0>(t) u=Gather(c,k) v=Neg(u) }"
-)
-
-
-def dlrm(out: Path, **settings: Any) -> Built:
-    return recsplit.build(tiny.dlrm, out=out, name="shop", search_s=0.2, **settings)
 
 
 def test_each_table_lies_in_the_file_as_it_was_asked_for(tmp_path: Path) -> None:
@@ -125,102 +114,15 @@ def test_a_code_that_is_off_by_one_is_caught(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "shop").exists()
 
 
-@pytest.mark.parametrize(
-    ("dtypes", "message"),
-    [
-        (("int3",), "--table-dtype 'int3' is none"),
-        (("=int8",), "--table-dtype '=int8' is none"),
-        (("shoes=int8",), "names 'shoes', and no table is called so"),
-    ],
-)
-def test_wishes_that_mean_nothing_are_refused(dtypes: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message):
-        dlrm(tmp_path, table_dtype=dtypes)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
-def test_tables_that_cant_be_rounded_are_told(bad: float, tmp_path: Path) -> None:
-    arrays = {**ARRAYS, "a": ARRAYS["a"].copy()}
-    arrays["a"][49, 6] = -bad
-    why = "a number is infinite, NaN or beyond what FP16 reaches"
-    with pytest.raises(InputError, match=f"table 'a' can't be stored as INT8: {why}"):
-        built(tmp_path, TEXT, arrays, table_dtype=("a=int8",))
-    if bad == 1e6:  # of all tables the others are stored so
-        build = built(tmp_path, TEXT, arrays, table_dtype=("int8",))
-        assert {item.name: item.stored for item in build.plan.tables} == {"a": "FP32", "b": "INT8", "c": "INT8"}
-        assert f"Note: table 'a' stays FP32: {why}" in build.notes
-
-
-def test_tables_of_halves_that_reach_their_end_are_refused(tmp_path: Path) -> None:
-    """Rounded, the largest of them would be infinite."""
-    text = "(int64[N] i) => (float16[N,8] x) { r=Gather(a,i) x=Neg(r) }"
-    arrays: dict[str, Any] = {"a": np.tile(np.linspace(-65504, 65504, 8), (50, 1)).astype(np.float16)}
-    with pytest.raises(InputError, match="table 'a' can't be stored as INT8: its numbers reach the end of FP16"):
-        built(tmp_path, text, arrays, table_dtype=("int8",))
-
-
-def test_a_table_that_another_operator_reads_stays_and_why_is_told(tmp_path: Path) -> None:
-    text = "(int64[N] i, float[N,8] d) => (float[N,8] x, float[N,50] y) { r=Gather(a,i) x=Neg(r) w=Transpose<perm=[1,0]>(a) y=MatMul(d,w) }"
-    arrays = {"a": table(50, 8)}
-    build = built(tmp_path, text, arrays, table_dtype=("int8",))
-    assert build.plan.tables[0].stored == "FP32"
-    assert any("table 'a' stays FP32: Transpose" in note and "reads it too" in note for note in build.notes)
-    with pytest.raises(InputError, match="table 'a' can't be stored as INT8: Transpose"):
-        built(tmp_path, text, arrays, table_dtype=("a=int8",))
-
-
-@pytest.mark.parametrize(
-    "reading",
-    ["d=Gather(a,k) x=Add(y,d)", "c=Identity(a) d=Gather(c,k) x=Add(y,d)", "e=Gather<axis=1>(a,k) d=ReduceMean<keepdims=0>(e) x=Add(y,d)"],
-)
-def test_a_table_of_which_constant_rows_are_read_stays(reading: str, tmp_path: Path) -> None:
-    """Such a reading is folded away, and what it gave would be of rows that aren't rounded."""
-    text = f"(int64[N,3] i) => (float[N,8] x) {{ r=Gather(a,i) y=ReduceSum<keepdims=0>(r,one) {reading} }}"
-    arrays: dict[str, Any] = {"a": table(50, 8), "one": np.array([1]), "k": np.array(3)}
-    build = built(tmp_path, text, arrays, table_dtype=("int4",))
-    assert build.plan.tables[0].stored == "FP32" and any("table 'a' stays FP32: Gather" in note for note in build.notes)
-
-
-class _Parts(torch.nn.Module):
-    """Whatever a function makes of an embedding and ids [batch, 4]."""
-
-    def __init__(self, make: Callable[[Any, torch.Tensor], torch.Tensor], rows: int = 50) -> None:
-        super().__init__()
-        self.emb, self.other, self.make = torch.nn.Embedding(rows, 8), torch.nn.Embedding(rows, 8), make
-        self.other.load_state_dict(self.emb.state_dict())
-        self.w = torch.nn.Parameter(torch.randn(rows, 8, generator=torch.Generator().manual_seed(1)))
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.make(self, ids)
-
-
-def _of(make: Callable[[Any, torch.Tensor], torch.Tensor], out: Path, **settings: Any) -> Built:
-    torch.manual_seed(0)
-    return recsplit.build(_Parts(make).eval(), (torch.arange(12).reshape(3, 4),), out=out, name="parts", search_s=0.2, **settings)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda m, ids: m.emb(ids).sum(1) + m.emb.weight[0],
-        lambda m, ids: m.emb(ids).sum(1) + m.emb(torch.tensor([1, 2])).sum(0),
-        lambda m, ids: m.emb(ids).sum(1) + m.emb.weight[:8, 0],
-    ],
-)
-def test_a_module_that_reads_rows_by_constants_keeps_its_table(make: Callable[[Any, torch.Tensor], torch.Tensor], tmp_path: Path) -> None:
-    build = _of(make, tmp_path, table_dtype=("int8",))
-    assert build.plan.tables[0].stored == "FP32" and any("stays FP32" in note for note in build.notes)
-
-
 def test_equal_tables_are_rounded_alike(tmp_path: Path) -> None:
     """Small weights that are equal become one when a model is exported."""
-    build = _of(lambda m, ids: m.emb(ids[:, :2]).sum(1) * 2 + m.other(ids[:, 2:]).sum(1), tmp_path, table_dtype=("int4",))
+    build = parts_of(lambda m, ids: m.emb(ids[:, :2]).sum(1) * 2 + m.other(ids[:, 2:]).sum(1), tmp_path, table_dtype=("int4",))
     assert {item.stored for item in build.plan.tables} == {"INT4"}
     assert {name for loss in build.plan.losses for name in loss.weights} == {"emb.weight", "other.weight"}
 
 
 def test_a_weight_that_is_indexed_is_a_table(tmp_path: Path) -> None:
-    build = _of(lambda m, ids: m.w[ids].sum(1), tmp_path, table_dtype=("w=int8",))
+    build = parts_of(lambda m, ids: m.w[ids].sum(1), tmp_path, table_dtype=("w=int8",))
     assert [item.stored for item in build.plan.tables] == ["INT8"]
 
 
@@ -286,25 +188,6 @@ def test_tables_of_one_name_are_told_apart_when_the_source_is_asked_again(tmp_pa
     onnx.save(model, tmp_path / "two.onnx")
     build = recsplit.build(str(tmp_path / "two.onnx"), out=tmp_path / "models", name="m", table_dtype=("int4",), search_s=0)
     assert recsplit.verify(build, source=str(tmp_path / "two.onnx")).ok
-
-
-def test_a_table_that_is_tied_to_a_layer_stays(tmp_path: Path) -> None:
-    class Tied(torch.nn.Module):
-        """All items scored by the vectors that a history is pooled of."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.items = torch.nn.EmbeddingBag(50, 8)
-            self.score = torch.nn.Linear(8, 50, bias=False)
-            self.score.weight = self.items.weight
-
-        def forward(self, history: torch.Tensor) -> torch.Tensor:
-            scores: torch.Tensor = self.score(self.items(history))
-            return scores
-
-    history = torch.randint(0, 50, (4, 5), generator=torch.Generator().manual_seed(0))
-    build = recsplit.build(Tied().eval(), (history,), out=tmp_path, name="tied", table_dtype=("int8",), search_s=0)
-    assert build.plan.tables[0].stored == "FP32" and any("stays FP32" in note for note in build.notes)
 
 
 @pytest.mark.parametrize("stored", ["int8", "int4"])

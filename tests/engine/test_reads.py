@@ -1,7 +1,6 @@
 """What the engine counts and samples of its reads, in a real Triton, beside what was sent."""
 
 import json
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from recsplit.serving import serve
 from recsplit.serving.server import Server
 from recsplit.serving.workers import read
 from tests.build.partitions import profile_file
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
@@ -84,15 +84,16 @@ def test_counts_are_exact_and_samples_are_of_what_was_sent(server: Server, name:
 
 def test_the_metrics_page_has_a_series_a_table(server: Server) -> None:
     sent = asked(server, "tiny")
-    deadline, series = time.monotonic() + 20, ""
-    while 'recsplit_table_ids{model="tiny_embedding",table="user",version="1"} ' not in series and time.monotonic() < deadline:
-        series = urllib.request.urlopen(server.metrics_url).read().decode()
-    before = {table: _value(series, "ids", table) for table in ROWS}
+
+    def page() -> str:
+        return str(urllib.request.urlopen(server.metrics_url).read().decode())
+
+    until(lambda: 'recsplit_table_ids{model="tiny_embedding",table="user",version="1"} ' in page(), "the series of a table")
+    before = {table: _value(page(), "ids", table) for table in ROWS}
     again = asked(server, "tiny")
     expected = {table: before[table] + len(ids) for table, ids in again.items()}
-    while any(_value(series, "ids", table) < expected[table] for table in ROWS) and time.monotonic() < deadline:
-        time.sleep(0.2)
-        series = urllib.request.urlopen(server.metrics_url).read().decode()
+    until(lambda: all(_value(page(), "ids", table) >= expected[table] for table in ROWS), "the ids that were sent")
+    series = page()
     assert sent.keys() == again.keys()
     for table in ROWS:
         rows = _value(series, "rows_read", table)
