@@ -20,7 +20,7 @@ from recsplit.plan.plan import Plan, Tensor
 from recsplit.plan.recipe import SCHEMA
 
 #: Batches on their way to the shards, while the next ones wait in Triton's queue and become one.
-_BATCHES_AT_ONCE = 4
+_BATCHES_AT_ONCE = 2
 
 
 def can_be_one(plan: Plan) -> bool:

@@ -71,11 +71,12 @@ class RaggedBags:
 class EngineLookup:
     """One reading of a table: see Lookup in recipe.h. Its ids are the columns from `first` on of `input`, or what `program` gives.
 
+    `table`: None of one that lies in shards elsewhere, whose places are given; then `none` is that of padding.
     `order`: the buffer that says which row of the table each row is; None: those from `base` on. `name`: the table's in the
     plan, under which its reads are counted.
     """
 
-    table: int
+    table: int | None
     base: int
     rows: int
     fallback: int
@@ -89,6 +90,7 @@ class EngineLookup:
     input: int | None = None
     program: int | None = None
     padding: int | None = None
+    none: int = 0
     group: int | None = None
     feature: int = 0
     weights: int | None = None

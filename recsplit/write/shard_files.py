@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsplit.graph.shards.csr import CsrTable, bags_model
 from recsplit.graph.shards.models import ShardTable
 from recsplit.graph.shards.places import Order, Stretch, TablePlaces, rows_at
-from recsplit.graph.shards.recipes import shard_recipe
+from recsplit.graph.shards.recipes import MapFile, places_recipe, shard_recipe
 from recsplit.graph.shards.shards import Sharded
 from recsplit.graph.stored import file_dtype, file_width, read_stored
 from recsplit.plan.files import BAGS_FILE, BAGS_RECIPE_FILE, MODEL_FILE, PLACES_FILE, RECIPE_FILE, TABLES_FILE
@@ -40,7 +40,7 @@ def write(
     Raises RecsplitError where the disk is full.
     A table's rows are copied a few MB at a time; in memory are its order and its map, while it is their turn.
     """
-    maps = _write_maps(sharded, order, embedding)
+    maps = _write_embedding(sharded, order, readings if by_engine else (), embedding)
     entries = [[_entry(table, maps) for table in part.tables] for part in sharded.shards]
     total, done = sum(entry.size_bytes for shard_entries in entries for entry in shard_entries), 0
     for part, shard_entries, folder in zip(sharded.shards, entries, shards, strict=True):
@@ -79,8 +79,9 @@ def _further(progress: Callable[[int, int], None], before: int, total: int, done
     progress(before + done, total)
 
 
-def _write_maps(sharded: Sharded, order: Order | None, folder: Path) -> dict[str, NDArray[np.int32]]:
-    """The embedding model with its maps; returns these as they lie in the file, by the fused table's name."""
+def _write_embedding(sharded: Sharded, order: Order | None, readings: Sequence[Reading], folder: Path) -> dict[str, NDArray[np.int32]]:
+    """The embedding model with its maps, and the engine's recipe where the readings have one; returns the maps as they lie in the file, by
+    the fused table's name."""
     entries = [
         Entry(name, tuple(_later(make_part, size) for make_part, size in layout.maps(order)))
         for name, layout in sharded.maps.items()
@@ -88,7 +89,16 @@ def _write_maps(sharded: Sharded, order: Order | None, folder: Path) -> dict[str
     entries += submodels.large_others(sharded.embedding, sharded.maps)
     tensors = {tensor.name or "": tensor for tensor in write_external(entries, folder / PLACES_FILE)} if entries else {}
     submodels.save(sharded.embedding, folder / MODEL_FILE, tensors)
-    return {layout.fused.value.name or "": tensors[name].numpy() for name, layout in sharded.maps.items()}
+    maps = {
+        layout.fused.value.name or "": MapFile(tensors[name].numpy(), submodels.stored(tensors[name]))
+        for name, layout in sharded.maps.items()
+    }
+    outputs = submodels.interface(sharded.embedding).outputs
+    recipe = places_recipe(sharded.cut, outputs, sharded.layouts, readings, maps) if readings else None
+    if recipe is not None:
+        buffers = (*submodels.write_buffers(sharded.cut, tensors, folder), *recipe.buffers)
+        (folder / RECIPE_FILE).write_text(to_json([dataclasses.replace(recipe, buffers=buffers)]), encoding="utf-8")
+    return {name: held.places for name, held in maps.items()}
 
 
 def _later(make_part: Callable[[], NDArray[np.int32]], size: int) -> ir.TensorProtocol:

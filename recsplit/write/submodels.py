@@ -103,32 +103,38 @@ def write_recipe(
 
     `maps`: of tables whose rows lie in another order than their own.
     """
-    fused, buffers = cut.fused, cut.buffers
-    small = [Entry(value.name or "", (data_of(value),)) for value in buffers if value.name not in tensors]
-    tensors = {**tensors, **({tensor.name or "": tensor for tensor in write_external(small, folder / BUFFERS_FILE)} if small else {})}
-    places = [tensors[value.name or ""] for value in buffers]
-    kept = [
-        Stored(str(tensor.location), tensor.offset or 0, TRITON[tensor.dtype.name], size=math.prod(tensor.shape.numpy()))
-        for tensor in places
-    ]
+    fused, kept = cut.fused, write_buffers(cut, tensors, folder)
     whole = dataclasses.replace(
         recipe,
         tables=tuple(stored_rows(table, tensors[table.value.name or ""], table.zero_row + 1) for table in fused),
-        lookups=tuple(_ordered(lookup, fused[lookup.table], tensors, maps, kept) for lookup in recipe.lookups),
+        lookups=tuple(_ordered(lookup, fused, tensors, maps, kept) for lookup in recipe.lookups),
         buffers=tuple(kept),
     )
     (folder / RECIPE_FILE).write_text(to_json([whole]), encoding="utf-8")
 
 
+def write_buffers(cut: Cut, tensors: Mapping[str, ir.ExternalTensor], folder: Path) -> list[Stored]:
+    """Where the buffers of a cut's recipe lie: those that aren't in `tensors` are written into a file of their own."""
+    small = [Entry(value.name or "", (data_of(value),)) for value in cut.buffers if value.name not in tensors]
+    tensors = {**tensors, **({tensor.name or "": tensor for tensor in write_external(small, folder / BUFFERS_FILE)} if small else {})}
+    return [stored(tensors[value.name or ""]) for value in cut.buffers]
+
+
+def stored(tensor: ir.ExternalTensor) -> Stored:
+    """Where numbers lie, as a recipe has it."""
+    return Stored(str(tensor.location), tensor.offset or 0, TRITON[tensor.dtype.name], size=math.prod(tensor.shape.numpy()))
+
+
 def _ordered(
     lookup: EngineLookup,
-    table: FusedTable,
+    fused: Sequence[FusedTable],
     tensors: Mapping[str, ir.ExternalTensor],
     maps: Mapping[str, ir.TensorProtocol],
     buffers: list[Stored],
 ) -> EngineLookup:
     """A lookup that reads its table by the part of the map that is the table's, which is added to `buffers`."""
-    name = table.value.name or ""
+    assert lookup.table is not None
+    name = fused[lookup.table].value.name or ""
     if name not in maps:
         return lookup
     whole = tensors[maps[name].name or ""]

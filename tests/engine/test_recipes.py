@@ -31,6 +31,10 @@ HARMFUL: dict[str, tuple[Any, str]] = {
         "and the model takes",
     ),
     "an output of no dims": (lambda recipe: changed(recipe, outputs=[changed(recipe["outputs"][0], dims=[])]), "an output"),
+    "places into an output of vectors": (
+        lambda recipe: changed(recipe, lookups=[changed(recipe["lookups"][0], table=None, none=0, pooling="none"), *recipe["lookups"][1:]]),
+        "an output has a place for each id",
+    ),
     "a vector that nobody makes": (lambda recipe: changed(recipe, lookups=recipe["lookups"][:1]), "nothing makes a vector"),
     "a vector that is made twice": (
         lambda recipe: changed(recipe, lookups=[*recipe["lookups"], recipe["lookups"][0]]),

@@ -19,10 +19,10 @@ from recsplit.configs.fleet import Asking
 from recsplit.engine.compilation import unavailable
 from recsplit.errors import RecsplitError
 from recsplit.repository.find import find
-from recsplit.serving import serve
+from recsplit.serving import Server, serve
 from recsplit.serving.fleet.fleet import Fleet, serve_fleet
 from recsplit.serving.fleet.member import Member
-from recsplit.serving.fleet.placement import Address, write_front
+from recsplit.serving.fleet.placement import FRONT, Address, write_front
 from tests.remote import engine_fleet, sharded
 from tests.serving.conftest import leftovers, stubs
 from tests.waiting import until
@@ -246,6 +246,22 @@ def waiting_front(repository: Path, folder: Path, addresses: dict[str, list[Addr
         if not file.parent.is_symlink():
             file.write_text(re.sub(r'(await_ms\\?": ?)0', rf"\g<1>{await_ms}", file.read_text()))
     return folder
+
+
+def test_fronts_start_when_the_shards_are_ready(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one may be ready before it has found its shards, and its first queries fail."""
+    launch, ready = Fleet._launch, list[int]()
+
+    def recorded(self: Fleet, member: Member) -> Server:
+        if member.part == FRONT:
+            for other in self.members:
+                if other.part != FRONT and other.server is not None:
+                    ready.append(urllib.request.urlopen(f"http://{other.server.http_url}/v2/health/ready", timeout=30).status)
+        return launch(self, member)
+
+    monkeypatch.setattr(Fleet, "_launch", recorded)
+    with serve_fleet(repository, replicas={"front": 1, HOT: 1, COLD: 1}) as fleet:
+        assert ready == [200, 200] and answers(fleet.fronts[0].grpc_url, [5, 6, 7, 500])
 
 
 def test_a_front_is_not_ready_before_its_shards_have_answered(repository: Path, tmp_path: Path, fleet: Fleet) -> None:

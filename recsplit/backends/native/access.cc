@@ -63,7 +63,7 @@ Access::Access(const Recipe& recipe) {
   for (const Lookup& lookup : recipe.lookups) {
     const std::string name = name_of(lookup);
     const auto place = static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin());
-    if (tables_[place] == nullptr) tables_[place] = std::make_unique<TableAccess>(name, lookup.rows, recipe.tables[static_cast<size_t>(lookup.table)].row_bytes(), room);
+    if (tables_[place] == nullptr) tables_[place] = std::make_unique<TableAccess>(name, lookup.rows, lookup.table < 0 ? 0 : recipe.tables[static_cast<size_t>(lookup.table)].row_bytes(), room);
     of_lookup_.push_back(place);
   }
 }

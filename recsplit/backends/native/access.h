@@ -44,7 +44,7 @@ class TableAccess {
 
   const std::string name;
   const uint64_t rows;
-  const size_t row_bytes;
+  const size_t row_bytes;  // 0: of a table in shards elsewhere
   std::atomic<uint64_t> ids{0}, read{0}, unknown{0};  // since the start
 
  private:

@@ -174,7 +174,7 @@ class TableSeries {
  public:
   TableSeries(const Backend& backend, const std::string& model, const std::string& version, recsplit::TableAccess& access)
       : access_(access), counters_(backend.of_tables, kTableFamilies, model, version, "table", access.name) {
-    for (size_t place = 0; place < kLine; ++place) lines_a_row_ += static_cast<double>((place * access.row_bytes % kLine + access.row_bytes - 1) / kLine + 1) / kLine;
+    for (size_t place = 0; access.row_bytes > 0 && place < kLine; ++place) lines_a_row_ += static_cast<double>((place * access.row_bytes % kLine + access.row_bytes - 1) / kLine + 1) / kLine;
   }
 
   void report() {

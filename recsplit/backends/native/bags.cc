@@ -64,7 +64,8 @@ void BagsModel::run(Request& request, Workers& workers) const {
     }
     if (ends[bags] > count) throw Error("offsets end at " + std::to_string(ends[bags]) + ", and there are " + std::to_string(count) + " rows", true);
     const Table& table = tables_[reading.table];
-    for (int64_t place = 0; place < ends[bags]; ++place) {
+    const int64_t last = ends[bags];
+    for (int64_t place = 0; place < last; ++place) {
       if (places[place] < 0 || static_cast<uint64_t>(places[place]) >= table.rows) throw Error("row " + std::to_string(places[place]) + " is outside the shard's " + std::to_string(table.rows), true);
     }
     char* out = request.allocate(reading.output, {bags, static_cast<int64_t>(table.dim)});
@@ -91,22 +92,28 @@ void BagsModel::pool(const Share& share) const {
   const Reading& reading = *share.reading;
   const Table& table = tables_[reading.table];
   const char* start = starts_[reading.table];
-  const size_t vectors = reading.poolings.size();
-  thread_local std::vector<const char*> addresses;
-  thread_local std::vector<uint32_t> lengths;
-  addresses.clear(), lengths.clear();
+  const size_t vectors = reading.poolings.size(), row_bytes = table.row_bytes(), bags = share.last - share.first;
+  thread_local std::vector<const char*> kept_addresses;
+  thread_local std::vector<uint32_t> kept_lengths;
+  // What belongs to a thread is found anew at each use of its name.
+  std::vector<const char*>& addresses = kept_addresses;
+  std::vector<uint32_t>& lengths = kept_lengths;
+  addresses.resize(static_cast<size_t>(share.offsets[share.last] - share.offsets[share.first]) + bags);
+  lengths.resize(bags);
+  size_t count = 0;
   for (size_t bag = share.first; bag < share.last; ++bag) {
-    for (int32_t place = share.offsets[bag]; place < share.offsets[bag + 1]; ++place) addresses.push_back(start + static_cast<size_t>(share.rows[place]) * table.row_bytes());
-    auto length = static_cast<uint32_t>(share.offsets[bag + 1] - share.offsets[bag]);
-    if (length == 0 && reading.poolings[bag % vectors] == Pooling::max) addresses.push_back(start + reading.lowest_row * table.row_bytes()), length = 1;
-    lengths.push_back(length);
+    const size_t before = count;
+    for (int32_t place = share.offsets[bag]; place < share.offsets[bag + 1]; ++place) addresses[count++] = start + static_cast<size_t>(share.rows[place]) * row_bytes;
+    if (count == before && reading.poolings[bag % vectors] == Pooling::max) addresses[count++] = start + reading.lowest_row * row_bytes;
+    lengths[bag - share.first] = static_cast<uint32_t>(count - before);
   }
+  addresses.resize(count);
   const char* const* rows = addresses.data();
   // Bags that are pooled alike lie together mostly: all of them, or those of a few readings that were put into one tensor.
   for (size_t first = 0; first < lengths.size();) {
     const Pooling pooling = reading.poolings[(share.first + first) % vectors];
-    size_t last = first, count = 0;
-    for (; last < lengths.size() && reading.poolings[(share.first + last) % vectors] == pooling; ++last) count += lengths[last];
+    size_t last = first, alike = 0;
+    for (; last < lengths.size() && reading.poolings[(share.first + last) % vectors] == pooling; ++last) alike += lengths[last];
     PoolJob job{};
     job.rows = rows;
     job.last = addresses.data() + addresses.size();
@@ -116,7 +123,7 @@ void BagsModel::pool(const Share& share) const {
     job.dim = table.dim;
     job.out = share.out + first * table.vector_bytes();
     kernels_->pool(job, table.format, table.dtype, pooling);
-    rows += count;
+    rows += alike;
     first = last;
   }
 }

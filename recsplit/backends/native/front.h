@@ -21,6 +21,7 @@ class Front {
 
   void run(std::vector<Request>& requests);
 
+  const Engine& before() const { return before_; }
   const Remote& remote() const { return remote_; }
   std::string loaded() const;
 

@@ -16,7 +16,7 @@ namespace recsplit {
 
 namespace {
 
-constexpr size_t kLongestHead = 64 << 10, kLongestBody = size_t{1} << 31, kRead = 256 << 10;
+constexpr size_t kLongestHead = 64 << 10, kLongestBody = size_t{1} << 31, kRead = 256 << 10, kFirstRead = 16 << 10;
 constexpr size_t kPiecesAtOnce = 64;
 
 [[noreturn]] void lost(const std::string& what) { throw Error(what); }
@@ -123,7 +123,7 @@ void HttpConnection::send_some() {
 bool HttpConnection::receive_some() {
   while (true) {
     const size_t before = received_.size();
-    const size_t missing = head_size_ == 0 ? kRead : head_size_ + body_size_ - before;
+    const size_t missing = head_size_ == 0 ? kFirstRead : head_size_ + body_size_ - before;
     received_.resize(before + std::min(std::max<size_t>(missing, 1), kRead));
     const ssize_t count = recv(socket_, &received_[before], received_.size() - before, 0);
     received_.resize(before + static_cast<size_t>(std::max<ssize_t>(count, 0)));

@@ -14,6 +14,8 @@ constexpr size_t kAddresses = 2048;
 // Addresses whose memory a thread keeps for the next request.
 constexpr size_t kKept = 1 << 20;
 constexpr int64_t kHuge = int64_t{1} << 40;
+// Entries of an order are asked for so many ids ahead.
+constexpr size_t kAhead = 24;
 
 void mark(int64_t* marks, size_t row, int64_t position, int64_t number) {
   if (marks == nullptr || position < 0 || marks[2 * row] >= 0) return;
@@ -34,6 +36,10 @@ Lookups::Lookups(Recipe recipe, const std::string& folder, const TableSettings& 
   sampled_ = settings.sampled;
   std::vector<std::pair<const char*, uint64_t>> hot;
   for (const Lookup& lookup : recipe_.lookups) {
+    if (lookup.table < 0) {
+      cold_from_.push_back(UINT64_MAX);
+      continue;
+    }
     // By heat, the first rows are those that stay in memory.
     const double share = lookup.order < 0 ? 1 : files_.file(recipe_.tables[static_cast<size_t>(lookup.table)].file).resident_share();
     cold_from_.push_back(share >= 1 ? UINT64_MAX : lookup.base + static_cast<uint64_t>(share * static_cast<double>(lookup.rows)));
@@ -58,6 +64,7 @@ bool Lookups::by_ids(const Lookup& lookup) {
 size_t Lookups::ids_in_row(const std::vector<InputRows>& inputs) const {
   size_t count = 1;
   for (const Lookup& lookup : recipe_.lookups) {
+    if (lookup.table < 0) continue;
     if (by_ids(lookup)) {
       count += lookup.width / kSeldom;
       continue;
@@ -140,12 +147,19 @@ void Lookups::some(const std::vector<InputRows>& inputs, size_t first, size_t ro
   scratch.ran.assign(recipe_.programs.size(), 0);
   thread_local std::vector<Job> jobs;
   jobs.clear();
-  for (const Lookup& lookup : recipe_.lookups) jobs.push_back(resolve(lookup, inputs, first, rows, marks, scratch));
+  for (const Lookup& lookup : recipe_.lookups) {
+    jobs.push_back(lookup.table < 0 ? places(lookup, inputs, first, rows, outputs[static_cast<size_t>(lookup.output)], at, marks, scratch)
+                                    : resolve(lookup, inputs, first, rows, marks, scratch));
+  }
   for (const Check& item : recipe_.checks) check(item, inputs, first, rows, marks, scratch);
   const char* const* last = scratch.rows.data() + scratch.rows.size();
   for (size_t number = 0; number < jobs.size(); ++number) {
     const Lookup& lookup = recipe_.lookups[number];
     const Job& at_hand = jobs[number];
+    if (lookup.table < 0) {
+      access_->of(number).count(rows * lookup.width, at_hand.none, at_hand.unknown);
+      continue;
+    }
     const Table& table = recipe_.tables[static_cast<size_t>(lookup.table)];
     const OutputRows& output = outputs[static_cast<size_t>(lookup.output)];
     PoolJob job{};
@@ -179,7 +193,7 @@ TableAccess::Sample Lookups::sample_of(size_t table, bool clear) const {
   TableAccess::Sample sample = access.taken(clear);
   for (size_t number = 0; number < recipe_.lookups.size(); ++number) {
     const Lookup& lookup = recipe_.lookups[number];
-    if (&access_->of(number) != &access || lookup.order < 0) continue;
+    if (&access_->of(number) != &access || lookup.order < 0 || lookup.table < 0) continue;
     std::vector<uint32_t> row_at(static_cast<size_t>(lookup.rows));
     const char* order = numbers_.buffers[static_cast<size_t>(lookup.order)];
     for (size_t row = 0; row < row_at.size(); ++row) {
@@ -202,9 +216,11 @@ void Lookups::sample(const std::vector<Job>& jobs, size_t row, LookupScratch& sc
     scratch.sampled.clear();
     if (job.ids != nullptr) {
       for (size_t k = 0; k < lookup.width; ++k) {
-        const size_t place = row * job.ids_stride + k;
+        const size_t place = row * job.ids_stride + (job.ids_stride == 1 ? 0 : k);
         const int64_t id = job.narrow ? static_cast<const int32_t*>(job.ids)[place] : static_cast<const int64_t*>(job.ids)[place];
-        scratch.sampled.push_back(static_cast<uint32_t>(id + lookup.shifts[0]));
+        const int64_t shift = lookup.shifts[lookup.shifts.size() == 1 ? 0 : k];
+        if (id < -shift || id >= lookup.rows - shift || (lookup.padded && id + shift == lookup.padding)) continue;
+        scratch.sampled.push_back(static_cast<uint32_t>(id + shift));
       }
     } else {
       const size_t width = lookup.width != 0 ? lookup.width : job.lengths;
@@ -222,25 +238,71 @@ void Lookups::sample(const std::vector<Job>& jobs, size_t row, LookupScratch& sc
   }
 }
 
-// The addresses of a lookup's rows, its bags' lengths, and its weights where they don't lie in the request as they are needed.
-Lookups::Job Lookups::resolve(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const {
-  Job job{scratch.rows.size(), scratch.lengths.size(), scratch.weights.size(), nullptr, lookup.group >= 0, nullptr, 0, false};
-  const char* ids = nullptr;
-  size_t stride = 0, width = lookup.width;
-  bool narrow = false;
+// A lookup's ids, of rows [first, first + rows) of a request.
+IdRows Lookups::ids_of(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, LookupScratch& scratch) const {
   if (lookup.program >= 0) {
     const Registers& results = registers(lookup.program, inputs, first, rows, scratch);
     const size_t last = recipe_.programs[static_cast<size_t>(lookup.program)].steps.size() - 1;
-    ids = reinterpret_cast<const char*>(results.values[last].data());
-    stride = results.widths[last];
-    if (lookup.width == 0) width = stride;
-  } else {
-    const InputRows& input = inputs[static_cast<size_t>(lookup.input)];
-    narrow = recipe_.inputs[static_cast<size_t>(lookup.input)].dtype == DType::i32;
-    stride = input.width;
-    ids = input.data + (first * input.width + lookup.first) * (narrow ? 4 : 8);
-    if (lookup.width == 0) width = input.width;
+    return {results.values[last].data(), false, lookup.width != 0 ? lookup.width : results.widths[last], results.widths[last], rows};
   }
+  const InputRows& input = inputs[static_cast<size_t>(lookup.input)];
+  const bool narrow = recipe_.inputs[static_cast<size_t>(lookup.input)].dtype == DType::i32;
+  return {input.data + (first * input.width + lookup.first) * (narrow ? 4 : 8), narrow, lookup.width != 0 ? lookup.width : input.width, input.width, rows};
+}
+
+// A lookup's ids become places, in rows of the output from row `at` on.
+Lookups::Job Lookups::places(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, const OutputRows& output, size_t at, int64_t* marks, LookupScratch& scratch) const {
+  const IdRows ids = ids_of(lookup, inputs, first, rows, scratch);
+  Job job{scratch.rows.size(), scratch.lengths.size(), scratch.weights.size(), nullptr, false, ids.ids, ids.stride, ids.narrow};
+  char* out = output.data + at * output.stride + lookup.place * sizeof(int32_t);
+  if (ids.narrow) {
+    places_of<int32_t>(lookup, ids, out, output.stride, marks, job);
+  } else {
+    places_of<int64_t>(lookup, ids, out, output.stride, marks, job);
+  }
+  return job;
+}
+
+template <typename Id>
+void Lookups::places_of(const Lookup& lookup, const IdRows& ids, char* out, size_t out_stride, int64_t* marks, Job& job) const {
+  const char* order = lookup.order < 0 ? nullptr : numbers_.buffers[static_cast<size_t>(lookup.order)];
+  const bool same = lookup.shifts.size() == 1, single = ids.stride == 1;
+  const Id* of_row = static_cast<const Id*>(ids.ids);
+  const auto ask = [&](size_t j) {
+    const uint64_t ahead = static_cast<uint64_t>(of_row[j]) + static_cast<uint64_t>(lookup.shifts[0]);
+    if (ahead < static_cast<uint64_t>(lookup.rows)) __builtin_prefetch(order + ahead * sizeof(int32_t));
+  };
+  const size_t asked = order != nullptr && same && !single ? ids.width : 0;
+  for (size_t row = 0; row < ids.rows; ++row, of_row += ids.stride, out += out_stride) {
+    for (size_t j = 0; j < std::min(asked, kAhead); ++j) ask(j);
+    for (size_t j = 0; j < ids.width; ++j) {
+      if (j + kAhead < asked) ask(j + kAhead);
+      const int64_t shift = lookup.shifts[same ? 0 : j], id = of_row[single ? 0 : j];
+      auto place = static_cast<int32_t>(lookup.fallback);
+      // Compared before the shift is added: an id near 2**63 would wrap around.
+      if (id < -shift || id >= lookup.rows - shift) {
+        ++job.unknown;
+        mark(marks, row, lookup.mark < 0 ? -1 : lookup.mark + static_cast<int64_t>(j), id);
+      } else if (lookup.padded && id + shift == lookup.padding) {
+        ++job.none;
+        place = lookup.none;
+      } else if (order != nullptr) {
+        std::memcpy(&place, order + static_cast<size_t>(id + shift) * sizeof place, sizeof place);
+      } else {
+        place = static_cast<int32_t>(static_cast<int64_t>(lookup.base) + id + shift);
+      }
+      std::memcpy(out + j * sizeof place, &place, sizeof place);
+    }
+  }
+}
+
+// The addresses of a lookup's rows, its bags' lengths, and its weights where they don't lie in the request as they are needed.
+Lookups::Job Lookups::resolve(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const {
+  Job job{scratch.rows.size(), scratch.lengths.size(), scratch.weights.size(), nullptr, lookup.group >= 0, nullptr, 0, false};
+  const IdRows all = ids_of(lookup, inputs, first, rows, scratch);
+  const auto* ids = static_cast<const char*>(all.ids);
+  const size_t stride = all.stride, width = all.width;
+  const bool narrow = all.narrow;
   if (lookup.group >= 0) {
     if (narrow) {
       ragged(lookup, reinterpret_cast<const int32_t*>(ids), stride, inputs, first, rows, marks, scratch, job);
@@ -250,7 +312,7 @@ Lookups::Job Lookups::resolve(const Lookup& lookup, const std::vector<InputRows>
     return job;
   }
   if (lookup.width == 0) job.lengths = width;
-  if (all_inside(lookup, {ids, narrow, width, stride, rows})) {
+  if (all_inside(lookup, all)) {
     job.ids = ids;
     job.ids_stride = stride;
     job.narrow = narrow;

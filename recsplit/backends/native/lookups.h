@@ -1,4 +1,4 @@
-// Lookups: from a request's ids to pooled vectors, and to the marks of rows whose ids aren't in their tables.
+// Lookups: from a request's ids to pooled vectors, or to places in shards elsewhere, and to the marks of rows whose ids aren't in their tables.
 #pragma once
 
 #include <cstdint>
@@ -75,13 +75,17 @@ class Lookups {
     size_t rows, lengths, weights;
     const float* direct_weights;
     bool ragged;
-    const void* ids;  // where all are inside: see PoolJob
+    const void* ids;  // where all are inside, or they became places: see PoolJob
     size_t ids_stride;
     bool narrow;
     size_t none = 0, unknown = 0;  // of the ids: padding, and those outside
   };
 
   void some(const std::vector<InputRows>& inputs, size_t first, size_t rows, const std::vector<OutputRows>& outputs, size_t at, int64_t* marks, LookupScratch& scratch) const;
+  Job places(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, const OutputRows& output, size_t at, int64_t* marks, LookupScratch& scratch) const;
+  template <typename Id>
+  void places_of(const Lookup& lookup, const IdRows& ids, char* out, size_t out_stride, int64_t* marks, Job& job) const;
+  IdRows ids_of(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, LookupScratch& scratch) const;
   Job resolve(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
   bool all_inside(const Lookup& lookup, const IdRows& ids) const;
   template <typename Id>

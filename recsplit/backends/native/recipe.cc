@@ -241,6 +241,7 @@ void read_weights(const Json& json, const Recipe& recipe, Lookup& lookup) {
   if (lookup.weights < 0) return;
   const Tensor& input = recipe.inputs[lookup.weights];
   const int64_t width = width_of(input);
+  require(lookup.table >= 0, "only vectors are weighted");
   require(input.dtype == DType::f32 && recipe.tables[lookup.table].dtype == DType::f32, "weights are FP32, and so is their table");
   require(lookup.pooling == Pooling::sum, "only sums are weighted");
   const bool varies = lookup.group >= 0 || lookup.width == 0;
@@ -250,37 +251,44 @@ void read_weights(const Json& json, const Recipe& recipe, Lookup& lookup) {
 Lookup read_lookup(const Json& json, const Recipe& recipe) {
   Lookup lookup{};
   if (const Json* name = json.find("name")) lookup.name = name->text();
-  lookup.table = index(json, "table", recipe.tables.size());
-  const Table& table = recipe.tables[lookup.table];
+  lookup.table = index_or_none(json, "table", recipe.tables.size());
+  const uint64_t rows = lookup.table < 0 ? INT32_MAX : recipe.tables[lookup.table].rows;
   lookup.base = static_cast<uint64_t>(json.at("base").integer(0, kMostRows));
   lookup.rows = json.at("rows").integer(1, kMostRows);
-  require(lookup.base + static_cast<uint64_t>(lookup.rows) <= table.rows, "a lookup's rows are the table's");
+  require(lookup.base + static_cast<uint64_t>(lookup.rows) <= rows, "a lookup's rows are the table's");
   lookup.order = index_or_none(json, "order", recipe.buffers.size());
   if (lookup.order >= 0) {
     const Buffer& order = recipe.buffers[static_cast<size_t>(lookup.order)];
     require(order.dtype == DType::i32 && order.size == static_cast<uint64_t>(lookup.rows), "an order has an INT32 for each row");
   }
-  lookup.fallback = static_cast<uint64_t>(json.at("fallback").integer(0, static_cast<int64_t>(table.rows) - 1));
+  lookup.fallback = static_cast<uint64_t>(json.at("fallback").integer(0, static_cast<int64_t>(rows) - 1));
   lookup.pooling = pooling_of(json.at("pooling").text());
-  require(lookup.pooling == Pooling::none || is_float(table.dtype), "only numbers with a point are pooled");
   const Json& padding = json.at("padding");
   lookup.padded = !padding.is_null();
   lookup.padding = lookup.padded ? padding.integer() : 0;
+  if (lookup.table < 0) lookup.none = static_cast<int32_t>(json.at("none").integer(0, INT32_MAX));
   lookup.width = static_cast<uint32_t>(json.at("width").integer(0, kMostWidth));
   lookup.bags = static_cast<uint32_t>(json.at("bags").integer(1, kMostWidth));
   require(lookup.width % lookup.bags == 0 && (lookup.width > 0 || lookup.bags == 1), "bags share the ids out evenly");
   read_ids(json, recipe, lookup);
   read_weights(json, recipe, lookup);
+  lookup.mark = json.at("mark").integer(-1, kMost * 1024);
+  lookup.wrong = json.at("wrong").integer(-1, kMost * 1024);
   lookup.output = index(json, "output", recipe.outputs.size());
   const Tensor& output = recipe.outputs[lookup.output];
   lookup.place = static_cast<uint32_t>(json.at("place").integer(0, kMostWidth));
+  if (lookup.table < 0) {
+    require(lookup.pooling == Pooling::none && lookup.group < 0 && lookup.width > 0, "places are of so many ids, and aren't pooled");
+    require(output.dtype == DType::i32 && output.dims.size() == 1 && lookup.place + static_cast<int64_t>(lookup.width) <= output.dims[0], "an output has a place for each id");
+    return lookup;
+  }
+  const Table& table = recipe.tables[lookup.table];
+  require(lookup.pooling == Pooling::none || is_float(table.dtype), "only numbers with a point are pooled");
   require(output.dtype == table.dtype && output.dims.size() == 2 && output.dims[1] == static_cast<int64_t>(table.dim), "an output holds vectors of its tables");
   const int64_t vectors = lookup.pooling == Pooling::none ? lookup.width : lookup.bags;
   const bool varies = lookup.group < 0 && lookup.width == 0 && lookup.pooling == Pooling::none;
   require(lookup.group < 0 || lookup.pooling != Pooling::none, "bags of varying length are pooled");
   require(varies ? output.dims[0] == -1 && lookup.place == 0 : lookup.place + vectors <= output.dims[0], "an output has a place for each vector");
-  lookup.mark = json.at("mark").integer(-1, kMost * 1024);
-  lookup.wrong = json.at("wrong").integer(-1, kMost * 1024);
   return lookup;
 }
 
@@ -317,7 +325,7 @@ Check read_check(const Json& json, const Recipe& recipe) {
 void require_whole(const Recipe& recipe) {
   std::vector<std::vector<char>> covered;
   for (const Tensor& output : recipe.outputs) {
-    require(output.dims.size() == 2, "an output has vectors");
+    require(output.dims.size() == 2 || (output.dims.size() == 1 && output.dtype == DType::i32), "an output has vectors, or places");
     covered.emplace_back(static_cast<size_t>(std::max<int64_t>(output.dims[0], 1)), 0);
   }
   for (const Lookup& lookup : recipe.lookups) {

@@ -80,9 +80,12 @@ struct Bags {
 
 // One reading of a table. Its ids: the columns from `first` on of `input`, or the last register of `program`; each names a row of the
 // table by id + shift. Of a ragged one they are those of one feature's bag.
+//
+// Of a table that lies in shards elsewhere it gives places, INT32, one for each id: those from `base` on, in order, or what `order` says; an
+// unknown id and padding give `fallback` and `none`.
 struct Lookup {
   std::string name;      // what users call the table; "": unknown
-  int table;
+  int table;             // -1: in shards elsewhere
   uint64_t base;         // of its rows in the (fused) table
   int order;             // a buffer that says which row of the (fused) table each of its rows is; -1: those from `base` on, in order
   int64_t rows;          // ids + shift are in [0, rows)
@@ -90,6 +93,7 @@ struct Lookup {
   Pooling pooling;
   bool padded;           // whether `padding` is one
   int64_t padding;       // an id + shift that counts as none
+  int32_t none;          // its place
   uint32_t width;        // ids a row; 0: as many as the request has
   uint32_t bags;         // pooled vectors a row, which share its ids out evenly
   int input;             // -1: of a program
@@ -123,7 +127,7 @@ struct Recipe {
   std::vector<Vocabulary> vocabularies;
   std::vector<Program> programs;
   std::vector<Bags> bags;
-  std::vector<Tensor> outputs;  // [vectors, dim]; [-1, dim] of one that varies
+  std::vector<Tensor> outputs;  // [vectors, dim]; [-1, dim] of one that varies; [ids] of places
   std::vector<Lookup> lookups;
   std::vector<Check> checks;
   std::string marks;  // the name of the output `unknown_ids`; "": none

@@ -142,22 +142,28 @@ void Remote::ask(std::vector<Passing>& requests) const {
     shard.requests += requests.size();
     uint64_t count = 0;
     for (const Shard::Bags& bags : shard.bags) {
-      std::vector<int32_t> rows, offsets{0};
+      std::vector<int32_t> rows(batch * bags.width + 1), offsets{0};
       offsets.reserve(batch * bags.widths.size() + 1);
+      const auto own = static_cast<uint32_t>(bags.last - bags.first);
+      size_t taken = 0;
       for (size_t of = 0; of < requests.size(); ++of) {
         const int32_t* place = requests[of].places[bags.places];
-        const size_t before = rows.size();
+        const size_t before = taken;
         for (size_t row = 0; row < requests[of].rows; ++row) {
           for (const uint32_t width : bags.widths) {
-            for (uint32_t k = 0; k < width; ++k, ++place) {
-              if (*place >= bags.first && *place < bags.last) rows.push_back(*place - bags.first);
+            // Which places are the shard's can't be foreseen: each is written, and stays where it is.
+            for (const int32_t* end = place + width; place < end; ++place) {
+              const uint32_t moved = static_cast<uint32_t>(*place) - static_cast<uint32_t>(bags.first);
+              rows[taken] = static_cast<int32_t>(moved);
+              taken += static_cast<size_t>(moved < own);
             }
-            offsets.push_back(static_cast<int32_t>(rows.size()));
+            offsets.push_back(static_cast<int32_t>(taken));
           }
         }
-        asked.concerned[of] = asked.concerned[of] != 0 || rows.size() > before;
+        asked.concerned[of] = asked.concerned[of] != 0 || taken > before;
       }
-      count += rows.size();
+      rows.resize(taken);
+      count += taken;
       asked.rows.push_back(std::move(rows));
       asked.offsets.push_back(std::move(offsets));
     }

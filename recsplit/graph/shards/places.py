@@ -76,6 +76,19 @@ class TablePlaces:
         stretches = [item for item in self.stretches if item.shard == shard]
         return (stretches[0].place, stretches[-1].place + stretches[-1].last - stretches[-1].first) if stretches else (0, 0)
 
+    def moves(self, first: int, last: int) -> list[Piece]:
+        """The pieces of fused rows [first, last)."""
+        ends = [piece.start for piece in self.pieces[1:]] + [self.fused.zero_row + 1]
+        return [piece for piece, end in zip(self.pieces, ends, strict=True) if piece.start < last and end > first]
+
+    def place_of(self, row: int, places: Map | None) -> int:
+        """The place of one fused row; `places`: the map, where the layout has one."""
+        (piece,) = self.moves(row, row + 1)
+        if not piece.mapped:
+            return row + piece.shift
+        assert places is not None
+        return int(places[row + piece.shift])
+
     def map_size(self) -> int:
         """Elements of the map."""
         sizes = self.sizes()

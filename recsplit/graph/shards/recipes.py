@@ -1,13 +1,16 @@
-"""The engine's recipe of a shard: its own rows by their places, a row of zeros (or of the lowest number) in the place of others'."""
+"""The engine's recipes of a sharded model: from ids to places, and of a shard, its own rows by their places."""
 
+import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from recsplit.graph import border
+from recsplit.graph.cut import Cut
 from recsplit.graph.shards.models import ShardPart
-from recsplit.plan.plan import PlainPooling, Reading
-from recsplit.plan.recipe import EngineLookup, Recipe
+from recsplit.graph.shards.places import Map, TablePlaces
+from recsplit.plan.plan import UNKNOWN_IDS, PlainPooling, Reading, Tensor
+from recsplit.plan.recipe import EngineLookup, Recipe, Stored
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,61 @@ class _Run:
     bags: int
     first: int
     place: int
+
+
+@dataclass(frozen=True)
+class MapFile:
+    """A map of places, and where it lies beside the recipe."""
+
+    places: Map
+    stored: Stored
+
+
+def places_recipe(
+    cut: Cut, outputs: Sequence[Tensor], layouts: Mapping[str, TablePlaces], readings: Sequence[Reading], maps: Mapping[str, MapFile]
+) -> Recipe | None:
+    """How the engine turns ids into places, its buffers of `cut` without their places in files, the maps behind them; None where it can't:
+    where more crosses than places, or a table that has no map lies in several pieces.
+
+    `outputs`: of the embedding model. `layouts` and `maps` by the fused table's name.
+    """
+    recipe, by_output = cut.recipe, {reading.output: reading for reading in readings}
+    crossing = [tensor for tensor in outputs if tensor.name != UNKNOWN_IDS]
+    if recipe is None or [tensor.name for tensor in crossing] != [reading.places for reading in readings]:
+        return None
+    numbers = {reading.places: number for number, reading in enumerate(readings)}
+    lookups, parts = list[EngineLookup](), list[Stored]()
+    for lookup in recipe.lookups:
+        assert lookup.table is not None
+        fused, reading = cut.fused[lookup.table], by_output.get(recipe.outputs[lookup.output].name)
+        layout, held = layouts[fused.value.name or ""], maps.get(fused.value.name or "")
+        pieces = layout.moves(lookup.base, lookup.base + lookup.rows)
+        vectors = lookup.width if lookup.pooling == "none" else lookup.bags
+        if reading is None or len(pieces) > 1 or lookup.weights is not None or lookup.group is not None or not lookup.width:
+            return None
+        if sum(reading.widths[lookup.place : lookup.place + vectors]) != lookup.width:
+            return None
+        first, order = lookup.base + pieces[0].shift, None
+        if pieces[0].mapped:
+            assert held is not None
+            part = dataclasses.replace(held.stored, offset=held.stored.offset + 4 * first, size=lookup.rows)
+            parts += [part] if part not in parts else []
+            order = len(cut.buffers) + parts.index(part)
+        lookups.append(
+            dataclasses.replace(
+                lookup,
+                table=None,
+                base=0 if pieces[0].mapped else first,
+                fallback=layout.place_of(lookup.fallback, None if held is None else held.places),
+                none=fused.zero_row,
+                pooling="none",
+                bags=1,
+                order=order,
+                output=numbers[reading.places],
+                place=sum(reading.widths[: lookup.place]),
+            )
+        )
+    return dataclasses.replace(recipe, outputs=tuple(crossing), lookups=tuple(lookups), buffers=tuple(parts))
 
 
 def shard_recipe(part: ShardPart, readings: Sequence[Reading]) -> Recipe | None:

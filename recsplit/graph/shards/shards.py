@@ -28,12 +28,15 @@ from recsplit.plan.plan import Reading, Segment
 class Sharded:
     """A cut taken apart once more. Initializers of tables and maps are not on disk yet.
 
-    `maps`: the layouts with a map, by the name of the embedding model's initializer. `readings` as in the plan.
+    `cut`: what was taken apart, its dense model changed in place. `layouts`: by the fused table's name; `maps`: those with a map, by the
+    name of the embedding model's initializer. `readings` as in the plan.
     """
 
+    cut: Cut
     embedding: ir.Model
     shards: tuple[ShardPart, ...]
     dense: ir.Model
+    layouts: Mapping[str, TablePlaces]
     maps: Mapping[str, TablePlaces]
     readings: tuple[Reading, ...]
 
@@ -71,7 +74,8 @@ def shard(cut: Cut, shards: Sequence[Sequence[Segment]], *, by_heat: bool) -> Sh
     layouts = {item.value.name or "": lay_out(item, shards, by_heat=by_heat) for item in cut.fused}
     state = Dividing(cut, shards, layouts, measure.Measured(cut.embedding, [item.lengths for item in cut.bags]))
     passes.run(SHARD, state, Dividing.models)
-    return Sharded(state.embedding, tuple(state.parts), cut.dense, state.maps, _readings(cut, state.gathers, state.reads))
+    readings = _readings(cut, state.gathers, state.reads)
+    return Sharded(cut, state.embedding, tuple(state.parts), cut.dense, layouts, state.maps, readings)
 
 
 def _find_reads(state: Dividing) -> None:

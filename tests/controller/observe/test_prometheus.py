@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,16 +18,18 @@ import numpy as np
 import pytest
 
 from recsplit.client import Client
+from recsplit.engine.compilation import unavailable
 from recsplit.errors import InputError
 from recsplit.monitoring.dashboard import dashboard
 from recsplit.monitoring.rules import models, recording_rules
 from recsplit.monitoring.watching import Watching
 from recsplit.plan.plan import Plan
+from recsplit.repository.find import find
 from recsplit_controller.observe.prometheus import PrometheusObserver
 from recsplit_controller.observe.scrape import ScrapeObserver
 from recsplit_controller.values.observation import Observation
 from tests.kubernetes.prometheus import BINARY, TOOLS, Prometheus
-from tests.remote import sharded
+from tests.remote import engine_fleet, sharded
 from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BINARY is None, reason="prometheus is not installed (Debian's package of that name)")]
@@ -48,8 +51,15 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """One whose front has a model for each shard."""
     folder = tmp_path_factory.mktemp("watched")
-    plan = sharded.write(folder)
+    with watching(folder, sharded.write(folder)) as fleet:
+        yield fleet
+
+
+@contextmanager
+def watching(folder: Path, plan: Plan) -> Iterator[Watched]:
+    """The fleet of a repository, under load."""
     command = [sys.executable, "-m", "recsplit", "serve", str(folder), "--fleet", "--replicas", "front=1,0=1,1=1", "--prometheus", "--json"]
     path = f"{TOOLS}{os.pathsep}{os.environ['PATH']}"
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PATH": path}) as process:
@@ -130,7 +140,8 @@ def test_what_came_in_before_is_there_for_who_starts_now(watched: Watched) -> No
 
 def test_every_rule_gives_numbers_of_the_live_servers(watched: Watched) -> None:
     watched.load.set()
-    rules = recording_rules(watched.plan, Watching())
+    # What one model of the engine tells of its shards: see below.
+    rules = [rule for rule in recording_rules(watched.plan, Watching()) if rule.record != "recsplit_server:offered"]
 
     def missing() -> list[str]:
         return [rule.record for rule in rules if not watched.prometheus.query(rule.record)]
@@ -156,6 +167,23 @@ def test_without_queries_rates_are_zero_and_latencies_unknown(watched: Watched) 
 
         until(idle, f"an idle fleet, seen by {observer}")
     watched.load.set()
+
+
+@pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+def test_a_front_that_is_one_model_of_the_engine_tells_what_its_shards_are_offered(tmp_path: Path) -> None:
+    repository = engine_fleet.write(tmp_path)
+    with watching(repository, find(repository).plan) as fleet:
+        by_rules, by_pages = fleet.observers()
+        for observer in (by_rules, by_pages):
+
+            def told(observer: PrometheusObserver | ScrapeObserver = observer) -> bool:
+                seen = observer.observe(time.time())
+                shards = [seen.of(f"shop_embedding_{number}") for number in range(2)]
+                return bool(seen.of("shop").requests) and all(shard.offered and shard.requests for shard in shards)
+
+            until(told, f"queries and what the shards are offered, seen by {observer}")
+        assert fleet.prometheus.query("recsplit_server:offered")
+        by_rules.close()
 
 
 def test_a_prometheus_that_hangs_is_a_problem_told_in_time(watched: Watched) -> None:
