@@ -16,6 +16,7 @@ from recsplit.partition.partition_file import Partition
 if TYPE_CHECKING:
     from recsplit.partition.choice import Choice
     from recsplit.partition.update import Updated
+    from recsplit.partition.worth import Worth
 
 #: Names of tables shown of a shard that holds many.
 SHOWN_TABLES = 3
@@ -34,7 +35,7 @@ ALGORITHMS = ("one", "tables", "paper", "whole", "grouped", "layers", "front", "
 @click.option("--access", "access_path", metavar="FILE.npz", required=True, type=click.Path(path_type=Path), help="From `recsplit access`.")
 @click.option("--qps", type=float, required=True, help="Queries per second that all shards together are for.")
 @click.option("--algorithm", type=click.Choice(ALGORITHMS), default="joint", show_default=True, help="How shards are found; see --compare.")
-@click.option("--compare", is_flag=True, help="Show what each algorithm's partition costs.")
+@click.option("--compare", is_flag=True, help="Show what each algorithm's partition costs, and what is worth a server.")
 @click.option("--profile", metavar="FILE.json", type=click.Path(path_type=Path), help="What calls, servers and the dense model take here.")
 @click.option("--call-ms", metavar="A,B", help="A call takes A + B * rows read; ElasticRec's 10,1.524 without, or the profile's.")
 @click.option("--min-mb", type=click.FloatRange(0), help="What a server takes besides its rows; 300 without, or the profile's.")
@@ -162,7 +163,7 @@ def _show_choice(choice: "Choice", settings: CostSettings, *, as_json: bool) -> 
     chosen, compared = choice.partition, choice.compared
     if as_json:
         figures = [{"algorithm": one.algorithm, "cost": one.cost, "shards": len(one.shards), **_sums(one, settings)} for one in compared]
-        show_json({"partition": chosen, "settings": settings, "compared": figures})
+        show_json({"partition": chosen, "settings": settings, "compared": figures, "worth": _worth(chosen, settings) if compared else ()})
         return
     _show(chosen, settings)
     if compared:
@@ -179,6 +180,25 @@ def _show_choice(choice: "Choice", settings: CostSettings, *, as_json: bool) -> 
         show_table(
             ("algorithm", "how", "cost", "shards", "servers", "to the chosen"), lines, title="Every algorithm, by the same objective"
         )
+        _show_worth(chosen, settings)
+
+
+def _worth(chosen: Partition, settings: CostSettings) -> "tuple[Worth, ...]":
+    from recsplit.partition.worth import worth
+
+    return worth(settings, sum(shard.gathers_per_query for shard in chosen.shards))
+
+
+def _show_worth(chosen: Partition, settings: CostSettings) -> None:
+    """What a shard must hold to be worth servers of its own."""
+    from recsplit.partition.worth import SHARES
+
+    lines: list[list[Cell]] = [
+        [one.cores, one.servers or "none is in time", *("never" if least is None else size_text(round(least)) for least in one.least_bytes)]
+        for one in _worth(chosen, settings)
+    ]
+    columns = ("cores a server", "servers of the whole", *(f"with {100 * share:g} % of the reads" for share in SHARES))
+    show_table(columns, lines, title="Rows that are worth servers of their own, at least")
 
 
 def _show_updated(partition: Partition, updated: "Updated", settings: CostSettings, *, as_json: bool) -> None:
