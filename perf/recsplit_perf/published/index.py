@@ -62,10 +62,10 @@ def origins(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def subject_of(command: str, checkout: Path) -> str:
     """What the docstring of a command says that it does, up to how it is called; "" where the command has no docstring here."""
-    words = command.partition("python -m ")[2].split()  # settings of the environment may stand before it
+    words = command.rpartition("python -m ")[2].split()  # settings of the environment may stand before it
     if not words:
         return ""
-    name = f"recsplit.commands.{words[1]}" if words[0].endswith("/recsplit") and len(words) > 1 else words[0].removesuffix(".__main__")
+    name = f"recsplit.commands.{words[1]}" if Path(words[0]).name == "recsplit" and len(words) > 1 else words[0].removesuffix(".__main__")
     inside = Path(*name.split("."))
     for folder in (checkout / "perf", checkout):
         for file in (folder / inside.with_suffix(".py"), folder / inside / "__init__.py"):

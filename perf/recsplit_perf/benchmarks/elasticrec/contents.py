@@ -224,8 +224,8 @@ def _measured(profiles: Sequence[Measured]) -> Section:
     )
     note = (
         "a/b decides: how many rows of a table an item must gather for the gathering to take as long as the call. The paper has 6.6. "
-        f"With {measured.ITEMS[0]} items a query calls outweigh gathers, and the best cut is coarse; with {measured.ITEMS[1]:,} a/b is "
-        "near the paper's. As much depends on how large a whole container is. With one core it holds all tables for little traffic, "
+        f"With {measured.ITEMS[0]} items a query calls outweigh gathers, and the best cut is coarse; with {measured.ITEMS[1]:,} the "
+        "table says a/b. As much depends on how large a whole container is. With one core it holds all tables for little traffic, "
         f"and shards win ({_ratios(one, 1)}x). With a socket's cores, whose instances share one copy of the tables (recsplit maps "
         f"them), the ratio is {_ratios(one, measured.CORES[-1])}: below 1, one-core shards take more than they save, as each of many "
         "small containers has memory of its own. With shards' containers as large as the whole's, and as many times the traffic, the "
