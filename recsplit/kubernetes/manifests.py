@@ -30,12 +30,19 @@ Configs = Mapping[str, Mapping[str, str]]
 
 
 def render(
-    plan: Plan, values: Values, files: Mapping[str, Sequence[ModelFile]], configs: Configs, backend: Mapping[str, str]
+    plan: Plan,
+    values: Values,
+    files: Mapping[str, Sequence[ModelFile]],
+    configs: Configs,
+    backend: Mapping[str, str],
+    *,
+    recipe: str | None = None,
 ) -> dict[str, str]:
     """The texts of all files but values.yaml, by their path.
 
-    `files`: of every model that a group loads from files; `backend`: the files of the backend `remote`. Raises InputError where
-    the values are not for this plan's shards, or a group's configs don't fit into a ConfigMap.
+    `files`: of every model that a group loads from files; `backend`: the files of the backend `remote`; `recipe`: engine.json of the front
+    where that is one model of the engine. Raises InputError where the values are not for this plan's shards, or a group's configs don't
+    fit into a ConfigMap.
     """
     all_groups = groups(plan)
     expected = [group.shard.model.name for group in all_groups if group.shard is not None]
@@ -49,13 +56,13 @@ def render(
     common: dict[str, Any] = {"plan": plan, "values": values, "groups": all_groups, "metrics": _metrics()}
     texts: dict[str, str] = {}
     for group in all_groups:
-        texts |= _plan_files(plan, group, files, configs.get(group.name, {}))
-        context = common | _group(values, group, files, servers(values, group))
+        texts |= _plan_files(plan, group, files, configs.get(group.name, {}), recipe if group.shard is None else None)
+        context = common | _group(values, group, files, servers(values, group)) | {"stands_in": bool(group.remote) and recipe is None}
         kinds = ["deployment", "services", *(["autoscaler"] if context["scaled"] else []), "guards"]
         texts[f"base/{group.name}.yaml"] = "---\n".join(_one(environment, f"{kind}.yaml.j2", context) for kind in kinds)
     texts["base/account.yaml"] = _one(environment, "account.yaml.j2", common | {"labels": _labels(values, None)})
     texts["base/arrange.sh"] = _one(environment, "arrange.sh.j2", common)
-    if all_groups[0].remote:
+    if all_groups[0].remote and recipe is None:
         texts |= {f"base/{REMOTE}/{name}": text for name, text in backend.items()}
     generated = {
         folder: sorted(PurePosixPath(path).name for path in texts if path.startswith(f"base/{folder}/"))
@@ -86,7 +93,7 @@ def values_text(plan: Plan, values: Values, *, sizes_from: str) -> str:
 
 
 def object_name(values: Values, group: Group) -> str:
-    """The name of a group's Deployment, Service and so on. The front finds a shard by its Service, at port 8001.
+    """The name of a group's Deployment, Service and so on. The front finds a shard by its Service.
 
     Groups that ask each other are named by their build: one that is rolled out stands beside the one before, and neither asks the other.
     """
@@ -94,8 +101,8 @@ def object_name(values: Values, group: Group) -> str:
 
 
 def addresses(plan: Plan, values: Values) -> dict[str, str]:
-    """By model, where the front finds a shard that has servers of its own: host:port, a name within the same namespace."""
-    return {group.shard.model.name: f"{object_name(values, group)}:8001" for group in groups(plan) if group.shard is not None}
+    """By model, where the front finds a shard that has servers of its own: a name within the same namespace."""
+    return {group.shard.model.name: object_name(values, group) for group in groups(plan) if group.shard is not None}
 
 
 def target(servers: Servers) -> float | None:
@@ -115,13 +122,19 @@ def servers(values: Values, group: Group) -> Servers:
     return next(shard for shard in values.shards if shard.model == name)
 
 
-def _plan_files(plan: Plan, group: Group, files: Mapping[str, Sequence[ModelFile]], configs: Mapping[str, str]) -> dict[str, str]:
+def _plan_files(
+    plan: Plan, group: Group, files: Mapping[str, Sequence[ModelFile]], configs: Mapping[str, str], recipe: str | None
+) -> dict[str, str]:
     """What the pods of a group mount at /plan, beside arrange.sh."""
     needed = [file for model in group.models for file in files[model]]
     texts = {f"{model}.pbtxt": text for model, text in configs.items()}
     texts["checksums"] = checksums(needed)
     texts["files"] = "".join(f"{file.path}\n" for file in needed)
-    lines = [f"{model} {plan.version} files" for model in group.models] + [f"{model} {plan.version} none" for model in group.remote]
+    if recipe is None:
+        lines = [f"{model} {plan.version} files" for model in group.models] + [f"{model} {plan.version} none" for model in group.remote]
+    else:
+        texts["engine.json"] = recipe
+        lines = [" ".join([plan.name, str(plan.version), "engine", *(model for model in group.models if model != plan.name)])]
     texts["models"] = "".join(f"{line}\n" for line in lines)
     size = sum(len(text.encode()) for text in texts.values())
     if size > _CONFIG_MAP_BYTES:

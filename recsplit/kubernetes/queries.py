@@ -27,6 +27,8 @@ POD_LABELS = (INSTANCE, COMPONENT, VERSION, PART_OF)
 SUMMARY = "nv_inference_request_summary_us"
 SUCCESSES = "nv_inference_request_success"
 FAILURES = "nv_inference_request_failure"
+#: Of a shard elsewhere, where the front is one model of recsplit's engine and Triton has none for the shard.
+REQUESTS = "recsplit_remote_requests"
 
 
 def series_label(pod_label: str) -> str:
@@ -49,8 +51,8 @@ def mean_p95_ms(matchers: str) -> str:
 def offered_qps(matchers: str) -> str:
     """Queries a second that the front servers send to a model, answered or not."""
     front = f'{matchers},{series_label(COMPONENT)}="front"'
-    answered, failed = (f"sum(rate({name}{{{front}}}[{WINDOW_S}s]))" for name in (SUCCESSES, FAILURES))
-    return f"{answered} + ({failed} or vector(0))"
+    answered, failed, asked = (f"sum(rate({name}{{{front}}}[{WINDOW_S}s]))" for name in (SUCCESSES, FAILURES, REQUESTS))
+    return f"{answered} + ({failed} or vector(0)) or {asked}"
 
 
 def matchers(**labels: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recsplit.capacity.profile import Profile
 from recsplit.configs.fleet import bags_config, remote_config
+from recsplit.configs.front import can_be_one, front_config, front_recipe
 from recsplit.configs.portable import portable_config
 from recsplit.disk import bounded
 from recsplit.errors import InputError
@@ -108,13 +109,31 @@ def prepare(build: Build, output: Path, known: Known) -> Prepared:
     return Prepared(build, output, values, has_values, sizes_from, models, total_bytes(build.repository, models))
 
 
+def front_is_one(build: Build, values: Values) -> bool:
+    """Whether the front is one model of the engine: the image has that, the build can be so, and every shard elsewhere has its CSR form."""
+    plan = build.plan
+    apart = [number for number, shard in enumerate(plan.shards) if shard.location == "own"]
+    return values.engine and can_be_one(plan) and all(has_bags(build.repository, plan, number) for number in apart)
+
+
+def recipe(build: Build, values: Values) -> str:
+    """engine.json of a front that is one model."""
+    plan, hosts = build.plan, manifests.addresses(build.plan, values)
+    by_number = {str(number): [f"{hosts[shard.model.name]}:8000"] for number, shard in enumerate(plan.shards) if shard.model.name in hosts}
+    text = bounded.read_text(build.repository / plan.embedding.name / CONFIG_FILE, bounded.RECORD_BYTES, hint="build the model again")
+    return front_recipe(plan, text, by_number, values.asking, await_s=values.shards_startup_s)
+
+
 def configs(build: Build, values: Values) -> manifests.Configs:
-    """By group, the configs that differ from the repository's: remote models in the front, shards in their CSR form, and where the image
-    has no engine what was built for it."""
+    """By group, the configs that differ from the repository's: the front's, of one model or of remote ones, shards in their CSR form, and
+    where the image has no engine what was built for it."""
     plan, repository = build.plan, build.repository
     addresses = manifests.addresses(plan, values)
     texts: dict[str, dict[str, str]] = {FRONT: {}}
     portable = frozenset[str]() if values.engine else plan.native
+    is_one = front_is_one(build, values)
+    if is_one:
+        texts[FRONT][plan.name] = front_config(plan)
 
     def config_of(name: str) -> str:
         text = bounded.read_text(repository / name / CONFIG_FILE, bounded.RECORD_BYTES, hint="build the model again")
@@ -127,9 +146,9 @@ def configs(build: Build, values: Values) -> manifests.Configs:
         number, name = plan.shards.index(group.shard), group.shard.model.name
         text = config_of(name)
         bags = has_bags(repository, plan, number)
-        texts[FRONT][name] = remote_config(
-            plan, number, text, [addresses[name]], bags=bags, asking=values.asking, await_s=values.shards_startup_s
-        )
+        if not is_one:
+            asked, await_s = [f"{addresses[name]}:8001"], values.shards_startup_s
+            texts[FRONT][name] = remote_config(plan, number, text, asked, bags=bags, asking=values.asking, await_s=await_s)
         texts[group.name] = {name: bags_config(plan, number, text)} if bags else {name: text} if name in portable else {}
     return texts
 
@@ -143,7 +162,8 @@ def render(prepared: Prepared, *, advance: Callable[[int], None] = lambda _: Non
     """Checksum the files, render, check, write. `advance` takes bytes that were read. Raises as the stages do."""
     plan, values = prepared.build.plan, prepared.values
     files = model_files(prepared.build.repository, prepared.models, advance=advance)
-    texts = manifests.render(plan, values, files, configs(prepared.build, values), _backend())
+    front = recipe(prepared.build, values) if front_is_one(prepared.build, values) else None
+    texts = manifests.render(plan, values, files, configs(prepared.build, values), _backend(), recipe=front)
     check(texts)
     if not prepared.has_values:
         texts[VALUES] = manifests.values_text(plan, values, sizes_from=prepared.sizes_from)

@@ -73,6 +73,7 @@ def running(folder: Path, targets: Mapping[str, Mapping[str, str]]) -> Iterator[
 
 def _scraped(prometheus: Prometheus, targets: int) -> bool:
     try:
+        urllib.request.urlopen(f"{prometheus.url}/-/ready", timeout=10).close()  # 503 before it reads its own data
         return prometheus.query("sum(up)") == [({}, targets)]
     except OSError:
         return False

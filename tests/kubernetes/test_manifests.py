@@ -94,11 +94,10 @@ def test_the_front_has_what_is_not_elsewhere_and_a_shard_only_itself() -> None:
 
 def test_the_front_finds_a_shard_by_its_headless_service() -> None:
     texts = rendered(sharded())
-    for model, address in addresses(sharded(), values_of(sharded())).items():
-        name, port = address.split(":")
+    for model, name in addresses(sharded(), values_of(sharded())).items():
         spec = one(texts, "Service", name)["spec"]
         assert spec["clusterIP"] == "None"
-        assert int(port) in [entry["port"] for entry in spec["ports"] if entry["name"] == "grpc"]
+        assert {entry["name"]: entry["port"] for entry in spec["ports"]} == {"http": 8000, "grpc": 8001}
         assert f"{model} 1 files" in texts[f"base/{name.removeprefix('shop-').removesuffix('-' + BUILD)}/models"]
 
 

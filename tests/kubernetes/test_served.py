@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -27,6 +26,7 @@ from recsplit.repository.find import find
 from recsplit.serving import Server, ports, serve, triton
 from tests.conftest import Run
 from tests.kubernetes import prometheus
+from tests.kubernetes.pods import arrange, ask
 from tests.remote import sharded
 
 GROUPS = ("front", "shard-0", "shard-1")
@@ -60,13 +60,6 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     return Rendered(folder / "models", folder / "k8s", models)
 
 
-def arrange(source: Path, manifests: Path, group: str, target: Path) -> "subprocess.CompletedProcess[str]":
-    """What the init container does."""
-    environment = {"SOURCE": str(source), "PLAN": str(manifests / "base" / group), "MODELS": str(target), "PATH": os.environ["PATH"]}
-    script = manifests / "base" / "arrange.sh"
-    return subprocess.run(["sh", str(script)], env=environment, capture_output=True, text=True, check=False, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def servers(rendered: Rendered) -> Iterator[dict[str, Server]]:
     """One server a group, the front with the shards' addresses on this machine in place of their Services' names."""
@@ -86,19 +79,6 @@ def servers(rendered: Rendered) -> Iterator[dict[str, Server]]:
     finally:
         for server in servers_by_group.values():
             server.stop()
-
-
-def ask(server: Server, seconds: float) -> tuple[int, float]:
-    """Queries with checked answers for so long: how many, and the slowest one in ms."""
-    generator, asked, slowest_ms = np.random.default_rng(0), 0, 0.0
-    with Client(server.grpc_url, "shop") as client:
-        end = time.monotonic() + seconds
-        while (start := time.monotonic()) < end:
-            ids = generator.integers(0, sharded.ROWS, (3, 4))
-            np.testing.assert_allclose(client.infer({"ids": ids})["score"], sharded.expected(ids), rtol=1e-4, atol=1e-4)
-            slowest_ms = max(slowest_ms, 1e3 * (time.monotonic() - start))
-            asked += 1
-    return asked, slowest_ms
 
 
 def test_a_file_that_changed_keeps_the_pod_from_starting(rendered: Rendered, tmp_path: Path) -> None:
