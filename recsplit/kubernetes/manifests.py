@@ -53,7 +53,13 @@ def render(
             hint="take over what you set, and delete values.yaml to have it written anew",
         )
     environment = _environment()
-    common: dict[str, Any] = {"plan": plan, "values": values, "groups": all_groups, "metrics": _metrics()}
+    common: dict[str, Any] = {
+        "plan": plan,
+        "values": values,
+        "groups": all_groups,
+        "metrics": _metrics(),
+        "front_is_one": recipe is not None,
+    }
     texts: dict[str, str] = {}
     for group in all_groups:
         texts |= _plan_files(plan, group, files, configs.get(group.name, {}), recipe if group.shard is None else None)

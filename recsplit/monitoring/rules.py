@@ -79,6 +79,7 @@ def _by_server(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
             f"count {_BY_SERVER} (recsplit_remote_rows{{{select}}})",
             "Only stand-ins for other servers' models have this series.",
         ),
+        RecordingRule(_SERVER + "engine", f"count {_BY_SERVER} (recsplit_workers{{{select}}})", "Models of recsplit's engine."),
         RecordingRule(
             _SERVER + "offered",
             rate("recsplit_remote_requests"),
@@ -99,20 +100,27 @@ def _by_server(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
 
 def _sums(plan: Plan, watching: Watching) -> tuple[RecordingRule, ...]:
     steps = f'model!="{plan.name}"'
-    queued = steps if plan.loaded else ""  # one model of the engine has its own queue
     remote = f"{_ON} {_server(plan, 'remote')}"
     of_steps = f"on ({_PLACE}) group_left () 2 * sum by ({_PLACE})"
     failures = f"{recorded('failures')}{{{_of(plan)},"
 
-    def sum_by_model(what: str, matcher: str = "") -> str:
+    def sum_by_model(what: str) -> str:
         """Summed over the servers that have the model, not over those whose `remote` model only forwards to it."""
-        return f"sum {_BY_MODEL} ({_server(plan, what, matcher)} unless {remote})"
+        return f"sum {_BY_MODEL} ({_server(plan, what)} unless {remote})"
+
+    def sum_of_queues(what: str) -> str:
+        """The same, but for an ensemble: it has no queue, and its compute time is its steps'. One model of the engine has its own."""
+        if not plan.loaded:
+            return sum_by_model(what)
+        is_one = f"and {_ON} {_server(plan, 'engine')}"
+        whole = _server(plan, what, 'model="' + plan.name + '"')
+        return f"sum {_BY_MODEL} (({_server(plan, what, steps)} or {whole} {is_one}) unless {remote})"
 
     return (
         *(RecordingRule(recorded(what), sum_by_model(what), "") for what in ("requests", "rows", "executions", "failures")),
-        RecordingRule(recorded("busy"), sum_by_model("busy", queued), "Not the ensemble's, whose compute time is its steps'."),
-        RecordingRule(recorded("waiting"), f"{sum_by_model('queue_us', queued)} / 1e6", "Requests that wait, in the mean (Little)."),
-        RecordingRule(recorded("pending"), sum_by_model("pending", queued), "Requests that wait now."),
+        RecordingRule(recorded("busy"), sum_of_queues("busy"), "Not the ensemble's, whose compute time is its steps'."),
+        RecordingRule(recorded("waiting"), f"{sum_of_queues('queue_us')} / 1e6", "Requests that wait, in the mean (Little)."),
+        RecordingRule(recorded("pending"), sum_of_queues("pending"), "Requests that wait now."),
         RecordingRule(
             recorded("offered"),
             f"sum {_BY_MODEL} (({_server(plan, 'requests')} + {_ON} {_server(plan, 'failures')}) and {remote}"

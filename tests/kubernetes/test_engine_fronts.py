@@ -73,6 +73,14 @@ def test_a_front_of_one_model_answers_and_tells_what_it_offers_its_shards(front:
     until(lambda: series in page(), lambda: f"{series} in {page()}")
 
 
+def test_the_controller_watches_the_one_model_that_there_is(rendered: Rendered, tmp_path: Path) -> None:
+    prepared = rendering.prepare(find(rendered.repository), tmp_path / "k8s", rendering.Known())
+    for engine, watched in ((True, "shop"), (False, "shop_dense")):
+        rendering.render(dataclasses.replace(prepared, values=dataclasses.replace(prepared.values, engine=engine)))
+        text = (tmp_path / "k8s/overlays/dev/controller/settings.toml").read_text()
+        assert next(line for line in text.splitlines() if line.startswith("model = ")) == f'model = "{watched}"'
+
+
 def test_nothing_of_python_is_left_in_its_pods(rendered: Rendered) -> None:
     texts = {path.name: path.read_text() for path in (rendered.manifests / "base").glob("*.yaml")}
     (deployment,) = [item for item in objects(texts["front.yaml"]) if item["kind"] == "Deployment"]

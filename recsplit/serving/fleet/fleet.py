@@ -233,18 +233,15 @@ def serve_fleet(
 
 
 def _start_all(fleet: Fleet) -> None:
-    """The shards, all at once, and then the fronts: these look for their replicas when they load, and one that found none would be ready
-    before it can answer."""
+    """All shards, then the fronts: they look for replicas when they load, and one that found none would be ready before it can answer."""
     deadline = time.monotonic() + fleet.ready_timeout_s
     counts = {part.name: part.count for part in fleet.parts}
     first = [member for member in fleet.members if member.number < counts[member.part]]
-    for members in ([item for item in first if item.part != FRONT], [item for item in first if item.part == FRONT]):
-        for member in members:
-            fleet._launch(member)
-        for member in members:
-            assert member.server is not None
+    for fronts in (False, True):
+        started = [(member, fleet._launch(member)) for member in first if (member.part == FRONT) == fronts]
+        for member, server in started:
             try:
-                member.server.await_ready(max(deadline - time.monotonic(), 1.0))
+                server.await_ready(max(deadline - time.monotonic(), 1.0))
             except RecsplitError as error:
                 raise _named(member, error) from error
 

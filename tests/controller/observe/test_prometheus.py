@@ -140,8 +140,8 @@ def test_what_came_in_before_is_there_for_who_starts_now(watched: Watched) -> No
 
 def test_every_rule_gives_numbers_of_the_live_servers(watched: Watched) -> None:
     watched.load.set()
-    # What one model of the engine tells of its shards: see below.
-    rules = [rule for rule in recording_rules(watched.plan, Watching()) if rule.record != "recsplit_server:offered"]
+    of_engine = {"recsplit_server:engine", "recsplit_server:offered"}  # see below
+    rules = [rule for rule in recording_rules(watched.plan, Watching()) if rule.record not in of_engine]
 
     def missing() -> list[str]:
         return [rule.record for rule in rules if not watched.prometheus.query(rule.record)]
@@ -179,10 +179,17 @@ def test_a_front_that_is_one_model_of_the_engine_tells_what_its_shards_are_offer
             def told(observer: PrometheusObserver | ScrapeObserver = observer) -> bool:
                 seen = observer.observe(time.time())
                 shards = [seen.of(f"shop_embedding_{number}") for number in range(2)]
-                return bool(seen.of("shop").requests) and all(shard.offered and shard.requests for shard in shards)
+                queries = seen.of("shop")
+                return bool(queries.requests and queries.busy) and all(shard.offered and shard.requests for shard in shards)
 
             until(told, f"queries and what the shards are offered, seen by {observer}")
-        assert fleet.prometheus.query("recsplit_server:offered")
+        assert all(fleet.prometheus.query(f"recsplit_server:{name}") for name in ("offered", "engine"))
+
+        def agree() -> list[str]:
+            one, two = (observer.observe(time.time()) for observer in (by_rules, by_pages))
+            return apart(one, two)
+
+        until(lambda: not agree(), lambda: f"agreement: {agree()}")
         by_rules.close()
 
 
