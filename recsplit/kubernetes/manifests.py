@@ -15,6 +15,7 @@ from recsplit.kubernetes import queries
 from recsplit.kubernetes.files import ModelFile, checksums
 from recsplit.kubernetes.groups import FRONT, Group, groups
 from recsplit.kubernetes.values import Front, Label, Overlay, Servers, ShardServers, Values, within
+from recsplit.plan.files import RECIPE_FILE
 from recsplit.plan.plan import Plan
 from recsplit.rendering import templating
 
@@ -139,7 +140,7 @@ def _plan_files(
     if recipe is None:
         lines = [f"{model} {plan.version} files" for model in group.models] + [f"{model} {plan.version} none" for model in group.remote]
     else:
-        texts["engine.json"] = recipe
+        texts[RECIPE_FILE] = recipe
         lines = [" ".join([plan.name, str(plan.version), "engine", *(model for model in group.models if model != plan.name)])]
     texts["models"] = "".join(f"{line}\n" for line in lines)
     size = sum(len(text.encode()) for text in texts.values())
