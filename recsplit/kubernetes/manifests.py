@@ -23,8 +23,7 @@ _TEMPLATES = Path(__file__).parent.parent / "templates" / "kubernetes"
 #: What a ConfigMap may hold, less room for its keys.
 _CONFIG_MAP_BYTES = 1_000_000
 _SOURCE_MARGIN = 1.1
-#: The backend of a shard that is elsewhere, and the folder of its files.
-REMOTE = "remote"
+REMOTE = "remote"  # the backend of a shard that is elsewhere, and the folder of its files
 
 #: Texts of config.pbtxt by group and model, where a group's servers take another one than the repository's.
 Configs = Mapping[str, Mapping[str, str]]
