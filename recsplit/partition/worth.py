@@ -1,8 +1,7 @@
 """What a shard must hold to be worth servers of its own, by the cores that a server has.
 
 A server's cores share its rows, so that the more of them there are, the fewer copies of the rows the same traffic needs, and the less is
-saved where part of them is taken out: with as many servers of the shard as of the whole, nothing. ElasticRec (ISCA 2024, section 3.2)
-reasons from replicas of one size, and leaves the size open.
+saved where part of them is taken out: with as many servers of the shard as of the whole, nothing.
 """
 
 import math
@@ -31,14 +30,16 @@ def worth(settings: CostSettings, gathers: float) -> tuple[Worth, ...]:
     A shard of s bytes apart saves s on all servers but as many as its own, each of which takes `min_bytes`, and where there are prices its
     cores, beside.
     """
-    return tuple(Worth(cores, _servers(settings, cores, gathers), _least(settings, cores, gathers)) for cores in CORES)
+    return tuple(_on(settings, cores, gathers) for cores in CORES)
 
 
-def _least(settings: CostSettings, cores: int, gathers: float) -> tuple[float | None, ...]:
+def _on(settings: CostSettings, cores: int, gathers: float) -> Worth:
     whole, prices = _servers(settings, cores, gathers), settings.prices
-    beside = settings.min_bytes + (0.0 if prices is None or not prices.gb_hour else 1e9 * cores * prices.core_hour / prices.gb_hour)
-    own = [_servers(settings, cores, share * gathers) for share in SHARES]
-    return tuple(None if whole <= count else beside * count / (whole - count) for count in own)
+    apart = [_servers(settings, cores, share * gathers) for share in SHARES]
+    if prices is not None and prices.gb_hour == 0:  # memory that costs nothing saves nothing
+        return Worth(cores, whole, (None,) * len(SHARES))
+    beside = settings.min_bytes + (0.0 if prices is None else 1e9 * cores * prices.core_hour / prices.gb_hour)
+    return Worth(cores, whole, tuple(None if whole <= count else beside * count / (whole - count) for count in apart))
 
 
 def _servers(settings: CostSettings, cores: int, gathers: float) -> int:

@@ -41,6 +41,11 @@ def test_rows_of_that_size_cost_the_same_either_way(a_ms: float, b_ms: float, qp
                 assert sign * (whole - apart) >= -1e-6 * whole
 
 
+def test_memory_that_costs_nothing_is_worth_no_server() -> None:
+    small, *_ = worth(CostSettings(100, Fit(1.0, 0.1, 1.0), prices=Prices(0.0, 0.03, 0.0)), 1280)
+    assert small.servers == 7 and small.least_bytes == (None,) * len(SHARES)
+
+
 def test_where_one_server_carries_everything_no_shard_pays() -> None:
     small, *_, large = worth(CostSettings(100, Fit(1.0, 0.1, 1.0)), 1280)
     assert [small.cores, large.cores] == [CORES[0], CORES[-1]] and small.servers == 7 and large.servers == 1
