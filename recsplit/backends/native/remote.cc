@@ -144,26 +144,26 @@ void Remote::ask(std::vector<Passing>& requests) const {
     for (const Shard::Bags& bags : shard.bags) {
       std::vector<int32_t> rows(batch * bags.width + 1), offsets{0};
       offsets.reserve(batch * bags.widths.size() + 1);
-      const auto own = static_cast<uint32_t>(bags.last - bags.first);
-      size_t taken = 0;
+      const auto places_here = static_cast<uint32_t>(bags.last - bags.first);
+      size_t kept = 0;
       for (size_t of = 0; of < requests.size(); ++of) {
         const int32_t* place = requests[of].places[bags.places];
-        const size_t before = taken;
+        const size_t before = kept;
         for (size_t row = 0; row < requests[of].rows; ++row) {
           for (const uint32_t width : bags.widths) {
             // Which places are the shard's can't be foreseen: each is written, and stays where it is.
             for (const int32_t* end = place + width; place < end; ++place) {
               const uint32_t moved = static_cast<uint32_t>(*place) - static_cast<uint32_t>(bags.first);
-              rows[taken] = static_cast<int32_t>(moved);
-              taken += static_cast<size_t>(moved < own);
+              rows[kept] = static_cast<int32_t>(moved);
+              kept += static_cast<size_t>(moved < places_here);
             }
-            offsets.push_back(static_cast<int32_t>(taken));
+            offsets.push_back(static_cast<int32_t>(kept));
           }
         }
-        asked.concerned[of] = asked.concerned[of] != 0 || taken > before;
+        asked.concerned[of] = asked.concerned[of] != 0 || kept > before;
       }
-      rows.resize(taken);
-      count += taken;
+      rows.resize(kept);
+      count += kept;
       asked.rows.push_back(std::move(rows));
       asked.offsets.push_back(std::move(offsets));
     }
