@@ -2,20 +2,16 @@
 
 ElasticRec's RM1 with scaled rows and its locality (90 % of the reads in the hottest 10 % of each table): two fronts, two servers of the
 hot rows and one of the cold ones, against two servers of the whole model, all on this machine, one system at a time. Both get the
-same queries, half to each address that clients ask. Throughput: a closed loop over a few connections; latency: an open loop at a rate
-that both can serve. Memory is read after the load, in three ways (Memory). Answers are compared with the recorded ones. In each round
-every system is served anew, in an order that turns, and what counts is the median of its rounds.
+same queries, half to each address that clients ask. Throughput: closed loops over several numbers of connections; latency: an open loop at
+a rate that both can serve. Memory is read after the load, in three ways (Memory). Answers are compared with the recorded ones. In each
+round every system is served anew, in an order that turns, and what counts is the median of its rounds.
 """
 
 import dataclasses
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,34 +21,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsplit.capacity import ids, workload
-from recsplit.capacity.ids import TwoLevel
 from recsplit.capacity.sizes import Fixed
 from recsplit.commands.output import progress, show_table
 from recsplit.disk.files import size_text
 from recsplit.errors import RecsplitError
-from recsplit.partition import partition_file, utility
-from recsplit.partition.access import frequencies
-from recsplit.plan.plan import Location, Plan, Segment
+from recsplit.partition import utility
+from recsplit.plan.plan import Plan
 from recsplit.proof import published
 from recsplit.repository.find import find
-from recsplit.serving import Server, serve
-from recsplit.serving.fleet.fleet import Fleet, serve_fleet
+from recsplit.serving import Server
+from recsplit_perf.benchmarks.fleet_systems import (
+    FACTORY,
+    FIRST,
+    FLEET,
+    FLEETS,
+    INSIDE,
+    LAW,
+    REPLICAS,
+    WHOLE,
+    Running,
+    build,
+    running,
+    write_partition,
+)
 from recsplit_perf.machine import provenance
 from recsplit_perf.processes import kernel
 from recsplit_perf.traffic import queries
 from recsplit_perf.traffic.fan import closed, opened
 from recsplit_perf.traffic.queries import Ready
 
-FACTORY = "recsplit.zoo.elasticrec:rm1"
 SCENARIO = Path("perf/scenarios/elasticrec.toml")
-LAW = TwoLevel(0.9, 0.1)
-WHOLE, FLEET, INSIDE = "whole model x2", "fleet", "fleet, hot rows in the fronts"
-#: Servers of each part. Where the hot rows lie in the fronts, their shard has no servers of its own.
-REPLICAS = {"front": 2, "0": 2, "1": 1}
-FLEETS: dict[str, dict[str, int]] = {FLEET: REPLICAS, INSIDE: {"front": 2, "1": 1}}
-CONNECTIONS = 8
-#: Queries after which ElasticRec looks which rows were read (its section 6.2).
-FIRST = 1000
+#: Of the closed loops, over all servers that clients ask: with more queries under way batches are larger, and calls of shards fewer.
+CONNECTIONS = (8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,12 @@ class Memory:
 
 @dataclass(frozen=True)
 class Round:
-    """One system, measured once: queries/s and ms of the closed loop, ms at a rate that all systems can serve, and its memory."""
+    """One system, measured once: queries/s and ms of the closed loops by their connections, ms at a rate that all systems can serve, and
+    its memory."""
 
     system: str
-    queries_per_s: float
-    closed_p95_ms: float
+    queries_per_s: Mapping[str, float]
+    closed_p95_ms: Mapping[str, float]
     open_p50_ms: float
     open_p95_ms: float
     open_failed: int
@@ -120,7 +121,8 @@ def benchmark(scale: float, query_rows: int, seconds: float, rounds: int) -> dic
         for system in systems:
             with progress(f"{system}: answers, and what it carries"), running(system, folder) as servers:
                 differences[system] = compare(folder / system, servers)
-                first_per_s[system] = len(closed_loop_ms(servers, pool, seconds)) / seconds
+                closed_loop_ms(servers, pool, min(seconds, 5.0), CONNECTIONS[0])  # to be warm
+                first_per_s[system] = len(closed_loop_ms(servers, pool, seconds, CONNECTIONS[0])) / seconds
         rate = 0.5 * min(first_per_s.values())  # of the slowest system, so that all can serve it
         measurements: list[Round] = []
         for number in range(rounds):
@@ -153,63 +155,6 @@ def benchmark(scale: float, query_rows: int, seconds: float, rounds: int) -> dic
     }
 
 
-def build(repository: Path, scale: float, *more: str) -> None:
-    """`recsplit build`, as a user runs it. Raises RecsplitError with its words."""
-    command = [sys.executable, "-m", "recsplit", "build", FACTORY, "-o", str(repository), "--name", "rm1", "--max-batch-size", "256", *more]
-    environment = {**os.environ, "RECSPLIT_ZOO_ROWS_SCALE": str(scale)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode != 0:
-        raise RecsplitError("recsplit build failed", hint="see its own words above", detail=done.stderr.strip())
-
-
-def write_partition(folder: Path, plan: Plan, hot: Location) -> None:
-    """access.npz and partition.json: each table's rows by the law's own heat, its hottest tenth in shard 0 (placed `hot`)."""
-    counts = {}
-    for table in plan.tables:
-        by_row = np.empty(table.rows, np.uint32)
-        by_row[ids.at_rank(np.arange(table.rows), table.rows)] = np.arange(table.rows, 0, -1)
-        counts[table.name] = by_row
-    with (folder / "access.npz").open("wb") as file:
-        frequencies.write(file, frequencies.About(plan.name, FIRST, FIRST, 0, (f"the law {LAW}",)), counts.items())
-    bounds = {table.name: (0, round(LAW.hot_rows * table.rows), table.rows) for table in plan.tables}
-    shards = tuple(
-        partition_file.ShardLayout(
-            segments=tuple(Segment(table, bound[part], bound[part + 1]) for table, bound in bounds.items()),
-            location="own" if part else hot,
-            replicas=REPLICAS[str(part)],
-            gathers_per_query=share * sum(lookup.width for lookup in plan.lookups),
-            size_bytes=sum(
-                table.size_bytes * (bounds[table.name][part + 1] - bounds[table.name][part]) // table.rows for table in plan.tables
-            ),
-        )
-        for part, share in enumerate((LAW.hot_share, 1 - LAW.hot_share))
-    )
-    partition = partition_file.Partition(
-        plan.name, frequencies.digest(folder / "access.npz"), 100.0, "by hand: the law's own two levels", 0.0, "bytes", shards
-    )
-    (folder / "partition.json").write_text(partition_file.to_json(partition))
-
-
-@dataclass(frozen=True)
-class Running:
-    """`asked`: the servers that clients ask; `all`: every one of the system."""
-
-    asked: tuple[Server, ...]
-    all: tuple[Server, ...]
-
-
-@contextmanager
-def running(system: str, folder: Path) -> Iterator[Running]:
-    """One of the systems, for the time of the context."""
-    with ExitStack() as stack:
-        if system in FLEETS:
-            fleet: Fleet = stack.enter_context(serve_fleet(folder / system, replicas=FLEETS[system]))
-            yield Running(fleet.fronts, tuple(member.server for member in fleet.members if member.server is not None))
-        else:
-            servers = tuple(stack.enter_context(serve(folder / WHOLE)) for _ in range(2))
-            yield Running(servers, servers)
-
-
 def compare(repository: Path, servers: Running) -> float:
     """The largest relative difference to the source's recorded answers, over every server that clients ask. Raises RecsplitError
     where it is more than the build's tolerance."""
@@ -220,21 +165,21 @@ def compare(repository: Path, servers: Running) -> float:
     return max(item.relative for item in differences if "served" in item.stage)
 
 
-def closed_loop_ms(servers: Running, pool: Sequence[Ready], seconds: float) -> NDArray[np.float64]:
-    """Latencies of a closed loop over all addresses that clients ask, after a warm-up."""
-    urls = [server.http_url for server in servers.asked]
-    closed(urls, pool, min(seconds, 5.0), connections=CONNECTIONS)
-    return closed(urls, pool, seconds, connections=CONNECTIONS)
+def closed_loop_ms(servers: Running, pool: Sequence[Ready], seconds: float, connections: int) -> NDArray[np.float64]:
+    """Latencies of a closed loop over all addresses that clients ask."""
+    return closed([server.http_url for server in servers.asked], pool, seconds, connections=connections)
 
 
 def measure(system: str, servers: Running, pool: Sequence[Ready], seconds: float, rate: float, allocated_bytes: int) -> Round:
-    """The closed loop, the open loop at `rate`, and then memory."""
-    latency_ms = closed_loop_ms(servers, pool, seconds)
+    """The closed loops, the open loop at `rate`, and then memory."""
+    closed_loop_ms(servers, pool, min(seconds, 5.0), CONNECTIONS[0])  # to be warm
+    latencies_ms = {str(connections): closed_loop_ms(servers, pool, seconds, connections) for connections in CONNECTIONS}
     waits_ms = opened([server.http_url for server in servers.asked], pool, seconds, rate)
     failed = int(np.isinf(waits_ms).sum())
     p50, p95 = (round(float(value), 2) for value in np.percentile(waits_ms, (50, 95)))
-    per_s = round(len(latency_ms) / seconds, 1)
-    return Round(system, per_s, round(float(np.percentile(latency_ms, 95)), 2), p50, p95, failed, memory(servers.all, allocated_bytes))
+    per_s = {connections: round(len(latency_ms) / seconds, 1) for connections, latency_ms in latencies_ms.items()}
+    p95s = {connections: round(float(np.percentile(latency_ms, 95)), 2) for connections, latency_ms in latencies_ms.items()}
+    return Round(system, per_s, p95s, p50, p95, failed, memory(servers.all, allocated_bytes))
 
 
 def memory(servers: Sequence[Server], allocated_bytes: int) -> Memory:
@@ -268,9 +213,13 @@ def utilities(plan: Plan, query_rows: int) -> dict[str, Any]:
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:
     """Medians over one system's rounds; failed queries are summed, for one in any round is one too many."""
-    names = ("queries_per_s", "closed_p95_ms", "open_p50_ms", "open_p95_ms")
+    loops = ("queries_per_s", "closed_p95_ms")
     return {
-        **{name: round(statistics.median(getattr(item, name) for item in rounds), 2) for name in names},
+        **{
+            name: {key: round(statistics.median(getattr(item, name)[key] for item in rounds), 2) for key in getattr(rounds[0], name)}
+            for name in loops
+        },
+        **{name: round(statistics.median(getattr(item, name) for item in rounds), 2) for name in ("open_p50_ms", "open_p95_ms")},
         "open_failed": sum(item.open_failed for item in rounds),
         "memory": {key: round(statistics.median(asdict(item.memory)[key] for item in rounds)) for key in asdict(rounds[0].memory)},
     }
@@ -281,10 +230,11 @@ def show(result: Mapping[str, Any]) -> None:
     rows: list[list[str | int | float | None]] = []
     for system, measurements in result["systems"].items():
         sizes = [size_text(measurements["memory"][key]) for key in ("pss_bytes", "apart_bytes", "allocated_bytes")]
-        speeds = [measurements[key] for key in ("queries_per_s", "open_p50_ms", "open_p95_ms")]
+        speeds = [*measurements["queries_per_s"].values(), measurements["open_p50_ms"], measurements["open_p95_ms"]]
         rows.append([system, *sizes, result["utility"][system], *speeds])
     settings, machine = result["settings"], result["machine"]
-    columns = ["system", "PSS", "on machines apart", "rows allocated", "utility", "queries/s", "p50 ms", "p95 ms"]
+    per_s = [f"queries/s, {connections} under way" for connections in CONNECTIONS]
+    columns = ["system", "PSS", "on machines apart", "rows allocated", "utility", *per_s, "p50 ms", "p95 ms"]
     title = (
         f"RM1, {settings['tables']} tables of {settings['rows']:,} x 32; {machine['cores']} cores; at {settings['open_rate']:.0f} queries/s"
     )

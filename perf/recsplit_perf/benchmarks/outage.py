@@ -30,7 +30,7 @@ from recsplit.plan.plan import Plan
 from recsplit.proof import samples
 from recsplit.repository.find import find
 from recsplit.serving.fleet.fleet import Fleet, serve_fleet
-from recsplit_perf.benchmarks.fleet import FLEET, LAW, REPLICAS, WHOLE, build, write_partition
+from recsplit_perf.benchmarks.fleet_systems import FLEET, LAW, REPLICAS, WHOLE, build, write_partition
 from recsplit_perf.machine import provenance
 
 SCALE, ROWS = 0.001, 4

@@ -68,7 +68,7 @@ Front::Front(const Json& json, const std::string& folder, const EngineSettings& 
 
 std::string Front::loaded() const { return "before the shards " + before_.loaded() + "; " + std::to_string(remote_.shards().size()) + " shards elsewhere; after them " + after_.loaded(); }
 
-bool Front::pass(Request& request, const std::vector<std::vector<char>>& made, const std::vector<std::vector<int64_t>>& dims) const {
+bool Front::pass(Request& request, const std::vector<Scratch>& made, const std::vector<std::vector<int64_t>>& dims) const {
   try {
     for (const Passed& passed : passed_) {
       char* out = request.allocate(passed.output, dims[passed.made]);
@@ -85,7 +85,7 @@ bool Front::pass(Request& request, const std::vector<std::vector<char>>& made, c
 
 void Front::run(std::vector<Request>& requests) {
   struct Kept {
-    std::vector<std::vector<char>> made;   // by output of `before`
+    std::vector<Scratch> made;  // by output of `before`
     std::vector<std::vector<int64_t>> dims;
   };
   std::vector<size_t> whose;
@@ -106,9 +106,8 @@ void Front::run(std::vector<Request>& requests) {
     before[number].allocate = [this, &of](size_t output, const std::vector<int64_t>& dims) {
       size_t size = size_bytes(before_.outputs()[output].dtype);
       for (const int64_t dim : dims) size *= static_cast<size_t>(dim);
-      of.made[output].resize(std::max<size_t>(size, 1));
       of.dims[output] = dims;
-      return of.made[output].data();
+      return of.made[output].bytes(size);
     };
   }
   before_.run(before);

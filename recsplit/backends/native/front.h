@@ -11,6 +11,7 @@
 
 #include "engine.h"
 #include "remote.h"
+#include "scratch.h"
 
 namespace recsplit {
 
@@ -27,7 +28,7 @@ class Front {
 
  private:
   // Gives the client what was made before the shards. False: the request has an error.
-  bool pass(Request& request, const std::vector<std::vector<char>>& made, const std::vector<std::vector<int64_t>>& dims) const;
+  bool pass(Request& request, const std::vector<Scratch>& made, const std::vector<std::vector<int64_t>>& dims) const;
 
   // Where an input of the model after the shards comes from.
   struct Source {

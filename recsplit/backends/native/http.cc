@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
 
 #include "error.h"
 
@@ -16,7 +17,7 @@ namespace recsplit {
 
 namespace {
 
-constexpr size_t kLongestHead = 64 << 10, kLongestBody = size_t{1} << 31, kRead = 256 << 10, kFirstRead = 16 << 10;
+constexpr size_t kLongestHead = 64 << 10, kLongestBody = size_t{1} << 31, kRead = 256 << 10, kFirstRead = 16 << 10, kKept = 4 << 20;
 constexpr size_t kPiecesAtOnce = 64;
 
 [[noreturn]] void lost(const std::string& what) { throw Error(what); }
@@ -72,7 +73,8 @@ void HttpConnection::begin(std::string head, const std::vector<Piece>& body) {
     if (piece.size > 0) left_.push_back({const_cast<void*>(piece.data), piece.size});
   }
   sending_ = true;
-  received_.clear();
+  count_ = 0;
+  if (received_.size() > kKept) std::string().swap(received_);
   head_size_ = body_size_ = json_size_ = 0;
   status_ = 0;
   keeps_ = true;
@@ -122,25 +124,25 @@ void HttpConnection::send_some() {
 
 bool HttpConnection::receive_some() {
   while (true) {
-    const size_t before = received_.size();
-    const size_t missing = head_size_ == 0 ? kFirstRead : head_size_ + body_size_ - before;
-    received_.resize(before + std::min(std::max<size_t>(missing, 1), kRead));
-    const ssize_t count = recv(socket_, &received_[before], received_.size() - before, 0);
-    received_.resize(before + static_cast<size_t>(std::max<ssize_t>(count, 0)));
+    const size_t missing = head_size_ == 0 ? kFirstRead : head_size_ + body_size_ - count_;
+    const size_t room = std::min(std::max<size_t>(missing, 1), kRead);
+    if (received_.size() < count_ + room) received_.resize(count_ + room);
+    const ssize_t count = recv(socket_, &received_[count_], room, 0);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
     if (count < 0) lost(reason());
     if (count == 0) lost("the server closed the connection");
+    count_ += static_cast<size_t>(count);
     if (head_size_ == 0) {
-      const size_t end = received_.find("\r\n\r\n");
+      const size_t end = std::string_view(received_.data(), count_).find("\r\n\r\n");
       if (end == std::string::npos) {
-        if (received_.size() > kLongestHead) lost("an answer without an end of its head");
+        if (count_ > kLongestHead) lost("an answer without an end of its head");
         continue;
       }
       read_head(end + 4);
     }
-    if (received_.size() > head_size_ + body_size_) lost("more came than the answer has");
-    if (received_.size() == head_size_ + body_size_) {
+    if (count_ > head_size_ + body_size_) lost("more came than the answer has");
+    if (count_ == head_size_ + body_size_) {
       if (sending_) lost("an answer before the question was sent");
       served_ = true;
       return true;

@@ -35,7 +35,7 @@ class HttpConnection {
   // What poll is to wait for.
   short events() const;
   // Whether it served before, and nothing of the new answer came: whoever closed it had not seen the request.
-  bool stale() const { return served_ && received_.empty(); }
+  bool stale() const { return served_ && count_ == 0; }
   // Whether nothing came that nobody asked for, its end included. Such bytes would pass for the next answer.
   bool is_silent() const;
   // Whether it can serve again, once an answer is there.
@@ -58,7 +58,8 @@ class HttpConnection {
   std::string head_;
   std::vector<iovec> left_;
   size_t first_left_ = 0;
-  std::string received_;
+  std::string received_;  // `count_` bytes, and room for more: what is cleared once serves for every answer
+  size_t count_ = 0;
   size_t head_size_ = 0, body_size_ = 0, json_size_ = 0;
   int status_ = 0;
 };

@@ -49,10 +49,27 @@ struct RowFormat {
   size_t bytes(size_t dim) const { return bits == 0 ? dim * size_bytes(dtype) : 4 + (dim * static_cast<size_t>(bits) + 7) / 8; }
 };
 
+// A map from rows to places that count up in a few pieces: a wavelet matrix over the pieces' numbers (F. Claude, G. Navarro, A. Ordonez, "The
+// wavelet matrix", Information Systems 47, 2015). Each level has a bit of every row's piece, the highest first. Positions whose bit isn't set come
+// first at the next level, then the others, each in their order; behind the last one the rows of a piece lie side by side.
+constexpr int kMostRankLevels = 4;
+constexpr size_t kRankBlock = 64, kRankBlockBytes = 12;  // positions: their bits, and how many are set before them, UINT32
+struct RankMap {
+  struct Level {
+    const char* blocks;
+    uint32_t zeros;  // positions whose bit isn't set
+  };
+  Level levels[kMostRankLevels] = {};
+  int count = 0;
+  int32_t shifts[1 << kMostRankLevels] = {};  // of each piece: from the position behind the last level to the place
+};
+
 struct Kernels {
   const char* name;
   // Whether all are in [low, low + count).
   bool (*inside)(const IdRows& ids, int64_t low, uint64_t count);
+  // The places of `count` rows.
+  void (*places)(const RankMap& map, const uint32_t* rows, size_t count, int32_t* places);
   // Vectors of type `vectors`: the rows' own, or another that is added in FP32 too.
   void (*pool)(const PoolJob& job, const RowFormat& rows, DType vectors, Pooling pooling);
 };

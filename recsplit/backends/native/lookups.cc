@@ -16,6 +16,8 @@ constexpr size_t kKept = 1 << 20;
 constexpr int64_t kHuge = int64_t{1} << 40;
 // Entries of an order are asked for so many ids ahead.
 constexpr size_t kAhead = 24;
+// Ids become places so many at a time.
+constexpr size_t kPlaces = 256;
 
 void mark(int64_t* marks, size_t row, int64_t position, int64_t number) {
   if (marks == nullptr || position < 0 || marks[2 * row] >= 0) return;
@@ -30,7 +32,12 @@ size_t rows_at_once(size_t ids_in_row) { return std::max<size_t>(1, kAddresses /
 Lookups::Lookups(Recipe recipe, const std::string& folder, const TableSettings& settings)
     : recipe_(std::move(recipe)), files_(folder, settings.loading, settings.interleave), kernels_(&kernels(settings.kernels.c_str())) {
   for (const Table& table : recipe_.tables) tables_.push_back(files_.at(table.file, table.offset, table.rows * table.row_bytes()));
-  for (const Buffer& buffer : recipe_.buffers) numbers_.buffers.push_back(files_.at(buffer.file, buffer.offset, buffer.size * size_bytes(buffer.dtype)));
+  for (size_t number = 0; number < recipe_.buffers.size(); ++number) {
+    const Buffer& buffer = recipe_.buffers[number];
+    const bool ranked = is_map(number) && place_maps_.add(number, folder + "/" + buffer.file, buffer.offset, buffer.size);
+    numbers_.buffers.push_back(ranked ? nullptr : files_.at(buffer.file, buffer.offset, buffer.size * size_bytes(buffer.dtype)));
+  }
+  place_maps_.pack();
   numbers_.recipe = &recipe_;
   access_ = std::make_unique<Access>(recipe_);
   sampled_ = settings.sampled;
@@ -53,7 +60,23 @@ Lookups::Lookups(Recipe recipe, const std::string& folder, const TableSettings& 
   warming_.begin(std::move(hot));
 }
 
-std::string Lookups::loaded() const { return std::string("kernels ") + kernels_->name + files_.loaded(); }
+std::string Lookups::loaded() const { return std::string("kernels ") + kernels_->name + files_.loaded() + place_maps_.loaded(); }
+
+bool Lookups::is_map(size_t buffer) const {
+  const int number = static_cast<int>(buffer);
+  for (const Program& program : recipe_.programs) {
+    for (const Step& step : program.steps) {
+      if (step.op == Op::buffer && step.operands[1] == number) return false;
+    }
+  }
+  bool is_order = false;
+  for (const Lookup& lookup : recipe_.lookups) {
+    if (lookup.order != number) continue;
+    if (lookup.table >= 0) return false;
+    is_order = true;
+  }
+  return is_order;
+}
 
 // Whether a lookup's rows follow from the ids of an input alone, so that no addresses need to be written down where all are inside.
 bool Lookups::by_ids(const Lookup& lookup) {
@@ -265,34 +288,51 @@ Lookups::Job Lookups::places(const Lookup& lookup, const std::vector<InputRows>&
 
 template <typename Id>
 void Lookups::places_of(const Lookup& lookup, const IdRows& ids, char* out, size_t out_stride, int64_t* marks, Job& job) const {
-  const char* order = lookup.order < 0 ? nullptr : numbers_.buffers[static_cast<size_t>(lookup.order)];
   const bool same = lookup.shifts.size() == 1, single = ids.stride == 1;
+  const bool all_plain = same && !single && !lookup.padded && kernels_->inside(ids, -lookup.shifts[0], static_cast<uint64_t>(lookup.rows));
   const Id* of_row = static_cast<const Id*>(ids.ids);
-  const auto ask = [&](size_t j) {
-    const uint64_t ahead = static_cast<uint64_t>(of_row[j]) + static_cast<uint64_t>(lookup.shifts[0]);
-    if (ahead < static_cast<uint64_t>(lookup.rows)) __builtin_prefetch(order + ahead * sizeof(int32_t));
-  };
-  const size_t asked = order != nullptr && same && !single ? ids.width : 0;
-  for (size_t row = 0; row < ids.rows; ++row, of_row += ids.stride, out += out_stride) {
-    for (size_t j = 0; j < std::min(asked, kAhead); ++j) ask(j);
-    for (size_t j = 0; j < ids.width; ++j) {
-      if (j + kAhead < asked) ask(j + kAhead);
-      const int64_t shift = lookup.shifts[same ? 0 : j], id = of_row[single ? 0 : j];
-      auto place = static_cast<int32_t>(lookup.fallback);
-      // Compared before the shift is added: an id near 2**63 would wrap around.
-      if (id < -shift || id >= lookup.rows - shift) {
-        ++job.unknown;
-        mark(marks, row, lookup.mark < 0 ? -1 : lookup.mark + static_cast<int64_t>(j), id);
-      } else if (lookup.padded && id + shift == lookup.padding) {
-        ++job.none;
-        place = lookup.none;
-      } else if (order != nullptr) {
-        std::memcpy(&place, order + static_cast<size_t>(id + shift) * sizeof place, sizeof place);
-      } else {
-        place = static_cast<int32_t>(static_cast<int64_t>(lookup.base) + id + shift);
+  uint32_t table_rows[kPlaces];
+  int32_t places[kPlaces], otherwise[kPlaces];  // otherwise: the place of an id that names no row; -1: it names one
+  for (size_t row = 0; row < ids.rows; ++row, of_row += ids.stride) {
+    for (size_t first = 0; first < ids.width; first += kPlaces) {
+      const size_t count = std::min(kPlaces, ids.width - first);
+      for (size_t k = 0; all_plain && k < count; ++k) table_rows[k] = static_cast<uint32_t>(static_cast<int64_t>(of_row[first + k]) + lookup.shifts[0]);
+      for (size_t k = 0; !all_plain && k < count; ++k) {
+        const size_t j = first + k;
+        const int64_t shift = lookup.shifts[same ? 0 : j], id = of_row[single ? 0 : j];
+        table_rows[k] = 0;
+        // Compared before the shift is added: an id near 2**63 would wrap around.
+        if (id < -shift || id >= lookup.rows - shift) {
+          ++job.unknown;
+          otherwise[k] = static_cast<int32_t>(lookup.fallback);
+          mark(marks, row, lookup.mark < 0 ? -1 : lookup.mark + static_cast<int64_t>(j), id);
+        } else if (lookup.padded && id + shift == lookup.padding) {
+          ++job.none;
+          otherwise[k] = lookup.none;
+        } else {
+          otherwise[k] = -1;
+          table_rows[k] = static_cast<uint32_t>(id + shift);
+        }
       }
-      std::memcpy(out + j * sizeof place, &place, sizeof place);
+      places_at(lookup, table_rows, count, places);
+      for (size_t k = 0; !all_plain && k < count; ++k) places[k] = otherwise[k] < 0 ? places[k] : otherwise[k];
+      std::memcpy(out + row * out_stride + first * sizeof(int32_t), places, count * sizeof(int32_t));
     }
+  }
+}
+
+// The places of some rows of a lookup's table.
+void Lookups::places_at(const Lookup& lookup, const uint32_t* rows, size_t count, int32_t* places) const {
+  if (lookup.order < 0) {
+    for (size_t k = 0; k < count; ++k) places[k] = static_cast<int32_t>(lookup.base + rows[k]);
+    return;
+  }
+  if (const RankMap* map = place_maps_.at(static_cast<size_t>(lookup.order))) return kernels_->places(*map, rows, count, places);
+  const char* order = numbers_.buffers[static_cast<size_t>(lookup.order)];
+  for (size_t k = 0; k < std::min(kAhead, count); ++k) __builtin_prefetch(order + rows[k] * sizeof(int32_t));
+  for (size_t k = 0; k < count; ++k) {
+    if (k + kAhead < count) __builtin_prefetch(order + rows[k + kAhead] * sizeof(int32_t));
+    std::memcpy(places + k, order + rows[k] * sizeof(int32_t), sizeof(int32_t));
   }
 }
 

@@ -9,6 +9,7 @@
 #include "access.h"
 #include "ids.h"
 #include "kernels.h"
+#include "places.h"
 #include "recipe.h"
 #include "table_files.h"
 
@@ -85,6 +86,9 @@ class Lookups {
   Job places(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, const OutputRows& output, size_t at, int64_t* marks, LookupScratch& scratch) const;
   template <typename Id>
   void places_of(const Lookup& lookup, const IdRows& ids, char* out, size_t out_stride, int64_t* marks, Job& job) const;
+  void places_at(const Lookup& lookup, const uint32_t* rows, size_t count, int32_t* places) const;
+  // Whether a buffer says only which place each row of a lookup has.
+  bool is_map(size_t buffer) const;
   IdRows ids_of(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, LookupScratch& scratch) const;
   Job resolve(const Lookup& lookup, const std::vector<InputRows>& inputs, size_t first, size_t rows, int64_t* marks, LookupScratch& scratch) const;
   bool all_inside(const Lookup& lookup, const IdRows& ids) const;
@@ -114,6 +118,7 @@ class Lookups {
   std::vector<const char*> tables_;  // where each begins
   std::vector<uint64_t> cold_from_;  // of each lookup: rows of the (fused) table that lie further back aren't in memory, most likely
   Numbers numbers_;
+  PlaceMaps place_maps_;  // by the number of the buffer
   const Kernels* kernels_;
   std::unique_ptr<Access> access_;
   Warming warming_;

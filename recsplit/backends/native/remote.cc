@@ -42,8 +42,101 @@ size_t width_of(const Tensor& tensor) {
   return width;
 }
 
-// Vectors of FP32 that a bag without rows gives.
-void fill_empty(float* vector, uint32_t dim, Pooling pooling) { std::fill_n(vector, dim, pooling == Pooling::max ? -std::numeric_limits<float>::infinity() : 0.0F); }
+// A vector of FP32 that a bag without rows gives; where the next one begins.
+float* fill_empty(float* vector, uint32_t dim, Pooling pooling) { return std::fill_n(vector, dim, pooling == Pooling::max ? -std::numeric_limits<float>::infinity() : 0.0F); }
+
+// A batch's places of one shard as bags, and which requests have some.
+struct Bucket {
+  std::vector<Csr> csr;  // by the shard's bags
+  std::vector<Scratch> memory;
+  std::vector<char> concerned;
+  uint64_t count = 0;
+};
+
+Bucket bucketise(const Remote::Shard& shard, const std::vector<Passing>& requests, size_t batch) {
+  Bucket bucket;
+  bucket.concerned.assign(requests.size(), 0);
+  for (const Remote::Shard::Bags& bags : shard.bags) {
+    const size_t most = batch * bags.width + 1, ends = batch * bags.widths.size() + 1;
+    bucket.memory.emplace_back();
+    auto* rows = reinterpret_cast<int32_t*>(bucket.memory.back().bytes((most + ends) * sizeof(int32_t)));
+    int32_t* offsets = rows + most;
+    bucket.csr.push_back({rows, offsets, 0, ends - 1});
+    *offsets++ = 0;
+    const auto places_here = static_cast<uint32_t>(bags.last - bags.first);
+    size_t kept = 0;
+    for (size_t of = 0; of < requests.size(); ++of) {
+      const int32_t* place = requests[of].places[bags.places];
+      const size_t before = kept;
+      for (size_t row = 0; row < requests[of].rows; ++row) {
+        for (const uint32_t width : bags.widths) {
+          // Which places are the shard's can't be foreseen: each is written, and stays where it is.
+          for (const int32_t* end = place + width; place < end; ++place) {
+            const uint32_t moved = static_cast<uint32_t>(*place) - static_cast<uint32_t>(bags.first);
+            rows[kept] = static_cast<int32_t>(moved);
+            kept += static_cast<size_t>(moved < places_here);
+          }
+          *offsets++ = static_cast<int32_t>(kept);
+        }
+      }
+      bucket.concerned[of] = bucket.concerned[of] != 0 || kept > before;
+    }
+    bucket.csr.back().count = kept;
+    bucket.count += kept;
+  }
+  return bucket;
+}
+
+// A request's vectors, which begin at `from`; where the next one's begin.
+const char* put(const Remote::Shard::Bags& bags, const char* from, Passing& request) {
+  auto* out = reinterpret_cast<float*>(request.partials[bags.partial].data());
+  const size_t bytes = request.rows * bags.widths.size() * bags.dim * sizeof(float);
+  std::memcpy(out, from, bytes);
+  for (size_t row = 0; row < request.rows; ++row) {
+    for (size_t vector = 0; vector < bags.widths.size(); ++vector, out += bags.dim) {
+      if (bags.poolings[vector] != Pooling::mean) continue;
+      for (uint32_t i = 0; i < bags.dim; ++i) out[i] /= static_cast<float>(bags.widths[vector]);
+    }
+  }
+  return from + bytes;
+}
+
+// The requests' partial tensors of a shard out of its answer. Throws Error where that isn't one.
+void take(const Remote::Shard& shard, const HttpConnection& connection, std::vector<Passing>& requests, size_t batch) {
+  const size_t header = connection.json_size() == 0 ? connection.body_size() : connection.json_size();
+  const Json json = Json::parse({connection.body(), header}, "a shard's answer");
+  const char* data = connection.body() + header;
+  size_t left = connection.body_size() - header;
+  std::vector<char> seen(shard.bags.size(), 0);
+  for (const Json& output : json.at("outputs").array()) {
+    const auto size = static_cast<size_t>(output.at("parameters").at("binary_data_size").integer(0, INT64_MAX));
+    if (size > left) throw Error("an answer that is shorter than it says");
+    for (size_t number = 0; number < shard.bags.size(); ++number) {
+      const Remote::Shard::Bags& bags = shard.bags[number];
+      if (output.at("name").text() != "pooled_" + std::to_string(bags.number)) continue;
+      if (size != batch * bags.widths.size() * bags.dim * sizeof(float) || output.at("datatype").text() != "FP32") throw Error("an answer of other bags than were asked for");
+      if (seen[number] != 0) throw Error("an answer that has some bags twice");
+      seen[number] = 1;
+      const char* from = data;
+      for (Passing& request : requests) from = put(bags, from, request);
+    }
+    data += size;
+    left -= size;
+  }
+  if (std::find(seen.begin(), seen.end(), 0) != seen.end()) throw Error("an answer that lacks some bags");
+}
+
+// What requests have of a shard in which they have no rows.
+void put_none(const Remote::Shard& shard, std::vector<Passing>& requests) {
+  for (Passing& request : requests) {
+    for (const Remote::Shard::Bags& bags : shard.bags) {
+      auto* out = reinterpret_cast<float*>(request.partials[bags.partial].data());
+      for (size_t row = 0; row < request.rows; ++row) {
+        for (const Pooling pooling : bags.poolings) out = fill_empty(out, bags.dim, pooling);
+      }
+    }
+  }
+}
 
 }  // namespace
 
@@ -78,11 +171,17 @@ Remote::Remote(const Json& json) {
     std::vector<std::string> addresses;
     for (const Json& address : item.at("replicas").array()) addresses.push_back(address.text());
     // A real question, without rows: a server whose worker has died still says that it is ready.
-    std::vector<std::vector<int32_t>> none(shard->bags.size()), offsets;
-    for (const Shard::Bags& bags : shard->bags) offsets.emplace_back(bags.widths.size() + 1, 0);
-    Question probe = shard->question(none, offsets);
+    std::vector<std::vector<int32_t>> offsets;
+    std::vector<Csr> none;
+    for (const Shard::Bags& bags : shard->bags) {
+      offsets.emplace_back(bags.widths.size() + 1, 0);
+      none.push_back({nullptr, offsets.back().data(), 0, bags.widths.size()});
+    }
+    Question probe = shard->question(none);
     std::string body;
-    for (const Piece& piece : probe.body) body.append(static_cast<const char*>(piece.data), piece.size);
+    for (const Piece& piece : probe.body) {
+      if (piece.size > 0) body.append(static_cast<const char*>(piece.data), piece.size);
+    }
     probe.head += body;  // the pieces are gone when it is asked
     probe.body.clear();
     shard->replicas = std::make_unique<Replicas>(addresses, asking, probe);
@@ -97,20 +196,20 @@ Remote::Remote(const Json& json) {
   }
 }
 
-Question Remote::Shard::question(const std::vector<std::vector<int32_t>>& rows_of, const std::vector<std::vector<int32_t>>& offsets_of) const {
+Question Remote::Shard::question(const std::vector<Csr>& csr) const {
   std::string inputs, outputs;
   Question question;
   size_t size = 0;
-  const auto add = [&](const std::string& name, const std::vector<int32_t>& data) {
-    const size_t bytes = data.size() * sizeof(int32_t);
-    inputs += (inputs.empty() ? "" : ",") + ("{\"name\":\"" + name) + "\",\"shape\":[" + std::to_string(data.size()) + "],\"datatype\":\"INT32\",\"parameters\":{\"binary_data_size\":" + std::to_string(bytes) + "}}";
-    question.body.push_back({data.data(), bytes});
+  const auto add = [&](const std::string& name, const int32_t* data, size_t count) {
+    const size_t bytes = count * sizeof(int32_t);
+    inputs += (inputs.empty() ? "" : ",") + ("{\"name\":\"" + name) + "\",\"shape\":[" + std::to_string(count) + "],\"datatype\":\"INT32\",\"parameters\":{\"binary_data_size\":" + std::to_string(bytes) + "}}";
+    question.body.push_back({data, bytes});
     size += bytes;
   };
   for (size_t number = 0; number < bags.size(); ++number) {
     const std::string of = std::to_string(bags[number].number);
-    add("rows_" + of, rows_of[number]);
-    add("offsets_" + of, offsets_of[number]);
+    add("rows_" + of, csr[number].rows, csr[number].count);
+    add("offsets_" + of, csr[number].offsets, csr[number].bags + 1);
     outputs += (outputs.empty() ? "" : ",") + ("{\"name\":\"pooled_" + of) + "\",\"parameters\":{\"binary_data\":true}}";
   }
   const std::string json = "{\"inputs\":[" + inputs + "],\"outputs\":[" + outputs + "]}";
@@ -124,118 +223,41 @@ void Remote::ask(std::vector<Passing>& requests) const {
   for (Passing& request : requests) {
     batch += request.rows;
     request.partials.resize(partials_.size());
-    for (size_t number = 0; number < partials_.size(); ++number) request.partials[number].resize(request.rows * width_of(partials_[number]) * sizeof(float));
+    for (size_t number = 0; number < partials_.size(); ++number) request.partials[number].bytes(request.rows * width_of(partials_[number]) * sizeof(float));
   }
   struct Asked {
-    std::vector<std::vector<int32_t>> rows, offsets;
-    std::vector<char> concerned;  // by request
+    Shard* shard;
+    Bucket bucket;
     Question question;
-    std::vector<std::vector<float>> pooled;
   };
-  std::vector<Asked> all(shards_.size());
-  std::vector<Call> calls;
-  std::vector<size_t> whose;
-  for (size_t number = 0; number < shards_.size(); ++number) {
-    Shard& shard = *shards_[number];
-    Asked& asked = all[number];
-    asked.concerned.assign(requests.size(), 0);
-    shard.requests += requests.size();
-    uint64_t count = 0;
-    for (const Shard::Bags& bags : shard.bags) {
-      std::vector<int32_t> rows(batch * bags.width + 1), offsets{0};
-      offsets.reserve(batch * bags.widths.size() + 1);
-      const auto places_here = static_cast<uint32_t>(bags.last - bags.first);
-      size_t kept = 0;
-      for (size_t of = 0; of < requests.size(); ++of) {
-        const int32_t* place = requests[of].places[bags.places];
-        const size_t before = kept;
-        for (size_t row = 0; row < requests[of].rows; ++row) {
-          for (const uint32_t width : bags.widths) {
-            // Which places are the shard's can't be foreseen: each is written, and stays where it is.
-            for (const int32_t* end = place + width; place < end; ++place) {
-              const uint32_t moved = static_cast<uint32_t>(*place) - static_cast<uint32_t>(bags.first);
-              rows[kept] = static_cast<int32_t>(moved);
-              kept += static_cast<size_t>(moved < places_here);
-            }
-            offsets.push_back(static_cast<int32_t>(kept));
-          }
-        }
-        asked.concerned[of] = asked.concerned[of] != 0 || kept > before;
-      }
-      rows.resize(kept);
-      count += kept;
-      asked.rows.push_back(std::move(rows));
-      asked.offsets.push_back(std::move(offsets));
-    }
-    if (count == 0) {
-      ++shard.skipped;
+  std::vector<Asked> all;
+  all.reserve(shards_.size());
+  for (const auto& shard : shards_) {
+    shard->requests += requests.size();
+    Bucket bucket = bucketise(*shard, requests, batch);
+    if (bucket.count == 0) {
+      ++shard->skipped;
+      put_none(*shard, requests);
       continue;
     }
-    shard.rows += count;
-    asked.question = shard.question(asked.rows, asked.offsets);
-    asked.pooled.resize(shard.bags.size());
-    calls.push_back({shard.replicas.get(), &asked.question, nullptr, "", false});
-    whose.push_back(number);
+    shard->rows += bucket.count;
+    Question question = shard->question(bucket.csr);
+    all.push_back({shard.get(), std::move(bucket), std::move(question)});
   }
-  for (size_t number = 0; number < calls.size(); ++number) {
-    const Shard& shard = *shards_[whose[number]];
-    Asked& asked = all[whose[number]];
-    calls[number].read = [&shard, &asked, batch](const HttpConnection& connection) {
-      const size_t header = connection.json_size() == 0 ? connection.body_size() : connection.json_size();
-      const Json json = Json::parse({connection.body(), header}, "a shard's answer");
-      const char* data = connection.body() + header;
-      size_t left = connection.body_size() - header;
-      std::vector<char> seen(shard.bags.size(), 0);
-      for (const Json& output : json.at("outputs").array()) {
-        const auto size = static_cast<size_t>(output.at("parameters").at("binary_data_size").integer(0, INT64_MAX));
-        if (size > left) throw Error("an answer that is shorter than it says");
-        for (size_t bags = 0; bags < shard.bags.size(); ++bags) {
-          if (output.at("name").text() != "pooled_" + std::to_string(shard.bags[bags].number)) continue;
-          const size_t floats = batch * shard.bags[bags].widths.size() * shard.bags[bags].dim;
-          if (size != floats * sizeof(float) || output.at("datatype").text() != "FP32") throw Error("an answer of other bags than were asked for");
-          if (seen[bags] != 0) throw Error("an answer that has some bags twice");
-          seen[bags] = 1;
-          asked.pooled[bags].resize(floats);
-          std::memcpy(asked.pooled[bags].data(), data, size);
-        }
-        data += size;
-        left -= size;
-      }
-      if (std::find(seen.begin(), seen.end(), 0) != seen.end()) throw Error("an answer that lacks some bags");
-    };
+  std::vector<Call> calls;
+  for (const Asked& asked : all) {
+    calls.push_back({asked.shard->replicas.get(), &asked.question, [&asked, &requests, batch](const HttpConnection& connection) { take(*asked.shard, connection, requests, batch); }, "", false});
   }
   recsplit::ask(calls);
-  size_t next = 0;
-  for (size_t number = 0; number < shards_.size(); ++number) {
-    const Shard& shard = *shards_[number];
+  for (size_t number = 0; number < calls.size(); ++number) {
+    const Call& call = calls[number];
+    if (call.failure.empty()) continue;
     const Asked& asked = all[number];
-    const bool was_asked = next < whose.size() && whose[next] == number;
-    const Call* call = was_asked ? &calls[next++] : nullptr;
-    const bool answered = call != nullptr && call->failure.empty();
-    for (size_t of = 0, start = 0; of < requests.size(); start += requests[of].rows, ++of) {
-      Passing& request = requests[of];
-      if (call != nullptr && !answered && asked.concerned[of] != 0 && request.error.empty()) {
-        request.error = "shard '" + shard.model + "'" + (call->refused ? " refused: " : ": ") + call->failure;
-        request.unavailable = !call->refused;
-      }
-      for (size_t bags = 0; bags < shard.bags.size(); ++bags) {
-        const Shard::Bags& reading = shard.bags[bags];
-        const size_t vectors = reading.widths.size();
-        auto* out = reinterpret_cast<float*>(request.partials[reading.partial].data());
-        const float* from = answered ? asked.pooled[bags].data() + start * vectors * reading.dim : nullptr;
-        for (size_t row = 0; row < request.rows; ++row) {
-          for (size_t vector = 0; vector < vectors; ++vector, out += reading.dim) {
-            if (from == nullptr) {
-              fill_empty(out, reading.dim, reading.poolings[vector]);
-              continue;
-            }
-            const bool mean = reading.poolings[vector] == Pooling::mean;
-            const auto divisor = static_cast<float>(reading.widths[vector]);
-            for (uint32_t i = 0; i < reading.dim; ++i) out[i] = mean ? from[i] / divisor : from[i];
-            from += reading.dim;
-          }
-        }
-      }
+    put_none(*asked.shard, requests);
+    for (size_t of = 0; of < requests.size(); ++of) {
+      if (asked.bucket.concerned[of] == 0 || !requests[of].error.empty()) continue;
+      requests[of].error = "shard '" + asked.shard->model + "'" + (call.refused ? " refused: " : ": ") + call.failure;
+      requests[of].unavailable = !call.refused;
     }
   }
 }

@@ -8,16 +8,23 @@
 
 #include "engine.h"
 #include "replicas.h"
+#include "scratch.h"
 
 namespace recsplit {
 
 // A request between the models before and after the shards: its rows, places by tensor, and where partial tensors go.
 struct Passing {
   size_t rows = 0;
-  std::vector<const int32_t*> places;  // by Remote::places()
-  std::vector<std::vector<char>> partials;  // by Remote::partials(); made by `ask`
-  std::string error;                   // why it has no answer
-  bool unavailable = false;            // the error is that nobody answers
+  std::vector<const int32_t*> places;       // by Remote::places()
+  std::vector<Scratch> partials;            // by Remote::partials(); made by `ask`
+  std::string error;                        // why it has no answer
+  bool unavailable = false;                 // the error is that nobody answers
+};
+
+// Rows of a table in bags: those of bag b are rows[offsets[b]] to rows[offsets[b + 1]].
+struct Csr {
+  const int32_t *rows, *offsets;
+  size_t count, bags;
 };
 
 class Remote {
@@ -62,7 +69,8 @@ struct Remote::Shard {
   std::string path;
   std::atomic<uint64_t> requests{0}, skipped{0}, rows{0};
 
-  Question question(const std::vector<std::vector<int32_t>>& rows, const std::vector<std::vector<int32_t>>& offsets) const;
+  // What the shard is asked; `csr`: by `bags`.
+  Question question(const std::vector<Csr>& csr) const;
 };
 
 }  // namespace recsplit

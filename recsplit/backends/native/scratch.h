@@ -26,6 +26,9 @@ class Scratch {
     return data_;
   }
 
+  // Where they are; nullptr before the first.
+  char* data() const { return data_; }
+
  private:
   static constexpr size_t kLine = 64;
   char* data_ = nullptr;

@@ -1,7 +1,9 @@
 """Places: where each row of a fused table stands once its tables are cut into shards.
 
-Places count the rows shard by shard, in a shard table by table, in a table rank by rank, so that each shard owns the places
-[first, last) and nothing else. The row of zeros at a fused table's end keeps its number: it is nobody's place.
+Places count the rows shard by shard, in a shard table by table, so that each shard owns the places [first, last) and nothing else. Of a
+table that is cut by heat a shard has a range of ranks, and those rows in the order of their numbers: then a front needs to know of a
+row only whose it is, some bits, for its place follows from how many rows before it are the same shard's. The row of zeros at a fused
+table's end keeps its number: it is nobody's place.
 
 A table that lies in one piece keeps the order of its rows, and its places are its rows moved; only a table that is cut by heat
 needs a map, one int32 a row.
@@ -100,7 +102,7 @@ class TablePlaces:
         rows = order(self.names()[table]) if order is not None and table in self.by_heat else None
         for item in self.stretches:
             if item.table == table:
-                which = slice(item.first, item.last) if rows is None else rows[item.first : item.last]
+                which = slice(item.first, item.last) if rows is None else np.sort(rows[item.first : item.last])
                 places[which] = np.arange(item.place, item.place + item.last - item.first, dtype=np.int32)
         return places
 
