@@ -33,7 +33,7 @@ DRAWN = 4
 @click.argument("repository", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--model", metavar="NAME", help="Which ensemble, where DIR holds several.")
 @click.option("--trace", "traces", metavar="FILE", multiple=True, type=click.Path(path_type=Path), help="What clients sent; repeat it.")
-@click.option("--running", is_flag=True, help="Take what the server that serves DIR on this machine has sampled of its traffic.")
+@click.option("--running", is_flag=True, help="Take what the server that serves DIR on this machine, or a front of its fleet, has sampled.")
 @click.option("--grpc-url", metavar="HOST:PORT", help="With --running: which server, where several serve DIR.")
 @click.option("--clear", is_flag=True, help="With --running: let the server begin anew.")
 @click.option("--law", metavar="LAW", help="Draw ids instead: uniform, zipf=ALPHA or two-level=HOT_SHARE[,HOT_ROWS].")
@@ -135,16 +135,19 @@ def _sampled(repository: Path, plan: "Plan", grpc_url: str | None, query_size: f
     """What a server's engine has sampled; how sure it is goes to stderr."""
     from recsplit.partition.access import sampled
     from recsplit.serving import notes, workers
+    from recsplit.serving.fleet import fronts
 
-    url = grpc_url or notes.only(repository).grpc_url
+    there = (*notes.serving(repository), *fronts.running(repository, plan))
+    several = "say which one with --grpc-url; --merge adds up the profiles of several"
+    url = grpc_url or notes.one_of(there, repository, several).grpc_url
     folder = notes.folder_of(url)
     if folder is None:
         raise InputError(
             f"no server of yours on this machine is at {url}", hint="recsplit serve DIR says its address; leave --grpc-url out"
         )
-    if plan.shards:
-        raise InputError("the engine samples whole tables, and these are cut into shards", hint="--trace FILE counts what clients sent")
-    said = workers.read(folder, plan.name if plan.form == "fused" else plan.embedding.name, clear=clear)
+    # A fused model's lookups are its own, and so are those of a fleet's front where it is one model.
+    model = plan.embedding.name if plan.embedding.name in workers.workers(folder) else plan.name
+    said = workers.read(folder, model, clear=clear)
     profile = sampled.profile(plan, said.rows, said.tables, query_size, f"served at {url}")
     words = f"{profile.about.sources[0]}; shares of a table's reads are sure to {100 * sampled.share_error(said.tables):.2g} % (95 %)"
     click.echo(words, err=True)

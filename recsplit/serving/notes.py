@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,11 @@ def add_prometheus(folder: Path, url: str) -> None:
 
 def only(repository: Path) -> Note:
     """The note of the one server that serves this folder. Raises InputError where there is none, or several."""
-    there = serving(repository)
+    return one_of(serving(repository), repository)
+
+
+def one_of(there: Sequence[Note], repository: Path, hint: str = "say which one with --grpc-url") -> Note:
+    """The one note of several that is there; InputError otherwise, with `hint` where there are several."""
     if not there:
         raise InputError(
             f"no server of yours on this machine serves {repository}",
@@ -62,7 +66,7 @@ def only(repository: Path) -> Note:
         )
     if len(there) > 1:
         listing = ", ".join(note.grpc_url for note in there)
-        raise InputError(f"{len(there)} servers of yours serve {repository}: {listing}", hint="say which one with --grpc-url")
+        raise InputError(f"{len(there)} servers of yours serve {repository}: {listing}", hint=hint)
     return there[0]
 
 
