@@ -93,14 +93,17 @@ def command(
     if merge:
         profile = _merged(plan, merge, output)
     else:
+        forget: Callable[[], object] | None = None
         if running:
-            profile = _sampled(repository, plan, grpc_url, query_size, clear=clear)
+            profile, forget = _sampled(repository, plan, grpc_url, query_size)
         elif traces:
             profile = _counted(plan, traces, query_size)
         else:
             profile = _drawn(plan, law, workload, queries, query_size, seed)
         if output is not None:
             _write(output, profile.about, profile.tables.items())
+        if forget is not None and clear:
+            forget()  # only now: what can't be read or written is still in the server
     with progress("Ordering rows by heat"):
         skew = skew_of(profile, SHOWN)
     if plot is not None:
@@ -131,8 +134,10 @@ def _merged(plan: "Plan", paths: Sequence[Path], output: Path | None) -> "Access
     return frequencies.read(output)
 
 
-def _sampled(repository: Path, plan: "Plan", grpc_url: str | None, query_size: float | None, *, clear: bool) -> "AccessProfile":
-    """What a server's engine has sampled; how sure it is goes to stderr."""
+def _sampled(
+    repository: Path, plan: "Plan", grpc_url: str | None, query_size: float | None
+) -> "tuple[AccessProfile, Callable[[], object]]":
+    """What a server's engine has sampled, and what lets it begin anew; how sure the sample is goes to stderr."""
     from recsplit.partition.access import sampled
     from recsplit.serving import notes, workers
     from recsplit.serving.fleet import fronts
@@ -147,11 +152,11 @@ def _sampled(repository: Path, plan: "Plan", grpc_url: str | None, query_size: f
         )
     # A fused model's lookups are its own, and so are those of a fleet's front where it is one model.
     model = plan.embedding.name if plan.embedding.name in workers.workers(folder) else plan.name
-    said = workers.read(folder, model, clear=clear)
+    said = workers.read(folder, model)
     profile = sampled.profile(plan, said.rows, said.tables, query_size, f"served at {url}")
     words = f"{profile.about.sources[0]}; shares of a table's reads are sure to {100 * sampled.share_error(said.tables):.2g} % (95 %)"
     click.echo(words, err=True)
-    return profile
+    return profile, lambda: workers.read(folder, model, clear=True)
 
 
 def _counted(plan: "Plan", traces: Sequence[Path], query_size: float | None) -> "AccessProfile":

@@ -65,6 +65,19 @@ def test_a_front_of_a_fleet_tells_what_it_was_asked(fleet: Fleet, repository: Pa
     matches(frequencies.read(tmp_path / "a.npz"), ids)
 
 
+def test_a_sample_is_kept_where_no_profile_was_written(fleet: Fleet, repository: Path, tmp_path: Path) -> None:
+    url = fleet.fronts[0].grpc_url
+    ids = asked(url)
+    of_front = ("--grpc-url", url, "--clear")
+    failed = access(repository, *of_front, "-o", "/proc/a.npz")
+    assert failed.exit_code != 0
+    result = access(repository, *of_front, "-o", str(tmp_path / "a.npz"))
+    assert result.exit_code == 0, result.output
+    assert frequencies.read(tmp_path / "a.npz").tables["items"].sum() >= 0.98 * ids.size
+    again = access(repository, *of_front)
+    assert isinstance(again.exception, InputError) and "less than one query" in str(again.exception)
+
+
 def test_of_several_fronts_one_is_to_be_named(fleet: Fleet, repository: Path) -> None:
     result = access(repository)
     assert isinstance(result.exception, InputError) and "2 servers of yours serve" in str(result.exception)
