@@ -142,16 +142,26 @@ def _sampled(
     from recsplit.serving import notes, workers
     from recsplit.serving.fleet import fronts
 
-    there = (*notes.serving(repository), *fronts.running(repository, plan))
+    if plan.embedding.runtime != "native":
+        raise InputError(
+            f"{plan.name!r} is built for ONNX Runtime, and only recsplit's engine samples what it reads",
+            hint="--trace FILE counts what clients sent; recsplit build --embedding-runtime native builds for the engine",
+        )
     several = "say which one with --grpc-url; --merge adds up the profiles of several"
-    url = grpc_url or notes.one_of(there, repository, several).grpc_url
+    url = grpc_url or notes.one_of((*notes.serving(repository), *fronts.running(repository, plan)), repository, several).grpc_url
     folder = notes.folder_of(url)
     if folder is None:
         raise InputError(
             f"no server of yours on this machine is at {url}", hint="recsplit serve DIR says its address; leave --grpc-url out"
         )
     # A fused model's lookups are its own, and so are those of a fleet's front where it is one model.
-    model = plan.embedding.name if plan.embedding.name in workers.workers(folder) else plan.name
+    served = workers.workers(folder)
+    model = next((name for name in (plan.embedding.name, plan.name) if name in served), None)
+    if model is None:
+        raise InputError(
+            f"the server at {url} doesn't do the lookups of {plan.name!r}: its engine runs {', '.join(served) or 'no model'}",
+            hint="of a fleet, a front is asked and no shard; leave --grpc-url out",
+        )
     said = workers.read(folder, model)
     profile = sampled.profile(plan, said.rows, said.tables, query_size, f"served at {url}")
     words = f"{profile.about.sources[0]}; shares of a table's reads are sure to {100 * sampled.share_error(said.tables):.2g} % (95 %)"

@@ -154,10 +154,13 @@ def _server(
     """Where the server is and where it is seen; what wasn't said is what recsplit serve left word of."""
     from recsplit.serving import notes
 
-    known = [notes.only(repository)] if grpc_url is None else [note for note in notes.running() if note.grpc_url == grpc_url]
-    if known and prometheus_url is None and not metrics_urls:
-        prometheus_url, metrics_urls = known[0].prometheus_url, () if known[0].prometheus_url else (known[0].metrics_url,)
-    return grpc_url or known[0].grpc_url, prometheus_url, metrics_urls
+    known = notes.only(repository) if grpc_url is None else notes.at(grpc_url)
+    if known is None:
+        assert grpc_url is not None
+        return grpc_url, prometheus_url, metrics_urls
+    if prometheus_url is None and not metrics_urls:
+        prometheus_url, metrics_urls = known.prometheus_url, () if known.prometheus_url else (known.metrics_url,)
+    return known.grpc_url, prometheus_url, metrics_urls
 
 
 def _with(settings: "Settings", *, policy: str | None, bound_ms: float | None) -> "Settings":

@@ -80,14 +80,26 @@ def serving(repository: Path) -> tuple[Note, ...]:
     return tuple(note for note in running() if note.repository == str(repository.resolve()))
 
 
+def at(grpc_url: str) -> Note | None:
+    """The note of the server at this gRPC address; None where it is none of ours."""
+    return next((note for note in running() if _is_at(note, grpc_url)), None)
+
+
 def folder_of(grpc_url: str) -> Path | None:
     """The private folder of the server at this gRPC address; None where it is none of ours."""
-    return next((folder for folder, note in _all() if note.grpc_url == grpc_url), None)
+    return next((folder for folder, note in _all() if _is_at(note, grpc_url)), None)
 
 
 def key_of(grpc_url: str) -> str | None:
     """The key to the model control of the server at this gRPC address; None where it is none of ours, or open."""
-    return next((note.key for note in running() if note.grpc_url == grpc_url), None)
+    note = at(grpc_url)
+    return None if note is None else note.key
+
+
+def _is_at(note: Note, grpc_url: str) -> bool:
+    host, _, port = grpc_url.rpartition(":")
+    hosts = ("127.0.0.1", "[::1]") if host == "localhost" else (host,)
+    return any(note.grpc_url == f"{one}:{port}" for one in hosts)
 
 
 def _all() -> Iterator[tuple[Path, Note]]:

@@ -53,7 +53,7 @@ def read(folder: Path, model: str, *, clear: bool = False) -> Read:
     Raises InputError where the engine has no such model or doesn't do its lookups, RecsplitError where no engine answers.
     """
     with _connected(folder) as connection:
-        said, rest = _answer(connection, {"access": model, "clear": clear})
+        said, rest = _answer(connection, {"access": model, "clear": clear}, "recsplit access DIR --trace FILE counts what clients sent")
         about = said["access"]
         sizes = [4 * table["sampled"] for table in about["tables"]]
         data = rest + _exactly(folder, connection, sum(sizes) - len(rest))
@@ -67,7 +67,7 @@ def read(folder: Path, model: str, *, clear: bool = False) -> Read:
 
 def _ask(folder: Path, question: dict[str, object]) -> dict[str, int]:
     with _connected(folder) as connection:
-        said, _ = _answer(connection, question)
+        said, _ = _answer(connection, question, "see the models that the server has: recsplit serve shows them")
     counts: dict[str, int] = said["workers"]
     return counts
 
@@ -79,13 +79,16 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
         try:
             connection.connect(str(folder / CONTROL_SOCKET))
             yield connection
+        except TimeoutError as error:
+            hint = "its process is stopped, or the machine is very busy: try again"
+            raise RecsplitError(f"the engine in {folder} doesn't answer within {_PATIENCE_S:g} s", hint=hint) from error
         except OSError as error:
             hint = "is the server one of `recsplit serve`, and does it serve a build of --embedding-runtime native?"
             raise RecsplitError(f"no engine answers in {folder}: {error.strerror or error}", hint=hint) from error
 
 
-def _answer(connection: socket.socket, question: dict[str, object]) -> tuple[dict[str, Any], bytes]:
-    """The line that answers, read, and what came behind it. Raises InputError where the engine refuses."""
+def _answer(connection: socket.socket, question: dict[str, object], hint: str) -> tuple[dict[str, Any], bytes]:
+    """The line that answers, read, and what came behind it. Raises InputError with `hint` where the engine refuses."""
     connection.sendall(json.dumps(question).encode() + b"\n")
     answer = b""
     while b"\n" not in answer and len(answer) < _LONGEST and (part := connection.recv(65536)):
@@ -93,7 +96,7 @@ def _answer(connection: socket.socket, question: dict[str, object]) -> tuple[dic
     line, _, rest = answer.partition(b"\n")
     said = parse(line, origin="the engine's answer", again="report this as a fault")
     if "error" in said:
-        raise InputError(f"the engine refuses: {said['error']}", hint="see the models that the server has: recsplit serve shows them")
+        raise InputError(f"the engine refuses: {said['error']}", hint=hint)
     return said, rest
 
 

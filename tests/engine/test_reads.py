@@ -68,6 +68,17 @@ def asked(server: Server, name: str) -> dict[str, NDArray[np.int64]]:
 
 
 @pytest.mark.parametrize("name", ["tiny", "ordered"])
+def test_a_warm_up_is_no_read_of_clients(repository: Path, name: str) -> None:
+    assert "model_warmup" in (repository / "ordered" / "config.pbtxt").read_text()
+    with serve(repository, models=[name]) as fresh:
+        arguments = ["access", str(repository), "--model", name, "--running", "--grpc-url", fresh.grpc_url, "--json"]
+        nothing = CliRunner().invoke(cli, arguments)
+        assert isinstance(nothing.exception, InputError) and "less than one query" in str(nothing.exception)
+        asked(fresh, name)
+        assert CliRunner().invoke(cli, arguments).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["tiny", "ordered"])
 def test_counts_are_exact_and_samples_are_of_what_was_sent(server: Server, name: str) -> None:
     sent = asked(server, name)
     said = read(server.running.folder, "ordered" if name == "ordered" else "tiny_embedding")

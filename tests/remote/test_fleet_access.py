@@ -1,6 +1,8 @@
 """An access profile of what a partitioned model is asked while it runs, in one server and as a fleet."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from recsplit.cli import cli
 from recsplit.client import Client
 from recsplit.engine.compilation import unavailable
-from recsplit.errors import InputError
+from recsplit.errors import InputError, RecsplitError
 from recsplit.partition.access import frequencies
 from recsplit.serving import serve
 from recsplit.serving.fleet.fleet import Fleet, serve_fleet
@@ -49,7 +51,7 @@ def asked(url: str) -> NDArray[np.int64]:
 
 
 def matches(profile: frequencies.AccessProfile, ids: NDArray[np.int64]) -> None:
-    """All reads are counted, and the rows that were read most have about their share; those of the warm-up are among them."""
+    """All reads are counted, and the rows that were read most have about their share."""
     counts = profile.tables["items"].astype(np.float64)
     assert counts.sum() == pytest.approx(ids.size, rel=0.02)
     share = np.bincount(ids.ravel(), minlength=sharded.ROWS) / ids.size
@@ -82,6 +84,31 @@ def test_of_several_fronts_one_is_to_be_named(fleet: Fleet, repository: Path) ->
     result = access(repository)
     assert isinstance(result.exception, InputError) and "2 servers of yours serve" in str(result.exception)
     assert all(front.grpc_url in str(result.exception) for front in fleet.fronts) and "--merge" in str(result.exception.hint)
+
+
+def test_a_front_is_known_by_localhost_too_and_after_another_build(fleet: Fleet, repository: Path) -> None:
+    engine_fleet.write(repository.parent)  # version 2: the fleet serves version 1
+    url = fleet.fronts[0].grpc_url
+    asked(url)
+    assert access(repository, "--grpc-url", url.replace("127.0.0.1", "localhost")).exit_code == 0
+    several = access(repository)
+    assert isinstance(several.exception, InputError) and "2 servers of yours serve" in str(several.exception)
+
+
+def test_of_a_shard_it_is_told_that_a_front_is_asked(fleet: Fleet, repository: Path) -> None:
+    url = next(member.server.grpc_url for member in fleet.members if member.part == "0" and member.server is not None)
+    result = access(repository, "--grpc-url", url)
+    assert isinstance(result.exception, InputError) and "doesn't do the lookups of" in str(result.exception)
+    assert "a front is asked" in str(result.exception.hint)
+
+
+def test_a_server_that_stands_still_is_told_as_one(fleet: Fleet, repository: Path) -> None:
+    os.kill(fleet.fronts[0].pid, signal.SIGSTOP)
+    try:
+        result = access(repository, "--grpc-url", fleet.fronts[0].grpc_url)
+    finally:
+        os.kill(fleet.fronts[0].pid, signal.SIGCONT)
+    assert isinstance(result.exception, RecsplitError) and "doesn't answer within" in str(result.exception)
 
 
 def test_shards_in_one_server_are_sampled_where_ids_come_in(repository: Path, tmp_path: Path) -> None:

@@ -51,6 +51,11 @@ uint64_t Access::rows_since(bool clear) {
   return since;
 }
 
+void Access::begin_anew() {
+  for (const auto& table : tables_) table->taken(true);
+  rows_since(true);
+}
+
 Access::Access(const Recipe& recipe) {
   const auto name_of = [](const Lookup& lookup) { return lookup.name.empty() ? "table " + std::to_string(lookup.table) : lookup.name; };
   std::vector<std::string> names;

@@ -64,6 +64,7 @@ class Access {
   const std::vector<std::unique_ptr<TableAccess>>& tables() const { return tables_; }
   std::atomic<uint64_t> rows{0};  // of requests, since the start
   uint64_t rows_since(bool clear);  // the last time that `clear` was set
+  void begin_anew();
 
  private:
   std::mutex mutex_;

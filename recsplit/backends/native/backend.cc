@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -227,8 +228,8 @@ class ShardSeries {
 };
 
 struct Model {
-  Model(Backend& of, const std::string& called, const std::string& version, const std::string& folder, const Json& config, const EngineSettings& settings)
-      : backend(of), name(called), engine(folder, config, settings), workers(of.workers, called, version), busy(of.busy, called, version) {
+  Model(Backend& of, const std::string& called, uint64_t number, const std::string& folder, const Json& config, const EngineSettings& settings)
+      : backend(of), name(called), version(std::to_string(number)), engine(folder + "/" + version, config, settings), workers(of.workers, called, version), busy(of.busy, called, version) {
     if (const recsplit::Lookups* lookups = engine.lookups()) {
       for (const auto& table : lookups->access().tables()) tables.push_back(std::make_unique<TableSeries>(of, called, version, *table));
     }
@@ -260,8 +261,19 @@ struct Model {
     if (engine.workers().count() != reported_workers) workers.set(reported_workers = engine.workers().count());
   }
 
+  // Whether clients may ask: until then requests are the warm-up's, at the start and when a version is loaded.
+  bool serves(TRITONBACKEND_Model* handle) {
+    if (is_ready) return true;
+    TRITONSERVER_Server* server = nullptr;
+    bool now = false;
+    forget(TRITONBACKEND_ModelServer(handle, &server));
+    forget(TRITONSERVER_ServerModelIsReady(server, name.c_str(), std::stoll(version), &now));
+    return is_ready = now;
+  }
+
   Backend& backend;
-  std::string name;
+  std::string name, version;
+  std::atomic<bool> is_ready{false};
   Engine engine;
   std::mutex reporting;
   Series workers, busy;
@@ -394,8 +406,9 @@ void begin(Call& call, recsplit::Request& request, const Engine& engine) {
 }
 
 // `begun`: set before the first response is sent: from then on Triton must not be told of an error, or it would answer them again.
-void execute(Model& model, TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_Request** all, uint32_t count, bool& begun) {
+void execute(Model& model, TRITONBACKEND_Model* handle, TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_Request** all, uint32_t count, bool& begun) {
   const uint64_t exec_start = now_ns();
+  const bool warms_up = !model.serves(handle);
   std::vector<Call> calls(count);
   std::vector<recsplit::Request> requests(count);
   for (uint32_t number = 0; number < count; ++number) {
@@ -415,6 +428,7 @@ void execute(Model& model, TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_
   } catch (const std::exception& error) {
     for (recsplit::Request& request : requests) request.error = error.what();
   }
+  if (const recsplit::Lookups* lookups = model.engine.lookups(); lookups != nullptr && warms_up) lookups->access().begin_anew();
   const uint64_t compute_end = now_ns();
   begun = true;
   uint64_t rows = 0;
@@ -520,9 +534,8 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* ha
     const Json config = json_of(message, "the model's config");
     EngineSettings settings = backend.settings;
     settings.workers = workers_of(config, settings.workers);
-    const std::string number = std::to_string(version);
-    auto model = std::make_unique<Model>(backend, name, number, std::string(location) + "/" + number, config, settings);
-    const std::string words = std::string(name) + " version " + number + ": " + model->engine.loaded() + ", " + std::to_string(model->engine.workers().count()) + " workers";
+    auto model = std::make_unique<Model>(backend, name, version, location, config, settings);
+    const std::string words = model->name + " version " + model->version + ": " + model->engine.loaded() + ", " + std::to_string(model->engine.workers().count()) + " workers";
     forget(TRITONSERVER_LogMessage(TRITONSERVER_LOG_INFO, __FILE__, __LINE__, words.c_str()));
     require(TRITONBACKEND_ModelSetState(handle, model.release()));
   });
@@ -551,7 +564,7 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceExecute(TRITONBACKEND_Mode
   if (TRITONSERVER_Error* error = TRITONBACKEND_ModelState(model, &state)) return error;
   bool begun = false;
   try {
-    execute(*static_cast<Model*>(state), handle, requests, count, begun);
+    execute(*static_cast<Model*>(state), model, handle, requests, count, begun);
   } catch (...) {
     if (!begun) return error_of("the server ran out of memory", false);  // nothing has been sent: Triton fails them all
   }

@@ -72,9 +72,8 @@ bool Front::pass(Request& request, const std::vector<Scratch>& made, const std::
   try {
     for (const Passed& passed : passed_) {
       char* out = request.allocate(passed.output, dims[passed.made]);
-      size_t size = size_bytes(before_.outputs()[passed.made].dtype);
-      for (const int64_t dim : dims[passed.made]) size *= static_cast<size_t>(dim);
-      if (out != nullptr) std::memcpy(out, made[passed.made].data(), size);
+      const TensorView view{before_.outputs()[passed.made].dtype, dims[passed.made], made[passed.made].data()};
+      if (out != nullptr) std::memcpy(out, view.data, view.bytes());
     }
     return true;
   } catch (const Error& error) {
@@ -104,10 +103,8 @@ void Front::run(std::vector<Request>& requests) {
     of.made.resize(before_.outputs().size());
     of.dims.resize(before_.outputs().size());
     before[number].allocate = [this, &of](size_t output, const std::vector<int64_t>& dims) {
-      size_t size = size_bytes(before_.outputs()[output].dtype);
-      for (const int64_t dim : dims) size *= static_cast<size_t>(dim);
       of.dims[output] = dims;
-      return of.made[output].bytes(size);
+      return of.made[output].bytes(TensorView{before_.outputs()[output].dtype, dims, nullptr}.bytes());
     };
   }
   before_.run(before);

@@ -54,6 +54,8 @@ struct RowFormat {
 // first at the next level, then the others, each in their order; behind the last one the rows of a piece lie side by side.
 constexpr int kMostRankLevels = 4;
 constexpr size_t kRankBlock = 64, kRankBlockBytes = 12;  // positions: their bits, and how many are set before them, UINT32
+// So many rows go through a level together, so that none waits for another's memory.
+constexpr size_t kRowsTogether = 256;
 struct RankMap {
   struct Level {
     const char* blocks;
@@ -68,7 +70,7 @@ struct Kernels {
   const char* name;
   // Whether all are in [low, low + count).
   bool (*inside)(const IdRows& ids, int64_t low, uint64_t count);
-  // The places of `count` rows.
+  // The places of `count` rows, kRowsTogether at most.
   void (*places)(const RankMap& map, const uint32_t* rows, size_t count, int32_t* places);
   // Vectors of type `vectors`: the rows' own, or another that is added in FP32 too.
   void (*pool)(const PoolJob& job, const RowFormat& rows, DType vectors, Pooling pooling);

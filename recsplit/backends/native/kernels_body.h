@@ -383,34 +383,31 @@ bool all_inside(const IdRows& of, int64_t low, uint64_t count) {
 
 bool inside(const IdRows& ids, int64_t low, uint64_t count) { return ids.narrow ? all_inside<int32_t>(ids, low, count) : all_inside<int64_t>(ids, low, count); }
 
-// So many rows go through a level together, so that none waits for another's memory; a block is asked for so many rows before it is read.
-constexpr size_t kRowsTogether = 256, kRanksAhead = 16;
+// A block is asked for from memory so many rows before it is read.
+constexpr size_t kRanksAhead = 16;
 
 void places(const RankMap& map, const uint32_t* rows, size_t count, int32_t* out) {
   uint32_t position[kRowsTogether], piece[kRowsTogether];
-  for (size_t first = 0; first < count; first += kRowsTogether) {
-    const size_t together = std::min(kRowsTogether, count - first);
-    std::copy_n(rows + first, together, position);
-    std::fill_n(piece, together, 0U);
-    for (int level = 0; level < map.count; ++level) {
-      const auto [blocks, zeros] = map.levels[level];
-      const auto block_of = [&](size_t k) { return blocks + position[k] / kRankBlock * kRankBlockBytes; };
-      for (size_t k = 0; k < std::min(kRanksAhead, together); ++k) __builtin_prefetch(block_of(k));
-      for (size_t k = 0; k < together; ++k) {
-        if (k + kRanksAhead < together) __builtin_prefetch(block_of(k + kRanksAhead));
-        uint64_t bits;
-        uint32_t before;
-        std::memcpy(&bits, block_of(k), sizeof bits);
-        std::memcpy(&before, block_of(k) + sizeof bits, sizeof before);
-        const uint32_t at = position[k] % kRankBlock;
-        const auto is_set = static_cast<uint32_t>(bits >> at & 1);
-        const uint32_t rank = before + static_cast<uint32_t>(__builtin_popcountll(bits & ((uint64_t{1} << at) - 1)));
-        position[k] = is_set != 0 ? zeros + rank : position[k] - rank;
-        piece[k] = 2 * piece[k] + is_set;
-      }
+  std::copy_n(rows, count, position);
+  std::fill_n(piece, count, 0U);
+  for (int level = 0; level < map.count; ++level) {
+    const auto [blocks, zeros] = map.levels[level];
+    const auto block_of = [&](size_t k) { return blocks + position[k] / kRankBlock * kRankBlockBytes; };
+    for (size_t k = 0; k < std::min(kRanksAhead, count); ++k) __builtin_prefetch(block_of(k));
+    for (size_t k = 0; k < count; ++k) {
+      if (k + kRanksAhead < count) __builtin_prefetch(block_of(k + kRanksAhead));
+      uint64_t bits;
+      uint32_t before;
+      std::memcpy(&bits, block_of(k), sizeof bits);
+      std::memcpy(&before, block_of(k) + sizeof bits, sizeof before);
+      const uint32_t at = position[k] % kRankBlock;
+      const auto is_set = static_cast<uint32_t>(bits >> at & 1);
+      const uint32_t rank = before + static_cast<uint32_t>(__builtin_popcountll(bits & ((uint64_t{1} << at) - 1)));
+      position[k] = is_set != 0 ? zeros + rank : position[k] - rank;
+      piece[k] = 2 * piece[k] + is_set;
     }
-    for (size_t k = 0; k < together; ++k) out[first + k] = static_cast<int32_t>(position[k]) + map.shifts[piece[k]];
   }
+  for (size_t k = 0; k < count; ++k) out[k] = static_cast<int32_t>(position[k]) + map.shifts[piece[k]];
 }
 
 }  // namespace

@@ -16,8 +16,6 @@ constexpr size_t kKept = 1 << 20;
 constexpr int64_t kHuge = int64_t{1} << 40;
 // Entries of an order are asked for so many ids ahead.
 constexpr size_t kAhead = 24;
-// Ids become places so many at a time.
-constexpr size_t kPlaces = 256;
 
 void mark(int64_t* marks, size_t row, int64_t position, int64_t number) {
   if (marks == nullptr || position < 0 || marks[2 * row] >= 0) return;
@@ -32,11 +30,14 @@ size_t rows_at_once(size_t ids_in_row) { return std::max<size_t>(1, kAddresses /
 Lookups::Lookups(Recipe recipe, const std::string& folder, const TableSettings& settings)
     : recipe_(std::move(recipe)), files_(folder, settings.loading, settings.interleave), kernels_(&kernels(settings.kernels.c_str())) {
   for (const Table& table : recipe_.tables) tables_.push_back(files_.at(table.file, table.offset, table.rows * table.row_bytes()));
+  TableFiles maps(folder, Loading::populated, false);  // read once, in order, and let go
   for (size_t number = 0; number < recipe_.buffers.size(); ++number) {
     const Buffer& buffer = recipe_.buffers[number];
-    const bool ranked = is_map(number) && place_maps_.add(number, folder + "/" + buffer.file, buffer.offset, buffer.size);
-    numbers_.buffers.push_back(ranked ? nullptr : files_.at(buffer.file, buffer.offset, buffer.size * size_bytes(buffer.dtype)));
+    const uint64_t bytes = buffer.size * size_bytes(buffer.dtype);
+    const bool ranked = is_map(number) && place_maps_.add(number, maps.at(buffer.file, buffer.offset, bytes), buffer.size);
+    numbers_.buffers.push_back(ranked ? nullptr : files_.at(buffer.file, buffer.offset, bytes));
   }
+  maps.require_whole();
   place_maps_.pack();
   numbers_.recipe = &recipe_;
   access_ = std::make_unique<Access>(recipe_);
@@ -291,11 +292,11 @@ void Lookups::places_of(const Lookup& lookup, const IdRows& ids, char* out, size
   const bool same = lookup.shifts.size() == 1, single = ids.stride == 1;
   const bool all_plain = same && !single && !lookup.padded && kernels_->inside(ids, -lookup.shifts[0], static_cast<uint64_t>(lookup.rows));
   const Id* of_row = static_cast<const Id*>(ids.ids);
-  uint32_t table_rows[kPlaces];
-  int32_t places[kPlaces], otherwise[kPlaces];  // otherwise: the place of an id that names no row; -1: it names one
+  uint32_t table_rows[kRowsTogether];
+  int32_t places[kRowsTogether], otherwise[kRowsTogether];  // otherwise: the place of an id that names no row; -1: it names one
   for (size_t row = 0; row < ids.rows; ++row, of_row += ids.stride) {
-    for (size_t first = 0; first < ids.width; first += kPlaces) {
-      const size_t count = std::min(kPlaces, ids.width - first);
+    for (size_t first = 0; first < ids.width; first += kRowsTogether) {
+      const size_t count = std::min(kRowsTogether, ids.width - first);
       for (size_t k = 0; all_plain && k < count; ++k) table_rows[k] = static_cast<uint32_t>(static_cast<int64_t>(of_row[first + k]) + lookup.shifts[0]);
       for (size_t k = 0; !all_plain && k < count; ++k) {
         const size_t j = first + k;

@@ -3,21 +3,17 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <new>
 
-#include "error.h"
+#include "tables.h"
 
 namespace recsplit {
 
 namespace {
 
 constexpr size_t kMostPieces = size_t{1} << kMostRankLevels;
-constexpr size_t kRead = 256 << 10;  // places
-constexpr uint64_t kHugePage = 2 << 20;
 
 // Rows whose places count up, one by one.
 struct Piece {
@@ -40,24 +36,6 @@ bool put(Pieces& pieces, int32_t place, size_t& last) {
   }
   ++pieces.all[last].next;
   pieces.of_row.push_back(static_cast<uint8_t>(last));
-  return true;
-}
-
-bool read(Pieces& pieces, const std::string& path, uint64_t offset, uint64_t rows) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(path + " can't be read: " + std::strerror(errno));
-  file.seekg(static_cast<std::streamoff>(offset));
-  std::vector<int32_t> places;
-  size_t last = 0;
-  for (uint64_t done = 0; done < rows; done += places.size()) {
-    places.resize(std::min<uint64_t>(kRead, rows - done));
-    if (!file.read(reinterpret_cast<char*>(places.data()), static_cast<std::streamsize>(places.size() * sizeof(int32_t)))) {
-      throw Error(path + " ends before its last table does: it was cut short, or is another build's");
-    }
-    for (const int32_t place : places) {
-      if (!put(pieces, place, last)) return false;
-    }
-  }
   return true;
 }
 
@@ -89,11 +67,14 @@ std::vector<char> level_of(std::vector<uint8_t>& piece_of, int bit, uint32_t& ze
 
 }  // namespace
 
-PlaceMaps::~PlaceMaps() { std::free(memory_); }
-
-bool PlaceMaps::add(size_t number, const std::string& path, uint64_t offset, uint64_t rows) {
+bool PlaceMaps::add(size_t number, const char* places, uint64_t rows) {
   Pieces pieces;
-  if (!read(pieces, path, offset, rows)) return false;
+  size_t last = 0;
+  for (uint64_t row = 0; row < rows; ++row) {
+    int32_t place;
+    std::memcpy(&place, places + row * sizeof place, sizeof place);
+    if (!put(pieces, place, last)) return false;
+  }
   Entry& entry = entries_[number];
   while (pieces.all.size() > size_t{1} << entry.levels.size()) entry.levels.emplace_back();
   entry.map.count = static_cast<int>(entry.levels.size());
@@ -115,10 +96,10 @@ void PlaceMaps::pack() {
   }
   if (bytes_ == 0) return;
   const uint64_t size = (bytes_ + kHugePage - 1) / kHugePage * kHugePage;
-  memory_ = static_cast<char*>(std::aligned_alloc(kHugePage, size));
+  memory_.reset(static_cast<char*>(std::aligned_alloc(kHugePage, size)));
   if (memory_ == nullptr) throw std::bad_alloc();
-  madvise(memory_, size, MADV_HUGEPAGE);
-  char* to = memory_;
+  madvise(memory_.get(), size, MADV_HUGEPAGE);
+  char* to = memory_.get();
   for (auto& [number, entry] : entries_) {
     for (size_t level = 0; level < entry.levels.size(); ++level) {
       std::vector<char>& from = entry.levels[level];

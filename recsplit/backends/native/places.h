@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,14 +15,8 @@ namespace recsplit {
 
 class PlaceMaps {
  public:
-  PlaceMaps() = default;
-  ~PlaceMaps();
-  PlaceMaps(const PlaceMaps&) = delete;
-  PlaceMaps& operator=(const PlaceMaps&) = delete;
-
-  // Takes the INT32 places of so many rows, which lie in a file from `offset` on, under a number of the caller's. False: they count up in too many
-  // pieces. Throws Error where the file can't be read.
-  bool add(size_t number, const std::string& path, uint64_t offset, uint64_t rows);
+  // Takes the INT32 places of so many rows under a number of the caller's. False: they count up in too many pieces.
+  bool add(size_t number, const char* places, uint64_t rows);
   // Puts what was added into one piece of memory. Before that no map can be used.
   void pack();
 
@@ -36,7 +32,7 @@ class PlaceMaps {
   };
 
   std::map<size_t, Entry> entries_;
-  char* memory_ = nullptr;
+  std::unique_ptr<char, void (*)(void*)> memory_{nullptr, std::free};
   uint64_t bytes_ = 0, rows_ = 0;
 };
 

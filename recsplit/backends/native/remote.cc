@@ -179,9 +179,7 @@ Remote::Remote(const Json& json) {
     }
     Question probe = shard->question(none);
     std::string body;
-    for (const Piece& piece : probe.body) {
-      if (piece.size > 0) body.append(static_cast<const char*>(piece.data), piece.size);
-    }
+    for (const Piece& piece : probe.body) body.append(static_cast<const char*>(piece.data), piece.size);
     probe.head += body;  // the pieces are gone when it is asked
     probe.body.clear();
     shard->replicas = std::make_unique<Replicas>(addresses, asking, probe);

@@ -21,7 +21,6 @@ namespace recsplit {
 namespace {
 
 constexpr uint64_t kPage = 4096;
-constexpr uint64_t kHugePage = 2 << 20;
 // Files from this size on are worth a copy into huge pages: below it the processor's own cache of addresses reaches over them.
 constexpr uint64_t kWorthCopying = 8 << 20;
 

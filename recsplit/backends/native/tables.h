@@ -18,6 +18,8 @@ enum class Loading : int { automatic, mapped, populated, huge };
 Loading loading_of(const std::string& name);
 const char* name_of(Loading loading);
 
+constexpr uint64_t kHugePage = 2 << 20;
+
 // The bytes of a whole file, which stay as long as this does. Safe to share between threads.
 class MappedFile {
  public:
