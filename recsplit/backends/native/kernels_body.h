@@ -185,7 +185,10 @@ INLINED void parts(const Rows rows, uint32_t length, const float* weights, uint3
 template <typename Row, typename T, bool MAX, bool WEIGHTED, int VECTORS, typename Rows>
 INLINED void bag(const Rows rows, uint32_t length, const float* weights, uint32_t dim, bool mean, typename T::Element* out) {
   const typename Row::Sum count = mean ? static_cast<typename Row::Sum>(rows.counted(length)) : 0;
-  if constexpr (VECTORS != 0) {
+  if constexpr (VECTORS > 8) {  // more sums than there are registers
+    uint32_t at = 0;
+    parts<Row, T, MAX, WEIGHTED, 8>(rows, length, weights, at, VECTORS * Row::lanes, count, out);
+  } else if constexpr (VECTORS != 0) {
     part<Row, T, MAX, WEIGHTED, VECTORS, Asks::whole>(rows, length, weights, 0, 0, count, out);
   } else {
     uint32_t at = 0;
@@ -261,6 +264,9 @@ void of_any_width(const PoolJob& job, bool mean) {
     case 2: return either_way<Row, T, MAX, WEIGHTED, 2>(job, mean);
     case 4: return either_way<Row, T, MAX, WEIGHTED, 4>(job, mean);
     case 8: return either_way<Row, T, MAX, WEIGHTED, 8>(job, mean);
+#if LANES == 8
+    case 16: return either_way<Row, T, MAX, WEIGHTED, 16>(job, mean);
+#endif
     default: return either_way<Row, T, MAX, WEIGHTED, 0>(job, mean);
   }
 }
