@@ -36,6 +36,7 @@ COMMANDS = {
     "serve": "Run a model repository on a local Triton server.",
     "update": "Let a running server take the newest build.",
     "rollback": "Serve an earlier build again.",
+    "route": "Put a router in front of several models.",
     "profile": "Measure what a build costs: latency by batch, memory, load time.",
     "perf-data": "Write valid random inputs for perf_analyzer.",
     "perf": "Measure a served model.",

@@ -61,8 +61,9 @@ def _kind(error: Exception, text: str) -> Kind:
     if not isinstance(error, InferenceServerException):
         return "unreachable"  # an error of the connection: gevent's, aiohttp's or the operating system's
     code = str(error.status()).removeprefix("StatusCode.")
-    # A front of a fleet tells of its shards' channels, and was reached.
-    of_channel = any(word in text.lower() for word in ("connect", "socket", "transport", "resolv")) and "no replica" not in text
+    # A front of a fleet tells of its shards' channels, a router of its servers', and was reached.
+    is_answer = "no replica" in text or "no server can answer" in text
+    of_channel = any(word in text.lower() for word in ("connect", "socket", "transport", "resolv")) and not is_answer
     if code == "UNAVAILABLE" and of_channel:
         return "unreachable"  # the channel's own failures share the code with Triton's refusals, and differ in words only
     return _KINDS.get(code, "internal")

@@ -149,11 +149,7 @@ def _sampled(
         )
     several = "say which one with --grpc-url; --merge adds up the profiles of several"
     url = grpc_url or notes.one_of((*notes.serving(repository), *fronts.running(repository, plan)), repository, several).grpc_url
-    folder = notes.folder_of(url)
-    if folder is None:
-        raise InputError(
-            f"no server of yours on this machine is at {url}", hint="recsplit serve DIR says its address; leave --grpc-url out"
-        )
+    folder = notes.own_folder(url)
     # A fused model's lookups are its own, and so are those of a fleet's front where it is one model.
     served = workers.workers(folder)
     model = next((name for name in (plan.embedding.name, plan.name) if name in served), None)

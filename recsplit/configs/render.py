@@ -80,11 +80,7 @@ def _context(plan: Plan) -> dict[str, object]:
         "plan": plan,
         "steps": plan.submodels,
         "lookups": lookups,
-        "client": {
-            "bags": [dataclasses.asdict(bags) for bags in plan.bags],
-            "max_batch_size": plan.max_batch_size,
-            "flat": [tensor.name for tensor in plan.outputs if not tensor.dims],
-        },
+        "client": client_of(plan),
         "profiles": _profiles(plan),
         # Bags of other lengths meet in a batch of the engine's, which reads them as they come; ONNX Runtime takes one length for all.
         "fused": plan.fused,
@@ -95,6 +91,20 @@ def _context(plan: Plan) -> dict[str, object]:
         # folder in /tmp, for it makes only the last part of the path.
         "engine_cache": f"/tmp/recsplit-engines-{plan.dense.name}-{plan.build}",
     }
+
+
+def client_of(plan: Plan) -> dict[str, object]:
+    """What recsplit.client must know of a model."""
+    return {
+        "bags": [dataclasses.asdict(bags) for bags in plan.bags],
+        "max_batch_size": plan.max_batch_size,
+        "flat": [tensor.name for tensor in plan.outputs if not tensor.dims],
+    }
+
+
+def render_one(name: str, context: Mapping[str, object]) -> str:
+    """One of our own templates with these values."""
+    return _render_one(_our_environment(), name, context)
 
 
 def warmup_batch_sizes(plan: Plan, model: Submodel) -> tuple[int, ...]:

@@ -26,8 +26,8 @@ from recsplit.rendering.progress import Progress, in_silence, step
 SOURCES = Path(__file__).parents[1] / "backends" / "native"
 BACKEND = "libtriton_recsplit.so"
 LIBRARY = "librecsplit_engine.so"
-#: In the library that Triton loads and in no other: it calls functions that only the server has.
-_SERVERS = frozenset({"backend.cc", "control.cc"})
+#: In the library that Triton loads and in no other: what is there calls functions that only the server has.
+_SERVERS = "triton"
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-g0", "-pthread")
 #: The kernels are compiled once for each instruction set; which one runs is decided when it runs.
 _ARCHITECTURE = {
@@ -125,8 +125,8 @@ def compile_into(folder: Path, compiler: Compiler, progress: Progress = in_silen
     objects = _objects(folder, compiler, progress, flags)
     link = _ZIG_LINK if compiler.zig else _LINK
     engine = Engine(folder / BACKEND, folder / LIBRARY)
-    for target, left_out in ((engine.backend, frozenset({"c_api.cc"})), (engine.library, _SERVERS)):
-        parts = [str(path) for source, path in objects.items() if source.name not in left_out]
+    for target, left_out in ((engine.backend, "c_api.cc"), (engine.library, _SERVERS)):
+        parts = [str(path) for source, path in objects.items() if left_out not in (source.name, source.parent.name)]
         # Symbols of Triton's stay undefined in the backend: the server that loads it has them.
         exports = f"-Wl,--version-script={SOURCES / 'exports.map'}"  # nothing of the C++ library's may meet another's in the server
         _call([*compiler.command, *link, exports, *flags, *parts, "-ldl", "-o", str(target)])
@@ -139,22 +139,23 @@ def link_program(program: Path, compiler: Compiler, main: Path, *, flags: Sequen
     """Compile the engine and a C++ file whose `main` calls its C interface into one program. Raises RecsplitError where that fails."""
     with tempfile.TemporaryDirectory() as folder:
         objects = _objects(Path(folder), compiler, in_silence, flags)
-        parts = [str(path) for source, path in objects.items() if source.name not in _SERVERS]
+        parts = [str(path) for source, path in objects.items() if source.parent.name != _SERVERS]
         _call([*compiler.command, *_FLAGS, *flags, f"-I{SOURCES}", str(main), *parts, "-ldl", "-o", str(program)])
 
 
 def _objects(folder: Path, compiler: Compiler, progress: Progress, flags: Sequence[str]) -> dict[Path, Path]:
     """Every source compiled into a folder, by its path."""
-    sources = [path for path in sorted(SOURCES.glob("*.cc")) if platform.machine() == "x86_64" or path.name not in _ARCHITECTURE]
+    sources = [path for path in sorted(SOURCES.rglob("*.cc")) if platform.machine() == "x86_64" or path.name not in _ARCHITECTURE]
     advance = step(progress, "compiling the engine", len(sources))
 
     architecture = _ZIG_ARCHITECTURE if compiler.zig else _ARCHITECTURE
     # zig compiles for the processor at hand where nothing is said, and what was made here may run on another.
     usual = ("-mcpu=baseline",) if compiler.zig else ()
+    always = (*compiler.command, *_FLAGS, f"-I{SOURCES}")
 
     def compiled(source: Path) -> Path:
         target = folder / f"{source.stem}.o"
-        _call([*compiler.command, *_FLAGS, *architecture.get(source.name, usual), *flags, "-c", str(source), "-o", str(target)])
+        _call([*always, *architecture.get(source.name, usual), *flags, "-c", str(source), "-o", str(target)])
         advance(1)
         return target
 
@@ -181,7 +182,7 @@ def _cache() -> Path:
 def _digest(compiler: Compiler) -> str:
     """Of all that goes into the libraries."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in ("*.cc", "*.h", "*.map") for path in SOURCES.glob(pattern)):
+    for path in sorted(path for pattern in ("*.cc", "*.h", "*.map") for path in SOURCES.rglob(pattern)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     digest.update(
         repr((compiler.command, compiler.version, _FLAGS, _ARCHITECTURE, _ZIG_ARCHITECTURE, _LINK, _ZIG_LINK, platform.machine())).encode()

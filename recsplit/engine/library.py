@@ -17,7 +17,7 @@ from recsplit.plan.dtypes import NUMPY, TRITON_OF_NUMPY
 
 Arrays = dict[str, NDArray[Any]]
 
-_TEXT, _HANDLE, _NUMBER = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint32
+_TEXT, _HANDLE, _NUMBER, _INT = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int32
 _DIMS = ctypes.POINTER(ctypes.c_int64)
 #: As c_api.h declares them: what comes back, and the arguments.
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -35,6 +35,21 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "recsplit_free": (None, [_HANDLE]),
     "recsplit_probe_random": (ctypes.c_double, [_HANDLE, ctypes.c_uint64, ctypes.c_uint64]),
     "recsplit_probe_sequential": (ctypes.c_double, [_HANDLE, ctypes.c_uint64]),
+    "recsplit_route": (
+        ctypes.c_int32,
+        [
+            ctypes.c_int64,
+            ctypes.c_int32,
+            _HANDLE,
+            ctypes.c_int32,
+            _HANDLE,
+            ctypes.c_int32,
+            ctypes.c_int64,
+            ctypes.c_double,
+            _HANDLE,
+            ctypes.c_int32,
+        ],
+    ),
     "recsplit_pool": (
         ctypes.c_int,
         [_TEXT, _HANDLE, ctypes.c_uint64, _NUMBER, _TEXT, _TEXT, _TEXT, _HANDLE, ctypes.c_uint64, _NUMBER, _HANDLE],

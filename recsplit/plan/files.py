@@ -25,6 +25,8 @@ WHOLE_FILE = "whole.onnx"
 BAGS_FILE = "bags.onnx"
 #: The same as recsplit's engine does it.
 BAGS_RECIPE_FILE = "bags.json"
+#: In a router's version folder: what it does with queries.
+ROUTING_FILE = "routing.json"
 #: A TensorRT engine of the dense model, or the script that makes it on the machine that will serve.
 ENGINE_FILE = "model.plan"
 ENGINE_SCRIPT = "build_plan.sh"

@@ -13,7 +13,7 @@ from recsplit.configs import check
 from recsplit.configs.check import parameter, parse, parts_of
 from recsplit.disk import bounded
 from recsplit.errors import InputError, RecsplitError
-from recsplit.plan.files import BUILD_FILE, BUILD_PARAMETER, CONFIG_FILE, PLAN_FILE
+from recsplit.plan.files import BUILD_FILE, BUILD_PARAMETER, CONFIG_FILE, PLAN_FILE, ROUTING_FILE
 from recsplit.plan.plan import Plan, from_json
 
 
@@ -114,6 +114,12 @@ def plan_file(folder: Path) -> Path | None:
     version = served_version(folder)
     path = None if version is None else folder / str(version) / PLAN_FILE
     return path if path is not None and path.is_file() else None
+
+
+def is_router(folder: Path) -> bool:
+    """Whether the version of a model that Triton serves is a router."""
+    version = served_version(folder)
+    return version is not None and (folder / str(version) / ROUTING_FILE).is_file()
 
 
 def served_version(folder: Path) -> int | None:

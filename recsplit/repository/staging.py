@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
@@ -21,9 +22,11 @@ from recsplit.disk.files import FULL, disk_full, flush, flush_one
 from recsplit.disk.swap import Swap, put_back
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import BUILD_FILE
-from recsplit.repository.find import is_recsplits, plan_file, versions
+from recsplit.repository.find import is_recsplits, is_router, plan_file, versions
 from recsplit.repository.kept import link, to_keep
 
+#: What a folder of a repository is.
+Kind = Literal["ensemble", "part", "router"]
 # A folder's name, and part of Triton's URLs.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -31,11 +34,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class Stage:
     """A build in the making: files are put under `path`, then `publish` moves all of them into the repository."""
 
-    def __init__(self, repository: Path, name: str, area: Path) -> None:
+    def __init__(self, repository: Path, name: str, area: Path, kind: Kind) -> None:
         self.repository = repository
         self.name = name
         #: One above every version of this ensemble so far, so that a running server notices the new one.
         self.version = max(versions(repository / name), default=0) + 1
+        self._kind: Kind = kind
         self._models = area / "models"
         self._aside = area / "aside"
 
@@ -62,7 +66,7 @@ class Stage:
         # The ensemble comes last: it is what `find` and clients look at.
         models = sorted((path.name for path in self._models.iterdir()), key=lambda model: (model == self.name, model))
         for model in models:
-            _refuse_foreign(self.repository / model, ensemble=model == self.name)
+            _refuse_foreign(self.repository / model, self._kind if model == self.name else "part")
             self.path(model, BUILD_FILE).write_text(f"{build}\n", encoding="utf-8")
         kept = to_keep(self.repository, self.name, keep)
         for earlier in kept:
@@ -97,8 +101,8 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staging(repository: Path, name: str) -> Iterator[Stage]:
-    """A place on the same file system where a build of ensemble `name` is put together; removed at the end, whatever happens.
+def staging(repository: Path, name: str, kind: Kind = "ensemble") -> Iterator[Stage]:
+    """A place on the same file system where a build of `name` is put together; removed at the end, whatever happens.
 
     Nobody else writes to the repository meanwhile. Creates the folder `repository` where only the last part of its path is missing.
     Raises InputError where the folder can't be used, another build is at work on it, or it has models of these names that recsplit
@@ -113,9 +117,10 @@ def staging(repository: Path, name: str) -> Iterator[Stage]:
     _refuse_unusable(repository)
     try:
         with _area(repository) as area:
-            for model in (name, f"{name}_embedding", f"{name}_dense"):
-                _refuse_foreign(repository / model, ensemble=model == name)
-            yield Stage(repository, name, area)
+            _refuse_foreign(repository / name, kind)
+            for model in (f"{name}_embedding", f"{name}_dense") if kind == "ensemble" else ():
+                _refuse_foreign(repository / model, "part")
+            yield Stage(repository, name, area, kind)
     except OSError as error:
         if error.errno in FULL:
             raise disk_full(repository) from error
@@ -151,16 +156,15 @@ def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
 
 
-def _refuse_foreign(folder: Path, *, ensemble: bool) -> None:
-    """Raise InputError where `folder` exists and is not the ensemble, or the part of one, that a build may replace."""
+def _refuse_foreign(folder: Path, kind: Kind) -> None:
+    """Raise InputError where `folder` exists and is not of the kind that takes its place."""
     if not os.path.lexists(folder):
         return
+    there: Kind = "router" if is_router(folder) else "part" if plan_file(folder) is None else "ensemble"
     if not is_recsplits(folder):
         problem = "recsplit didn't write it"
-    elif ensemble and plan_file(folder) is None:
-        problem = "it is a part of another ensemble"
-    elif not ensemble and plan_file(folder) is not None:
-        problem = "it is another ensemble"
+    elif there != kind:
+        problem = {"ensemble": "it is another ensemble", "part": "it is a part of another ensemble", "router": "it is a router"}[there]
     else:
         return
     raise InputError(f"{folder} exists, and {problem}", hint="choose another --name or another folder, or move that one away")

@@ -90,6 +90,15 @@ def folder_of(grpc_url: str) -> Path | None:
     return next((folder for folder, note in _all() if _is_at(note, grpc_url)), None)
 
 
+def own_folder(grpc_url: str) -> Path:
+    """The private folder of the server at this gRPC address. Raises InputError where it is none of ours."""
+    folder = folder_of(grpc_url)
+    if folder is None:
+        hint = "recsplit serve DIR says its address; leave --grpc-url out"
+        raise InputError(f"no server of yours on this machine is at {grpc_url}", hint=hint)
+    return folder
+
+
 def key_of(grpc_url: str) -> str | None:
     """The key to the model control of the server at this gRPC address; None where it is none of ours, or open."""
     note = at(grpc_url)

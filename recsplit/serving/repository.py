@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recsplit.disk import bounded
 from recsplit.errors import InputError
-from recsplit.plan.files import CONFIG_FILE, ENGINE_BACKEND, PLAN_FILE
+from recsplit.plan.files import CONFIG_FILE, ENGINE_BACKEND, PLAN_FILE, ROUTING_FILE
 from recsplit.repository.find import refuse_mixture
 
 
@@ -29,7 +29,7 @@ def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
     for model in models:
         if model not in model_names:
             raise InputError(f"{repository} has no model {model!r}", hint=f"it has {', '.join(model_names)}")
-    built = sorted({path.parent.parent.name for path in repository.glob(f"*/[0-9]*/{PLAN_FILE}")})
+    built = sorted({path.parent.parent.name for file in (PLAN_FILE, ROUTING_FILE) for path in repository.glob(f"*/[0-9]*/{file}")})
     for model in models or built:
         refuse_mixture(repository, model)
     return tuple(models) or tuple(built) or tuple(model_names)

@@ -1,6 +1,6 @@
-"""What recsplit's engine in a server on this machine can be asked: its workers, which change at once, and what it has read.
+"""What recsplit's engine in a server on this machine can be asked: its workers, which change at once, what it has read, and its routers.
 
-Over the socket that the engine listens at in the server's private folder (recsplit/backends/native/control.h): who may enter that folder
+Over the socket that the engine listens at in the server's private folder (backends/native/triton/control.h): who may enter that folder
 may change it.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.partition.access.sampled import TableSample
+from recsplit.plan.routing import Routing, to_json
 from recsplit.plan.strict_json import parse
 
 #: In a server's private folder.
@@ -63,6 +64,20 @@ def read(folder: Path, model: str, *, clear: bool = False) -> Read:
         for item, first, last in zip(about["tables"], ends[:-1], ends[1:], strict=True)
     )
     return Read(about["rows"], about["stride"], tables)
+
+
+def route(folder: Path, model: str, routing: Routing | None = None) -> dict[str, Any]:
+    """What a router has done since it was loaded, by variant and server; `routing`: other settings for it first, for queries from now on.
+
+    Raises InputError where the engine has no such router or refuses the settings, RecsplitError where no engine answers.
+    """
+    question: dict[str, Any] = {"route": model}
+    if routing is not None:
+        question["settings"] = to_json(routing)
+    with _connected(folder) as connection:
+        said, _ = _answer(connection, question, "see the models that the server has: recsplit serve shows them")
+    routed: dict[str, Any] = said["route"]
+    return routed
 
 
 def _ask(folder: Path, question: dict[str, object]) -> dict[str, int]:

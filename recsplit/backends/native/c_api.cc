@@ -204,3 +204,8 @@ int recsplit_pool(const char* name, const void* table, uint64_t rows, uint32_t d
       },
       1);
 }
+
+int32_t recsplit_route(int64_t large_rows, int32_t large_variant, recsplit::RouteVariant* variants, int32_t variant_count, recsplit::RouteServer* servers, int32_t server_count,
+                       int64_t rows, double within_ms, recsplit::RoutePart* parts, int32_t room) {
+  return recsplit::route({large_rows, large_variant}, variants, variant_count, servers, server_count, rows, within_ms, parts, room);
+}

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "route.h"
+
 #define RECSPLIT_EXPORT extern "C" __attribute__((visibility("default")))
 
 RECSPLIT_EXPORT const char* recsplit_error();
@@ -35,3 +37,7 @@ RECSPLIT_EXPORT double recsplit_probe_sequential(const void* data, uint64_t size
 // Pools `bags` bags of `length` rows of a table at once, by the kernels of that name, for benchmarks: ids INT64 [bags * length].
 RECSPLIT_EXPORT int recsplit_pool(const char* kernels, const void* table, uint64_t rows, uint32_t dim, const char* dtype, const char* stored, const char* pooling, const int64_t* ids,
                                   uint64_t bags, uint32_t length, void* out);
+
+// A router's decision (route.h), for its tests and for simulators.
+RECSPLIT_EXPORT int32_t recsplit_route(int64_t large_rows, int32_t large_variant, recsplit::RouteVariant* variants, int32_t variant_count, recsplit::RouteServer* servers,
+                                       int32_t server_count, int64_t rows, double within_ms, recsplit::RoutePart* parts, int32_t room);

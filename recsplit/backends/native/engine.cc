@@ -16,25 +16,13 @@ namespace recsplit {
 
 namespace {
 
-constexpr char kRecipeFile[] = "engine.json";
-constexpr const char* kBagsFile = "bags.json";
+constexpr const char *kRecipeFile = "engine.json", *kBagsFile = "bags.json";
 constexpr char kUnknownIds[] = "unknown_ids";
 constexpr size_t kMostRecipeBytes = 64 << 20;
 // Rows of a block: the vectors of so many, some hundred kB, stay in the second cache until the dense model reads them.
 constexpr size_t kBlockRows = 256;
 // A block that takes less than this isn't worth waking another worker for, ns.
 constexpr uint64_t kWorthWaking = 300'000;
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text;
-  char buffer[1 << 16];
-  while (file.read(buffer, sizeof buffer), file.gcount() > 0) {
-    text.append(buffer, static_cast<size_t>(file.gcount()));
-    if (text.size() > kMostRecipeBytes) throw Error(path + " is larger than a recipe may be");
-  }
-  return text;
-}
 
 // A name of one file or folder, which leads nowhere else.
 const std::string& plain_name(const Json& json) {
@@ -105,6 +93,17 @@ std::optional<Json> written(const std::string& file) {
 }
 
 }  // namespace
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text;
+  char buffer[1 << 16];
+  while (file.read(buffer, sizeof buffer), file.gcount() > 0) {
+    text.append(buffer, static_cast<size_t>(file.gcount()));
+    if (text.size() > kMostRecipeBytes) throw Error(path + " is larger than a recipe may be");
+  }
+  return text;
+}
 
 // What the requests of one batch share. Rows are numbered through: those of request r begin at starts[r].
 struct Engine::Batch {

@@ -43,6 +43,9 @@ struct Request {
   std::vector<char> allocated;
 };
 
+// The bytes of a file; none where it isn't there.
+std::string read_file(const std::string& path);
+
 class BagsModel;
 class Front;
 

@@ -16,4 +16,10 @@ class Error : public std::runtime_error {
   bool clients_;
 };
 
+// Nobody can answer now: it may be well to ask again.
+class Unavailable : public Error {
+ public:
+  using Error::Error;
+};
+
 }  // namespace recsplit

@@ -127,7 +127,7 @@ class JsonReader {
       value.integer_ = std::strtoll(digits.c_str(), &end, 10);
     } else {
       value.kind_ = Json::Kind::real;
-      std::strtod(digits.c_str(), &end);  // nobody asks for one: the engine's numbers are whole
+      value.real_ = std::strtod(digits.c_str(), &end);
     }
     if (errno == ERANGE || end != digits.c_str() + digits.size()) fail("a number that isn't one");
   }
@@ -222,6 +222,12 @@ int64_t Json::integer(int64_t low, int64_t high) const {
   return number;
 }
 
+double Json::number() const {
+  if (kind_ == Kind::integer) return static_cast<double>(integer_);
+  if (kind_ != Kind::real) refuse("a number");
+  return real_;
+}
+
 const std::string& Json::text() const {
   if (kind_ != Kind::text) refuse("a text");
   return text_;
@@ -248,6 +254,15 @@ std::vector<int64_t> Json::integers() const {
   std::vector<int64_t> numbers;
   for (const Json& item : array()) numbers.push_back(item.integer());
   return numbers;
+}
+
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char letter : text) {
+    if (letter == '"' || letter == '\\') out += '\\';
+    out += static_cast<unsigned char>(letter) < 0x20 ? ' ' : letter;
+  }
+  return out + "\"";
 }
 
 }  // namespace recsplit

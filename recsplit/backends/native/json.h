@@ -24,6 +24,8 @@ class Json {
   int64_t integer() const;
   // An integer in [low, high].
   int64_t integer(int64_t low, int64_t high) const;
+  // A finite number, whole or not.
+  double number() const;
   const std::string& text() const;
   const std::vector<Json>& array() const;
   const Json& at(const std::string& key) const;
@@ -37,10 +39,14 @@ class Json {
 
   Kind kind_ = Kind::null;
   int64_t integer_ = 0;
+  double real_ = 0;
   std::string text_;
   std::vector<Json> items_;
   std::map<std::string, Json> members_;
   std::string where_;
 };
+
+// A text as JSON has it, in its quotes.
+std::string quoted(const std::string& text);
 
 }  // namespace recsplit

@@ -31,4 +31,18 @@ std::string Refusals::words(int64_t row, int64_t rows, int64_t position, int64_t
          ", \"id\": " + std::to_string(number) + "}}";
 }
 
+std::string moved(std::string words, int64_t rows) {
+  const std::string mark = "{\"unknown_id\": {\"row\": ";
+  const size_t at = words.rfind(mark);
+  if (at == std::string::npos) return words;
+  const size_t first = at + mark.size(), last = words.find_first_not_of("0123456789", first);
+  const std::string row = words.substr(first, last - first);
+  if (row.empty() || row.size() > 18) return words;
+  const std::string now = std::to_string(std::stoll(row) + rows), before = ", row " + row + " of the request";
+  words.replace(first, row.size(), now);
+  const size_t told = words.rfind(before, at);
+  if (told != std::string::npos) words.replace(told, before.size(), ", row " + now + " of the request");
+  return words;
+}
+
 }  // namespace recsplit

@@ -28,4 +28,7 @@ class Refusals {
   std::vector<Item> items_;
 };
 
+// The words of a refusal whose request was a part of a larger one: `rows` rows come before it. Other words stay as they are.
+std::string moved(std::string words, int64_t rows);
+
 }  // namespace recsplit

@@ -149,6 +149,11 @@ bool Replicas::is_well(const Replica& replica) const {
   return replica.well;
 }
 
+bool Replicas::any_well() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return std::any_of(known_.begin(), known_.end(), [](const auto& item) { return item.second->well; });
+}
+
 void Replicas::tell(std::function<void(const std::string&)> whom) {
   const std::lock_guard<std::mutex> lock(mutex_);
   told_ = std::move(whom);

@@ -73,6 +73,7 @@ class Replicas {
   std::vector<std::shared_ptr<Replica>> all() const;
   std::atomic<uint64_t> retries{0}, hedges{0}, lost{0};
   bool is_well(const Replica& replica) const;
+  bool any_well() const;
   // Who is told, in a sentence, when a replica is avoided and when it is back.
   void tell(std::function<void(const std::string&)> whom);
 

@@ -19,17 +19,8 @@ namespace recsplit {
 
 namespace {
 
-constexpr size_t kLongestLine = 4096;
+constexpr size_t kLongestLine = 1 << 20;
 constexpr int kPatienceMs = 1000;  // for a line from who has connected
-
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char letter : text) {
-    if (letter == '"' || letter == '\\') out += '\\';
-    out += static_cast<unsigned char>(letter) < 0x20 ? ' ' : letter;
-  }
-  return out + "\"";
-}
 
 bool of_our_user(int connection) {
   ucred peer{};
@@ -51,6 +42,37 @@ void Registry::remove(const std::string& model, Engine* engine) {
   std::vector<Engine*>& all = models_[model];
   all.erase(std::remove(all.begin(), all.end(), engine), all.end());
   if (all.empty()) models_.erase(model);
+}
+
+void Registry::add(const std::string& model, Router* router) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  routers_[model].push_back(router);
+}
+
+void Registry::remove(const std::string& model, Router* router) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<Router*>& all = routers_[model];
+  all.erase(std::remove(all.begin(), all.end(), router), all.end());
+  if (all.empty()) routers_.erase(model);
+}
+
+std::string Registry::route(const Json& question) {
+  const auto model = routers_.find(question.at("route").text());
+  if (model == routers_.end()) throw Error("no router '" + question.at("route").text() + "' is loaded");
+  Router& router = *model->second.back();
+  if (const Json* settings = question.find("settings")) router.set(settings->text());
+  std::string variants, servers;
+  for (const auto& variant : router.variants()) {
+    variants += (variants.empty() ? "" : ", ") + ("{\"name\": " + quoted(variant->name)) + ", \"queries\": " + std::to_string(variant->queries) + ", \"rows\": " + std::to_string(variant->rows) +
+                ", \"parts\": " + std::to_string(variant->parts) + "}";
+  }
+  for (const auto& server : router.servers()) {
+    servers += (servers.empty() ? "" : ", ") + ("{\"model\": " + quoted(server->model)) + ", \"address\": " + quoted(server->address) + ", \"answered\": " + std::to_string(server->answered) +
+               ", \"failed\": " + std::to_string(server->failed) + "}";
+  }
+  std::string settings = router.settings();
+  settings.erase(std::remove(settings.begin(), settings.end(), '\n'), settings.end());  // an answer is one line
+  return "{\"route\": {\"settings\": " + settings + ", \"late\": " + std::to_string(router.late) + ", \"lost\": " + std::to_string(router.lost) + ", \"variants\": [" + variants + "], \"servers\": [" + servers + "]}}\n";
 }
 
 std::string Registry::access(const Json& question) {
@@ -77,6 +99,7 @@ std::string Registry::answer(const std::string& line) {
     const Json question = Json::parse(line, "the question");
     const std::lock_guard<std::mutex> lock(mutex_);
     if (question.find("access") != nullptr) return access(question);
+    if (question.find("route") != nullptr) return route(question);
     if (const Json* name = question.find("model")) {
       const auto model = models_.find(name->text());
       if (model == models_.end()) throw Error("no model '" + name->text() + "' is loaded by the engine");
