@@ -7,13 +7,14 @@ from pathlib import Path
 from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.plan.files import CONFIG_FILE, ENGINE_BACKEND, PLAN_FILE, ROUTING_FILE
-from recsplit.repository.find import refuse_mixture
+from recsplit.repository.find import is_router, refuse_mixture
+from recsplit.repository.routers import settings_of
 
 
 def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
     """The models to name to Triton; it loads the steps of an ensemble with the ensemble.
 
-    `models` where given; else the ensembles that `recsplit build` wrote (plan.json in a version folder); else, in a
+    `models` where given, and those that a router among them asks; else what recsplit wrote to be called, ensembles and routers; else, in a
     repository that recsplit did not write, every model. Raises InputError where there is nothing to load,
     RecsplitError where the parts of an ensemble come from different builds.
     """
@@ -32,7 +33,20 @@ def models_to_load(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
     built = sorted({path.parent.parent.name for file in (PLAN_FILE, ROUTING_FILE) for path in repository.glob(f"*/[0-9]*/{file}")})
     for model in models or built:
         refuse_mixture(repository, model)
-    return tuple(models) or tuple(built) or tuple(model_names)
+    return _with_those_behind(repository, models) or tuple(built) or tuple(model_names)
+
+
+def _with_those_behind(repository: Path, models: Sequence[str]) -> tuple[str, ...]:
+    """`models`, and those of this repository that routers among them ask: Triton doesn't know of these."""
+    asked = [
+        server.model
+        for model in models
+        if is_router(repository / model)
+        for variant in settings_of(repository, model).variants
+        for server in variant.servers
+        if not server.address
+    ]
+    return tuple(dict.fromkeys([*models, *asked]))
 
 
 def auto_complete_needed(repository: Path) -> bool:

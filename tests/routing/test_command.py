@@ -38,7 +38,7 @@ def test_it_is_written_shown_served_and_changed_while_it_runs(repository: Path) 
     assert shown.exit_code == 0 and "75 %" in shown.stdout and "exact" in shown.stdout
     again = run(repository, "--large", "100=small", "--deadline-ms", "500")
     assert again.exit_code == 0 and "shop version 2 is in" in again.stdout and "from 100 rows" in again.stdout
-    with serve(repository) as server, Client(server.grpc_url, "shop") as shop:
+    with serve(repository, models=["shop"]) as server, Client(server.grpc_url, "shop") as shop:
         for number in range(8):
             shop.infer(queries(3, number))
         shop.infer(queries(150))
