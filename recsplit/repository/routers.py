@@ -3,7 +3,6 @@
 import hashlib
 from pathlib import Path
 
-from recsplit.configs.router import router_config
 from recsplit.errors import InputError
 from recsplit.plan.files import CONFIG_FILE, ROUTING_FILE
 from recsplit.plan.routing import Routing, from_json, to_json
@@ -38,6 +37,8 @@ def publish(repository: Path, name: str, routing: Routing, *, keep: int = 1) -> 
 
     Raises InputError where a model isn't in the repository or isn't asked as the others are, and where `name` is another's.
     """
+    from recsplit.configs.router import router_config  # Jinja: reading a router, as a controller does, needs none
+
     # Of models on other servers too: they serve this repository, or a copy of it.
     models = sorted({server.model for variant in routing.variants for server in variant.servers})
     plans = {model: find(repository, model).plan for model in models}

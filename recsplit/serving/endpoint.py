@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from recsplit.errors import RecsplitError
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -26,8 +28,15 @@ class Endpoint:
             return False
 
     def states(self) -> dict[str, str]:
-        """State of every model in the repository in Triton's words (READY, LOADING, UNAVAILABLE, ...); "" for one never loaded."""
-        index = json.loads(self._call("POST", "/v2/repository/index")[1])
+        """State of every model in the repository in Triton's words (READY, LOADING, UNAVAILABLE, ...); "" for one never loaded.
+
+        Raises RecsplitError where Triton doesn't tell.
+        """
+        status, text = self._call("POST", "/v2/repository/index")
+        index = json.loads(text)
+        if status != http.HTTPStatus.OK or not isinstance(index, list):
+            reason = index.get("error", "") if isinstance(index, dict) else ""
+            raise RecsplitError(f"Triton doesn't tell which models it has: {reason or f'HTTP {status}'}")
         return {entry["name"]: entry.get("state", "") for entry in index}
 
     def drain(self, timeout_s: float) -> bool:
@@ -48,7 +57,7 @@ class Endpoint:
                     asked.add(model)
             except ConnectionRefusedError:  # it does not serve yet, or no more
                 return False
-            except (OSError, http.client.HTTPException, ValueError):  # too busy to answer: ask again
+            except (OSError, http.client.HTTPException, ValueError, RecsplitError):  # too busy to answer: ask again
                 pass
             time.sleep(0.05)
         return False

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from recsplit.errors import RecsplitError
 from recsplit.rendering.notebook import html_table
-from recsplit.serving import command_line, guard, logs, notes, ports, triton
+from recsplit.serving import command_line, guard, logs, notes, open_files, ports, triton
 from recsplit.serving import control_key as keys
 from recsplit.serving.endpoint import Endpoint
 from recsplit.serving.own_group import OWN_GROUP
@@ -209,6 +209,7 @@ def start(
     extra_args: Sequence[str] = (),
 ) -> Server:
     """Start Triton as `serve` does, and return while it loads: `Server.await_ready` is the caller's, and so is ending it."""
+    open_files.allow_enough()
     installation = triton.find()
     repository = Path(repository)
     names = models_to_load(repository, models)

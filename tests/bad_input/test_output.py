@@ -174,7 +174,7 @@ def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     [
         ("$RECSPLIT inspect shop.onnx > /dev/full", 1, "no space left on device", "free some space"),
         ("ulimit -f 2; $RECSPLIT build shop.onnx -o new --name shop", 1, "tables.bin can't be written: File too large", "ulimit -f"),
-        ("ulimit -n 30; $RECSPLIT serve models", 1, "Triton can't start: Too many open files; raise ulimit -n", "the whole log is in"),
+        ("ulimit -n 30; $RECSPLIT serve models", 1, "Triton can't start: no more than 30 files may be open here", "ulimit -n 4096"),
         ("mkdir gone; cd gone; rmdir ../gone; $RECSPLIT build x.onnx", 2, "the working directory is gone", "cd to a folder that exists"),
     ],
 )
