@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from recsplit_controller.shell.systems import System
     from recsplit_controller.values.settings import Settings
 
-POLICY_HELP = "utilization: how busy; latency: a percentile within --bound-ms; elasticrec: throughput of lookups, latency of the rest."
+POLICY_HELP = (
+    "utilization: how busy; latency: a percentile within --bound-ms; elasticrec: throughput of lookups, latency of the rest; "
+    "variants: which of a group's run, for accuracy and cost."
+)
 SETTINGS_HELP = (
-    "Settings as TOML: their names at the top, and [targets.NAME] with minimum, maximum, cores, max_qps, group. docs/controller.md"
+    "Settings as TOML: their names at the top, and [targets.NAME] with minimum, maximum, cores, max_qps, group and accuracy. "
+    "docs/controller.md"
 )
 PROMETHEUS_HELP = "Prometheus with the rules of `recsplit render prometheus`. Default: recsplit serve's own, where it runs one."
 HTTP_HELP = "How it, or the page, wants to be asked: an http_config as Prometheus has it, with credentials, headers, certificates."
@@ -55,7 +59,7 @@ ONCE_S = 60.0
 @click.option("--grpc-url", metavar="HOST:PORT", help=URL_HELP)
 @click.option("--control-key", metavar="FILE", type=click.Path(path_type=Path), help=KEY_HELP)
 @click.option("--settings", "settings_file", metavar="FILE.toml", type=click.Path(path_type=Path), help=SETTINGS_HELP)
-@click.option("--policy", type=click.Choice(["utilization", "latency", "elasticrec"]), help=POLICY_HELP)
+@click.option("--policy", type=click.Choice(["utilization", "latency", "elasticrec", "variants"]), help=POLICY_HELP)
 @click.option("--bound-ms", type=click.FloatRange(0, min_open=True), help="What the ensemble's percentile must stay within.")
 @click.option("--fleet", metavar="FOLDER", type=click.Path(path_type=Path), help=FLEET_HELP)
 @click.option("--kubernetes", is_flag=True, help=KUBERNETES_HELP)

@@ -65,7 +65,7 @@ def test_its_settings_are_ones_that_the_controller_takes(tmp_path: Path, bound: 
     rendered(tmp_path / "k8s", "hpa", bound)
     replicas = read_replicas(tmp_path / "k8s" / "overlays" / "prod" / "controller" / "settings.toml")
     assert replicas.ensemble == "shop"
-    policy_of(replicas.asked.settings)
+    policy_of(replicas.asked.settings, replicas.asked.targets)
     front, *shards = replicas.asked.targets
     assert (front.role, front.model) == ("front", "shop" if bound else "shop_dense")
     assert (front.minimum, front.maximum) == (2, 10)

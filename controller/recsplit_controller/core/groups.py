@@ -128,15 +128,25 @@ def sums(settings: Settings, group: Sequence[Target], observation: Observation, 
     return Sums(sizes, present, serving, gained, lost, wished, moved > present * tolerance or ends or beyond)
 
 
-def settled(group: Sequence[Target], known: Sums, decisions: Sequence[Decision], wishes: Mapping[str, Wish]) -> Sequence[Decision]:
+@dataclass(frozen=True)
+class Floor:
+    """What of a group has to stay for now, in what its sums are in, and why that is more than is wished for."""
+
+    kept: float
+    note: str = ""
+
+
+def settled(
+    group: Sequence[Target], known: Sums, decisions: Sequence[Decision], wishes: Mapping[str, Wish], floor: Floor
+) -> Sequence[Decision]:
     """The decisions on a group's targets in an order that leaves enough, with the router's weights for now."""
     shares = _shares(group, wishes)
     weights = _weights(group, known, decisions, wishes, shares)
-    spare = sum(known.sizes[each.target] * _staying(each.count) for each in decisions) - known.wished
+    spare = sum(known.sizes[each.target] * _staying(each.count) for each in decisions) - max(known.wished, floor.kept)
     after = []
     for each in decisions:
         size = known.sizes[each.target]
-        kept, note = _kept(each, size, spare, known.wished, shares.get(each.target, 0.0))
+        kept, note = _kept(each, size, spare, known.wished, shares.get(each.target, 0.0), floor)
         spare -= size * max(0, _staying(each.count) - kept)
         reason = f"{each.reason}; {note}" if note else each.reason
         after.append(dataclasses.replace(each, wanted=kept, reason=reason, weight=weights.get(each.target)))
@@ -148,7 +158,7 @@ def _staying(count: Count) -> int:
     return min(count.serving or 0, count.asked or 0)
 
 
-def _kept(decision: Decision, size: float, spare: float, need: float, share: float) -> tuple[int, str]:
+def _kept(decision: Decision, size: float, spare: float, need: float, share: float, floor: Floor) -> tuple[int, str]:
     """How many of a target's units are wanted for now, and why that is more than were decided on. `share`: the part of the requests that
     it is wished to get in the end."""
     present, wanted, weight = decision.count.present, decision.wanted, decision.count.weight or 0.0
@@ -160,7 +170,8 @@ def _kept(decision: Decision, size: float, spare: float, need: float, share: flo
     enough = _staying(decision.count) - int(max(0.0, spare) / size + 1e-6)
     if max(routed, enough) <= wanted:
         return wanted, ""
-    note = "what takes its place doesn't serve yet" if enough >= routed else "the router still sends requests to it"
+    waits = floor.note if floor.kept > need and floor.note else "what takes its place doesn't serve yet"
+    note = waits if enough >= routed else "the router still sends requests to it"
     return min(present, max(routed, enough)), note
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from recsplit_controller.core.budget import budgeted
 from recsplit_controller.core.elapsed import begun, within
-from recsplit_controller.core.groups import Sums, absent, bounded, groups_of, settled, sums
+from recsplit_controller.core.groups import Floor, Sums, absent, bounded, groups_of, settled, sums
 from recsplit_controller.core.memory import Held, Memory, Wishing
 from recsplit_controller.core.units import whole
 from recsplit_controller.values.decision import Decision, Wish
@@ -29,8 +29,13 @@ def guard(
 ) -> tuple[Memory, tuple[Decision, ...]]:
     """What is wanted of each target, in their order, and what to remember of it."""
     judged: dict[str, tuple[Held, Decision]] = {}
+    wished: dict[str, tuple[tuple[float, float], ...]] = {}
     for group in groups_of(targets):
-        judged |= _judge_group(settings, group, memory.held, observation, wishes)
+        name = group[0].group or ""
+        of_group, kept_wishes = _judge_group(settings, group, memory, observation, wishes)
+        judged |= of_group
+        if name:
+            wished[name] = kept_wishes
     held = {name: after for name, (after, _) in judged.items()}
     decisions = [judged[target.name][1] for target in targets]
     # What one of several that share cores has gained it keeps for as long as it would on its own: else two that both lack cores take each
@@ -45,17 +50,18 @@ def guard(
     for decision in fitting:
         share = shared.get(decision.target, Held())
         kept[decision.target] = dataclasses.replace(held[decision.target], threads=share.threads, room_s=share.room_s)
-    return dataclasses.replace(memory, held=kept), fitting
+    return dataclasses.replace(memory, held=kept, wished=wished), fitting
 
 
 def _judge_group(
-    settings: Settings, group: Sequence[Target], before: Mapping[str, Held], observation: Observation, wishes: Mapping[str, Wish]
-) -> dict[str, tuple[Held, Decision]]:
-    """What becomes of targets that stand in for each other, by name. They are held together: what one is to have depends on the others."""
+    settings: Settings, group: Sequence[Target], memory: Memory, observation: Observation, wishes: Mapping[str, Wish]
+) -> tuple[dict[str, tuple[Held, Decision]], tuple[tuple[float, float], ...]]:
+    """What becomes of targets that stand in for each other, by name, and what was wished for all of them of late. They are held together:
+    what one is to have depends on the others."""
     age_s = None if observation.data_s is None else observation.at_s - observation.data_s
     if age_s is None or age_s > settings.stale_s:
         stale = "held: there is no data" if age_s is None else f"held: the data is {age_s:.0f} s old"
-        return {target.name: _hold(target, observation, None, stale) for target in group}
+        return {target.name: _hold(target, observation, None, stale) for target in group}, ()
     finite = {name: wish for name, wish in wishes.items() if math.isfinite(wish.units)}
     for target in group:
         if target.minimum == 0 and absent(observation.count(target.name)):  # what is absent has no series to be sized by
@@ -66,20 +72,40 @@ def _judge_group(
         return {
             target.name: _hold(target, observation, wishes.get(target.name), _unknown(target, group, observation, finite))
             for target in group
-        }
+        }, ()
     full = any(
         saturated(observation.of(target.model), (observation.count(target.name).serving or 0) * target.instances)
         for target in group
         if not absent(observation.count(target.name))
     )
     judged = {
-        target.name: _judge(settings, target, before.get(target.name, Held()), observation, finite[target.name], known, full=full)
+        target.name: _judge(settings, target, memory.held.get(target.name, Held()), observation, finite[target.name], known, full=full)
         for target in group
     }
     if group[0].group is None:
-        return judged
-    decisions = settled(group, known, [decision for _, decision in judged.values()], finite)
-    return {decision.target: (judged[decision.target][0], decision) for decision in decisions}
+        return judged, ()
+    kept, floor = _kept_wishes(settings, memory.wished.get(group[0].group, ()), known, observation.at_s)
+    decisions = settled(group, known, [decision for _, decision in judged.values()], finite, floor)
+    return {decision.target: (judged[decision.target][0], decision) for decision in decisions}, kept
+
+
+def _kept_wishes(
+    settings: Settings, before: Sequence[tuple[float, float]], known: Sums, at_s: float
+) -> tuple[tuple[tuple[float, float], ...], Floor]:
+    """What was wished for a group over the last `downscale_delay_s`, and how much of it has to stay for now.
+
+    The delay and the step are those of the whole group: what one gives up and others take over isn't lost.
+    """
+    begins_s = at_s - settings.downscale_delay_s
+    past = [wish for wish in before if wish[0] <= at_s]  # later ones are of a clock that was set back
+    covering = max((wish[0] for wish in past if wish[0] <= begins_s), default=None)
+    kept = (*(wish for wish in past if covering is None or wish[0] >= covering), (at_s, known.wished))
+    if covering is None and settings.downscale_delay_s:
+        return kept, Floor(known.present, f"fewer after {settings.downscale_delay_s:g} s")
+    most, step = max(wish[1] for wish in kept), (1 - settings.step_down) * known.present
+    if most > known.wished and most >= step:
+        return kept, Floor(most, f"fewer after {settings.downscale_delay_s:g} s")
+    return kept, Floor(max(most, step), "no more of its group goes in this step" if step > most else "")
 
 
 def _unknown(target: Target, group: Sequence[Target], observation: Observation, wishes: Mapping[str, Wish]) -> str:
@@ -204,10 +230,12 @@ def _step_down(case: _Case) -> _Step:
 def _fewer(case: _Case, less: Wishing) -> tuple[int, str]:
     """How few of the present units may be kept now, and why not fewer."""
     settings, present, busy = case.settings, case.present, case.busy
-    if case.at_s - less.since_s < settings.downscale_delay_s:
+    if case.target.group is None and case.at_s - less.since_s < settings.downscale_delay_s:
         return present, f"fewer after {settings.downscale_delay_s:g} s"
     if case.undone:
         return present, "the step before isn't done"
+    if case.target.group is not None:  # delays and steps are the group's
+        return min(present, max(case.aimed, whole(busy / BUSIEST))), ""
     part = case.sums.part_lost(case.target, present - case.aimed)
     step = present - max(1, math.floor(case.sums.present / case.sums.sizes[case.target.name] * settings.step_down * part + 1e-6))
     wished, carried = whole(less.units), whole(busy / BUSIEST)

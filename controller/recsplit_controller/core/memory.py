@@ -55,8 +55,12 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Memory:
-    """All of it; empty when a controller starts: it then reads what runs. `held` and `arrivals` by target, `rates` by model."""
+    """All of it; empty when a controller starts: it then reads what runs. `held` and `arrivals` by target, `rates` by model or group.
+
+    `wished` by group: when what was wished for it in all (core/groups.py's sums), over the last downscale_delay_s.
+    """
 
     held: Mapping[str, Held] = field(default_factory=dict)
     arrivals: Mapping[str, Arrival] = field(default_factory=dict)
     rates: Mapping[str, Rates] = field(default_factory=dict)
+    wished: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)

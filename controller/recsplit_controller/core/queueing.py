@@ -27,6 +27,18 @@ def tail_wait_s(units: int, arrivals: float, service_s: float, share: float) -> 
     return math.log(waits / (1 - share)) * service_s / (units - load)
 
 
+def most_arrivals(units: int, service_s: float, wait_s: float, share: float) -> float:
+    """The most arrivals a second of which `share` wait no longer than `wait_s`, which is more than 0, at so many units."""
+    low, high = 0.0, units / service_s
+    for _ in range(40):
+        middle = (low + high) / 2
+        if tail_wait_s(units, middle, service_s, share) > wait_s:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
 def least_units(arrivals: float, service_s: float, wait_s: float, share: float) -> int:
     """The fewest units with which `share` of the requests wait no longer than `wait_s`, which is more than 0; at least 1."""
     low = max(1, min(MOST_UNITS, math.ceil(arrivals * service_s)))

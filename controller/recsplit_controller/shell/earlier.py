@@ -2,7 +2,7 @@
 
 Each is made one of the next schema. Schema 1 didn't name the forecaster's weights. Schema 2 had one count of a target, which was what runs;
 what was asked for wasn't told apart from it.
-Schema 3 had neither groups of targets nor weights of a router.
+Schema 3 had neither groups of targets nor weights of a router. Schema 4 knew of no accuracy, nor what cores are worth in it.
 """
 
 from collections.abc import Callable, Mapping
@@ -63,6 +63,15 @@ def tick_from_3(line: Line) -> Line:
     }
 
 
+def header_from_4(line: Line) -> Line:
+    """A session's first line."""
+    return line | {
+        "settings": line["settings"] | {"cores_cost": 0.05},
+        "memory": line["memory"] | {"wished": {}},
+        "targets": [target | {"accuracy": None} for target in line["targets"]],
+    }
+
+
 def _all(by_name: Mapping[str, Line], change: Callable[[Line], Line]) -> Line:
     return {name: change(each) for name, each in by_name.items()}
 
@@ -92,4 +101,5 @@ EARLIER: Mapping[int, tuple[Callable[[Line], Line], Callable[[Line], Line]]] = {
     1: (header_from_1, tick_from_1),
     2: (header_from_2, tick_from_2),
     3: (header_from_3, tick_from_3),
+    4: (header_from_4, tick_from_1),
 }

@@ -25,7 +25,7 @@ from recsplit_controller.shell.earlier import EARLIER
 from recsplit_controller.values.settings import Settings, Target
 from recsplit_controller.values.tick import Tick
 
-SCHEMA = 4
+SCHEMA = 5
 #: The first whose rates are packed.
 _PACKED = 3
 #: Of a journal that is read; one begins a new file at a quarter of that.

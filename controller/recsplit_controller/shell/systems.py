@@ -120,7 +120,7 @@ def _asked(settings_file: Path | None, targets: Sequence[Target], options: Optio
 def _overruled(asked: Asked, options: Options) -> Asked:
     """With the options before the file. Raises InputError where it isn't enough for the policy."""
     settings = options(asked.settings)
-    policy_of(settings)
+    policy_of(settings, asked.targets)
     return dataclasses.replace(asked, settings=settings)
 
 

@@ -49,6 +49,19 @@ class Plant:
         """Seconds of units, from when each was asked for until it was let go."""
         return sum(station.unit_s for station in self._stations.values())
 
+    @property
+    def served_by(self) -> Mapping[str, int]:
+        """Queries that ended at each target."""
+        return {name: station.served for name, station in self._stations.items()}
+
+    def idle(self, name: str) -> bool:
+        """Whether no query waits or runs at a target."""
+        return self._stations[name].left().shape[1] == 0
+
+    def busy_s(self, name: str) -> float:
+        """Seconds that a target's units have served queries that ended."""
+        return self._stations[name].busy_s
+
     def draw(self, count: int, rng: np.random.Generator) -> Floats:
         """What `advance` takes of so many queries: float64 [2 * steps, count], for each step how much work it is and a place in [0, 1) that
         decides which target of a group does it. The spread is that of the step's first target."""

@@ -31,7 +31,7 @@ class Played:
     """What became of the queries of a trace. `misses`: those that took longer than the bound, or had waited longer at the end.
 
     `unit_s`: seconds of units, those that start among them; `units`, int64 [ticks]: how many there were after each tick, of all targets,
-    and `by_target` of each; `missed`, int64 [ticks]: misses until then.
+    and `by_target` of each; `missed`, int64 [ticks]: misses until then. `served_by`: queries that ended at each target.
     """
 
     queries: int
@@ -41,6 +41,7 @@ class Played:
     units: NDArray[np.int64]
     by_target: Mapping[str, NDArray[np.int64]]
     missed: NDArray[np.int64]
+    served_by: Mapping[str, int]
 
     @property
     def mean_units(self) -> float:
@@ -111,7 +112,7 @@ def play(
             advance(at_s - before_s)
     left, late = plant.left()
     units = np.sum(list(by_target.values()), axis=0)
-    return Played(plant.served + left, plant.misses + late, plant.unit_s, float(len(rates)), units, by_target, missed)
+    return Played(plant.served + left, plant.misses + late, plant.unit_s, float(len(rates)), units, by_target, missed, plant.served_by)
 
 
 def _blocks(rates: Floats, plant: Plant, start_s: int, rng: np.random.Generator) -> Iterator[Floats]:

@@ -18,7 +18,8 @@ SUMMARY_S = 60.0
 class Units:
     """Units that are alike. A query takes `service_s` of one in the mean; `spread` is the standard deviation in parts of the mean (gamma;
     0: always the same). A new unit serves `start_s` after it was asked for; where `blocks`, the action ends only then, as
-    Triton's load call does, and else at once, as Kubernetes' does. Rates are over the last `window_s`.
+    Triton's load call does, and else at once, as Kubernetes' does. Where some serve already, more do after `resize_s` (None: as long), as
+    a container whose cores are changed in place. Rates are over the last `window_s`.
     """
 
     service_s: float = 0.04
@@ -26,6 +27,7 @@ class Units:
     start_s: float = 1.0
     blocks: bool = True
     window_s: float = 10.0
+    resize_s: float | None = None
 
     def works(self, count: int, rng: np.random.Generator) -> Floats:
         """How much longer than the mean each of so many queries takes, float64 [count], 1.0 in the mean."""
@@ -96,11 +98,12 @@ class Pieces:
 
 class Station:
     """`count` units at `at_s`, and the queue in front of them; a query is so many `rows`. `unit_s`: seconds of units, from when each was
-    asked for until it was let go."""
+    asked for until it was let go; `served`: queries that ended; `busy_s`: seconds that
+    those took."""
 
     def __init__(self, units: Units, count: int, at_s: float, rows: int) -> None:
         self.units = units
-        self.unit_s = 0.0
+        self.unit_s, self.busy_s, self.served = 0.0, 0.0, 0
         self._now = at_s
         self._free = np.full(count, at_s)
         self._ready = np.full(count, at_s)
@@ -127,6 +130,8 @@ class Station:
         self._pieces.add(Piece(self._now, queries.shape[1], float(waited.sum()), float(service.sum()), 1000 * (waited + service)), at_s)
         self.unit_s += len(self._free) * (at_s - self._now)
         self._now = at_s
+        self.served += len(end_s)
+        self.busy_s += float(service.sum())
         order = np.argsort(end_s, kind="stable")
         return np.concatenate([end_s[None, order], ended[1:-2, order]])
 
@@ -147,7 +152,8 @@ class Station:
         last one serves."""
         ready_s, more = self._now, count - len(self._free)
         if more > 0:
-            ready_s += self.units.start_s
+            resizes = self.units.resize_s is not None and bool((self._ready <= self._now).any())
+            ready_s += self.units.resize_s if resizes and self.units.resize_s is not None else self.units.start_s
             self._free = np.append(self._free, np.full(more, ready_s))
             self._ready = np.append(self._ready, np.full(more, ready_s))
         elif more < 0:

@@ -23,7 +23,7 @@ from recsplit_controller.values.settings import Role, Target
 
 _AGAIN = "controller/README.md shows such a file"
 #: What a file may say of a Deployment, beside the model and the role that it must.
-_OWN = ("minimum", "maximum", "cores", "max_qps", "instances", "group")
+_OWN = ("minimum", "maximum", "cores", "max_qps", "instances", "group", "accuracy")
 
 
 @dataclass(frozen=True)

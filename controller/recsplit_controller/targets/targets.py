@@ -16,7 +16,7 @@ from recsplit_controller.values.settings import GroupBounds, Role, Settings, Tar
 MOST = 8
 _AGAIN = "recsplit control --help shows a file of settings"
 #: What a file may say of a target; the rest is the plan's.
-_OWN = ("minimum", "maximum", "cores", "max_qps", "group")
+_OWN = ("minimum", "maximum", "cores", "max_qps", "group", "accuracy")
 
 
 @dataclass(frozen=True)

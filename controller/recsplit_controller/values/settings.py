@@ -28,7 +28,7 @@ class Target:
     what one unit keeps busy at most, its threads. `max_qps`: the most queries a second that one unit sustains, where it was measured.
     `instances` of `model` that one unit has; a replica may have several. `minimum` and `maximum` bound its count. `group`: those of one
     group stand in for each other, as variants of one model do, whose requests a router shares out among them; replicas of such a target
-    may be none at all (minimum 0).
+    may be none at all (minimum 0). `accuracy` of its answers, in [0, 1], where it was measured: what variants are chosen by.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Target:
     max_qps: float | None = None
     instances: int = 1
     group: str | None = None
+    accuracy: float | None = None
 
     @property
     def in_server(self) -> bool:
@@ -64,6 +65,8 @@ class Target:
         for name, value in {"cores": self.cores, "max_qps": self.max_qps, "instances": self.instances}.items():
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise InputError(f"{self.name}: {name} is {value:g}: expected more than 0")
+        if self.accuracy is not None and not 0 <= self.accuracy <= 1:
+            raise InputError(f"{self.name}: accuracy is {self.accuracy:g}: expected 0 to 1", hint="as in 0.79, an AUC")
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Settings:
     `policy` is a name in policies.POLICIES, `forecaster` one that forecast.named knows, which is read at the start. `bound_ms`: what
     `percentile` percent of the queries must stay within; `bound_share` of it is aimed at (ElasticRec: 0.65). `busy_share`: of a target's
     units to be busy in the mean. `qps_share`: of `max_qps` to be used. `cores`: shared by all targets whose units are in one server;
-    None: no budget.
+    None: no budget. `cores_cost`: how much accuracy all cores of a group are worth (InfAdapter's weight of cost).
 
     The guard's: `tolerance`: a wish within this share of the present count changes nothing. `step_up`: at most that many times the
     present count at once (and one more always); `step_down`: at most that share of it given up at once (and one always).
@@ -115,6 +118,7 @@ class Settings:
     busy_share: float = 0.6
     qps_share: float = 0.8
     cores: float | None = None
+    cores_cost: float = 0.05
     tolerance: float = 0.1
     step_up: float = 4.0
     step_down: float = 0.5
@@ -137,6 +141,7 @@ class Settings:
                 raise InputError(f"{name} is {amount:g}: expected more than 0")
         for name, value in {
             "tolerance": self.tolerance,
+            "cores_cost": self.cores_cost,
             "upscale_delay_s": self.upscale_delay_s,
             "downscale_delay_s": self.downscale_delay_s,
         }.items():

@@ -5,12 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsplit_controller.core.elapsed import begun, within, yet_to_come
-from recsplit_controller.core.policies import POLICIES
+from recsplit_controller.core.policies import GROUPED, POLICIES
 from recsplit_controller.core.reconcile import LONGEST_PAUSE_S, State, reconcile
 from recsplit_controller.values.decision import Decision, Outcome
 from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Settings, Target
 from tests.controller.simulated.simple_group import TICK_S, Plant
+
+#: `variants` chooses among the targets of a group (test_choosing_variants.py).
+OF_STEPS = [policy for policy in POLICIES if policy not in GROUPED]
 
 DENSE = Target("dense", "shop_dense", "dense", maximum=20)
 EMBEDDING = Target("embedding", "shop_embedding", "embedding")
@@ -28,7 +31,7 @@ def counts(policy: str, jump_s: float, jump_tick: int, ticks: int = 120) -> list
     return after
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", OF_STEPS)
 @pytest.mark.parametrize("jump_s", [-120.0, -7200.0, 600.0])
 @pytest.mark.parametrize("jump_tick", [9, 11, 41, 47])
 def test_what_is_decided_is_as_if_it_had_not_been_set(policy: str, jump_s: float, jump_tick: int) -> None:

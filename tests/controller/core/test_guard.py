@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from recsplit_controller.core.decide import decide
 from recsplit_controller.core.guard import guard
 from recsplit_controller.core.memory import Memory
-from recsplit_controller.core.policies import POLICIES
+from recsplit_controller.core.policies import GROUPED, POLICIES
 from recsplit_controller.forecast import named
 from recsplit_controller.values.decision import Decision, Wish
 from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
 from tests.controller.simulated.simple_group import TICK_S, Plant
+
+#: `variants` chooses among the targets of a group (test_choosing_variants.py).
+OF_STEPS = [policy for policy in POLICIES if policy not in GROUPED]
 
 DENSE = Target("dense", "shop_dense", "dense", maximum=20)
 EMBEDDING = Target("embedding", "shop_embedding", "embedding")
@@ -54,7 +57,7 @@ series = st.builds(
 )
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", OF_STEPS)
 @given(
     ticks=st.lists(
         st.tuples(series, series, series, st.none() | st.integers(0, 60), st.none() | st.integers(0, 60), st.floats(0, 60)),
@@ -102,7 +105,7 @@ def settles(policy: str, rate: float, count: int, seed: int) -> None:
         assert len(directions) <= 1, counts
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", OF_STEPS)
 @given(**loads)
 @settings(max_examples=10)
 def test_constant_load_with_noise_settles_and_stays(policy: str, rate: float, count: int, seed: int) -> None:
@@ -110,14 +113,14 @@ def test_constant_load_with_noise_settles_and_stays(policy: str, rate: float, co
 
 
 @pytest.mark.slow  # the same, of more loads
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", OF_STEPS)
 @given(**loads)
 @settings(max_examples=100)
 def test_many_constant_loads_with_noise_settle_and_stay(policy: str, rate: float, count: int, seed: int) -> None:
     settles(policy, rate, count, seed)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", OF_STEPS)
 def test_four_times_the_load_and_back_is_followed(policy: str) -> None:
     plant = Plant(
         Settings(policy=policy, bound_ms=200.0, window_s=TICK_S),

@@ -10,10 +10,13 @@ from recsplit.errors import InputError
 from recsplit_controller.core.flow import Flow
 from recsplit_controller.core.load import Context, level_ms
 from recsplit_controller.core.memory import Arrival
-from recsplit_controller.core.policies import POLICIES, policy_of
+from recsplit_controller.core.policies import GROUPED, POLICIES, policy_of
 from recsplit_controller.core.queueing import least_units
 from recsplit_controller.values.observation import Count, Observation, Series
 from recsplit_controller.values.settings import Settings, Target
+
+#: `variants` chooses among the targets of a group (test_choosing_variants.py).
+OF_STEPS = [policy for policy in POLICIES if policy not in GROUPED]
 
 TARGETS = (Target("shop_embedding", "shop_embedding", "embedding"), Target("shop_dense", "shop_dense", "dense"))
 
@@ -30,7 +33,7 @@ def context(policy: str, rate: float, queue: float = 0.0, service_s: float = 0.0
     return Context(Settings(policy=policy, bound_ms=100.0), TARGETS, seen)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", OF_STEPS)
 @given(
     rate=st.floats(0.1, 1000),
     more=st.floats(1, 10),
@@ -45,7 +48,7 @@ def test_more_load_is_never_answered_with_fewer_units(policy: str, rate: float, 
     assert wish(context(policy, rate, queue + longer))["shop_dense"].units >= less - 1e-6
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", OF_STEPS)
 @pytest.mark.parametrize("field", ["requests", "busy"])
 def test_what_is_missing_is_no_opinion_rather_than_zero(policy: str, field: str) -> None:
     known = context(policy, 10)
@@ -67,7 +70,7 @@ def test_requests_that_wait_while_none_ends_are_not_taken_for_an_idle_model() ->
 
 
 def test_an_idle_model_is_given_as_little_as_there_is() -> None:
-    for policy in POLICIES.values():
+    for policy in (POLICIES[name] for name in OF_STEPS):
         settings = context("latency", 0)
         assert policy(settings)["shop_dense"].units <= 1
 
@@ -118,7 +121,7 @@ def test_elasticrec_gives_lookups_by_measured_throughput_and_the_dense_model_by_
     assert POLICIES["elasticrec"](front)["shop_dense"].units == pytest.approx(4 * 255 / 65), "of a front that isn't known"
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", OF_STEPS)
 def test_what_is_on_its_way_is_not_asked_for_again(policy: str) -> None:
     """Latency and queue are as they were when it was asked for; a minute later they are worse, and more would not come sooner."""
     late = context(policy, 100, queue=600)
@@ -136,9 +139,9 @@ def test_a_forecast_counts_where_it_is_above_what_comes_now() -> None:
 
 def test_a_policy_that_lacks_its_bound_is_a_mistake_of_the_user() -> None:
     with pytest.raises(InputError, match="bound_ms"):
-        policy_of(Settings(policy="latency"))
+        policy_of(Settings(policy="latency"), TARGETS)
     with pytest.raises(InputError, match="no policy"):
-        policy_of(Settings(policy="latancy"))
+        policy_of(Settings(policy="latancy"), TARGETS)
 
 
 def test_replicas_with_several_instances_are_as_many_fewer() -> None:

@@ -17,7 +17,7 @@ from recsplit_controller.core.decide import decide
 from recsplit_controller.core.memory import Memory, Rates
 from recsplit_controller.core.reconcile import State, reconcile
 from recsplit_controller.forecast import named
-from recsplit_controller.shell.journal import Header, Journal, latest, sessions, to_line
+from recsplit_controller.shell.journal import SCHEMA, Header, Journal, latest, sessions, to_line
 from recsplit_controller.shell.replay import replay
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import Count, Observation, Series
@@ -136,7 +136,7 @@ def test_a_journal_that_grows_too_large_is_turned_over_and_each_file_can_be_repl
 
 def test_a_journal_that_is_none_is_the_users_mistake(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    header = to_line(Header(4, SETTINGS, "", TARGETS, Memory(), State()))
+    header = to_line(Header(SCHEMA, SETTINGS, "", TARGETS, Memory(), State()))
     odd = json.loads(header) | {"targets": [{"name": "x"}]}
     for text, message in (
         ("hello\n", "not JSON"),
@@ -164,6 +164,20 @@ def without(value: Any, *keys: str) -> Any:
     return [without(each, *keys) for each in value] if isinstance(value, list) else value
 
 
+def test_a_journal_of_schema_4_is_read_and_decided_again_the_same(tmp_path: Path) -> None:
+    """As it was written before targets had an accuracy, and groups a memory of what was wished for."""
+    path = tmp_path / "journal.jsonl"
+    with Journal(path, SETTINGS, TARGETS) as journal:
+        for tick in ticks([(20.0, 0.0, 2, True), (90.0, 40.0, 2, False)], Memory()):
+            journal.write(*tick)
+    now = latest(path)
+    lines = [without(json.loads(line), "accuracy", "cores_cost", "wished") for line in path.read_text().splitlines()]
+    lines[0]["schema"] = 4
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert latest(path) == now
+    assert (replay(latest(path)).differences, replay(latest(path)).actions) == ((), 0)
+
+
 def test_a_journal_of_schema_3_is_read_and_decided_again_the_same(tmp_path: Path) -> None:
     """As it was written before targets had groups, and groups routers with weights."""
     path = tmp_path / "journal.jsonl"
@@ -171,7 +185,10 @@ def test_a_journal_of_schema_3_is_read_and_decided_again_the_same(tmp_path: Path
         for tick in ticks([(20.0, 0.0, 2, True), (20.0, 0.0, None, False), (90.0, 40.0, 2, False)], Memory()):
             journal.write(*tick)
     now = latest(path)
-    lines = [without(json.loads(line), "weight", "weights", "groups", "group") for line in path.read_text().splitlines()]
+    lines = [
+        without(json.loads(line), "weight", "weights", "groups", "group", "accuracy", "cores_cost", "wished")
+        for line in path.read_text().splitlines()
+    ]
     lines[0]["schema"] = 3
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert latest(path) == now
@@ -191,7 +208,7 @@ def test_a_journal_of_schema_2_is_read_and_one_of_schema_1(tmp_path: Path) -> No
     lines = []
     for line in map(json.loads, path.read_text().splitlines()):
         if "schema" in line:
-            line = without(line, "groups", "group") | {
+            line = without(line, "groups", "group", "accuracy", "cores_cost") | {
                 "schema": 2,
                 "memory": {"held": {"shop_dense": HELD_2}, "rates": {}},
                 "state": {"progress": {"shop_dense": PROGRESS_2}},
