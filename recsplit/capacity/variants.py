@@ -153,8 +153,8 @@ class _Program:
         self._count = len(self._sizes)
         self._owner = np.array([place for place, _ in self._sizes])
         self._used = np.array([0.0 if size is None else size.cores for _, size in self._sizes])
-        # No more than all of the queries: keeps the numbers within a few orders of magnitude.
-        self._carried = np.array([0.0 if size is None else min(size.qps / rate, 1e3) for _, size in self._sizes])
+        # Of the rate, and no more than all of it: keeps the numbers near each other.
+        self._carried = np.array([0.0 if size is None else min(size.qps / rate, 1.0) for _, size in self._sizes])
         longest = _longest(variants)
         self._loads = np.array(
             [variants[place].load_s / longest if size is not None and variants[place].loads(size) else 0.0 for place, size in self._sizes]
@@ -197,9 +197,11 @@ class _Program:
         loads[np.arange(count), np.arange(count)] = self._loads
         loads[:, -1] = -1
         single[0, :count] = [size is not None for _, size in self._sizes]
-        rows = [one, carried, within, loads]
-        low = [np.ones(number), *(np.full(len(each), -np.inf) for each in (carried, within, loads))]
-        high = [np.ones(number), np.zeros(number), np.array([self._cores + _EPS]), np.zeros(count)]
+        rows = [one, carried, within]
+        low = [np.ones(number), *(np.full(len(each), -np.inf) for each in (carried, within))]
+        high = [np.ones(number), np.zeros(number), np.array([self._cores + _EPS])]
+        if self._objective.loading:
+            rows, low, high = [*rows, loads], [*low, np.full(count, -np.inf)], [*high, np.zeros(count)]
         if self._objective.single:
             rows, low, high = [*rows, single], [*low, np.zeros(1)], [*high, np.ones(1)]
         return rows, low, high
@@ -216,7 +218,8 @@ class _Program:
             integrality=whole,
             bounds=Bounds(0, 1),
             constraints=LinearConstraint(np.concatenate(rows), np.concatenate(low), np.concatenate(high)),
-            options={"mip_rel_gap": 0.0},
+            # Without presolve: where it repairs a rounded solution HiGHS writes a line to stdout, which is a command's JSON.
+            options={"mip_rel_gap": 0.0, "presolve": False},
         )
         return None if solved.x is None else np.asarray(solved.x)
 
