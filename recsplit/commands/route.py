@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from recsplit.commands.output import Cell, example, json_option, show_json, show
 from recsplit.errors import InputError
 
 if TYPE_CHECKING:
-    from recsplit.plan.routing import Routing, Server, Variant
+    from recsplit.plan.routing import Routing, Server
 
 #: What a request is thought to take where nobody said: the router corrects the scale by what it sees.
 A_MS, B_MS = 1.0, 0.01
@@ -36,6 +36,10 @@ _TO = re.compile(r"(?:(?P<variant>[\w.-]+)=)?(?P<model>[\w.-]+)(?:@(?P<address>[
     help="A model that answers; several of one variant share its queries by who is done first. @: on another server, at its HTTP.",
 )
 @click.option("--share", "shares", multiple=True, metavar="VARIANT=WEIGHT", help="Its share of the queries, of the sum of all. Default: 1.")
+@click.option("--accuracy", "accuracies", multiple=True, metavar="VARIANT=A", help="Of its answers, 0 to 1, for `recsplit control`.")
+@click.option(
+    "--max-qps", "capacities", multiple=True, metavar="VARIANT=Q", help="Queries a second that one worker of it sustains, likewise."
+)
 @click.option("--split-rows", type=click.IntRange(1), metavar="N", help="Rows of a part. Default: what the models take.")
 @click.option("--large", metavar="ROWS=VARIANT", help="Queries of so many rows and more go to one variant.")
 @click.option("--deadline-ms", type=click.FloatRange(0), metavar="MS", help="What can't be answered by then is refused before it is sent.")
@@ -48,6 +52,8 @@ def command(
     name: str | None,
     targets: tuple[str, ...],
     shares: tuple[str, ...],
+    accuracies: tuple[str, ...],
+    capacities: tuple[str, ...],
     split_rows: int | None,
     large: str | None,
     deadline_ms: float | None,
@@ -66,7 +72,7 @@ def command(
 
     if grpc_url is not None and not running:
         raise InputError("--grpc-url goes with --running", hint="recsplit route DIR --running")
-    changes = any(value is not None for value in (split_rows, large, deadline_ms)) or bool(targets or shares)
+    changes = any(value is not None for value in (split_rows, large, deadline_ms)) or bool(targets or shares or accuracies or capacities)
     if name is None or running or not targets:
         name = router_name(repository, name)
     folder = _server(repository, grpc_url) if running else None
@@ -74,7 +80,11 @@ def command(
         before = _routing(repository, targets)
     else:
         before = settings_of(repository, name) if folder is None else _now(folder, name)
-    routing = _changed(before, shares, split_rows, large, deadline_ms)
+    numbers = {
+        name: _numbers(before, f"--{option}", texts)
+        for name, option, texts in (("weight", "share", shares), ("accuracy", "accuracy", accuracies), ("max_qps", "max-qps", capacities))
+    }
+    routing = _changed(before, numbers, split_rows, large, deadline_ms)
     if folder is not None:
         from recsplit.serving.workers import route
 
@@ -122,25 +132,32 @@ def _routing(repository: Path, targets: Sequence[str]) -> "Routing":
     return Routing(tuple(Variant(variant, 1.0, most[variant], tuple(servers)) for variant, servers in variants.items()))
 
 
-def _changed(routing: "Routing", shares: Sequence[str], split_rows: int | None, large: str | None, deadline_ms: float | None) -> "Routing":
-    """Other settings; what was not said stays."""
-    weights = dict(_pair(text, "--share", "VARIANT=WEIGHT") for text in shares)
-    names = [variant.name for variant in routing.variants]
-    for variant in weights:
-        if variant not in names:
-            raise InputError(f"--share {variant}: there is no such variant", hint=f"variants: {', '.join(names)}")
-    variants = tuple(_variant(variant, weights.get(variant.name), split_rows) for variant in routing.variants)
+def _changed(
+    routing: "Routing", numbers: Mapping[str, Mapping[str, float]], split_rows: int | None, large: str | None, deadline_ms: float | None
+) -> "Routing":
+    """Other settings; what was not said stays. `numbers`: of variants, by field and variant."""
+    variants = []
+    for variant in routing.variants:
+        said = {name: values[variant.name] for name, values in numbers.items() if variant.name in values}
+        if split_rows is not None:
+            said["split_rows"] = split_rows
+        variants.append(dataclasses.replace(variant, **said))  # type: ignore[arg-type]
     rows, target = (routing.large_rows, routing.large_variant) if large is None else _large(large)
     deadline = routing.deadline_ms if deadline_ms is None else deadline_ms
-    return dataclasses.replace(routing, variants=variants, large_rows=rows, large_variant=target, deadline_ms=deadline)
+    return dataclasses.replace(routing, variants=tuple(variants), large_rows=rows, large_variant=target, deadline_ms=deadline)
 
 
-def _variant(variant: "Variant", weight: str | None, split_rows: int | None) -> "Variant":
-    if weight is not None:
-        if not re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}", weight):
-            raise InputError(f"--share {variant.name}={weight}: that is no weight", hint="a number from 0 on, as in 0.25 or 3")
-        variant = dataclasses.replace(variant, weight=float(weight))
-    return variant if split_rows is None else dataclasses.replace(variant, split_rows=split_rows)
+def _numbers(routing: "Routing", option: str, texts: Sequence[str]) -> dict[str, float]:
+    """What an option says of variants, by their names."""
+    names, numbers = [variant.name for variant in routing.variants], {}
+    for text in texts:
+        variant, number = _pair(text, option, "VARIANT=NUMBER")
+        if variant not in names:
+            raise InputError(f"{option} {variant}: there is no such variant", hint=f"variants: {', '.join(names)}")
+        if not re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}", number):
+            raise InputError(f"{option} {text}: that is no number", hint="from 0 on, as in 0.25 or 3")
+        numbers[variant] = float(number)
+    return numbers
 
 
 def _large(text: str) -> tuple[int, str]:
@@ -167,13 +184,15 @@ def _show(routing: "Routing", title: str) -> None:
         [
             variant.name,
             f"{100 * variant.weight / total:.3g} %",
+            variant.accuracy,
+            variant.max_qps,
             variant.split_rows or "any",
             "" if variant.name != routing.large_variant else f"from {routing.large_rows:,} rows",
             ", ".join(map(_server_text, variant.servers)),
         ]
         for variant in routing.variants
     ]
-    show_table(("variant", "share", "rows of a part", "large queries", "servers"), rows, title=title)
+    show_table(("variant", "share", "accuracy", "max_qps", "rows of a part", "large queries", "servers"), rows, title=title)
     if routing.deadline_ms:
         click.echo(f"Refused where no answer is expected within {routing.deadline_ms:g} ms")
 

@@ -6,6 +6,7 @@ them.
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 
 from recsplit.errors import InputError
@@ -35,13 +36,16 @@ class Variant:
     """One of several models that can answer.
 
     `weight`: its share of the queries, of the sum of all; 0: none but large ones, where they are its. `split_rows`: a larger query goes out
-    in parts; 0: none does.
+    in parts; 0: none does. `accuracy` of its answers, in [0, 1], and `max_qps`, the queries a second that one worker of it sustains: where
+    they were measured, for a controller that chooses among variants.
     """
 
     name: str
     weight: float
     split_rows: int
     servers: tuple[Server, ...]
+    accuracy: float | None = None
+    max_qps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,13 @@ class Routing:
         for server in servers:
             if servers.count(server) > 1:
                 raise InputError(f"the model {server[0]!r} is named twice for one server", hint="name each once, for one variant")
+            if not re.fullmatch(r"[\w.-]+", server[0], re.ASCII):  # it goes into the head of an HTTP request
+                raise InputError(f"a model can't be named {server[0]!r}", hint="letters, digits, '.', '_' and '-'")
         for variant in self.variants:
+            if variant.accuracy is not None and not 0 <= variant.accuracy <= 1:
+                raise InputError(f"variant {variant.name!r} has the accuracy {variant.accuracy:g}", hint="from 0 to 1, as in 0.79")
+            if variant.max_qps is not None and not 0 < variant.max_qps < float("inf"):
+                raise InputError(f"variant {variant.name!r} sustains {variant.max_qps:g} queries/s", hint="more than 0")
             if not variant.servers:
                 raise InputError(f"variant {variant.name!r} has no server", hint="name a model that answers for it")
 

@@ -26,6 +26,16 @@ def router_name(repository: Path, name: str | None) -> str:
     return names[0]
 
 
+def router_of(repository: Path, model: str | None) -> str | None:
+    """`model` where that is a router; without one the only router that there is. None where a plan is meant."""
+    if not repository.is_dir():
+        return None
+    names = [folder.name for folder in sorted(repository.iterdir()) if is_router(folder)]
+    if model is None:
+        return names[0] if len(names) == 1 else None
+    return model if model in names else None
+
+
 def settings_of(repository: Path, name: str) -> Routing:
     """What router `name` does, by its served version. Raises InputError where that can't be read."""
     path = repository / name / str(served_version(repository / name)) / ROUTING_FILE

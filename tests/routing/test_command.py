@@ -64,7 +64,7 @@ def test_it_is_written_shown_served_and_changed_while_it_runs(repository: Path) 
         (("--to", "exact@nowhere"), "can't be read"),
         (("--to", "exact", "--share", "small=1"), "no such variant"),
         (("--to", "exact", "--share", "exact=0"), "no variant has a weight above 0"),
-        (("--to", "exact", "--share", "exact=-1"), "that is no weight"),
+        (("--to", "exact", "--share", "exact=-1"), "that is no number"),
         (("--to", "exact", "--share", "exact"), "--share 'exact' can't be read"),
         (("--to", "exact", "--large", "many=exact"), "can't be read"),
         (("--to", "exact", "--large", "10=small"), "is no variant"),

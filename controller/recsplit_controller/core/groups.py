@@ -64,6 +64,11 @@ def absent(count: Count) -> bool:
     return count.serving == 0 and count.asked == 0
 
 
+def idle(target: Target, count: Count) -> bool:
+    """Whether its units are there because Triton can't have none of a loaded model, and are sent nothing: they use no core."""
+    return count.weight == 0 and (count.present or 0) <= target.minimum
+
+
 def bounded(settings: Settings, group: Sequence[Target], observation: Observation, wishes: Mapping[str, Wish]) -> dict[str, Wish]:
     """The wishes for a group within its bounds: from the targets that need their units least as many are taken as its cores ask for, and
     what its minimum lacks stays where it is, or goes to what is wished for most. As they are where one isn't known."""
@@ -75,7 +80,7 @@ def bounded(settings: Settings, group: Sequence[Target], observation: Observatio
         claims = {
             target.name: Claim(units[target.name], observation.count(target.name).present or 0, wishes[target.name].units, held=False)
             for target in group
-            if units[target.name]
+            if whole(wishes[target.name].units)  # what there is by its minimum alone is sent nothing, and takes no core
         }
         fitting = fit([target for target in group if target.name in claims], claims, bounds.cores, fewer_threads=False)
         for name, share in fitting.items():
@@ -120,7 +125,7 @@ def sums(settings: Settings, group: Sequence[Target], observation: Observation, 
         gained += size * max(0, whole(units) - count.present)
         lost += size * max(0, count.present - whole(units))
         wished += size * whole(units)
-        cores += target.cores * count.present
+        cores += 0.0 if idle(target, count) else target.cores * count.present
         whole_ones += count.present
         ends |= units == 0 < count.present  # what is wished away doesn't stay for being a small part
     tolerance = settings.tolerance if bounds.tolerance is None else bounds.tolerance

@@ -16,8 +16,8 @@ from recsplit_controller.actuate.protocol import Actuator
 from recsplit_controller.core.policies import policy_of
 from recsplit_controller.forecast import Forecaster, named
 from recsplit_controller.lease.protocol import Renewed
-from recsplit_controller.targets.targets import Asked, of_fleet, of_plan, read_settings
-from recsplit_controller.values.settings import Settings, Target
+from recsplit_controller.targets.targets import Asked, of_fleet, of_plan, of_router, read_settings
+from recsplit_controller.values.settings import GroupBounds, Settings, Target
 
 #: The user's options, which come before the file of settings.
 Options = Callable[[Settings], Settings]
@@ -39,33 +39,70 @@ class System:
 def server(
     repository: Path, *, model: str | None, settings_file: Path | None, options: Options, grpc_url: str, key: Path | None, dry_run: bool
 ) -> Iterator[System]:
-    """Instances of the models of one Triton, workers of those that the engine runs; `key` None: the one that recsplit serve left, if any.
+    """Instances of the models of one Triton, workers of those that the engine runs; or what is behind a router. `key` None: the one that
+    recsplit serve left, if any.
 
     Raises InputError where settings don't do, or another controller has the lease.
     """
-    from recsplit.repository.find import find
-    from recsplit.serving.control_key import read_key
-    from recsplit_controller.actuate.together import Together
-    from recsplit_controller.actuate.triton import TritonActuator
-    from recsplit_controller.actuate.workers import WorkersActuator, has_engine
+    from recsplit.repository.routers import router_of
     from recsplit_controller.lease.one_machine import FileLease
 
-    plan = find(repository, model).plan
-    asked = _with_budget(_asked(settings_file, of_plan(plan, engine=has_engine(grpc_url)), options), grpc_url)
+    router = router_of(repository, model)
+    if router is not None:
+        name, asked = router, _router_asked(repository, router, settings_file, options, grpc_url)
+    else:
+        name, asked = _plan_asked(repository, model, settings_file, options, grpc_url)
     forecaster = named(asked.settings.forecaster)
     with contextlib.ExitStack() as stack:
         if not dry_run:
             stack.enter_context(FileLease(grpc_url, f"recsplit control {repository}"))
-        actuators: dict[str, Actuator] = {}
-        if any(target.unit == "instance" for target in asked.targets):
-            instances = TritonActuator(grpc_url, repository, asked.targets, key=None if key is None else read_key(key))
-            actuators |= {target.name: instances for target in asked.targets if target.unit == "instance"}
-        if any(target.unit == "worker" for target in asked.targets):
-            workers = WorkersActuator(grpc_url, asked.targets)
-            actuators |= {target.name: workers for target in asked.targets if target.unit == "worker"}
-        acting = Together(actuators)
+        acting = _acting(repository, asked.targets, grpc_url, key, router)
         stack.callback(acting.close)
-        yield System(plan.name, asked, forecaster, _dry(acting) if dry_run else acting)
+        yield System(name, asked, forecaster, _dry(acting) if dry_run else acting)
+
+
+def _plan_asked(repository: Path, model: str | None, settings_file: Path | None, options: Options, grpc_url: str) -> tuple[str, Asked]:
+    """The ensemble, and what is asked for of the models of its plan."""
+    from recsplit.repository.find import find
+    from recsplit_controller.actuate.workers import has_engine
+
+    plan = find(repository, model).plan
+    return plan.name, _with_budget(_asked(settings_file, of_plan(plan, engine=has_engine(grpc_url)), options), grpc_url)
+
+
+def _router_asked(repository: Path, router: str, settings_file: Path | None, options: Options, grpc_url: str) -> Asked:
+    """What is asked for of the variants behind a router. Without a bound of its own the group has this machine's cores: its workers compute
+    all the time that they are busy, and are chosen for it."""
+    from recsplit.repository.find import find
+    from recsplit.repository.routers import settings_of
+
+    routing = settings_of(repository, router)
+    plans = {server.model: find(repository, server.model).plan for variant in routing.variants for server in variant.servers}
+    asked = _asked(settings_file, of_router(router, routing, plans), options)
+    bounds, host = asked.settings.groups.get(router, GroupBounds()), grpc_url.rpartition(":")[0]
+    if bounds.cores is None and host in _HERE:
+        bounds = dataclasses.replace(bounds, cores=float(len(os.sched_getaffinity(0))))
+    return dataclasses.replace(asked, settings=dataclasses.replace(asked.settings, groups={router: bounds}))
+
+
+def _acting(repository: Path, targets: Sequence[Target], grpc_url: str, key: Path | None, router: str | None) -> Actuator:
+    """Who changes these targets' units, and a router's shares."""
+    from recsplit.serving.control_key import read_key
+    from recsplit_controller.actuate.router import RouterActuator
+    from recsplit_controller.actuate.together import Together
+    from recsplit_controller.actuate.triton import TritonActuator
+    from recsplit_controller.actuate.workers import WorkersActuator
+
+    if router is not None:
+        return RouterActuator(grpc_url, router, targets)
+    actuators: dict[str, Actuator] = {}
+    if any(target.unit == "instance" for target in targets):
+        instances = TritonActuator(grpc_url, repository, targets, key=None if key is None else read_key(key))
+        actuators |= {target.name: instances for target in targets if target.unit == "instance"}
+    if any(target.unit == "worker" for target in targets):
+        workers = WorkersActuator(grpc_url, targets)
+        actuators |= {target.name: workers for target in targets if target.unit == "worker"}
+    return Together(actuators)
 
 
 @contextlib.contextmanager

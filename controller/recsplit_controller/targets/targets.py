@@ -9,6 +9,7 @@ from typing import Any
 from recsplit.disk import toml_file
 from recsplit.errors import InputError
 from recsplit.plan.plan import Plan, Submodel
+from recsplit.plan.routing import Routing
 from recsplit.plan.strict_json import read, shown
 from recsplit_controller.values.settings import GroupBounds, Role, Settings, Target
 
@@ -42,6 +43,33 @@ def _of_model(model: Submodel, role: Role, *, engine: bool) -> Target:
     if engine and model.runtime == "native":
         return Target(model.name, model.name, role, "worker", 1, max(MOST, model.threads))
     return Target(model.name, model.name, role, "instance", 1, max(MOST, model.instances), float(model.threads))
+
+
+def of_router(name: str, routing: Routing, plans: Mapping[str, Plan]) -> tuple[Target, ...]:
+    """The variants behind a router as one group of its name: workers of the models that answer for them in one server. `plans` by model.
+
+    Raises InputError where a variant is on another server, or more than one model of the engine.
+    """
+    targets = []
+    for variant in routing.variants:
+        if len(variant.servers) > 1 or variant.servers[0].address:
+            raise InputError(
+                f"variant {variant.name!r} is answered by {len(variant.servers)} servers, or elsewhere",
+                hint="what is controlled here is one model of this server for each variant",
+            )
+        model = plans[variant.servers[0].model]
+        if model.loaded:
+            raise InputError(
+                f"variant {variant.name!r} is the ensemble {model.name!r}: its models are sized one by one",
+                hint="recsplit build --form fused makes it one model of the engine",
+            )
+        target = _of_model(model.fused, "front", engine=True)
+        if target.unit != "worker":
+            raise InputError(
+                f"variant {variant.name!r} isn't run by the engine", hint="build it with --embedding-runtime native --form fused"
+            )
+        targets.append(dataclasses.replace(target, name=variant.name, group=name, accuracy=variant.accuracy, max_qps=variant.max_qps))
+    return tuple(targets)
 
 
 def of_fleet(plan: Plan, room: Mapping[str, int]) -> tuple[Target, ...]:

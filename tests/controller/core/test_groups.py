@@ -102,6 +102,16 @@ def test_a_group_keeps_within_its_cores_and_gives_up_what_needs_its_units_least(
     assert (within["exact"].wanted, within["small"].wanted) == (3, 4)
 
 
+def test_a_worker_that_must_be_there_and_is_sent_nothing_takes_no_core_of_its_group() -> None:
+    """Two cores, and two variants that Triton has loaded: both cores are for the one that gets the requests."""
+    exact, small = (dataclasses.replace(target, unit="worker", minimum=1, cores=1.0) for target in VARIANTS)
+    tight = Settings(groups={"shop": GroupBounds(cores=2.0)})
+    counts = {"exact": Count(1, 1, weight=0.0), "small": Count(1, 1, weight=1.0)}
+    observation = dataclasses.replace(seen(0.0, Count(), Count()), counts=counts)
+    _, decisions = guard(tight, [exact, small], Memory(), observation, wishes(0, 2, 0.0))
+    assert [decision.wanted for decision in decisions] == [1, 2]
+
+
 def test_what_is_not_known_of_one_holds_all_and_what_is_absent_needs_no_opinion() -> None:
     held = judge(Count(), Count.steady(2), wishes(1, 9))
     assert (held["small"].wanted, held["exact"].wanted) == (2, None)

@@ -12,7 +12,7 @@ from recsplit.capacity.variants import Choice, Objective, Size, Variant, choose
 from recsplit.errors import InputError
 from recsplit_controller.core.flow import USUAL_QUEUE
 from recsplit_controller.core.group_flow import as_one, group_key
-from recsplit_controller.core.groups import bounds_of, groups_of
+from recsplit_controller.core.groups import bounds_of, groups_of, idle
 from recsplit_controller.core.load import DRAIN_S, Context
 from recsplit_controller.core.policies.wishes import BUSIEST, aim_ms, room_ms
 from recsplit_controller.core.queueing import most_arrivals
@@ -74,9 +74,8 @@ def _variant(context: Context, target: Target, delay_s: float) -> Variant:
         Size(count * target.cores, _carried(context.settings, target.max_qps, count), (count,))
         for count in range(max(1, target.minimum), target.maximum + 1)
     )
-    asked, weight = context.count(target).asked or 0, context.count(target).weight
-    # A unit that Triton must have, but that is sent nothing, uses no core.
-    present = 0.0 if weight == 0 and asked <= target.minimum else asked * target.cores
+    count = context.count(target)
+    present = 0.0 if idle(target, count) else (count.asked or 0) * target.cores
     return Variant(target.name, target.accuracy, sizes, delay_s, present, in_place=True)
 
 
