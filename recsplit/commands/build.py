@@ -3,15 +3,18 @@
 import dataclasses
 import shlex
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from recsplit.commands.output import example, json_option, on_interrupt, show_json, show_table, steps
+from recsplit.commands.output import Cell, example, json_option, on_interrupt, show_json, show_table, steps
 from recsplit.commands.size import SIZE
 from recsplit.disk.files import size_text
 from recsplit.plan import triton_releases
 from recsplit.plan.plan import EmbeddingRuntime, Form, Kind, Plan, Runtime, Shard
+
+if TYPE_CHECKING:
+    from recsplit.building.settings import BuildSettings
 
 #: Segments of a shard that are told one by one.
 _MOST_SEGMENTS = 4
@@ -46,7 +49,9 @@ _MOST_SEGMENTS = 4
     help="What runs the dense model.  [default: as the embedding model; onnxruntime on a GPU]",
 )
 @click.option(
-    "--form", type=click.Choice(get_args(Form)), default="ensemble", show_default=True, help="Parts as models, or one model of the engine."
+    "--form",
+    type=click.Choice(get_args(Form)),
+    help="Parts as models, or one model of the engine.  [default: ensemble; with --variant fused]",
 )
 @click.option("--queue-delay-us", type=int, default=0, show_default=True, help="How long Triton may wait to fill a batch.")
 @click.option(
@@ -85,9 +90,18 @@ _MOST_SEGMENTS = 4
     type=click.Path(path_type=Path),
     help="Let rows lie by heat, for tables larger than memory: an access profile, as recsplit access writes it.",
 )
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME[=SPEC]",
+    help="Build several, NAME_of each, and a router before them: NAME=int8, NAME=user=int8,item=fp16, NAME=source=SOURCE. Repeatable.",
+)
 @click.option("--build-id", help="Fix the id of the build, for reproducible repositories.")
 @json_option
-def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, **settings: Any) -> None:
+def command(
+    source: str, name: str | None, ids: str, bags: str, form: Form | None, variants: tuple[str, ...], as_json: bool, **settings: Any
+) -> None:
     """Cut a model into embedding and dense sub-models and write a Triton model repository that is proved equal.
 
     SOURCE is x.onnx, x.pt2 (torch.export.save) or package.module:factory, a callable that returns (module, example inputs).
@@ -95,8 +109,17 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
     from recsplit.building.build import build
     from recsplit.building.settings import BuildSettings, default_name
 
-    form = None if bags == "auto" else bags
-    build_settings = BuildSettings(source=source, name=name or default_name(source), int32_ids=ids == "int32", bag_form=form, **settings)  # type: ignore[arg-type]
+    build_settings = BuildSettings(
+        source=source,
+        name=name or default_name(source),
+        int32_ids=ids == "int32",
+        bag_form=None if bags == "auto" else bags,  # type: ignore[arg-type]
+        form=form or ("fused" if variants else "ensemble"),
+        **settings,
+    )
+    if variants:
+        _build_variants(build_settings, variants, as_json=as_json)
+        return
     repository = build_settings.out
     on_interrupt(repository / build_settings.name, f"nothing was published, and {repository} is as it was", "the build is published")
     with steps() as show:
@@ -121,6 +144,37 @@ def command(source: str, name: str | None, ids: str, bags: str, as_json: bool, *
     for note in built.notes:
         click.echo(note)
     click.echo(_summary(plan, built.repository))
+
+
+def _build_variants(settings: "BuildSettings", variants: tuple[str, ...], *, as_json: bool) -> None:
+    """Build all of them, and show what became of each."""
+    from recsplit.building.variants import build_variants, spec
+
+    specs = [spec(text) for text in variants]
+    on_interrupt(settings.out / settings.name, "the router is as it was; variants that are done are published", "all of it is published")
+    with steps() as show:
+        built = build_variants(settings, specs, show)
+    for one in built.builds:
+        for warning in one.warnings:
+            click.echo(click.style(f"Warning: {one.plan.name}: {warning}", fg="red"), err=True)
+    if as_json:
+        routing = dataclasses.asdict(built.routing)
+        plans = [dataclasses.asdict(one.plan) for one in built.builds]
+        show_json({"repository": settings.out, "router": built.router, "version": built.version, "routing": routing, "plans": plans})
+        return
+    rows: list[list[Cell]] = []
+    for variant, one in zip(built.routing.variants, built.builds, strict=True):
+        size = sum(table.size_bytes for table in one.plan.tables)
+        stored = ", ".join(sorted({table.stored for table in one.plan.tables}))
+        worst = max((item.relative for item in one.differences), default=0.0)
+        accuracy = None if variant.accuracy is None else f"{variant.accuracy:.5f}"
+        rows.append([variant.name, one.plan.name, one.plan.version, stored, size_text(size), accuracy, f"{worst:.1e}", variant.weight])
+    columns = ("variant", "model", "version", "tables", "size", "AUC", "largest relative", "weight")
+    quoted = shlex.quote(str(settings.out))
+    show_table(columns, rows, title=f"{built.router} version {built.version} is a router in {settings.out}")
+    click.echo(
+        f"Next: recsplit serve {quoted}, then recsplit control {quoted} --policy variants, or recsplit route {quoted} --share NAME=WEIGHT"
+    )
 
 
 def show_differences(differences: list[dict[str, Any]]) -> None:

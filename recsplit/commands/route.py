@@ -14,8 +14,6 @@ from recsplit.errors import InputError
 if TYPE_CHECKING:
     from recsplit.plan.routing import Routing, Server
 
-#: What a request is thought to take where nobody said: the router corrects the scale by what it sees.
-A_MS, B_MS = 1.0, 0.01
 _TO = re.compile(r"(?:(?P<variant>[\w.-]+)=)?(?P<model>[\w.-]+)(?:@(?P<address>[^@\s]+:[0-9]{1,5}))?")
 
 
@@ -115,7 +113,7 @@ def _now(folder: Path, name: str) -> "Routing":
 
 def _routing(repository: Path, targets: Sequence[str]) -> "Routing":
     """The variants that --to names, each with as many parts as its models ask for."""
-    from recsplit.plan.routing import Routing, Server, Variant
+    from recsplit.plan.routing import A_MS, B_MS, Routing, Server, Variant
     from recsplit.repository.find import find
 
     variants: dict[str, list[Server]] = {}

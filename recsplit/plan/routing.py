@@ -13,6 +13,8 @@ from recsplit.errors import InputError
 from recsplit.plan.strict_json import read_json
 
 SCHEMA = 1
+#: What a request is thought to take where nobody said: the router corrects the scale by what it sees.
+A_MS, B_MS = 1.0, 0.01
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def facts(result: Result) -> tuple[Fact, ...]:
         Fact(
             "Points of the paper's trade-off curves that are beaten",
             f"{points - behind} of {points}",
-            f"on as many cores more accurate, and no more queries late or the p99 within the bound; {len(COSTS)} costs on {len(result.runs)} slices",
+            "on as many cores more accurate, and no more queries late or the p99 within the bound; "
+            f"{len(COSTS)} costs on {len(result.runs)} slices",
         ),
     )
 
