@@ -11,6 +11,7 @@ from recsplit.building.build import Built, build
 from recsplit.building.settings import BuildSettings
 from recsplit.engine.compilation import unavailable
 from recsplit.errors import InputError
+from recsplit.load import ModelSource
 from recsplit.plan.routing import A_MS, B_MS, Routing, Server, Variant
 from recsplit.rendering.progress import Progress
 from recsplit.repository.routers import publish, router_of, settings_of
@@ -23,7 +24,7 @@ class VariantSpec:
     """What a variant has of its own. None and (): what the build says for all."""
 
     name: str
-    source: str | None = None
+    source: ModelSource | None = None
     weights: Path | None = None
     table_dtype: tuple[str, ...] = ()
 

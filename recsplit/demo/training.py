@@ -13,9 +13,17 @@ from recsplit.zoo.ranker import Ranker, Sizes
 
 
 def train(
-    log: ClickLog, sizes: Sizes, *, epochs: int, batch: int, rate: float = 2e-3, seed: int = 0, advance: Callable[[int], None]
+    log: ClickLog,
+    sizes: Sizes,
+    *,
+    epochs: int,
+    batch: int,
+    rate: float = 2e-3,
+    seed: int = 0,
+    advance: Callable[[int], None],
+    of: Callable[[Sizes], Ranker] = Ranker,
 ) -> Ranker:
-    """A ranker fitted to the log by Adam on the cross entropy. `advance` is told the number of impressions of each step.
+    """A ranker fitted to the log by Adam on the cross entropy; `of` makes it. `advance` is told the number of impressions of each step.
 
     On one thread, whatever torch is set to: the steps are so small that a second thread waits more than it works, and on a
     busy machine waits for minutes.
@@ -23,14 +31,23 @@ def train(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _fit(log, sizes, epochs, batch, rate, seed, advance)
+        return _fit(log, sizes, of, epochs, batch, rate, seed, advance)
     finally:
         torch.set_num_threads(threads)
 
 
-def _fit(log: ClickLog, sizes: Sizes, epochs: int, batch: int, rate: float, seed: int, advance: Callable[[int], None]) -> Ranker:
+def _fit(
+    log: ClickLog,
+    sizes: Sizes,
+    of: Callable[[Sizes], Ranker],
+    epochs: int,
+    batch: int,
+    rate: float,
+    seed: int,
+    advance: Callable[[int], None],
+) -> Ranker:
     torch.manual_seed(seed)
-    model = Ranker(sizes)
+    model = of(sizes)
     for table in (model.user, model.segment, model.item, model.tags):
         torch.nn.init.normal_(table.weight, std=sizes.dim**-0.5 / 2)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)

@@ -66,7 +66,7 @@ def tick_from_3(line: Line) -> Line:
 def header_from_4(line: Line) -> Line:
     """A session's first line."""
     return line | {
-        "settings": line["settings"] | {"cores_cost": 0.05},
+        "settings": line["settings"] | {"cores_cost": None},
         "memory": line["memory"] | {"wished": {}},
         "targets": [target | {"accuracy": None} for target in line["targets"]],
     }

@@ -97,7 +97,8 @@ class Settings:
     `policy` is a name in policies.POLICIES, `forecaster` one that forecast.named knows, which is read at the start. `bound_ms`: what
     `percentile` percent of the queries must stay within; `bound_share` of it is aimed at (ElasticRec: 0.65). `busy_share`: of a target's
     units to be busy in the mean. `qps_share`: of `max_qps` to be used. `cores`: shared by all targets whose units are in one server;
-    None: no budget. `cores_cost`: how much accuracy all cores of a group are worth (InfAdapter's weight of cost).
+    None: no budget. `cores_cost`: how much accuracy all cores of a group are worth (InfAdapter's weight of
+    cost); None: 0.05, and next to nothing where they are one server's, which has them anyway.
 
     The guard's: `tolerance`: a wish within this share of the present count changes nothing. `step_up`: at most that many times the
     present count at once (and one more always); `step_down`: at most that share of it given up at once (and one always).
@@ -118,7 +119,7 @@ class Settings:
     busy_share: float = 0.6
     qps_share: float = 0.8
     cores: float | None = None
-    cores_cost: float = 0.05
+    cores_cost: float | None = None
     tolerance: float = 0.1
     step_up: float = 4.0
     step_down: float = 0.5
@@ -141,12 +142,13 @@ class Settings:
                 raise InputError(f"{name} is {amount:g}: expected more than 0")
         for name, value in {
             "tolerance": self.tolerance,
-            "cores_cost": self.cores_cost,
             "upscale_delay_s": self.upscale_delay_s,
             "downscale_delay_s": self.downscale_delay_s,
         }.items():
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} is {value:g}: expected 0 or more")
+        if self.cores_cost is not None and not (math.isfinite(self.cores_cost) and self.cores_cost >= 0):
+            raise InputError(f"cores_cost is {self.cores_cost:g}: expected 0 or more")
         if self.step_up <= 1:
             raise InputError(f"step_up is {self.step_up:g}: expected more than 1", hint="how many times the present count a step may reach")
         if self.percentile not in (50, 95, 99):
