@@ -23,7 +23,7 @@ def speed(load: float, cores: float, slowdown: float) -> float:
 
 
 @numba.njit(cache=True)
-def _push(keys: Any, servers: Any, size: int, key: float, server: int) -> None:
+def push(keys: Any, servers: Any, size: int, key: float, server: int) -> None:
     """Add to a binary heap of `size` entries, smallest key first; equal keys by server."""
     place = size
     while place > 0:
@@ -36,7 +36,7 @@ def _push(keys: Any, servers: Any, size: int, key: float, server: int) -> None:
 
 
 @numba.njit(cache=True)
-def _pop(keys: Any, servers: Any, size: int) -> None:
+def pop(keys: Any, servers: Any, size: int) -> None:
     """Take the first of a binary heap of `size` entries away."""
     last = size - 1
     key, server = keys[last], servers[last]
@@ -139,7 +139,7 @@ def run(
         if kind == 0:
             server = ends[0]
             pool = pool_of[server]
-            _pop(keys, ends, running)
+            pop(keys, ends, running)
             running -= 1
             busy[pool] -= 1
             load = load - share[pool] if running > 0 else 0.0
@@ -227,6 +227,6 @@ def run(
                 idle[pool] -= 1
                 busy[pool] += 1
                 load += share[pool]
-                _push(keys, ends, running, work + took, server)
+                push(keys, ends, running, work + took, server)
                 running += 1
     return latency_ms, waiting_ms, batch_rows, batches, areas, now

@@ -116,7 +116,9 @@ def simulate(
     crew = _crew(pools, scaling, place)
     laws = list(dict.fromkeys(service for _, service, _ in crew.servers))
     followers = [[index for index, pool in enumerate(pools) if name in pool.after] for name in place]
-    time_ms, spread_first, spread_count, spreads_ms = _tables(laws, int(max(min(limits.max(), rows.sum()), rows.max())), events.MEMORYLESS)
+    time_ms, spread_first, spread_count, spreads_ms = service_tables(
+        laws, int(max(min(limits.max(), rows.sum()), rows.max())), events.MEMORYLESS
+    )
     latency_ms, waiting_ms, batch_rows, batches, areas, end_ms = _beside(
         events.run,
         np.asarray(arrivals_s, dtype=np.float64) * 1e3,
@@ -216,7 +218,7 @@ def _crew(pools: Sequence[Pool], scaling: Sequence[Scaling], place: Mapping[str,
     )
 
 
-def _tables(laws: Sequence[Service], largest: int, memoryless: int) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], Floats]:
+def service_tables(laws: Sequence[Service], largest: int, memoryless: int) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], Floats]:
     """Times and where their spreads lie, for each law and number of rows."""
     time_ms = np.stack([law.table_ms(largest) for law in laws])
     starts, counts = np.zeros(time_ms.shape, dtype=np.int64), np.zeros(time_ms.shape, dtype=np.int64)
