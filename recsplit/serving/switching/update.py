@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from recsplit.errors import InputError
 from recsplit.repository.find import ensemble_name, find
 from recsplit.repository.kept import earlier, restore
+from recsplit.repository.routers import router_of
 from recsplit.repository.staging import locked
 from recsplit.serving import notes
+from recsplit.serving.switching.behind import switch_behind
 from recsplit.serving.switching.model_control import ModelControl
 from recsplit.serving.switching.switch import Switched, switch
 
@@ -26,6 +29,8 @@ def update(
 ) -> tuple[Switched, ...]:
     """Let running servers take the build that `repository` holds now, while they answer: none fails, and none is made of two builds.
 
+    Of a router, which without `model` the only one in `repository` is: the models behind it, and what it does with queries (behind.py).
+
     Without `grpc_url`: every server of this user on this machine that recsplit serve runs on this folder, one after the other; their keys
     are known. `control_key` goes with the address of another one. `timeout_s` bounds each step of a switch. An empty result: no server.
 
@@ -35,7 +40,8 @@ def update(
     if control_key is not None and grpc_url is None:
         raise InputError("a control key is for one server, and none is named", hint="give its gRPC address too")
     folder = Path(repository)
-    build = find(folder, model)
+    router = router_of(folder, model)
+    build = None if router is not None else find(folder, model)
     if grpc_url is None:
         servers = [(note.grpc_url, note.key) for note in notes.serving(folder)]
     else:
@@ -43,8 +49,16 @@ def update(
     switched = []
     for url, key in servers:
         with ModelControl(url, key) as control:
-            switched.append(switch(control, build, lambda text, url=url: progress(f"{url}: {text}"), timeout_s=timeout_s))  # type: ignore[misc]
+            said = partial(_at, progress, url)
+            if build is not None:
+                switched.append(switch(control, build, said, timeout_s=timeout_s))
+            elif router is not None:
+                switched += switch_behind(control, folder, router, said, timeout_s=timeout_s)
     return tuple(switched)
+
+
+def _at(progress: Progress, url: str, text: str) -> None:
+    progress(f"{url}: {text}")
 
 
 def rollback(
