@@ -14,7 +14,7 @@ def router_name(repository: Path, name: str | None) -> str:
     """`name`, or the only router there is. Raises InputError where there is none of that name, or several and no `name`."""
     if not repository.is_dir():
         raise InputError(f"{repository} is not a folder", hint="recsplit build SOURCE -o DIR writes a model repository")
-    names = [folder.name for folder in sorted(repository.iterdir()) if is_router(folder)]
+    names = _names(repository)
     hint = "recsplit route DIR --name NAME --to MODEL makes one"
     if name is not None:
         if name not in names:
@@ -28,12 +28,14 @@ def router_name(repository: Path, name: str | None) -> str:
 
 def router_of(repository: Path, model: str | None) -> str | None:
     """`model` where that is a router; without one the only router that there is. None where a plan is meant."""
-    if not repository.is_dir():
-        return None
-    names = [folder.name for folder in sorted(repository.iterdir()) if is_router(folder)]
+    names = _names(repository) if repository.is_dir() else []
     if model is None:
         return names[0] if len(names) == 1 else None
     return model if model in names else None
+
+
+def _names(repository: Path) -> list[str]:
+    return [folder.name for folder in sorted(repository.iterdir()) if is_router(folder)]
 
 
 def settings_of(repository: Path, name: str) -> Routing:
