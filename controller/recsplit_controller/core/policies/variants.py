@@ -60,7 +60,7 @@ def check(targets: Sequence[Target]) -> None:
             lacks = "group" if target.group is None else "accuracy" if target.accuracy is None else "max_qps"
             raise InputError(
                 f"the policy 'variants' needs {lacks} of {target.name!r}",
-                hint="in the settings, for each target: group, accuracy (as in 0.79) and max_qps",
+                hint="behind a router: recsplit route DIR --accuracy VARIANT=A --max-qps VARIANT=Q; else in the settings, for each target",
             )
 
 
