@@ -98,10 +98,10 @@ def _routing(settings: BuildSettings, specs: Sequence[VariantSpec], builds: Sequ
     before = settings_of(settings.out, settings.name) if router_of(settings.out, settings.name) is not None else None
     had = {} if before is None else {variant.name: variant for variant in before.variants}
     variants = []
-    for number, (one, built) in enumerate(zip(specs, builds, strict=True)):
+    for one, built in zip(specs, builds, strict=True):
         accuracy = None if built.quality is None else built.quality.rounded_auc
         server = Server(built.plan.name, -1, "", A_MS, B_MS, 1)
-        fresh = Variant(one.name, 0.0 if had or number else 1.0, built.plan.max_batch_size, (server,), accuracy)
+        fresh = Variant(one.name, 0.0, built.plan.max_batch_size, (server,), accuracy)
         kept = had.get(one.name)
         variants.append(fresh if kept is None else dataclasses.replace(fresh, weight=kept.weight, max_qps=kept.max_qps))
     if not any(variant.weight > 0 for variant in variants):

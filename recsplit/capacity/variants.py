@@ -134,12 +134,12 @@ def _longest(variants: Sequence[Variant]) -> float:
 
 def _cores(variant: Variant, size: Size | None, variants: Sequence[Variant], objective: Objective) -> float:
     """Cores in use for one variant, in the mean over the time for which the choice is held: those of before until others serve."""
-    wanted = 0.0 if size is None else size.cores
-    if not variant.present or abs(wanted - variant.present) <= _EPS:
-        return wanted
+    next_cores = 0.0 if size is None else size.cores
+    if not variant.present or abs(next_cores - variant.present) <= _EPS:
+        return next_cores
     if size is None:
-        return wanted + variant.present * min(1.0, _longest(variants) / objective.hold_s)
-    return wanted + (variant.present * min(1.0, variant.load_s / objective.hold_s) if variant.loads(size) else 0.0)
+        return next_cores + variant.present * min(1.0, _longest(variants) / objective.hold_s)
+    return next_cores + (variant.present * min(1.0, variant.load_s / objective.hold_s) if variant.loads(size) else 0.0)
 
 
 class _Program:

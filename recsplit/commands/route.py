@@ -67,6 +67,7 @@ def command(
     router of a running server does otherwise from the next query on; no request is lost, and nothing is written.
     """
     from recsplit.repository.routers import publish, router_name, settings_of
+    from recsplit.serving.workers import route, running_routing
 
     if grpc_url is not None and not running:
         raise InputError("--grpc-url goes with --running", hint="recsplit route DIR --running")
@@ -77,15 +78,13 @@ def command(
     if targets:
         before = _routing(repository, targets)
     else:
-        before = settings_of(repository, name) if folder is None else _now(folder, name)
+        before = settings_of(repository, name) if folder is None else running_routing(folder, name)
     numbers = {
         name: _numbers(before, f"--{option}", texts)
         for name, option, texts in (("weight", "share", shares), ("accuracy", "accuracy", accuracies), ("max_qps", "max-qps", capacities))
     }
     routing = _changed(before, numbers, split_rows, large, deadline_ms)
     if folder is not None:
-        from recsplit.serving.workers import route
-
         _show_running(route(folder, name, routing if changes else None), as_json=as_json)
         return
     version = publish(repository, name, routing, keep=keep) if changes else None
@@ -100,15 +99,6 @@ def _server(repository: Path, grpc_url: str | None) -> Path:
     from recsplit.serving import notes
 
     return notes.own_folder(grpc_url or notes.only(repository).grpc_url)
-
-
-def _now(folder: Path, name: str) -> "Routing":
-    import json
-
-    from recsplit.plan.routing import from_json
-    from recsplit.serving.workers import route
-
-    return from_json(json.dumps(route(folder, name)["settings"]), origin=f"the running router {name!r}")
 
 
 def _routing(repository: Path, targets: Sequence[str]) -> "Routing":

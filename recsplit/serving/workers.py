@@ -16,7 +16,7 @@ import numpy as np
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.partition.access.sampled import TableSample
-from recsplit.plan.routing import Routing, to_json
+from recsplit.plan.routing import Routing, from_json, to_json
 from recsplit.plan.strict_json import parse
 
 #: In a server's private folder.
@@ -78,6 +78,11 @@ def route(folder: Path, model: str, routing: Routing | None = None) -> dict[str,
         said, _ = _answer(connection, question, "see the models that the server has: recsplit serve shows them")
     routed: dict[str, Any] = said["route"]
     return routed
+
+
+def running_routing(folder: Path, model: str) -> Routing:
+    """What a running router does now. Raises as `route` does."""
+    return from_json(json.dumps(route(folder, model)["settings"]), origin=f"the running router {model!r}")
 
 
 def _ask(folder: Path, question: dict[str, object]) -> dict[str, int]:

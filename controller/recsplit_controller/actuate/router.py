@@ -1,16 +1,12 @@
 """Acts on a router of recsplit's engine and the models behind it, in one server of this machine: workers, and shares of the queries."""
 
 import dataclasses
-import json
-import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from recsplit.errors import RecsplitError
-from recsplit.plan.routing import Routing, from_json
-from recsplit.serving import notes
-from recsplit.serving.workers import route
-from recsplit_controller.actuate.workers import WorkersActuator
+from recsplit.plan.routing import Routing
+from recsplit.serving.workers import route, running_routing
+from recsplit_controller.actuate.workers import WorkersActuator, done, server_folder
 from recsplit_controller.values.decision import Action, Outcome
 from recsplit_controller.values.observation import Count
 from recsplit_controller.values.settings import Target
@@ -24,7 +20,6 @@ class RouterActuator:
 
     def __init__(self, grpc_url: str, router: str, targets: Sequence[Target]) -> None:
         self._grpc_url, self._router = grpc_url, router
-        self._names = [target.name for target in targets]
         self._workers = WorkersActuator(grpc_url, targets)
         self._outcomes: list[Outcome] = []
 
@@ -43,14 +38,7 @@ class RouterActuator:
         if action.kind != "route":
             self._workers.begin(action)
             return
-        start, error = time.monotonic(), None
-        try:
-            routing, weights = self._routing(), action.weights or {}
-            variants = tuple(dataclasses.replace(variant, weight=weights.get(variant.name, variant.weight)) for variant in routing.variants)
-            route(self._folder(), self._router, dataclasses.replace(routing, variants=variants))
-        except RecsplitError as failed:
-            error = str(failed)
-        self._outcomes.append(Outcome(action, error, time.monotonic() - start))
+        self._outcomes.append(done(action, lambda: self._share(action.weights or {})))
 
     def outcomes(self) -> list[Outcome]:
         """The actions that ended since the last call."""
@@ -64,11 +52,10 @@ class RouterActuator:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _folder(self) -> Path:
-        folder = notes.folder_of(self._grpc_url)
-        if folder is None:
-            raise RecsplitError(f"the server at {self._grpc_url} is away")
-        return folder
+    def _share(self, weights: Mapping[str, float]) -> None:
+        routing = self._routing()
+        variants = tuple(dataclasses.replace(variant, weight=weights.get(variant.name, variant.weight)) for variant in routing.variants)
+        route(server_folder(self._grpc_url), self._router, dataclasses.replace(routing, variants=variants))
 
     def _routing(self) -> Routing:
-        return from_json(json.dumps(route(self._folder(), self._router)["settings"]), origin=f"the running router {self._router!r}")
+        return running_routing(server_folder(self._grpc_url), self._router)

@@ -1,7 +1,8 @@
 """Acts on recsplit's engine in one server of this machine: workers of its models come and go, at once and without a load."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from recsplit.errors import InputError, RecsplitError
 from recsplit.serving import notes
@@ -15,6 +16,24 @@ def has_engine(grpc_url: str) -> bool:
     """Whether the server at this address has an engine whose workers can be changed from here: recsplit serve started it."""
     folder = notes.folder_of(grpc_url)
     return folder is not None and (folder / CONTROL_SOCKET).exists()
+
+
+def server_folder(grpc_url: str) -> Path:
+    """The private folder of the server at this address. Raises RecsplitError where it is away."""
+    folder = notes.folder_of(grpc_url)
+    if folder is None:
+        raise RecsplitError(f"the server at {grpc_url} is away")
+    return folder
+
+
+def done(action: Action, change: Callable[[], object]) -> Outcome:
+    """How a change that takes a millisecond ended."""
+    start, error = time.monotonic(), None
+    try:
+        change()
+    except RecsplitError as failed:
+        error = str(failed)
+    return Outcome(action, error, time.monotonic() - start)
 
 
 class WorkersActuator:
@@ -42,15 +61,7 @@ class WorkersActuator:
         """Change the count, which takes a millisecond. Raises InputError for a target that isn't this server's."""
         if action.target not in self._models:
             raise InputError(f"{action.target!r} is no model of this server's engine", hint=f"it has {', '.join(self._models)}")
-        start, error = time.monotonic(), None
-        try:
-            folder = notes.folder_of(self._grpc_url)
-            if folder is None:
-                raise RecsplitError(f"the server at {self._grpc_url} is away")
-            set_workers(folder, self._models[action.target], action.count)
-        except RecsplitError as failed:
-            error = str(failed)
-        self._outcomes.append(Outcome(action, error, time.monotonic() - start))
+        self._outcomes.append(done(action, lambda: set_workers(server_folder(self._grpc_url), self._models[action.target], action.count)))
 
     def outcomes(self) -> list[Outcome]:
         """The actions that ended since the last call."""

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from recsplit_controller.core.groups import absent
-from recsplit_controller.values.observation import Count, Observation, Series
+from recsplit_controller.values.observation import Count, Observation, Series, total
 from recsplit_controller.values.settings import Target
 
 
@@ -19,27 +19,19 @@ def as_one(group: Sequence[Target], observation: Observation) -> tuple[Target, O
     key, present = group_key(group[0].group), [target for target in group if not absent(observation.count(target.name))]
     series = [observation.of(target.model) for target in present]
     counts = [observation.count(target.name) for target in present]
-    units = [None if count.serving is None else count.serving * target.instances for target, count in zip(present, counts, strict=True)]
+    units = total(
+        None if count.serving is None else count.serving * target.instances for target, count in zip(present, counts, strict=True)
+    )
     whole = Series(
-        requests=_sum([each.requests for each in series]),
-        busy=_sum([each.busy for each in series]),
-        waiting=_sum([each.waiting for each in series]),
-        pending=_sum([each.pending for each in series]),
-        offered=_sum([each.offered for each in series]),
+        requests=total(each.requests for each in series),
+        busy=total(each.busy for each in series),
+        waiting=total(each.waiting for each in series),
+        pending=total(each.pending for each in series),
+        offered=total(each.offered for each in series),
     )
     target = dataclasses.replace(group[0], name=key, model=key, instances=1)
     return target, dataclasses.replace(
         observation,
         models={**observation.models, key: whole},
-        counts={**observation.counts, key: Count.steady(_whole(units))},
+        counts={**observation.counts, key: Count.steady(None if units is None else int(units))},
     )
-
-
-def _sum(values: Sequence[float | None]) -> float | None:
-    """None where one isn't known, or there is none."""
-    return None if not values or any(value is None for value in values) else float(sum(value for value in values if value is not None))
-
-
-def _whole(values: Sequence[int | None]) -> int | None:
-    total = _sum(values)
-    return None if total is None else int(total)

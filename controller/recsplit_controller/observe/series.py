@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from recsplit_controller.observe.page import COUNTERS, QUANTILES, Page
-from recsplit_controller.values.observation import Series
+from recsplit_controller.values.observation import Series, total
 
 _COUNTED = tuple(dict.fromkeys(COUNTERS.values()))
 
@@ -22,7 +22,7 @@ def series(servers: Iterable[Sequence[Page]], model: str, *, ensemble: bool = Fa
             continue
         rates = _rates(pages, model)
         if model in pages[-1].remote:
-            offered.append(rates["offered"] if "offered" in rates else _add([rates.get("requests"), rates.get("failures")]))
+            offered.append(rates["offered"] if "offered" in rates else total([rates.get("requests"), rates.get("failures")]))
         else:
             local.append((pages[-1].values[model], rates))
     ensemble = ensemble and not any("worker_us" in now for now, _ in local)
@@ -78,9 +78,3 @@ def _sum(values: Iterable[float | None]) -> float | None:
     """Of those that are known; None where none is."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def _add(values: Iterable[float | None]) -> float | None:
-    """Of all; None where one isn't known."""
-    listed = list(values)
-    return None if any(value is None for value in listed) else _sum(listed)

@@ -152,8 +152,8 @@ class Station:
         last one serves."""
         ready_s, more = self._now, count - len(self._free)
         if more > 0:
-            resizes = self.units.resize_s is not None and bool((self._ready <= self._now).any())
-            ready_s += self.units.resize_s if resizes and self.units.resize_s is not None else self.units.start_s
+            resize_s = self.units.resize_s if (self._ready <= self._now).any() else None
+            ready_s += self.units.start_s if resize_s is None else resize_s
             self._free = np.append(self._free, np.full(more, ready_s))
             self._ready = np.append(self._ready, np.full(more, ready_s))
         elif more < 0:

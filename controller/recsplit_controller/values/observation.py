@@ -1,7 +1,7 @@
 """What is seen of the servers at one moment. None means that it isn't known, which is never taken for zero."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 
@@ -96,6 +96,13 @@ class Observation:
     def count(self, target: str) -> Count:
         """A target's count; all None where it isn't known."""
         return self.counts.get(target, _NO_COUNT)
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """Of all; None where one isn't known, or there is none."""
+    listed = list(values)
+    known_ones = [value for value in listed if value is not None]
+    return float(sum(known_ones)) if listed and len(known_ones) == len(listed) else None
 
 
 def known(observation: Observation) -> Observation:

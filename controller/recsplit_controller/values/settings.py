@@ -140,15 +140,14 @@ class Settings:
         for name, amount in positive.items():
             if amount is not None and not (math.isfinite(amount) and amount > 0):
                 raise InputError(f"{name} is {amount:g}: expected more than 0")
-        for name, value in {
+        for name, amount in {
             "tolerance": self.tolerance,
             "upscale_delay_s": self.upscale_delay_s,
             "downscale_delay_s": self.downscale_delay_s,
+            "cores_cost": self.cores_cost,
         }.items():
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} is {value:g}: expected 0 or more")
-        if self.cores_cost is not None and not (math.isfinite(self.cores_cost) and self.cores_cost >= 0):
-            raise InputError(f"cores_cost is {self.cores_cost:g}: expected 0 or more")
+            if amount is not None and not (math.isfinite(amount) and amount >= 0):
+                raise InputError(f"{name} is {amount:g}: expected 0 or more")
         if self.step_up <= 1:
             raise InputError(f"step_up is {self.step_up:g}: expected more than 1", hint="how many times the present count a step may reach")
         if self.percentile not in (50, 95, 99):

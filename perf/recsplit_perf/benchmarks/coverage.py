@@ -20,6 +20,7 @@ import click
 
 from recsplit.commands.output import progress
 from recsplit_perf.machine import provenance
+from recsplit_perf.report.markdown import plain
 
 #: Relative error, fp32, up to which the parts count as equal to torch eager.
 EQUAL = 1e-5
@@ -27,8 +28,6 @@ EQUAL = 1e-5
 #: Each route and its heading.
 ROUTES = {"factory": "factory", "pt2": ".pt2", "legacy": ".onnx, legacy exporter", "dynamo": ".onnx, dynamo exporter"}
 
-#: Characters that Markdown would read as markup.
-MARKUP = {ord(letter): f"\\{letter}" for letter in "<*_|"}
 
 #: Every model and how many tables a cut must find. A codebook, whose ids come out of a layer, is not one of them.
 MODELS = {
@@ -219,11 +218,6 @@ def _cell(row: Row, note: int | None) -> str:
     if note is None:
         return "0" if row.error == 0 else f"{row.error:.0e}"
     return f"{'cut' if row.cut else 'not cut' if row.exported else 'no export'} [{note}]"
-
-
-def plain(text: str) -> str:
-    """A message as Markdown text: on one line, with nothing taken for markup."""
-    return " ".join(text.split()).translate(MARKUP)
 
 
 if __name__ == "__main__":

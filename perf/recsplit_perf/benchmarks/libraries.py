@@ -21,6 +21,7 @@ import click
 from recsplit.commands.output import progress
 from recsplit_perf.benchmarks import coverage
 from recsplit_perf.machine import provenance
+from recsplit_perf.report.markdown import plain
 
 #: The libraries, as PyPI has them. RecBole 1.2.1 writes to copies of pandas' columns, which 2.3 warns of and 3 ignores.
 PINNED = ("pytorch-widedeep==1.7.0", "recbole==1.2.1", "torch-rechub==0.9.0", "pandas<2.3")
@@ -224,7 +225,7 @@ def _answer(row: Row) -> str:
 
 
 def _note(row: Row) -> str:
-    return coverage.plain("" if row.equal and not row.left else "; ".join(row.left) if row.equal else why(row))
+    return plain("" if row.equal and not row.left else "; ".join(row.left) if row.equal else why(row))
 
 
 if __name__ == "__main__":

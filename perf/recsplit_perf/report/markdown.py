@@ -21,18 +21,19 @@ def markdown(title: str, written_by: str, facts: Sequence[Fact], lead: str, sect
         *lead.splitlines(),
     ]
     for section in sections:
-        lines += ["", f"## {section.title}", "", _text(section.lead), ""]
+        lines += ["", f"## {section.title}", "", plain(section.lead), ""]
         if section.table is not None:
             lines += _table(section.table)
         if section.note:
-            lines += ["", _text(section.note)]
+            lines += ["", plain(section.note)]
     return "\n".join(lines) + "\n"
 
 
 def _table(table: Table) -> list[str]:
-    head = [f"| {' | '.join(map(_text, table.columns))} |", f"| --- |{' ---: |' * (len(table.columns) - 1)}"]
-    return [*head, *(f"| {' | '.join(map(_text, row))} |" for row in table.rows)]
+    head = [f"| {' | '.join(map(plain, table.columns))} |", f"| --- |{' ---: |' * (len(table.columns) - 1)}"]
+    return [*head, *(f"| {' | '.join(map(plain, row))} |" for row in table.rows)]
 
 
-def _text(text: str) -> str:
+def plain(text: str) -> str:
+    """A message as Markdown text: on one line, with nothing taken for markup."""
     return " ".join(text.split()).translate(MARKUP)

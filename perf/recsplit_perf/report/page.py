@@ -1,7 +1,9 @@
 """The page: facts on top, sections below, everything inside one HTML file that needs no network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -44,6 +46,16 @@ class Page:
     facts: tuple[Fact, ...]
     sections: tuple[Section, ...]
     origin: tuple[tuple[str, str], ...]
+
+
+def origin(provenance: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Of a benchmark's page: its machine, commit and command, from what machine.provenance said."""
+    machine = provenance["machine"]
+    return (
+        ("machine", f"{machine['cpu']}, {machine['cores']} cores"),
+        ("commit", str(provenance["commit"] or "outside of a checkout")),
+        ("command", str(provenance["command"])),
+    )
 
 
 def render(page: Page) -> str:

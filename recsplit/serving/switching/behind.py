@@ -1,25 +1,17 @@
 """A running server takes what its repository holds behind a router: new builds of the variants, variants that are new, and its settings."""
 
 import dataclasses
-import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from google.protobuf import json_format
-
-from recsplit.configs.check import parse
 from recsplit.errors import InputError
-from recsplit.plan.files import CONFIG_FILE
-from recsplit.plan.routing import Routing, from_json
-from recsplit.repository.find import Build, find, text_of
+from recsplit.plan.routing import Routing
+from recsplit.repository.find import Build, find
 from recsplit.repository.routers import settings_of
 from recsplit.serving import notes
 from recsplit.serving.switching.model_control import ModelControl
-from recsplit.serving.switching.switch import Switched, switch
-from recsplit.serving.workers import route
-
-Progress = Callable[[str], None]
+from recsplit.serving.switching.switch import Progress, Switched, load_rendered, prefixed, switch
+from recsplit.serving.workers import route, running_routing
 
 
 def switch_behind(control: ModelControl, repository: Path, router: str, progress: Progress, *, timeout_s: float) -> tuple[Switched, ...]:
@@ -40,18 +32,13 @@ def switch_behind(control: ModelControl, repository: Path, router: str, progress
     switched = []
     for model in models:
         build = find(repository, model)
-        said = _named(progress, model)
+        said = prefixed(progress, model)
         switched.append(switch(control, build, said, timeout_s=timeout_s) if model in loaded else _first(control, build, said, timeout_s))
     if router not in loaded:
-        _load(control, repository, router, timeout_s)
+        load_rendered(control, repository, router, timeout_s)
         return tuple(switched)
-    running = from_json(json.dumps(route(folder, router)["settings"]), origin=f"the running router {router!r}")
-    route(folder, router, _with_shares(routing, running))
+    route(folder, router, _with_shares(routing, running_routing(folder, router)))
     return tuple(switched)
-
-
-def _named(progress: Progress, model: str) -> Progress:
-    return lambda text: progress(f"{model}: {text}")
 
 
 def _first(control: ModelControl, build: Build, progress: Progress, timeout_s: float) -> Switched:
@@ -59,15 +46,9 @@ def _first(control: ModelControl, build: Build, progress: Progress, timeout_s: f
     begun = time.monotonic()
     progress(f"loading version {build.plan.version}")
     for name in (*(model.name for model in build.plan.loaded), build.plan.name):
-        _load(control, build.repository, name, timeout_s)
+        load_rendered(control, build.repository, name, timeout_s)
     seconds = time.monotonic() - begun
     return Switched(build.plan.name, control.grpc_url, 0, build.plan.version, seconds, seconds)
-
-
-def _load(control: ModelControl, repository: Path, name: str, timeout_s: float) -> None:
-    path = repository / name / CONFIG_FILE
-    config = json_format.MessageToJson(parse(text_of(path), origin=str(path)), preserving_proto_field_name=True, indent=None)
-    control.end(control.load(name, config, timeout_s))
 
 
 def _with_shares(routing: Routing, running: Routing) -> Routing:

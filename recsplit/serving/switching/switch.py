@@ -68,8 +68,7 @@ def _switch(control: ModelControl, build: Build, progress: Progress, timeout_s: 
     progress(f"loading version {plan.version} beside version {before}")
     _load_beside(control, new, {name for name in new if name in old}, plan.version, before, timeout_s)
     progress(f"version {plan.version} takes the place of version {before}")
-    config = json_format.MessageToJson(_read(build.repository / plan.name / CONFIG_FILE), preserving_proto_field_name=True, indent=None)
-    control.end(control.load(plan.name, config, timeout_s))
+    load_rendered(control, build.repository, plan.name, timeout_s)
     answering_s = time.monotonic() - begun
     progress(f"version {before} answers its last requests")
     _await(lambda: control.served(plan.name) == {plan.version}, f"the last requests of version {before} were not answered", timeout_s)
@@ -78,6 +77,17 @@ def _switch(control: ModelControl, build: Build, progress: Progress, timeout_s: 
         if name not in new:  # a shard that the new build lacks
             control.unload(name, timeout_s)
     return Switched(plan.name, control.grpc_url, before, plan.version, answering_s, time.monotonic() - begun)
+
+
+def load_rendered(control: ModelControl, repository: Path, name: str, timeout_s: float) -> None:
+    """Load a model as the repository has it, in the place of what is loaded of it. Raises RecsplitError where Triton refuses."""
+    config = json_format.MessageToJson(_read(repository / name / CONFIG_FILE), preserving_proto_field_name=True, indent=None)
+    control.end(control.load(name, config, timeout_s))
+
+
+def prefixed(progress: Progress, name: str) -> Progress:
+    """`progress`, told of whom."""
+    return lambda text: progress(f"{name}: {text}")
 
 
 def _served(config: Any, name: str) -> tuple[int, str]:

@@ -1,8 +1,6 @@
 """Running servers taken to the build that their repository holds, after a new build or on the way back to an earlier one."""
 
 import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from recsplit.errors import InputError
@@ -13,9 +11,7 @@ from recsplit.repository.staging import locked
 from recsplit.serving import notes
 from recsplit.serving.switching.behind import switch_behind
 from recsplit.serving.switching.model_control import ModelControl
-from recsplit.serving.switching.switch import Switched, switch
-
-Progress = Callable[[str], None]
+from recsplit.serving.switching.switch import Progress, Switched, prefixed, switch
 
 
 def update(
@@ -49,16 +45,12 @@ def update(
     switched = []
     for url, key in servers:
         with ModelControl(url, key) as control:
-            said = partial(_at, progress, url)
+            said = prefixed(progress, url)
             if build is not None:
                 switched.append(switch(control, build, said, timeout_s=timeout_s))
             elif router is not None:
                 switched += switch_behind(control, folder, router, said, timeout_s=timeout_s)
     return tuple(switched)
-
-
-def _at(progress: Progress, url: str, text: str) -> None:
-    progress(f"{url}: {text}")
 
 
 def rollback(

@@ -15,7 +15,7 @@ from recsplit_perf.benchmarks.elasticrec import contents
 from recsplit_perf.benchmarks.elasticrec.markdown import markdown
 from recsplit_perf.benchmarks.elasticrec.result import Result, plain, reckon
 from recsplit_perf.machine import provenance
-from recsplit_perf.report.page import Page, Section, render
+from recsplit_perf.report.page import Page, Section, origin, render
 
 FILE = click.Path(path_type=Path)
 
@@ -48,18 +48,13 @@ def _stage(text: str, total: int) -> AbstractContextManager[Any]:
 
 
 def _page(result: Result, sections: Sequence[Section]) -> str:
-    machine = result.provenance["machine"]
     return render(
         Page(
             title="Whole models against shards",
             subtitle="ElasticRec (ISCA 2024) from its own profile, and from recsplit's",
             facts=contents.facts(result),
             sections=tuple(sections),
-            origin=(
-                ("machine", f"{machine['cpu']}, {machine['cores']} cores"),
-                ("commit", str(result.provenance["commit"] or "outside of a checkout")),
-                ("command", str(result.provenance["command"])),
-            ),
+            origin=origin(result.provenance),
         )
     )
 

@@ -13,7 +13,7 @@ from recsplit_perf.benchmarks.infadapter.inputs import lines, slices
 from recsplit_perf.benchmarks.infadapter.result import Result, play_all, players
 from recsplit_perf.machine import provenance
 from recsplit_perf.report.markdown import markdown
-from recsplit_perf.report.page import Page, render
+from recsplit_perf.report.page import Page, origin, render
 
 FILE = click.Path(path_type=Path)
 TITLE, COMMAND = "InfAdapter: a set of variants against one", "python -m recsplit_perf.benchmarks.infadapter DATA -o docs/infadapter.md"
@@ -63,18 +63,13 @@ def _plain(result: Result) -> dict[str, object]:
 
 
 def _page(result: Result) -> str:
-    machine = result.provenance["machine"]
     return render(
         Page(
             title=TITLE,
             subtitle="InfAdapter (EuroMLSys 2023) from its authors' capacities and trace",
             facts=contents.facts(result),
             sections=tuple(contents.sections(result)),
-            origin=(
-                ("machine", f"{machine['cpu']}, {machine['cores']} cores"),
-                ("commit", str(result.provenance["commit"] or "outside of a checkout")),
-                ("command", str(result.provenance["command"])),
-            ),
+            origin=origin(result.provenance),
         )
     )
 

@@ -64,10 +64,10 @@ class Deployments:
         if self.coming is None:
             return
         counts = plant.counts()
-        wanted = {place(name, generation): count for name, (generation, count) in self.coming.items()}
-        if any((counts[name].serving or 0) < count for name, count in wanted.items()):
+        cores_by_place = {place(name, generation): count for name, (generation, count) in self.coming.items()}
+        if any((counts[name].serving or 0) < count for name, count in cores_by_place.items()):
             return
         weights = dict.fromkeys(counts, 0.0) | {place(name, generation): self.shares[name] for name, (generation, _) in self.coming.items()}
         plant.begin(Action("route", GROUP, 0, at_s, "switched", weights=weights))
-        self.leaving = [name for name, count in counts.items() if count.asked and name not in wanted]
+        self.leaving = [name for name, count in counts.items() if count.asked and name not in cores_by_place]
         self.running, self.coming = self.coming, None

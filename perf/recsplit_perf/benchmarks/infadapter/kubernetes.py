@@ -46,9 +46,9 @@ class _Vertical:
         busy_s = sum(plant.busy_s(f"{self.line.name}/{generation}") for generation in GENERATIONS)
         used, self.busy_s = (busy_s - self.busy_s) / SAMPLE_S, busy_s
         self.use.append(plant.came(SAMPLE_S) * self.line.service_s if self.sees_demand else used)
-        wanted = self.recommended()
-        if self.deployments.settled and wanted != self.deployments.cores(self.line.name):
-            self.deployments.begin(plant, {self.line.name: wanted}, {self.line.name: 1.0}, at_s)
+        cores = self.recommended()
+        if self.deployments.settled and cores != self.deployments.cores(self.line.name):
+            self.deployments.begin(plant, {self.line.name: cores}, {self.line.name: 1.0}, at_s)
 
 
 def vertical(line: Line, part_of_trace: Slice, *, reactive: bool) -> Player:
@@ -72,8 +72,8 @@ def horizontal(line: Line, part_of_trace: Slice) -> Player:
         count = plant.counts()[line.name]
         present = count.asked or 0
         recommended.append(replicas_asked(present, count.serving or 0, plant.came(rule.window_s), rule))
-        wanted = step(present, list(recommended), rule)
-        if wanted != present:
-            plant.begin(Action("scale", line.name, wanted, at_s, "hpa"))
+        replicas = step(present, list(recommended), rule)
+        if replicas != present:
+            plant.begin(Action("scale", line.name, replicas, at_s, "hpa"))
 
     return Player(f"HPA {line.name}", act, (part(line.name, line, start, 1.0, in_place=False),), SYNC_S)
