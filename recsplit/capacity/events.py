@@ -55,6 +55,18 @@ def pop(keys: Any, servers: Any, size: int) -> None:
     keys[place], servers[place] = key, server
 
 
+@numba.njit(cache=True)
+def service_ms(law: int, rows: int, time_ms: Any, spread_first: Any, spread_count: Any, spreads_ms: Any, rng: Any) -> float:
+    """How long a batch of so many rows takes this time, by the tables of recsplit.capacity.simulate.service_tables."""
+    took = time_ms[law, rows]
+    count = spread_count[law, rows]
+    if count > 0:
+        took = max(took + spreads_ms[spread_first[law, rows] + int(rng.random() * count)], LEAST_MS)
+    elif count == MEMORYLESS:
+        took *= rng.standard_exponential()
+    return took  # type: ignore[no-any-return]
+
+
 @numba.njit(cache=True, nogil=True)
 def run(
     arrival_ms: Any,  # float64 [queries], rising
@@ -210,13 +222,7 @@ def run(
                 server = server_first[pool]
                 while state[server] != IDLE:
                     server += 1
-                kept = service[server]
-                took = time_ms[kept, size]
-                count = spread_count[kept, size]
-                if count > 0:
-                    took = max(took + spreads_ms[spread_first[kept, size] + int(rng.random() * count)], LEAST_MS)
-                elif count == MEMORYLESS:
-                    took *= rng.standard_exponential()
+                took = service_ms(service[server], size, time_ms, spread_first, spread_count, spreads_ms, rng)
                 batch_first[server], batch_last[server] = head[pool], place
                 for index in range(head[pool], place):
                     waiting_ms[pool, order[pool, index]] = now - waiting_ms[pool, order[pool, index]]

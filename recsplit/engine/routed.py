@@ -103,12 +103,20 @@ def simulate(
         spreads_ms,
         np.asarray(arrivals_s, dtype=np.float64) * 1e3,
         np.asarray(sizes, dtype=np.int64),
+        _most_requests(turns, sizes),
         -1.0 if within_ms is None else within_ms,
         parts,
         parts.ctypes.data,
         np.random.default_rng((seed, _SERVICE)),
     )
     return Routed(latency_ms, variant, requests, busy_ms)
+
+
+def _most_requests(turns: Sequence[Turn], sizes: Ints) -> int:
+    """Parts of all queries, were each cut as small as any variant takes it."""
+    split_rows = [turn.split_rows for turn in turns if turn.split_rows > 0]
+    parts = np.ones(len(sizes)) if not split_rows else np.ceil(np.asarray(sizes) / min(split_rows))
+    return int(np.minimum(parts, _ROOM).sum())
 
 
 def _check(turns: Sequence[Turn], servers: Sequence[Behind], arrivals_s: Floats, sizes: Ints, rules: Rules) -> None:

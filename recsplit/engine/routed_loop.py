@@ -6,7 +6,7 @@ import numba
 import numba.experimental.function_type  # registers how a function at an address is called
 import numpy as np
 
-from recsplit.capacity.events import LEAST_MS, MEMORYLESS, pop, push
+from recsplit.capacity.events import MEMORYLESS, pop, push, service_ms
 
 __all__ = ["MEMORYLESS", "Route", "run"]
 
@@ -55,6 +55,7 @@ def run(
     spreads_ms: Any,  # float64 [...]
     arrival_ms: Any,  # float64 [queries], rising
     sizes: Any,  # int64 [queries]
+    most_requests: int,
     within_ms: float,
     parts: Any,  # PART [room]
     parts_address: int,
@@ -66,22 +67,18 @@ def run(
     latency_ms = np.full(queries, np.nan)
     variant = np.full(queries, -1, np.int32)
     requests, busy_ms = np.zeros(servers, np.int64), np.zeros(servers)
-    # Requests under way: a heap of (end, number); server and thought time by number, which is used again when it has ended.
-    capacity = 1024
-    ends, numbers, under_way = np.empty(capacity), np.empty(capacity, np.int64), 0
-    server_of, thought_ms = np.empty(capacity, np.int64), np.empty(capacity)
-    spare, spare_count = np.arange(capacity), capacity
+    # Requests under way: a heap of (end, number), numbered as they are sent; server and thought time by number.
+    ends, numbers, under_way = np.empty(most_requests), np.empty(most_requests, np.int64), 0
+    server_of, thought_ms, number = np.empty(most_requests, np.int64), np.empty(most_requests), 0
     for query in range(queries):
         now = arrival_ms[query]
         while under_way > 0 and ends[0] <= now:
-            number = numbers[0]
+            request = numbers[0]
             pop(ends, numbers, under_way)
             under_way -= 1
-            ended = server_of[number]
+            ended = server_of[request]
             known[ended].under_way -= 1
-            known[ended].work_ms = known[ended].work_ms - thought_ms[number] if known[ended].under_way > 0 else 0.0
-            spare[spare_count] = number
-            spare_count += 1
+            known[ended].work_ms = known[ended].work_ms - thought_ms[request] if known[ended].under_way > 0 else 0.0
         count = route(  # its integers are of C's widths
             np.int64(large_rows),
             np.int32(large_variant),
@@ -103,39 +100,16 @@ def run(
             for other in range(1, at_once[server]):
                 if free[server, other] < free[server, slot]:
                     slot = other
-            law = service[server]
-            took = time_ms[law, rows]
-            spreads = spread_count[law, rows]
-            if spreads > 0:
-                took = max(took + spreads_ms[spread_first[law, rows] + int(rng.random() * spreads)], LEAST_MS)
-            elif spreads == MEMORYLESS:
-                took *= rng.standard_exponential()
+            took = service_ms(service[server], rows, time_ms, spread_first, spread_count, spreads_ms, rng)
             end = max(now, free[server, slot]) + took
             free[server, slot] = end
             last = max(last, end)
             requests[server] += 1
             busy_ms[server] += took
-            if spare_count == 0:
-                capacity *= 2
-                more = np.empty(capacity)
-                more[: len(ends)] = ends
-                ends = more
-                more_numbers = np.empty(capacity, np.int64)
-                more_numbers[: len(numbers)] = numbers
-                numbers = more_numbers
-                more_servers = np.empty(capacity, np.int64)
-                more_servers[: len(server_of)] = server_of
-                more_thought = np.empty(capacity)
-                more_thought[: len(thought_ms)] = thought_ms
-                spare = np.empty(capacity, np.int64)
-                spare_count = capacity - len(server_of)
-                spare[:spare_count] = np.arange(len(server_of), capacity)
-                server_of, thought_ms = more_servers, more_thought
-            spare_count -= 1
-            number = spare[spare_count]
             server_of[number], thought_ms[number] = server, parts[place].ms
             push(ends, numbers, under_way, end, number)
             under_way += 1
+            number += 1
         variant[query] = parts[0].variant
         latency_ms[query] = last - now
     return latency_ms, variant, requests, busy_ms
