@@ -11,8 +11,8 @@ from recsplit.engine.library import Library
 #: One entry a variant: its share of the queries is `weight` of all weights together; `credit` is 0 at the start; `split_rows` 0: queries
 #: stay whole.
 VARIANT = np.dtype([("weight", np.float64), ("credit", np.float64), ("split_rows", np.int64)])
-#: One entry a server: a request of r rows takes a_ms + b_ms * r, `at_once` at a time; `work_ms` and `under_way` are of requests without an
-#: answer yet.
+#: One entry a server: a request of r rows takes a_ms + b_ms * r, `at_once` at a time; `work_ms` and `under_way`: the time that is left of
+#: requests without an answer yet, and their number.
 SERVER = np.dtype(
     [
         ("a_ms", np.float64),

@@ -1,8 +1,8 @@
 """What a router does with traffic, simulated: queries go where the router's own decision (backends/native/route.h) sends them.
 
 A server has a queue of its own, first in, first out, and computes `at_once` requests at a time; what the router knows of it is what the
-real one would: the requests under way there and the line that it thinks with. So when a request will be done is known when it is sent, and
-the loop needs no events but arrivals and ends.
+real one would: the requests under way there, when each began, and the line that it thinks with. So when a request will be done is known
+when it is sent, and the loop needs no events but arrivals, starts and ends.
 """
 
 import ctypes

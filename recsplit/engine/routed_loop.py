@@ -64,21 +64,45 @@ def run(
     """Returns latency_ms [queries] (NaN: refused), variant [queries], requests [servers], busy_ms [servers]."""
     queries, servers, room = len(sizes), len(at_once), len(parts)
     free = np.zeros((servers, at_once.max()))
+    computed = np.full((servers, at_once.max()), -1)  # requests that a server computes now; -1: none
+    total_ms = np.zeros(servers)  # of all that are under way there, as thought
     latency_ms = np.full(queries, np.nan)
     variant = np.full(queries, -1, np.int32)
     requests, busy_ms = np.zeros(servers, np.int64), np.zeros(servers)
-    # Requests under way: a heap of (end, number), numbered as they are sent; server and thought time by number.
-    ends, numbers, under_way = np.empty(most_requests), np.empty(most_requests, np.int64), 0
+    # Requests, numbered as they are sent: a heap of (end, number) of those under way, one of (start, number) of those that wait.
+    ends, ending, under_way = np.empty(most_requests), np.empty(most_requests, np.int64), 0
+    starts, starting, waiting = np.empty(most_requests), np.empty(most_requests, np.int64), 0
     server_of, thought_ms, number = np.empty(most_requests, np.int64), np.empty(most_requests), 0
+    start_ms, end_ms = np.empty(most_requests), np.empty(most_requests)
     for query in range(queries):
         now = arrival_ms[query]
         while under_way > 0 and ends[0] <= now:
-            request = numbers[0]
-            pop(ends, numbers, under_way)
+            request = ending[0]
+            pop(ends, ending, under_way)
             under_way -= 1
             ended = server_of[request]
             known[ended].under_way -= 1
-            known[ended].work_ms = known[ended].work_ms - thought_ms[request] if known[ended].under_way > 0 else 0.0
+            total_ms[ended] = total_ms[ended] - thought_ms[request] if known[ended].under_way > 0 else 0.0
+            for slot in range(at_once[ended]):
+                if computed[ended, slot] == request:
+                    computed[ended, slot] = -1
+        while waiting > 0 and starts[0] <= now:
+            request = starting[0]
+            pop(starts, starting, waiting)
+            waiting -= 1
+            if end_ms[request] > now:
+                begun = server_of[request]
+                slot = 0
+                while computed[begun, slot] >= 0:
+                    slot += 1
+                computed[begun, slot] = request
+        for server in range(servers):
+            left_ms = total_ms[server]
+            for slot in range(at_once[server]):
+                request = computed[server, slot]
+                if request >= 0:
+                    left_ms -= min(thought_ms[request], now - start_ms[request])
+            known[server].work_ms = max(left_ms, 0.0)
         count = route(  # its integers are of C's widths
             np.int64(large_rows),
             np.int32(large_variant),
@@ -101,14 +125,17 @@ def run(
                 if free[server, other] < free[server, slot]:
                     slot = other
             took = service_ms(service[server], rows, time_ms, spread_first, spread_count, spreads_ms, rng)
-            end = max(now, free[server, slot]) + took
+            start_ms[number] = max(now, free[server, slot])
+            end = start_ms[number] + took
             free[server, slot] = end
             last = max(last, end)
             requests[server] += 1
             busy_ms[server] += took
-            server_of[number], thought_ms[number] = server, parts[place].ms
-            push(ends, numbers, under_way, end, number)
-            under_way += 1
+            server_of[number], thought_ms[number], end_ms[number] = server, parts[place].ms, end
+            total_ms[server] += parts[place].ms
+            push(ends, ending, under_way, end, number)
+            push(starts, starting, waiting, start_ms[number], number)
+            under_way, waiting = under_way + 1, waiting + 1
             number += 1
         variant[query] = parts[0].variant
         latency_ms[query] = last - now

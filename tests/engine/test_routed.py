@@ -41,14 +41,15 @@ def plainly(
     for place, server in enumerate(servers):
         known[place] = (server.a_ms, server.b_ms, 0.0, 0, server.at_once, server.variant, 1)
     free = [[0.0] * server.at_once for server in servers]
-    under_way: list[tuple[float, int, float]] = []
+    under_way: list[tuple[float, int, float, float]] = []
     latencies = []
     for arrival_s, rows in zip(arrivals_s, sizes, strict=True):
         now = 1e3 * arrival_s
         while under_way and under_way[0][0] <= now:
-            _, ended, thought_ms = heapq.heappop(under_way)
-            known[ended]["under_way"] -= 1
-            known[ended]["work_ms"] = known[ended]["work_ms"] - thought_ms if known[ended]["under_way"] else 0.0
+            known[heapq.heappop(under_way)[1]]["under_way"] -= 1
+        known["work_ms"] = 0.0
+        for _, number, start, thought_ms in under_way:
+            known[number]["work_ms"] += thought_ms - min(thought_ms, max(now - start, 0.0))
         parts = decide(engine, rules, variants, known, rows, within_ms)
         if isinstance(parts, str):
             latencies.append(math.nan)
@@ -57,10 +58,11 @@ def plainly(
         for part in parts:
             number, part_rows = int(part["server"]), int(part["rows"])
             slot = free[number].index(min(free[number]))
-            end = max(now, free[number][slot]) + float(servers[number].service.table_ms(part_rows)[part_rows])
+            start = max(now, free[number][slot])
+            end = start + float(servers[number].service.table_ms(part_rows)[part_rows])
             free[number][slot] = end
             last = max(last, end)
-            heapq.heappush(under_way, (end, number, float(part["ms"])))
+            heapq.heappush(under_way, (end, number, start, float(part["ms"])))
         latencies.append(last - now)
     return latencies
 
@@ -101,8 +103,8 @@ def test_a_server_alone_is_the_queue_of_the_books(engine: Library) -> None:
     assert float(run.latency_ms.mean()) == pytest.approx(1000 / 30, rel=0.05)
 
 
-@pytest.mark.parametrize(("slower", "of_turns"), [(1.0, 0.72), (2.0, 0.7), (4.0, 0.7)])
-def test_least_work_has_a_p99_some_30_percent_below_round_robin_at_80_percent(engine: Library, slower: float, of_turns: float) -> None:
+@pytest.mark.parametrize(("slower", "of_turns"), [(1.0, 0.7), (2.0, 0.3), (4.0, 0.15)])
+def test_who_is_done_first_has_a_p99_30_percent_below_that_of_turns_at_80_percent(engine: Library, slower: float, of_turns: float) -> None:
     """Query sizes of DeepRecSys's heavy tail on two servers, of which one may be slower; what they do together is used to 80 %, but where
     turns would drown the slower one by more than it can do."""
     random = np.random.default_rng(1)

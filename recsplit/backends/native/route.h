@@ -4,15 +4,16 @@
 // A variant is picked by smooth weighted round robin: each gains its weight in credit, the one with the most pays the sum of all. So over any
 // stretch of queries the shares are as even as they can be. A query from `large_rows` rows on goes to one variant instead (DeepRecSys, section
 // 2b: the accelerator's threshold). Parts are as even as they can be, and each goes where it will be done first: work that is under way
-// there over the requests that the server computes at a time, if it has as many already, and the part's own time a + b * rows.
+// there, as far as it isn't done yet, over the requests that the server computes at a time, if it has as many already, and the part's own
+// time a + b * rows.
 #pragma once
 
 #include <cstdint>
 
 namespace recsplit {
 
-// What is known of a server. `work_ms`, `under_way`: the time of requests that it was sent and hasn't answered, and their number; a decision
-// adds to them.
+// What is known of a server. `work_ms`, `under_way`: the time that is left of requests that it was sent and hasn't answered, and their number;
+// a decision adds to them.
 struct RouteServer {
   double a_ms, b_ms;  // a request of so many rows takes a_ms + b_ms * rows
   double work_ms;

@@ -95,35 +95,37 @@ void Router::set(const std::string& text) {
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   settings_ = std::move(settings);
+  for (size_t number = 0; number < settings_.servers.size(); ++number) settings_.servers[number]->at_once = settings_.terms[number].at_once;
 }
 
-std::vector<RouteServer> Router::servers_now() const {
-  std::vector<RouteServer> now = settings_.terms;
-  for (size_t number = 0; number < now.size(); ++number) {
+std::vector<RouteServer> Router::servers_at(Clock::time_point now) const {
+  std::vector<RouteServer> servers = settings_.terms;
+  for (size_t number = 0; number < servers.size(); ++number) {
     const Server& server = *settings_.servers[number];
-    now[number].a_ms *= server.scale;
-    now[number].b_ms *= server.scale;
-    now[number].work_ms = server.work_ms;
-    now[number].under_way = server.under_way;
-    now[number].well = server.is_well() ? 1 : 0;
+    servers[number].a_ms *= server.scale;
+    servers[number].b_ms *= server.scale;
+    servers[number].work_ms = server.under_way.left_ms(now);
+    servers[number].under_way = static_cast<int32_t>(server.under_way.size());
+    servers[number].well = server.is_well() ? 1 : 0;
   }
-  return now;
+  return servers;
 }
 
 std::vector<Router::Part> Router::route(int64_t rows, double within_ms) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (within_ms < 0 && settings_.deadline_ms > 0) within_ms = settings_.deadline_ms;
-  std::vector<RouteServer> now = servers_now();
+  const Clock::time_point now = Clock::now();
+  std::vector<RouteServer> servers = servers_at(now);
   int64_t most_parts = 1;
   for (const RouteVariant& variant : settings_.turns) most_parts = std::max(most_parts, variant.split_rows > 0 ? (rows + variant.split_rows - 1) / variant.split_rows : 1);
   std::vector<RoutePart> decided(static_cast<size_t>(std::min(most_parts, kMostParts)));
-  const int32_t count = recsplit::route(settings_.rules, settings_.turns.data(), static_cast<int32_t>(settings_.turns.size()), now.data(), static_cast<int32_t>(now.size()), rows,
+  const int32_t count = recsplit::route(settings_.rules, settings_.turns.data(), static_cast<int32_t>(settings_.turns.size()), servers.data(), static_cast<int32_t>(servers.size()), rows,
                                         within_ms, decided.data(), static_cast<int32_t>(decided.size()));
   if (count == kRouteTooMany) throw Error("a query of " + std::to_string(rows) + " rows is more than " + std::to_string(kMostParts) + " parts", true);
   if (count == kRouteLate) {
     ++late;
     double least = std::numeric_limits<double>::infinity();
-    for (const RouteServer& server : now) least = server.well != 0 ? std::min(least, server.work_ms / server.at_once) : least;
+    for (const RouteServer& server : servers) least = server.well != 0 ? std::min(least, server.work_ms / server.at_once) : least;
     throw Unavailable("no server can answer within " + milliseconds(within_ms) + ": the least busy one has " + milliseconds(least) + " of work");
   }
   if (count == kRouteNobody) {
@@ -137,9 +139,8 @@ std::vector<Router::Part> Router::route(int64_t rows, double within_ms) {
   for (int32_t number = 0; number < count; ++number) {
     const RoutePart& part = decided[static_cast<size_t>(number)];
     Server& server = *settings_.servers[static_cast<size_t>(part.server)];
-    server.work_ms += part.ms;
-    ++server.under_way;
-    parts.push_back({settings_.variants[static_cast<size_t>(part.variant)], settings_.servers[static_cast<size_t>(part.server)], first, part.rows, part.ms, part.done_ms});
+    const uint64_t ticket = server.under_way.add(part.ms, server.at_once, now);
+    parts.push_back({settings_.variants[static_cast<size_t>(part.variant)], settings_.servers[static_cast<size_t>(part.server)], first, part.rows, part.done_ms, ticket});
     first += part.rows;
   }
   Variant& variant = *parts[0].variant;
@@ -153,25 +154,24 @@ void Router::answered(const Part& part, double took_ms, bool is_answer) {
   const std::lock_guard<std::mutex> lock(mutex_);
   Server& server = *part.server;
   ++(is_answer ? server.answered : server.failed);
-  server.work_ms = --server.under_way == 0 ? 0 : server.work_ms - part.ms;
+  server.under_way.remove(part.number, server.at_once, Clock::now());
   if (is_answer && part.done_ms > 0) server.scale = std::clamp(server.scale * std::pow(std::clamp(took_ms / part.done_ms, 0.1, 10.0), kLearns), kLeastScale, kMostScale);
 }
 
 bool Router::again(Part& part) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  std::vector<RouteServer> now = servers_now();
+  const Clock::time_point now = Clock::now();
+  std::vector<RouteServer> servers = servers_at(now);
   RouteVariant only{1, 0, 0};
-  for (size_t number = 0; number < now.size(); ++number) {
-    const bool is_other = settings_.variants[static_cast<size_t>(now[number].variant)] == part.variant && settings_.servers[number] != part.server;
-    now[number].variant = is_other ? 0 : 1;
+  for (size_t number = 0; number < servers.size(); ++number) {
+    const bool is_other = settings_.variants[static_cast<size_t>(servers[number].variant)] == part.variant && settings_.servers[number] != part.server;
+    servers[number].variant = is_other ? 0 : 1;
   }
   RoutePart decided;
-  if (recsplit::route({0, 0}, &only, 1, now.data(), static_cast<int32_t>(now.size()), part.rows, -1, &decided, 1) != 1) return false;
+  if (recsplit::route({0, 0}, &only, 1, servers.data(), static_cast<int32_t>(servers.size()), part.rows, -1, &decided, 1) != 1) return false;
   part.server = settings_.servers[static_cast<size_t>(decided.server)];
-  part.ms = decided.ms;
   part.done_ms = decided.done_ms;
-  part.server->work_ms += part.ms;
-  ++part.server->under_way;
+  part.number = part.server->under_way.add(decided.ms, part.server->at_once, now);
   return true;
 }
 

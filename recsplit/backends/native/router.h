@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "backlog.h"
 #include "json.h"
 #include "replicas.h"
 #include "route.h"
@@ -23,8 +24,8 @@ class Router {
     std::shared_ptr<Replicas> elsewhere;  // what answers at the address
     std::atomic<uint64_t> answered{0}, failed{0};
     // Under the router's lock.
-    double work_ms = 0;
-    int32_t under_way = 0;
+    Backlog under_way;
+    int32_t at_once = 1;
     double scale = 1;  // the time that requests took over what they were thought to take, in the mean of the last ones
     bool is_well() const { return elsewhere == nullptr || elsewhere->any_well(); }
   };
@@ -33,12 +34,13 @@ class Router {
     std::atomic<uint64_t> queries{0}, rows{0}, parts{0};
   };
 
-  // Rows [first, first + rows) of a query, and where they go; times as in RoutePart.
+  // Rows [first, first + rows) of a query, and where they go; `done_ms` as in RoutePart.
   struct Part {
     std::shared_ptr<Variant> variant;
     std::shared_ptr<Server> server;
     int64_t first, rows;
-    double ms, done_ms;
+    double done_ms;
+    uint64_t number;  // in its server's backlog
   };
 
   // `settings`: JSON {"schema": 1, "variants": [{"name", "weight", "split_rows", "servers": [{"model", "version", "address", "a_ms", "b_ms", "at_once"}]}],
@@ -74,7 +76,7 @@ class Router {
     std::vector<std::shared_ptr<Server>> servers;
   };
 
-  std::vector<RouteServer> servers_now() const;
+  std::vector<RouteServer> servers_at(Clock::time_point now) const;
 
   std::mutex setting_;
   mutable std::mutex mutex_;
