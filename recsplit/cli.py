@@ -43,6 +43,7 @@ COMMANDS = {
     "backend": "Make the engine of native builds, here or for another Triton.",
     "render": "Write what runs a build on Kubernetes.",
     "simulate": "Tell from a profile how a load would be served.",
+    "tune": "Find the settings that serve the most within the bound.",
     "forecast": "Back-test the controller's forecasters on a trace.",
     "access": "Count how often each row of each table is read.",
     "partition": "Cut tables by heat into shards that are served apart.",

@@ -74,5 +74,8 @@ def _threads(settings: BuildSettings, front_shards: int) -> int:
     On NVIDIA's backend the threads of ONNX Runtime spin while they wait: with as many as cores for each part, an ensemble of two parts
     does half of what it can (measured: batch 64, 4 clients, 15.5 ms against 6.1).
     """
-    instances = settings.embedding_instances * (1 + front_shards) + (settings.dense_instances if settings.dense_kind == "cpu" else 0)
+    if settings.form == "fused":
+        instances = settings.embedding_instances
+    else:
+        instances = settings.embedding_instances * (1 + front_shards) + (settings.dense_instances if settings.dense_kind == "cpu" else 0)
     return max(1, (os.cpu_count() or 1) // instances)

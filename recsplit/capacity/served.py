@@ -29,7 +29,7 @@ def pools(profile: Profile, instances: Mapping[Role, int]) -> tuple[Pool, ...]:
     """
     if any(part.role == "shard" for part in profile.parts):
         raise InputError(f"{profile.model!r} is sharded, and the simulator has no pools for shards", hint="profile it built without shards")
-    stages = _outside(profile)
+    stages = outside(profile)
     for role in ("embedding", "dense"):
         part, count = profile.part(role), instances.get(role, profile.part(role).instances)
         if count < 1:
@@ -62,7 +62,7 @@ def cores(profile: Profile, count: float | None = None) -> Cores:
     return Cores(count, max(float(np.median(ratios)), 1.0) if ratios else 1.0)
 
 
-def _outside(profile: Profile) -> list[Pool]:
+def outside(profile: Profile) -> list[Pool]:
     """What of the whole's time is not the sub-models': what Triton and the client compute, and what is left.
 
     The processor time of single sizes is noisy, so a line through it stands for it. What the whole's latencies vary more than the

@@ -34,7 +34,7 @@ _MOST_SEGMENTS = 4
 @click.option(
     "--bags", type=click.Choice(("auto", "padded", "chunked")), default="auto", show_default=True, help="How ragged bags are pooled."
 )
-@click.option("--embedding-instances", type=int, default=1, show_default=True, help="Triton instances of the embedding model.")
+@click.option("--embedding-instances", type=int, default=1, show_default=True, help="Triton instances of the embedding or fused model.")
 @click.option("--dense-instances", type=int, default=1, show_default=True, help="Triton instances of the dense model.")
 @click.option("--threads", type=int, help="Threads of an instance; this machine's cores divided by all instances by default.")
 @click.option("--dense-kind", type=click.Choice(get_args(Kind)), default="cpu", show_default=True, help="Where the dense model runs.")

@@ -36,6 +36,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--partition", metavar="FILE", type=FILE, help="What `recsplit partition` wrote: shards beside the whole model.")
 @click.option("--access", metavar="FILE", type=FILE, help="The access profile that the partition was made with.")
 @click.option("--journal", metavar="FILE", type=FILE, help="What `recsplit control --journal` wrote: load, latency and counts over time.")
+@click.option("--tuning", metavar="FOLDER", type=FILE, help="What `recsplit tune` left there: the settings it tried, and why it chose.")
 @click.option("--run", "run_paths", metavar="FILE", type=FILE, multiple=True, help="What `perf run -o` wrote; again for more.")
 @click.option("--whole", "whole_paths", metavar="FILE", type=FILE, multiple=True, help="Runs of the whole model, to compare.")
 @click.option("--seconds", type=click.FloatRange(0, 600, min_open=True), default=5, show_default=True, help="Each rate that is measured.")
@@ -49,6 +50,7 @@ def command(
     partition: Path | None,
     access: Path | None,
     journal: Path | None,
+    tuning: Path | None,
     run_paths: tuple[Path, ...],
     whole_paths: tuple[Path, ...],
     seconds: float,
@@ -59,7 +61,7 @@ def command(
 
     With --workload and without --run it measures: a profile, unless --profile gives one, then the workload at five rates.
     What it measured is kept beside the report, in a folder of the same name. --partition adds what the model takes whole and in shards;
-    --journal what a controller saw, decided and did.
+    --tuning which settings were tried, --journal what a controller saw, decided and did.
     """
     from recsplit.capacity import profile as profiles
     from recsplit.capacity import workload as workloads
@@ -76,6 +78,7 @@ def command(
     runs = [kept.read(path) for path in run_paths]
     profile = None if profile_path is None else profiles.read(profile_path)
     controlled = None if journal is None else _control(journal)  # before anything is measured: a wrong file is told at once
+    tuned = None if tuning is None else _tuning(tuning)
     request = _request(partition, access, profile is not None or (asked is not None and not runs))
     if asked is not None and not runs:
         folder = output.with_suffix("")
@@ -97,6 +100,7 @@ def command(
         simulated=simulated,
         workload=asked,
         shards=None if request is None or profile is None else _shards(build.plan, profile, request, origin),
+        tuning=tuned,
         control=controlled,
     )
     page = contents.page(material)
@@ -113,6 +117,14 @@ def _control(journal: Path) -> "Section":
     from recsplit.commands import report_journal
 
     return report_journal.section(journal)
+
+
+def _tuning(folder: Path) -> "Section":
+    """What a tuning found. Raises InputError where it isn't there."""
+    from recsplit.tuning import outcome
+    from recsplit_perf.report import tuning
+
+    return tuning.section(outcome.read(folder))
 
 
 def _request(partition: Path | None, access: Path | None, profiled: bool) -> "Request | None":

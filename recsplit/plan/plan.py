@@ -153,6 +153,11 @@ class Submodel:
     instances: int
     threads: int
 
+    @property
+    def workers(self) -> int:
+        """What computes of it at a time, where the engine runs it: its instances share these."""
+        return self.threads * self.instances
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -277,9 +282,8 @@ class Plan:
 
     @property
     def fused(self) -> Submodel:
-        """The parts as one model, with the ensemble's name, inputs and outputs, and as many threads as all parts together."""
-        threads = sum(model.threads * model.instances for model in self.submodels)
-        return dataclasses.replace(self.embedding, name=self.name, inputs=self.inputs, outputs=self.outputs, instances=1, threads=threads)
+        """The parts as one model, with the ensemble's name, inputs and outputs, and the embedding model's instances and threads."""
+        return dataclasses.replace(self.embedding, name=self.name, inputs=self.inputs, outputs=self.outputs)
 
 
 def to_json(plan: Plan) -> str:

@@ -1,7 +1,7 @@
 """Reading JSON strictly into frozen dataclasses: an unknown, missing or ill-typed key is an error that says where.
 
-Standard library only. Fields may be str, int, float (an int will do), bool, None, Literal, `X | None`, tuples, dataclasses,
-`Mapping[str, X]`, and `Mapping[str, Any]` for what is kept as it came.
+Standard library only. Fields may be str, int, float (an int will do), bool, None, Literal, `X | None`, tuples, dataclasses (of several,
+`X | Y`, the one with the keys that are there), `Mapping[str, X]`, and `Mapping[str, Any]` for what is kept as it came.
 """
 
 import collections.abc
@@ -96,8 +96,10 @@ def read(kind: Any, value: Any, where: str, again: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        (rest,) = [argument for argument in arguments if argument is not type(None)]
-        return read(rest, value, where, again)
+        kinds = [argument for argument in arguments if argument is not type(None)]
+        if isinstance(value, dict) and len(kinds) > 1:  # the dataclass whose keys these are, if any is
+            kinds.sort(key=lambda kind: not (dataclasses.is_dataclass(kind) and set(value) == set(_hints(typing.cast(type, kind)))))
+        return read(kinds[0], value, where, again)
     if origin is tuple and isinstance(value, list):
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(read(arguments[0], item, f"{where}[{n}]", again) for n, item in enumerate(value))

@@ -41,7 +41,7 @@ def of_plan(plan: Plan, *, engine: bool) -> tuple[Target, ...]:
 
 def _of_model(model: Submodel, role: Role, *, engine: bool) -> Target:
     if engine and model.runtime == "native":
-        return Target(model.name, model.name, role, "worker", 1, max(MOST, model.threads))
+        return Target(model.name, model.name, role, "worker", 1, max(MOST, model.workers))
     return Target(model.name, model.name, role, "instance", 1, max(MOST, model.instances), float(model.threads))
 
 

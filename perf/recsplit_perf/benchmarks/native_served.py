@@ -99,7 +99,7 @@ def benchmark(batches: Sequence[int], *, seconds: float, rounds: int) -> dict[st
     return {
         "benchmark": "native_served",
         **origin,
-        "settings": {"factory": split_vs_whole.FACTORY, "seconds": seconds, "rounds": rounds, "workers": plans[FUSED].dense.threads * 2},
+        "settings": {"factory": split_vs_whole.FACTORY, "seconds": seconds, "rounds": rounds, "workers": plans[FUSED].fused.workers},
         "largest_difference": difference,
         "in_process_ms": floor,
         "cases": [summary(batch, concurrency, turns) for (batch, concurrency), turns in raw.items()],

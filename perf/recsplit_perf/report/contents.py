@@ -31,7 +31,8 @@ class Material:
 
     `runs`: open-loop runs of the cut model, one workload; `whole`: of the whole model in one piece; `simulated`: predicted
     latencies at the runs' rates and between them. `workload` adds the access skew of its id law, table by table. `shards`: what
-    recsplit_perf.report.shards makes of a partition; `control`: what recsplit_perf.report.control makes of a controller's journal.
+    recsplit_perf.report.shards makes of a partition; `tuning` and `control`: what recsplit_perf.report.tuning
+    and control make of a tuning and of a controller's journal.
     """
 
     plan: Plan
@@ -42,6 +43,7 @@ class Material:
     simulated: Sequence[figures.Point] = ()
     workload: Workload | None = None
     shards: Section | None = None
+    tuning: Section | None = None
     control: Section | None = None
 
 
@@ -61,6 +63,8 @@ def page(material: Material) -> Page:
         sections += [_profile(material.profile), _memory(plan, material.profile)]
     if material.shards is not None:
         sections.append(material.shards)
+    if material.tuning is not None:
+        sections.append(material.tuning)
     if material.control is not None:
         sections.append(material.control)
     return Page(

@@ -1,0 +1,79 @@
+"""What a setting is worth on a real server: for each measurement one of its own, of linked files beside the repository."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from recsplit.capacity.profile import Profile
+from recsplit.capacity.search import Throughput, Trial, search
+from recsplit.capacity.workload import Workload
+from recsplit.plan.plan import Plan
+from recsplit.repository.find import Build, find
+from recsplit.serving import Server, serve
+from recsplit.tuning import retuned
+from recsplit.tuning.setting import Setting
+from recsplit_perf.processes import kernel
+from recsplit_perf.profile import profiling
+from recsplit_perf.traffic import live, queries
+
+#: Of a race's searches: rounds make them precise.
+PRECISION = 0.1
+MOST_TRIALS = 10
+_AREA = ".recsplit-tuning-"
+
+
+@contextlib.contextmanager
+def served(build: Build, setting: Setting, cores: int, templates: Path | None = None) -> Iterator[tuple[Server, Plan]]:
+    """A server of `build` with other settings, on the first `cores` cores of this process's, and its plan."""
+    with tempfile.TemporaryDirectory(prefix=_AREA, dir=build.repository.resolve().parent) as folder:
+        repository = Path(folder) / "models"
+        plan = retuned.publish(build, setting, repository, keep=1, templates=templates, prove=False)
+        with serve(repository, models=[plan.name]) as server:
+            keep_to(server, cores)
+            yield server, plan
+
+
+def keep_to(server: Server, cores: int) -> None:
+    """Let a server run on the first `cores` cores of this process's only."""
+    mine = sorted(os.sched_getaffinity(0))
+    if cores < len(mine):
+        kernel.pin(kernel.members(server.pid), set(mine[:cores]))
+
+
+def profile(
+    build: Build, *, seconds: float, rounds: int, workload: Workload, advance: Callable[[int], None], templates: Path | None
+) -> Profile:
+    """The profile that the simulator needs, whatever form and settings the build has: of the ensemble, with one thread an instance."""
+    setting = Setting("ensemble", 1, 1, 1, build.plan.max_batch_size, build.plan.queue_delay_us)
+    with tempfile.TemporaryDirectory(prefix=_AREA, dir=build.repository.resolve().parent) as folder:
+        repository = Path(folder) / "models"
+        retuned.publish(build, setting, repository, keep=1, templates=templates, prove=False)
+        return profiling.measure(find(repository), seconds=seconds, rounds=rounds, law=workload.ids, seed=workload.seed, advance=advance)
+
+
+def measure(
+    build: Build,
+    setting: Setting,
+    workload: Workload,
+    *,
+    cores: int,
+    seconds: float,
+    first: float,
+    number: int,
+    on_trial: Callable[[Trial], None] = lambda _: None,
+    templates: Path | None = None,
+) -> Throughput:
+    """The latency-bounded throughput of a setting, searched from `first` queries/s on by trials of `seconds` or more.
+
+    `number`: of the round; each draws queries and arrivals of its own. Raises RecsplitError where the server can't be started or answers
+    nothing.
+    """
+    with served(build, setting, cores, templates) as (server, plan), tempfile.TemporaryDirectory(prefix="recsplit-tuning-") as folder:
+        pool = queries.pool(plan, workload, np.random.default_rng([workload.seed, number]))
+        least = live.least_rate(seconds)
+        ask = live.trials_in(Path(folder), server.http_url, plan, workload, pool, seconds=seconds, on_trial=on_trial)
+        return search(ask, workload.latency, first=max(first, least), least=least, precision=PRECISION, repeats=1, max_trials=MOST_TRIALS)
