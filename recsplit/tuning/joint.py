@@ -96,7 +96,7 @@ def _places(setting: Setting, space: Space) -> dict[str, Any]:
     return {
         "form": setting.form,
         "embedding_instances": space.instances.index(setting.embedding_instances),
-        "dense_instances": space.instances.index(setting.dense_instances),
+        "dense_instances": 0 if setting.form == "fused" else space.instances.index(setting.dense_instances),
         "threads": space.threads.index(setting.threads),
         "max_batch_size": space.batches.index(setting.max_batch_size),
         "queue_delay_us": space.delays_us.index(setting.queue_delay_us),

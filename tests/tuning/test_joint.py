@@ -51,6 +51,12 @@ def test_a_tenth_of_a_grid_comes_near_its_best() -> None:
     assert min(reached) >= 0.85
 
 
+def test_a_fused_start_needs_no_number_of_dense_instances() -> None:
+    space = Space(("ensemble", "fused"), (4, 8), (1,), (64,), (0,))
+    tried = joint(space, lambda setting: about(rate(setting)), start=[Setting("fused", 8, 1, 1, 64, 0)], trials=100)
+    assert len(tried) == len(space)
+
+
 def test_a_start_outside_of_the_space_is_refused() -> None:
     with pytest.raises(InputError, match="none of the settings"):
         joint(SPACE, lambda setting: about(1.0), start=[Setting("ensemble", 9, 1, 1, 64, 0)], trials=3)

@@ -34,7 +34,7 @@ COMMAND = "python -m recsplit_perf.benchmarks.deeprecsched -o docs/deeprecsys.md
 
 @click.command()
 @click.option("--model", "models", multiple=True, type=click.Choice(sorted(MODELS)), help="One of the eight; repeatable.  [default: all]")
-@click.option("--live", multiple=True, type=click.Choice(sorted(MODELS)), default=LIVE, show_default=True, help="On real servers too.")
+@click.option("--served/--no-served", default=True, show_default=True, help=f"Real servers too, of {', '.join(LIVE)}.")
 @click.option("--curve-seconds", type=click.FloatRange(0.1), default=15.0, show_default=True, help="PyTorch, each model.")
 @click.option("--profile-seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="The engine, each model.")
 @click.option("--seconds", type=click.FloatRange(0.5), default=2.0, show_default=True, help="Each trial on a server.")
@@ -43,7 +43,7 @@ COMMAND = "python -m recsplit_perf.benchmarks.deeprecsched -o docs/deeprecsys.md
 @click.option("--json", "as_json", metavar="FILE", type=FILE, help="Write the numbers there, after each model.")
 def command(
     models: Sequence[str],
-    live: Sequence[str],
+    served: bool,
     curve_seconds: float,
     profile_seconds: float,
     seconds: float,
@@ -58,7 +58,7 @@ def command(
     settings = {"curve_seconds": curve_seconds, "profile_seconds": profile_seconds, "seconds": seconds}
     result: dict[str, Any] = {"benchmark": "deeprecsched", **provenance(), "settings": settings, "models": []}
     for name in models or MODELS:
-        result["models"].append(measured(name, name in live, curve_seconds, profile_seconds, seconds))
+        result["models"].append(measured(name, served and name in LIVE, curve_seconds, profile_seconds, seconds))
         if as_json is not None:
             with whole_file(as_json) as file:
                 file.write((json.dumps(result, indent=1) + "\n").encode())

@@ -4,13 +4,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from recsplit.capacity import drive
+from recsplit.capacity import sizes as size_laws
 from recsplit.capacity.arrivals import Poisson
 from recsplit.capacity.batch_size import LARGEST_QUERY
 from recsplit.capacity.profile import Curve
 from recsplit.capacity.search import Throughput, search
 from recsplit.capacity.service import Service, measured
-from recsplit.capacity.simulate import Pool
+from recsplit.capacity.simulate import Pool, split
 from recsplit.capacity.sizes import HeavyTail, Kairos, Lognormal, Sizes
 from recsplit.capacity.workload import LatencyBound
 from recsplit.tuning.climb import Climb, climb
@@ -21,7 +24,8 @@ CORES = 40
 SIZES: dict[str, Sizes] = {"lognormal": Lognormal(5.1, 0.2), "KAIROS": Kairos(), "heavy tail": HeavyTail()}
 #: Of a model's own bound.
 BOUNDS = (0.5, 1.0, 1.5)
-QUERIES = 40_000
+#: Requests of a trial, about; and queries of one, at the least.
+REQUESTS, QUERIES = 200_000, 5_000
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,12 @@ def scheduled(curve: Curve, bound_ms: float) -> list[Scheduled]:
 def evaluator(service: Service, sizes: Sizes, bound: LatencyBound) -> Callable[[int], Throughput]:
     """The latency-bounded throughput by batch."""
     pools = [Pool("cores", (service,) * CORES)]
+    sample = size_laws.draw(sizes, drive.SAMPLE, np.random.default_rng(0))
 
     def evaluate(batch: int) -> Throughput:
         most = drive.capacity(pools, sizes, split_rows=batch)
-        measure = drive.measure(pools, sizes, Poisson(1.0), bound, queries=QUERIES, split_rows=batch, seed=1)
-        return search(measure, bound, first=0.7 * most, least=0.01 * most, most=2 * most, precision=0.02, max_trials=20)
+        queries = max(REQUESTS * len(sample) // len(split(sample, batch)[1]), QUERIES)
+        measure = drive.measure(pools, sizes, Poisson(1.0), bound, queries=queries, split_rows=batch, seed=1)
+        return search(measure, bound, first=0.7 * most, least=0.01 * most, most=2 * most, precision=0.03, max_trials=16)
 
     return evaluate

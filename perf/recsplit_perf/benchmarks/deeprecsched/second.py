@@ -18,10 +18,14 @@ from recsplit.engine.deciding import Rules
 from recsplit.engine.library import Library
 from recsplit.engine.routed import Behind, Turn, simulate
 from recsplit.tuning.climb import Climb, climb
-from recsplit_perf.benchmarks.deeprecsched.paper import CORES, QUERIES
+from recsplit_perf.benchmarks.deeprecsched.paper import CORES
 
 #: Rising as in the paper, which begins with everything on the second target. The last one: no query is so large.
 THRESHOLDS = (1, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512, 768, 1025)
+
+
+#: Of a trial.
+QUERIES = 30_000
 
 
 @dataclass(frozen=True)
