@@ -11,6 +11,7 @@ import numpy as np
 from recsplit.capacity.profile import Profile
 from recsplit.capacity.search import Throughput, Trial, search
 from recsplit.capacity.workload import Workload
+from recsplit.errors import InputError
 from recsplit.plan.plan import Plan
 from recsplit.repository.find import Build, find
 from recsplit.serving import Server, serve
@@ -27,10 +28,22 @@ _AREA = ".recsplit-tuning-"
 
 
 @contextlib.contextmanager
+def _beside(repository: Path) -> Iterator[Path]:
+    """A folder for a repository on the same file system, so that files are linked. Raises InputError where none can be made."""
+    parent = repository.resolve().parent
+    try:
+        area = tempfile.TemporaryDirectory(prefix=_AREA, dir=parent)
+    except OSError as error:
+        hint = "change its permissions: servers of other settings get their files there, as links"
+        raise InputError(f"{parent} can't be written: {error.strerror}", hint=hint) from error
+    with area as folder:
+        yield Path(folder) / "models"
+
+
+@contextlib.contextmanager
 def served(build: Build, setting: Setting, cores: int, templates: Path | None = None) -> Iterator[tuple[Server, Plan]]:
     """A server of `build` with other settings, on the first `cores` cores of this process's, and its plan."""
-    with tempfile.TemporaryDirectory(prefix=_AREA, dir=build.repository.resolve().parent) as folder:
-        repository = Path(folder) / "models"
+    with _beside(build.repository) as repository:
         plan = retuned.publish(build, setting, repository, keep=1, templates=templates, prove=False)
         with serve(repository, models=[plan.name]) as server:
             keep_to(server, cores)
@@ -49,8 +62,7 @@ def profile(
 ) -> Profile:
     """The profile that the simulator needs, whatever form and settings the build has: of the ensemble, with one thread an instance."""
     setting = Setting("ensemble", 1, 1, 1, build.plan.max_batch_size, build.plan.queue_delay_us)
-    with tempfile.TemporaryDirectory(prefix=_AREA, dir=build.repository.resolve().parent) as folder:
-        repository = Path(folder) / "models"
+    with _beside(build.repository) as repository:
         retuned.publish(build, setting, repository, keep=1, templates=templates, prove=False)
         return profiling.measure(find(repository), seconds=seconds, rounds=rounds, law=workload.ids, seed=workload.seed, advance=advance)
 
