@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsplit.disk import archive
 from recsplit.errors import InputError
 
-LABEL = "label"
+LABEL, QUERY = "label", "query"
 #: A set that is larger isn't read: no accuracy needs so many rows.
 LIMIT_BYTES = 1 << 32
 _ROWS = 4096
@@ -23,11 +23,15 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Rows of the source's own inputs, and what each should have been answered: 0 or 1, [rows]. `by_rows`: see `read`."""
+    """Rows of the source's own inputs, and what each should have been answered: 0 or 1, [rows]. `by_rows`: see `read`.
+
+    `queries` [rows]: rows of one number were candidates of one query; None: that isn't known.
+    """
 
     inputs: Mapping[str, Array]
     labels: NDArray[np.bool_]
     by_rows: bool
+    queries: Array | None = None
 
 
 def read(path: Path, inputs: Sequence[str], *, by_rows: bool) -> Evaluation:
@@ -37,7 +41,7 @@ def read(path: Path, inputs: Sequence[str], *, by_rows: bool) -> Evaluation:
     """
     arrays = archive.arrays(path, "is no .npz file of numbers", LIMIT_BYTES, hint=_HINT)
     missing = [name for name in (*inputs, LABEL) if name not in arrays]
-    strange = [name for name in arrays if name not in inputs and name != LABEL]
+    strange = [name for name in arrays if name not in inputs and name not in (LABEL, QUERY)]
     if missing or strange:
         raise InputError(
             f"{path} {'lacks ' + repr(missing[0]) if missing else 'has ' + repr(strange[0]) + ', which the model has not'}", hint=_HINT
@@ -51,7 +55,10 @@ def read(path: Path, inputs: Sequence[str], *, by_rows: bool) -> Evaluation:
     other = next((name for name in inputs if by_rows and len(arrays[name]) != len(labels)), None)
     if other is not None:
         raise InputError(f"{path} has {len(labels)} labels, and {len(arrays[other])} rows of {other!r}", hint=_HINT)
-    return Evaluation({name: arrays[name] for name in inputs}, labels.astype(np.bool_), by_rows)
+    queries = None if QUERY in inputs else arrays.get(QUERY)
+    if queries is not None and (queries.shape != labels.shape or queries.dtype.kind not in "iu"):
+        raise InputError(f"{QUERY!r} in {path} is no whole number for each of {len(labels)} rows", hint=_HINT)
+    return Evaluation({name: arrays[name] for name in inputs}, labels.astype(np.bool_), by_rows, queries)
 
 
 def scores(run: Run, of: Evaluation) -> Scores:

@@ -101,7 +101,7 @@ def load_and_cut(
         losses = result.losses
         loaded = replace(loaded, run=exact.with_weights(result.weights))
     if evaluation is not None:
-        quality_of_rounded = quality(evaluation.labels, scores(exact, evaluation), scores(loaded.run, evaluation))
+        quality_of_rounded = quality(evaluation.labels, scores(exact, evaluation), scores(loaded.run, evaluation), evaluation.queries)
     return CutSource(
         loaded,
         parts,

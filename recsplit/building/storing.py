@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recsplit.accuracy.ranking import Quality
+from recsplit.accuracy.ranking import Measure, Quality
 from recsplit.errors import InputError
 from recsplit.graph.source_tables import SourceTable
 from recsplit.load.arrays import SourceRun
@@ -118,14 +118,19 @@ def words(losses: Sequence[Loss], quality: Quality | None) -> tuple[str, ...]:
         texts.append(f"and {len(losses) - _SHOWN} more tables are stored in fewer bits; the plan says what each loses")
     if losses:
         texts.append("The source means the source with these rows so rounded, wherever parts are compared with it.")
-    if quality is not None and not losses:
-        texts.append(f"AUC on {quality.rows:,} rows: {quality.auc:.5f}; no table is stored in fewer bits")
-    elif quality is not None:
-        texts.append(
-            f"AUC on {quality.rows:,} rows: {quality.auc:.5f} by the source, {quality.rounded_auc:.5f} rounded, a change of "
-            f"{quality.change:+.1e} (95 % interval {quality.change_low:+.1e} to {quality.change_high:+.1e})"
-        )
+    if quality is not None:
+        texts += [_measure_words(measure, quality.rows, bool(losses)) for measure in quality.measures]
     return tuple(texts)
+
+
+def _measure_words(measure: Measure, rows: int, is_rounded: bool) -> str:
+    interval = f"95 % interval {measure.low:.5f} to {measure.high:.5f}"
+    if not is_rounded:
+        return f"{measure.name} on {rows:,} rows: {measure.exact:.5f} ({interval}); no table is stored in fewer bits"
+    return (
+        f"{measure.name} on {rows:,} rows: {measure.exact:.5f} by the source, {measure.rounded:.5f} rounded ({interval}), a change of "
+        f"{measure.change:+.1e} (95 % interval {measure.change_low:+.1e} to {measure.change_high:+.1e})"
+    )
 
 
 def _names(tables: Sequence[SourceTable]) -> str:

@@ -99,7 +99,7 @@ def _routing(settings: BuildSettings, specs: Sequence[VariantSpec], builds: Sequ
     had = {} if before is None else {variant.name: variant for variant in before.variants}
     variants = []
     for one, built in zip(specs, builds, strict=True):
-        accuracy = None if built.quality is None else built.quality.rounded_auc
+        accuracy = None if built.quality is None else built.quality.auc.rounded
         server = Server(built.plan.name, -1, "", A_MS, B_MS, 1)
         fresh = Variant(one.name, 0.0, built.plan.max_batch_size, (server,), accuracy)
         kept = had.get(one.name)

@@ -83,7 +83,7 @@ _MOST_SEGMENTS = 4
     "--eval",
     "evaluation",
     type=click.Path(path_type=Path),
-    help="Labelled rows to choose by, and to tell the AUC on: x.npz of the source's inputs by name, and `label`.",
+    help="Labelled rows to choose by, and to tell AUC, log loss and NDCG on: x.npz of the source's inputs by name, `label`, `query`.",
 )
 @click.option(
     "--order-by",
@@ -130,7 +130,7 @@ def command(
     if as_json:
         differences = [{**dataclasses.asdict(item), "ok": item.ok} for item in built.differences]
         remarks = {"notes": built.notes, "warnings": built.warnings}
-        quality = None if built.quality is None else {**dataclasses.asdict(built.quality), "change": built.quality.change}
+        quality = None if built.quality is None else dataclasses.asdict(built.quality)
         show_json(
             {"repository": built.repository, "plan": dataclasses.asdict(plan), "differences": differences, "quality": quality, **remarks}
         )

@@ -27,10 +27,54 @@ def test_the_interval_holds_the_change_and_is_none_without_one() -> None:
     random = np.random.default_rng(1)
     labels = random.random(4000) < 0.3
     exact = random.standard_normal(4000) + labels
-    same = ranking.quality(labels, exact, exact * 2 + 1)
+    same = ranking.quality(labels, exact, exact * 2 + 1).auc
     assert (same.change, same.change_low, same.change_high) == (0, 0, 0)
-    worse = ranking.quality(labels, exact, exact + random.standard_normal(4000))
+    worse = ranking.quality(labels, exact, exact + random.standard_normal(4000)).auc
     assert worse.change_low < worse.change < worse.change_high < 0
+    assert worse.low < worse.rounded < worse.high and worse.high - worse.low > worse.change_high - worse.change_low
+
+
+def test_log_loss_and_ndcg_are_those_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    random = np.random.default_rng(3)
+    for _ in range(10):
+        queries = np.repeat(random.permutation(12), random.integers(2, 30, 12))
+        labels = random.random(len(queries)) < 0.3
+        labels[:2] = True, False
+        scores = random.integers(0, 6, len(queries)) / 7 + 0.05
+        judged = ranking.quality(labels, scores, scores, queries)
+        assert judged.logloss.exact == pytest.approx(metrics.log_loss(labels, scores))
+        lists = [(labels[queries == query], scores[queries == query]) for query in np.unique(queries)]
+        expected = [metrics.ndcg_score([one], [of], k=10) for one, of in lists if one.any()]
+        assert judged.ndcg is not None and judged.ndcg.exact == pytest.approx(float(np.mean(expected)))
+        np.testing.assert_allclose(np.sort(ranking.by_query(labels, scores, queries)), np.sort(expected))
+
+
+def test_scores_beyond_1_are_logits() -> None:
+    labels, scores = np.array([True, False, True, False]), np.array([2.0, -1.0, 0.5, 0.2])
+    probabilities = 1 / (1 + np.exp(-scores))
+    assert ranking.quality(labels, scores, scores).logloss.exact == pytest.approx(
+        ranking.quality(labels, probabilities, probabilities).logloss.exact
+    )
+    wrong = ranking.quality(labels, np.array([0.0, 1.0, 1.0, 0.0]), np.array([0.0, 1.0, 1.0, 0.0])).logloss
+    assert np.isfinite(wrong.exact), "certain and wrong"
+
+
+def test_without_queries_there_is_no_ndcg() -> None:
+    labels = np.array([True, False] * 5)
+    assert ranking.quality(labels, np.arange(10.0), np.arange(10.0)).ndcg is None
+
+
+def test_queries_are_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "e.npz", **INPUTS, label=LABELS, query=np.array([0, 0, 0, 1, 1, 1]))
+    read = labelled.read(tmp_path / "e.npz", list(INPUTS), by_rows=True)
+    assert read.queries is not None and read.queries.tolist() == [0, 0, 0, 1, 1, 1]
+    for wrong in (np.zeros(5, int), np.zeros(6), np.zeros((6, 2), int)):
+        np.savez(tmp_path / "e.npz", **INPUTS, label=LABELS, query=wrong)
+        with pytest.raises(InputError, match="whole number for each of 6 rows"):
+            labelled.read(tmp_path / "e.npz", list(INPUTS), by_rows=True)
+    np.savez(tmp_path / "e.npz", query=np.arange(6), label=LABELS)
+    assert labelled.read(tmp_path / "e.npz", ["query"], by_rows=True).queries is None, "an input of that name is an input"
 
 
 def test_a_set_is_read_and_scored_in_parts(tmp_path: Path) -> None:
