@@ -9,9 +9,11 @@ from pathlib import Path
 
 from recsplit.building.build import Built, build
 from recsplit.building.settings import BuildSettings
+from recsplit.disk.links import store_once
 from recsplit.engine.compilation import unavailable
 from recsplit.errors import InputError
 from recsplit.load import ModelSource
+from recsplit.plan.files import TABLES_FILE
 from recsplit.plan.routing import A_MS, B_MS, Routing, Server, Variant
 from recsplit.rendering.progress import Progress
 from recsplit.repository.routers import publish, router_of, settings_of
@@ -60,8 +62,8 @@ def build_variants(settings: BuildSettings, specs: Sequence[VariantSpec], progre
     """Build every variant as `<name>_<variant>`, one model of the engine each, and publish a router called `<name>` in front of them.
 
     All queries go to the first of them, or as they went where there was such a router before. With labelled rows the router knows the
-    variants' accuracy. The router is published last: where a build fails, clients are answered as before, by the builds that are there.
-    Raises what `build` raises, and InputError for variants that can't be.
+    variants' accuracy. Tables that are the same lie once. The router is published last: where a build fails, clients are answered as
+    before, by the builds that are there. Raises what `build` raises, and InputError for variants that can't be.
     """
     names = [each.name for each in specs]
     if len(set(names)) < len(names):
@@ -73,8 +75,18 @@ def build_variants(settings: BuildSettings, specs: Sequence[VariantSpec], progre
     builds = []
     for number, one in enumerate(each_settings, start=1):
         builds.append(build(one, partial(_numbered, progress, f"{specs[number - 1].name} ({number} of {len(specs)}): ")))
+        progress("looking for tables that an earlier variant has", 0, 0)
+        _share_tables(builds)
     routing = _routing(settings, specs, builds)
     return BuiltVariants(settings.name, publish(settings.out, settings.name, routing, keep=settings.keep), routing, tuple(builds))
+
+
+def _share_tables(builds: Sequence[Built]) -> None:
+    """Let the newest build have the tables file of the first one before it that has the same bytes."""
+    files = [built.repository / built.plan.embedding.name / str(built.plan.version) / TABLES_FILE for built in builds]
+    there = [file for file in files if file.is_file()]
+    if files[-1] in there:
+        any(store_once(file, files[-1]) for file in there[:-1])
 
 
 def _numbered(progress: Progress, before: str, text: str, done: int, total: int) -> None:

@@ -3,13 +3,13 @@
 Each version folder holds the config.pbtxt of its build beside the build's files. What is served is what the configs above them name.
 """
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from recsplit.configs.check import parameter, parse, parts_of
 from recsplit.disk.files import whole_file
+from recsplit.disk.links import link_file
 from recsplit.errors import InputError, RecsplitError
 from recsplit.plan.files import BUILD_PARAMETER, CONFIG_FILE
 from recsplit.repository.find import build_of, served_version, text_of, versions
@@ -58,14 +58,6 @@ def link(repository: Path, kept: Kept, model: str, target: Path) -> None:
     Raises OSError where the file system refuses.
     """
     shutil.copytree(repository / model / str(kept.version), target / str(kept.version), symlinks=True, copy_function=link_file)
-
-
-def link_file(source: str, target: str) -> None:
-    """A file once more, where it takes no space; a copy on a file system without hard links."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def restore(repository: Path, kept: Kept) -> None:

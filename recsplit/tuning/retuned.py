@@ -4,6 +4,7 @@ import secrets
 from pathlib import Path
 
 from recsplit.configs.render import render
+from recsplit.disk.links import link_file
 from recsplit.errors import InputError
 from recsplit.plan.files import BUILD_FILE, CONFIG_FILE, PLAN_FILE, RECIPE_FILE, REFERENCES_FILE
 from recsplit.plan.plan import Plan, to_json
@@ -12,7 +13,6 @@ from recsplit.plan.recipe import to_json as recipe_json
 from recsplit.proof import stages
 from recsplit.proof.cases import recorded
 from recsplit.repository.find import Build
-from recsplit.repository.kept import link_file
 from recsplit.repository.staging import Stage, staging
 from recsplit.tuning.setting import Setting, changed
 

@@ -78,6 +78,14 @@ def test_each_is_a_model_and_the_router_sends_all_to_the_first_until_told_otherw
 
 
 @needs_engine
+def test_tables_that_variants_share_lie_once(tmp_path: Path) -> None:
+    settings = BuildSettings(TINY, tmp_path / "models", "shop", form="fused", search_s=0)
+    built = build_variants(settings, [VariantSpec("one"), VariantSpec("small", table_dtype=("int8",)), VariantSpec("other")], in_silence)
+    one, small, other = (tmp_path / "models" / f"{each.plan.embedding.name}/{each.plan.version}/tables.bin" for each in built.builds)
+    assert one.samefile(other) and not one.samefile(small)
+
+
+@needs_engine
 def test_variants_that_are_not_asked_alike_have_no_router(tmp_path: Path) -> None:
     settings = BuildSettings(TINY, tmp_path / "models", "shop", form="fused", search_s=0)
     with pytest.raises(InputError, match="has other inputs or outputs"):
