@@ -49,6 +49,8 @@ def conclusion(outcome: Outcome, repository: Path) -> str:
     """What was chosen and done, in a sentence or two."""
     if not outcome.live:
         return f"The simulator's choice: {outcome.chosen}. Nothing was written: no server was asked (--live)"
+    if not any(one.figures.rate > 0 for one in outcome.live):
+        return "No setting meets the bound at any rate: a query alone takes longer. Nothing was written"
     if outcome.chosen == outcome.present:
         return f"No setting is certainly better than the present one ({outcome.present}); nothing was written"
     if outcome.published is None:

@@ -22,7 +22,7 @@ OTHER = Setting("ensemble", 2, 1, 1, 32, 500)
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Build:
+def shop(tmp_path: Path) -> Build:
     return find(built(tmp_path / "models", "shop"))
 
 
@@ -32,22 +32,22 @@ def bytes_of(build: Build) -> dict[str, bytes]:
     return {str(path.relative_to(build.repository)): path.read_bytes() for path in paths if path.is_file()}
 
 
-def test_the_new_version_has_the_settings_and_the_old_one_all_that_it_had(own: Build) -> None:
-    before = bytes_of(own)
-    plan = retuned.publish(own, OTHER, own.repository)
-    now = find(own.repository)
-    assert (plan.version, now.plan) == (own.plan.version + 1, plan)
+def test_the_new_version_has_the_settings_and_the_old_one_all_that_it_had(shop: Build) -> None:
+    before = bytes_of(shop)
+    plan = retuned.publish(shop, OTHER, shop.repository)
+    now = find(shop.repository)
+    assert (plan.version, now.plan) == (shop.plan.version + 1, plan)
     assert of_plan(plan) == OTHER
-    assert bytes_of(own) == before
-    tables = [own.repository / f"shop_embedding/{version}/tables.bin" for version in (1, 2)]
+    assert bytes_of(shop) == before
+    tables = [shop.repository / f"shop_embedding/{version}/tables.bin" for version in (1, 2)]
     assert tables[0].samefile(tables[1]), "rows lie once"
-    restore(own.repository, earlier(own.repository, "shop", None))
-    assert find(own.repository).plan == own.plan
+    restore(shop.repository, earlier(shop.repository, "shop", None))
+    assert find(shop.repository).plan == shop.plan
 
 
-def test_it_answers_as_the_build_did(own: Build) -> None:
-    retuned.publish(own, OTHER, own.repository)
-    answers_as_recorded(find(own.repository))
+def test_it_answers_as_the_build_did(shop: Build) -> None:
+    retuned.publish(shop, OTHER, shop.repository)
+    answers_as_recorded(find(shop.repository))
 
 
 @pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
@@ -75,16 +75,16 @@ def answers_as_recorded(build: Build) -> None:
                 np.testing.assert_allclose(answer[name].reshape(want.shape), np.asarray(want, np.float64), rtol=1e-4, atol=1e-6)
 
 
-def test_what_fails_leaves_the_repository_as_it_was(own: Build) -> None:
-    before = bytes_of(own)
-    references = own.folder / REFERENCES_FILE
+def test_what_fails_leaves_the_repository_as_it_was(shop: Build) -> None:
+    before = bytes_of(shop)
+    references = shop.folder / REFERENCES_FILE
     kept = references.read_bytes()
     with pytest.raises(InputError):
-        retuned.publish(own, Setting("fused", 1, 1, 1, 64, 0), own.repository)
+        retuned.publish(shop, Setting("fused", 1, 1, 1, 64, 0), shop.repository)
     references.unlink()
     with pytest.raises((InputError, RecsplitError, OSError)):
-        retuned.publish(own, OTHER, own.repository)
+        retuned.publish(shop, OTHER, shop.repository)
     references.write_bytes(kept)
-    assert bytes_of(own) == before
-    assert find(own.repository).plan == own.plan
-    assert sorted(path.name for path in (own.repository / "shop").iterdir()) == ["1", "config.pbtxt"]
+    assert bytes_of(shop) == before
+    assert find(shop.repository).plan == shop.plan
+    assert sorted(path.name for path in (shop.repository / "shop").iterdir()) == ["1", "config.pbtxt"]
