@@ -73,11 +73,11 @@ def test_models_that_are_no_single_one_of_this_server_are_refused(repository: Pa
 def test_counts_have_the_routers_shares_and_both_change_at_once(server: Served, repository: Path) -> None:
     plans = {name: find(repository, name).plan for name in ("shop_exact", "shop_small")}
     actuator = RouterActuator(server.grpc_url, "shop", of_router("shop", ROUTING, plans))
-    assert actuator.counts() == {"exact": Count(2, 2, weight=1.0), "small": Count(2, 2, weight=0.0)}
+    assert actuator.counts() == {"exact": Count(1, 1, weight=1.0), "small": Count(1, 1, weight=0.0)}
     actuator.begin(Action("scale", "small", 3, 0.0, "a test's"))
     actuator.begin(Action("route", "shop", 3, 0.0, "a test's", weights={"exact": 0.25, "small": 0.75}))
     assert [outcome.error for outcome in actuator.outcomes()] == [None, None] and not actuator.ill()
-    assert actuator.counts() == {"exact": Count(2, 2, weight=0.25), "small": Count(3, 3, weight=0.75)}
+    assert actuator.counts() == {"exact": Count(1, 1, weight=0.25), "small": Count(3, 3, weight=0.75)}
     assert workers(server.running.folder)["shop_small"] == 3
     actuator.begin(Action("route", "shop", 3, 0.0, "a test's", weights={"exact": 0.0, "small": 0.0}))
     (refused,) = actuator.outcomes()
