@@ -77,7 +77,7 @@ def test_where_no_engine_answers_the_units_are_instances(repository: Path, serve
     assert {(target.model, target.unit, target.cores) for target in (*parts, *whole)} == {
         ("parts_embedding", "instance", 1.0),
         ("parts_dense", "instance", 1.0),
-        ("whole", "instance", 2.0),
+        ("whole", "instance", 1.0),
     }
     gone = WorkersActuator("127.0.0.1:9", [Target("m", "m", "dense", "worker")])
     assert gone.counts() == {"m": Count()}
