@@ -62,6 +62,40 @@ class BatchSizes:
         return self.best.throughput.rate / self.static.throughput.rate if self.static.throughput.rate > 0 else math.inf
 
 
+def static_batch(servers: int) -> int:
+    """The baseline's batch: its largest query, cut evenly over all servers."""
+    return math.ceil(LARGEST_QUERY / servers)
+
+
+def by_batch(
+    service: Service,
+    servers: int,
+    sizes: Sizes,
+    arrivals: Arrivals,
+    bound: LatencyBound,
+    *,
+    requests: int = 200_000,
+    precision: float = 0.03,
+    seed: int = 0,
+) -> Callable[[int], Throughput]:
+    """What `servers` one-core servers do with requests of at most a batch: their latency-bounded throughput, by that batch.
+
+    Of `arrivals` the shape is used, and the rate is searched. `requests`: about how many each trial simulates. What is returned raises
+    InputError as `simulate` does.
+    """
+    pools = [Pool("cores", (service,) * servers)]
+    sample = size_laws.draw(sizes, SAMPLE, np.random.default_rng(seed))
+
+    def throughput(batch: int) -> Throughput:
+        most = drive.capacity(pools, sizes, split_rows=batch)
+        count = max(requests * SAMPLE // len(split(sample, batch)[1]), FEWEST_QUERIES)
+        measure = drive.measure(pools, sizes, arrivals, bound, queries=count, split_rows=batch, seed=seed)
+        # No rate above `most` can be answered; where even an idle server is too slow, a hundredth of that shows it.
+        return search(measure, bound, first=0.7 * most, least=0.01 * most, most=2 * most, precision=precision, max_trials=MOST_TRIALS)
+
+    return throughput
+
+
 def batch_sizes(
     service: Service,
     servers: int,
@@ -75,21 +109,12 @@ def batch_sizes(
     seed: int = 0,
     advance: Callable[[int], None] = lambda _: None,
 ) -> BatchSizes:
-    """Try `batches` and the static one on `servers` one-core servers; of `arrivals` the shape is used, and the rate is searched.
-
-    `requests`: about how many each trial simulates. `advance` is called with 1 when a batch is done. Raises InputError as
-    `simulate` does.
-    """
-    static = math.ceil(LARGEST_QUERY / servers)
-    pools = [Pool("cores", (service,) * servers)]
-    sample = size_laws.draw(sizes, SAMPLE, np.random.default_rng(seed))
+    """Try `batches` and the static one as `by_batch` does. `advance` is called with 1 when a batch is done. Raises InputError as
+    `simulate` does."""
+    static = static_batch(servers)
+    throughput = by_batch(service, servers, sizes, arrivals, bound, requests=requests, precision=precision, seed=seed)
     tried = []
     for batch in sorted({*batches, static}):
-        most = drive.capacity(pools, sizes, split_rows=batch)
-        count = max(requests * SAMPLE // len(split(sample, batch)[1]), FEWEST_QUERIES)
-        measure = drive.measure(pools, sizes, arrivals, bound, queries=count, split_rows=batch, seed=seed)
-        # No rate above `most` can be answered; where even an idle server is too slow, a hundredth of that shows it.
-        throughput = search(measure, bound, first=0.7 * most, least=0.01 * most, most=2 * most, precision=precision, max_trials=MOST_TRIALS)
-        tried.append(Tried(batch, throughput))
+        tried.append(Tried(batch, throughput(batch)))
         advance(1)
     return BatchSizes(tuple(tried), static)

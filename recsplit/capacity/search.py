@@ -58,6 +58,26 @@ class Throughput:
     trials: tuple[Trial, ...]
 
 
+@dataclass(frozen=True)
+class Figures:
+    """A throughput without its trials, as files have it; `high` None: no end was seen."""
+
+    rate: float
+    low: float
+    high: float | None
+    verdict: Verdict
+
+
+def figures(throughput: Throughput) -> Figures:
+    """A throughput's numbers, none of them infinite."""
+    return Figures(throughput.rate, throughput.low, finite(throughput.high), throughput.verdict)
+
+
+def finite(value: float) -> float | None:
+    """A number for JSON, which has no infinity: None in its place."""
+    return value if math.isfinite(value) else None
+
+
 Measure = Callable[[float], Trial]
 
 

@@ -106,13 +106,12 @@ def command(
                 max_trials=trials,
             )
     if as_json:
-        high = outcome.high if np.isfinite(outcome.high) else None
-        rows = [{**vars(trial), "percentile_ms": _plain(trial.percentile_ms)} for trial in outcome.trials]
-        result = {"rate": outcome.rate, "low": outcome.low, "high": high, "verdict": outcome.verdict, "folder": folder, "trials": rows}
+        rows = [{**vars(trial), "percentile_ms": searching.finite(trial.percentile_ms)} for trial in outcome.trials]
+        result = {**vars(searching.figures(outcome)), "folder": folder, "trials": rows}
         show_json({"model": plan.name, "version": plan.version, "workload": asked.describe(), **result})
     else:
         ordered = sorted(outcome.trials, key=lambda trial: trial.rate)
-        cells = [[trial.rate, trial.queries, _plain(trial.percentile_ms), trial.kept_up] for trial in ordered]
+        cells = [[trial.rate, trial.queries, searching.finite(trial.percentile_ms), trial.kept_up] for trial in ordered]
         show_table(
             COLUMNS, cells, title=f"{plan.name}, version {plan.version}, {asked.name}: p{bound.percentile:g} under {bound.bound_ms:g} ms"
         )
@@ -139,7 +138,3 @@ def served(repository: Path, model: str) -> Iterator["Server"]:
         with progress(f"Starting Triton on {repository}"):
             server = stack.enter_context(serve(repository, models=[model]))
         yield server
-
-
-def _plain(value_ms: float) -> float | None:
-    return value_ms if np.isfinite(value_ms) else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from recsplit.capacity.search import Throughput
+from recsplit.capacity.search import Throughput, figures
 from recsplit.capacity.workload import Workload
 from recsplit.commands.output import on_interrupt, progress, show_json, show_table
 from recsplit.commands.tune_shown import COLUMNS, cells, sentence
@@ -16,7 +16,7 @@ from recsplit.repository.find import find
 from recsplit.repository.routers import publish, settings_of
 from recsplit.tuning import split, tune
 from recsplit.tuning.ledger import LEDGER_FILE, About, Ledger
-from recsplit.tuning.outcome import OUTCOME_FILE, figures
+from recsplit.tuning.outcome import OUTCOME_FILE
 from recsplit.tuning.split import Split
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from recsplit.capacity.search import Throughput
+from recsplit.capacity.search import Figures, Throughput
 from recsplit.commands.output import Cell, show_table
-from recsplit.tuning.outcome import Figures, Outcome
+from recsplit.tuning.outcome import Outcome
 
 #: Of the settings that were simulated.
 _SHOWN = 8

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from recsplit.capacity.search import Throughput, Trial, Verdict
+from recsplit.capacity.search import Throughput, Trial, Verdict, figures, finite
 from recsplit.disk import bounded
 from recsplit.errors import InputError
 from recsplit.plan.strict_json import parse, read, read_json
@@ -56,19 +56,14 @@ class Line:
     @property
     def throughput(self) -> Throughput:
         """The same as the search had it."""
-        return Throughput(self.rate, self.low, math.inf if self.high is None else self.high, self.verdict, self.all_trials)
-
-    @property
-    def all_trials(self) -> tuple[Trial, ...]:
-        """The trials as the search had them."""
-        return tuple(Trial(rate, math.inf if ms is None else ms, queries, kept_up) for rate, ms, queries, kept_up in self.trials)
+        trials = tuple(Trial(rate, math.inf if ms is None else ms, queries, kept_up) for rate, ms, queries, kept_up in self.trials)
+        return Throughput(self.rate, self.low, math.inf if self.high is None else self.high, self.verdict, trials)
 
 
 def line(stage: Stage, setting: Setting | Split, throughput: Throughput) -> Line:
     """What is written of a throughput; trials of the simulator are not kept: it has them again."""
-    trials = tuple((trial.rate, _finite(trial.percentile_ms), trial.queries, trial.kept_up) for trial in throughput.trials)
-    kept = trials if stage == "live" else ()
-    return Line(stage, setting, throughput.rate, throughput.low, _finite(throughput.high), throughput.verdict, kept)
+    trials = tuple((trial.rate, finite(trial.percentile_ms), trial.queries, trial.kept_up) for trial in throughput.trials)
+    return Line(stage, setting, **vars(figures(throughput)), trials=trials if stage == "live" else ())
 
 
 class Ledger:
@@ -131,7 +126,3 @@ def read_ledger(path: Path) -> tuple[About, list[Line]]:
 
 def _as_read(about: About) -> About:
     return read_json(About, json.dumps(dataclasses.asdict(about)), schema=SCHEMA, origin="this tuning", again="")
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

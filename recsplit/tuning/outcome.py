@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsplit.capacity.search import Throughput, Verdict
+from recsplit.capacity.search import Figures, figures
 from recsplit.capacity.workload import LatencyBound
 from recsplit.disk import bounded
 from recsplit.plan.strict_json import read_json
@@ -16,16 +15,6 @@ from recsplit.tuning.tune import Reason, Simulated
 
 SCHEMA = 1
 OUTCOME_FILE = "tuned.json"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """A latency-bounded throughput in queries/s and its 95 % interval; `high` None: no end was seen."""
-
-    rate: float
-    low: float
-    high: float | None
-    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -110,12 +99,6 @@ def outcome(
         reasons=tuple(Because(one.knob, str(one.present), str(one.chosen), figures(one.turned_back)) for one in reasons),
         published=published,
     )
-
-
-def figures(throughput: Throughput) -> Figures:
-    """A throughput without its trials."""
-    high = throughput.high if math.isfinite(throughput.high) else None
-    return Figures(throughput.rate, throughput.low, high, throughput.verdict)
 
 
 def to_json(value: Outcome) -> str:

@@ -4,6 +4,7 @@ Every setting of `recsplit tune`'s space on four cores is simulated, from profil
 same simulator: the joint search (20 seeds, a tenth of the grid each), DeepRecSched's climb, and NVIDIA's Model Analyzer's quick search.
 """
 
+import dataclasses
 import json
 import statistics
 import tempfile
@@ -77,7 +78,7 @@ def measured(name: str, seconds: float) -> dict[str, Any]:
         max(one.throughput.rate for one in joint(space, grid.__getitem__, start=[present], trials=asked, seed=seed)) / best
         for seed in range(SEEDS)
     ]
-    climbed = climb(space.batches, lambda batch: grid[_with_batch(present, batch)])
+    climbed = climb(space.batches, lambda batch: grid[dataclasses.replace(present, max_batch_size=batch)])
     quick = quick_search(space, grid)
     winner = max(grid, key=lambda setting: grid[setting].rate)
     return {
@@ -117,10 +118,6 @@ def quick_search(space: Space, grid: Mapping[Setting, Throughput]) -> list[Setti
         if best == here:
             return list(asked)
         here = best
-
-
-def _with_batch(setting: Setting, batch: int) -> Setting:
-    return Setting(setting.form, setting.embedding_instances, setting.dense_instances, setting.threads, batch, setting.queue_delay_us)
 
 
 def _row(one: Mapping[str, Any]) -> list[str | int | float | None]:

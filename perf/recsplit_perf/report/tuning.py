@@ -1,6 +1,7 @@
 """A tuning as a section of the report: what was tried, in order, what servers said, and what each change is worth."""
 
-from recsplit.tuning.outcome import Figures, Measured, Outcome
+from recsplit.capacity.search import Figures
+from recsplit.tuning.outcome import Measured, Outcome
 from recsplit_perf.report.figures import AMBER, GREY, INDIGO, TEAL, legend_below, new_axes, svg
 from recsplit_perf.report.page import Section, Table
 

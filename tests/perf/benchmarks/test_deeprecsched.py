@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from recsplit.capacity.arrivals import Poisson
+from recsplit.capacity.batch_size import by_batch
 from recsplit.capacity.profile import curve
 from recsplit.capacity.search import Throughput
 from recsplit.capacity.service import affine
@@ -20,7 +22,7 @@ X = (1, 64, 1024)
 
 def test_the_gain_of_a_large_batch_is_that_of_the_line() -> None:
     """Far below the bound's reach waiting is nothing, and forty cores do what their time allows: a / 25 + b over a / 200 + b."""
-    evaluate = paper.evaluator(affine(2.0, 0.02), Fixed(200), LatencyBound(1000.0, 95))
+    evaluate = by_batch(affine(2.0, 0.02), paper.CORES, Fixed(200), Poisson(1.0), LatencyBound(1000.0, 95))
     gain = evaluate(200).rate / evaluate(25).rate
     assert gain == pytest.approx((2.0 / 25 + 0.02) / (2.0 / 200 + 0.02), rel=0.1)
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from recsplit.capacity import ids
-from recsplit.capacity.search import Throughput
+from recsplit.capacity.search import Throughput, figures
 from recsplit.commands.output import progress, refuse_output, show_table
 from recsplit.disk.files import whole_file
 from recsplit.repository.find import find
@@ -82,6 +82,7 @@ def measured(name: str, live: bool, curve_seconds: float, profile_seconds: float
     model = MODELS[name]
     bound_ms = model.p95_bound_ms
     assert bound_ms is not None, "DeepRecSys has a bound for each"
+    sizes = paper.SIZES[paper.FIRST]
     with progress(f"{name}: PyTorch on one core"):
         core = curves.by_torch(model, curve_seconds)
     with progress(f"{name}: the paper's setting"):
@@ -91,7 +92,7 @@ def measured(name: str, live: bool, curve_seconds: float, profile_seconds: float
         "bound_ms": bound_ms,
         "torch": {"a_ms": core.fit.a_ms, "b_ms": core.fit.b_ms, "x": core.x, "median_ms": core.median_ms},
         "scheduled": [
-            {"sizes": one.sizes, "bound_share": one.bound_share, "gain": one.gain, "static": _figures(one.static), **_climb(one.climb)}
+            {"sizes": one.sizes, "bound_share": one.bound_share, "gain": one.gain, "static": vars(figures(one.static)), **_climb(one.climb)}
             for one in scheduled
         ],
     }
@@ -100,21 +101,21 @@ def measured(name: str, live: bool, curve_seconds: float, profile_seconds: float
             build = find(ours.build_of(model.factory, Path(folder)))
         with progress(f"{name}: profiling"):
             profile = profiling.measure(build, seconds=profile_seconds, rounds=3, law=ids.Uniform())
-        at_bound = next(one for one in scheduled if (one.sizes, one.bound_share) == ("lognormal", 1.0))
+        at_bound = next(one for one in scheduled if (one.sizes, one.bound_share) == (paper.FIRST, 1.0))
         with progress(f"{name}: a threshold"):
-            bound = ours.workload_of(name, paper.SIZES["lognormal"], bound_ms).latency
-            away = second.threshold(core, profile.whole, paper.SIZES["lognormal"], bound, at_bound.climb.best.value)
+            bound = ours.workload_of(name, sizes, bound_ms).latency
+            away = second.threshold(core, profile.whole, sizes, bound, at_bound.climb.best.value)
         summary["threshold"] = {"queries_away": away.queries_away, "rows_away": away.rows_away, **_climb(away.climb)}
         summary["forty_cores"] = []
         whole = Setting("fused", paper.CORES, 1, 1, ours.BATCHES[-1], 0)
         many = Space(("ensemble", "fused"), (10, 20, 40), (1, 2, 4), ours.BATCHES, (0, 500, 2000))
         for share in paper.BOUNDS:
-            workload = ours.workload_of(name, paper.SIZES["lognormal"], share * bound_ms)
+            workload = ours.workload_of(name, sizes, share * bound_ms)
             with progress(f"{name}: all jointly on {paper.CORES} cores, {workload.latency.bound_ms:g} ms"):
                 summary["forty_cores"].append({"bound_share": share, **_choice(ours.chosen(profile, workload, paper.CORES, whole, many))})
         summary["live"] = []
         for share in paper.BOUNDS if live else ():
-            workload = ours.workload_of(name, paper.SIZES["lognormal"], share * bound_ms)
+            workload = ours.workload_of(name, sizes, share * bound_ms)
             present = Setting("ensemble", 1, 1, 1, ours.BATCHES[-1], 0)
             choice = ours.chosen(profile, workload, ours.CORES_HERE, present, space_of(build.plan, ours.CORES_HERE))
             settings = {
@@ -137,9 +138,9 @@ def _served(outcomes: dict[str, list[Throughput]]) -> dict[str, Any]:
 
 def _choice(choice: ours.Choice) -> dict[str, Any]:
     return {
-        "static": {"setting": str(choice.static.setting), **_figures(choice.static.throughput)},
-        "climbed": {"max_batch_size": choice.climb.best.value, **_figures(choice.climb.best.throughput)},
-        "joint": {"setting": str(choice.joint.setting), **_figures(choice.joint.throughput)},
+        "static": {"setting": str(choice.static.setting), **vars(figures(choice.static.throughput))},
+        "climbed": {"max_batch_size": choice.climb.best.value, **vars(figures(choice.climb.best.throughput))},
+        "joint": {"setting": str(choice.joint.setting), **vars(figures(choice.joint.throughput))},
         "evaluations": choice.evaluations,
     }
 
@@ -148,13 +149,8 @@ def _climb(climbed: Climb) -> dict[str, Any]:
     return {
         "best": climbed.best.value,
         "rate": climbed.best.throughput.rate,
-        "steps": [{"value": step.value, **_figures(step.throughput)} for step in climbed.steps],
+        "steps": [{"value": step.value, **vars(figures(step.throughput))} for step in climbed.steps],
     }
-
-
-def _figures(throughput: Throughput) -> dict[str, Any]:
-    high = throughput.high if throughput.high != float("inf") else None
-    return {"rate": throughput.rate, "low": throughput.low, "high": high, "verdict": throughput.verdict}
 
 
 if __name__ == "__main__":

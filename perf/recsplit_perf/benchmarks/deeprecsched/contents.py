@@ -4,13 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recsplit_perf.benchmarks.deeprecsched.paper import BOUNDS, CORES, SIZES
+from recsplit_perf.benchmarks.deeprecsched.paper import BOUNDS, CORES, FIRST, SIZES
 from recsplit_perf.report.figures import AMBER, INDIGO, TEAL, legend_below, new_axes, svg
 from recsplit_perf.report.page import Fact, Section, Table
 
 Result = Mapping[str, Any]
 
-FIRST = next(iter(SIZES))
 LEAD = f"""\
 DeepRecSys (Gupta et al., ISCA 2020) asks how large a part of a query one core should take: small parts spread a query over cores, large
 ones pay the fixed time of a call less often. Its scheduler climbs from small batches to larger ones for as long as the throughput within

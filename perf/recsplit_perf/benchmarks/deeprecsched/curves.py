@@ -6,10 +6,10 @@ import time
 
 import torch
 
+from recsplit.capacity.batch_size import BATCHES
 from recsplit.capacity.profile import Curve, curve
 from recsplit.zoo.catalogue.shapes import Published
 
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 #: Rows that are drawn; batches go through them, so that caches don't hold what they read.
 ROWS = 4096
 FEWEST = 7

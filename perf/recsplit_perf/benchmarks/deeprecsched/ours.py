@@ -1,14 +1,13 @@
 """The joint tuner: on forty cores by the simulator, and on this machine by real servers, both from a profile of the engine's parts."""
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import recsplit
 from recsplit.capacity.arrivals import Poisson
-from recsplit.capacity.batch_size import LARGEST_QUERY
+from recsplit.capacity.batch_size import static_batch
 from recsplit.capacity.profile import Profile
 from recsplit.capacity.search import Throughput
 from recsplit.capacity.sizes import Sizes
@@ -40,7 +39,7 @@ class Choice:
 def chosen(profile: Profile, workload: Workload, cores: int, present: Setting, space: Space) -> Choice:
     """What each rule takes on so many cores. `present`: what the climb starts from."""
     evaluate = evaluator(profile, workload, cores, queries=10_000)
-    static = dataclasses.replace(present, max_batch_size=math.ceil(LARGEST_QUERY / cores))
+    static = dataclasses.replace(present, max_batch_size=static_batch(cores))
     climbed = climb(BATCHES, lambda batch: evaluate(dataclasses.replace(present, max_batch_size=batch)))
     start = dataclasses.replace(present, max_batch_size=climbed.best.value)
     tried = joint(space, evaluate, start=[start], trials=TRIALS, seed=1)
