@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from recsplit.capacity.profile import Profile
-from recsplit.capacity.search import Throughput, Trial, search
+from recsplit.capacity.search import Throughput, search
 from recsplit.capacity.workload import Workload
 from recsplit.errors import InputError
 from recsplit.plan.plan import Plan
@@ -41,13 +41,11 @@ def _beside(repository: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def served(build: Build, setting: Setting, cores: int, templates: Path | None = None) -> Iterator[tuple[Server, Plan]]:
-    """A server of `build` with other settings, on the first `cores` cores of this process's, and its plan."""
+def _retuned(build: Build, setting: Setting, templates: Path | None) -> Iterator[Build]:
+    """A build with other settings, in a repository of its own for the time being."""
     with _beside(build.repository) as repository:
-        plan = retuned.publish(build, setting, repository, keep=1, templates=templates, prove=False)
-        with serve(repository, models=[plan.name]) as server:
-            keep_to(server, cores)
-            yield server, plan
+        retuned.publish(build, setting, repository, keep=1, templates=templates, prove=False)
+        yield find(repository)
 
 
 def keep_to(server: Server, cores: int) -> None:
@@ -62,9 +60,8 @@ def profile(
 ) -> Profile:
     """The profile that the simulator needs, whatever form and settings the build has: of the ensemble, with one thread an instance."""
     setting = Setting("ensemble", 1, 1, 1, build.plan.max_batch_size, build.plan.queue_delay_us)
-    with _beside(build.repository) as repository:
-        retuned.publish(build, setting, repository, keep=1, templates=templates, prove=False)
-        return profiling.measure(find(repository), seconds=seconds, rounds=rounds, law=workload.ids, seed=workload.seed, advance=advance)
+    with _retuned(build, setting, templates) as copy:
+        return profiling.measure(copy, seconds=seconds, rounds=rounds, law=workload.ids, seed=workload.seed, advance=advance)
 
 
 def measure(
@@ -76,16 +73,24 @@ def measure(
     seconds: float,
     first: float,
     number: int,
-    on_trial: Callable[[Trial], None] = lambda _: None,
     templates: Path | None = None,
 ) -> Throughput:
-    """The latency-bounded throughput of a setting, searched from `first` queries/s on by trials of `seconds` or more.
+    """The latency-bounded throughput of a setting, on a server of its own on the first `cores` cores; as `searched` has it.
 
-    `number`: of the round; each draws queries and arrivals of its own. Raises RecsplitError where the server can't be started or answers
-    nothing.
+    Raises RecsplitError where the server can't be started or answers nothing.
     """
-    with served(build, setting, cores, templates) as (server, plan), tempfile.TemporaryDirectory(prefix="recsplit-tuning-") as folder:
+    with _retuned(build, setting, templates) as copy, serve(copy.repository, models=[copy.plan.name]) as server:
+        keep_to(server, cores)
+        return searched(server.http_url, copy.plan, workload, seconds=seconds, first=first, number=number)
+
+
+def searched(url: str, plan: Plan, workload: Workload, *, seconds: float, first: float, number: int) -> Throughput:
+    """The latency-bounded throughput of what a server answers, from `first` queries/s on by trials of `seconds` or more.
+
+    `number`: of the round; each draws queries of its own. Raises RecsplitError where nothing is answered.
+    """
+    with tempfile.TemporaryDirectory(prefix="recsplit-tuning-") as folder:
         pool = queries.pool(plan, workload, np.random.default_rng([workload.seed, number]))
         least = live.least_rate(seconds)
-        ask = live.trials_in(Path(folder), server.http_url, plan, workload, pool, seconds=seconds, on_trial=on_trial)
+        ask = live.trials_in(Path(folder), url, plan, workload, pool, seconds=seconds, on_trial=lambda _: None)
         return search(ask, workload.latency, first=max(first, least), least=least, precision=PRECISION, repeats=1, max_trials=MOST_TRIALS)

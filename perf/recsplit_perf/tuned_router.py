@@ -2,22 +2,20 @@
 
 import contextlib
 import dataclasses
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from recsplit.capacity import sizes
-from recsplit.capacity.search import Throughput, Trial, search
+from recsplit.capacity.search import Throughput
 from recsplit.capacity.workload import Workload
 from recsplit.configs.router import MOST_ROWS
 from recsplit.plan.plan import Plan
 from recsplit.plan.routing import Routing
-from recsplit.serving import notes, serve, workers
-from recsplit_perf.traffic import live, queries
-from recsplit_perf.tuned import MOST_TRIALS, PRECISION, keep_to
+from recsplit.serving import serve, workers
+from recsplit_perf.tuned import keep_to, searched
 
 _DRAWN = 100_000
 
@@ -37,26 +35,13 @@ def served(repository: Path, router: str, behind: Plan, cores: int) -> Iterator[
     with serve(repository, models=[router]) as server:
         keep_to(server, cores)
         plan = dataclasses.replace(behind, name=router, max_batch_size=MOST_ROWS)  # clients send it whole queries
-        yield Served(server.http_url, notes.own_folder(server.grpc_url), plan)
+        yield Served(server.http_url, server.running.folder, plan)
 
 
-def measure(
-    at: Served,
-    routing: Routing,
-    workload: Workload,
-    *,
-    seconds: float,
-    first: float,
-    number: int,
-    on_trial: Callable[[Trial], None] = lambda _: None,
-) -> Throughput:
-    """The latency-bounded throughput with these settings, as recsplit_perf.tuned.measure has it of a build's."""
+def measure(at: Served, routing: Routing, workload: Workload, *, seconds: float, first: float, number: int) -> Throughput:
+    """The latency-bounded throughput with these settings, as recsplit_perf.tuned.searched has it."""
     workers.route(at.folder, at.plan.name, routing)
-    with tempfile.TemporaryDirectory(prefix="recsplit-tuning-") as folder:
-        pool = queries.pool(at.plan, workload, np.random.default_rng([workload.seed, number]))
-        least = live.least_rate(seconds)
-        ask = live.trials_in(Path(folder), at.http_url, at.plan, workload, pool, seconds=seconds, on_trial=on_trial)
-        return search(ask, workload.latency, first=max(first, least), least=least, precision=PRECISION, repeats=1, max_trials=MOST_TRIALS)
+    return searched(at.http_url, at.plan, workload, seconds=seconds, first=first, number=number)
 
 
 def largest(workload: Workload) -> int:

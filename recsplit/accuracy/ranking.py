@@ -1,5 +1,6 @@
 """How good scores are on labelled rows, and how sure a change of that is: AUC, log loss, NDCG."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,9 +62,10 @@ def quality(labels: Labels, exact: Scores, rounded: Scores, queries: NDArray[Any
     """
     likelihoods = (_likelihoods(labels, scores, logits=not _are_probabilities(exact)) for scores in (exact, rounded))
     losses = [-np.log(each) for each in likelihoods]
-    draws = _resampled(labels)
-    areas = [(auc(labels[rows], exact[rows]), auc(labels[rows], rounded[rows])) for rows in draws]
-    both = [(losses[0][rows].mean(), losses[1][rows].mean()) for rows in draws]
+    areas, both = [], []
+    for rows in _resampled(labels):
+        areas.append((auc(labels[rows], exact[rows]), auc(labels[rows], rounded[rows])))
+        both.append((losses[0][rows].mean(), losses[1][rows].mean()))
     ndcg_measure = None
     if queries is not None:
         gains = [by_query(labels, scores, queries) for scores in (exact, rounded)]
@@ -114,11 +116,13 @@ def _likelihoods(labels: Labels, scores: Scores, *, logits: bool) -> Scores:
     return likelihoods
 
 
-def _resampled(labels: Labels) -> list[NDArray[np.int64]]:
-    """Rows of sets as large, with labels of both kinds."""
+def _resampled(labels: Labels) -> Iterator[NDArray[np.int64]]:
+    """Rows of sets as large, with labels of both kinds; one at a time, for the rows may be many."""
     random = np.random.default_rng(0)
-    sets = (random.integers(0, len(labels), len(labels)) for _ in range(_DRAWS))
-    return [rows for rows in sets if labels[rows].any() and not labels[rows].all()]
+    for _ in range(_DRAWS):
+        rows = random.integers(0, len(labels), len(labels))
+        if labels[rows].any() and not labels[rows].all():
+            yield rows
 
 
 def _means(of: list[Scores]) -> list[tuple[float, float]]:

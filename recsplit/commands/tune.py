@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -96,8 +96,19 @@ def command(
         if not live or profile is not None:
             raise InputError(f"{router!r} is a router, and is tuned on a server", hint="leave --live 0 and --profile out")
         folder.mkdir(parents=True, exist_ok=True)
-        common: dict[str, Any] = {"resume": resume, "dry_run": dry_run, "keep": keep, "as_json": as_json}
-        tune_router.tune_router(repository, router, asked, folder, cores=machine, seconds=seconds, rounds=rounds, **common)
+        tune_router.tune_router(
+            repository,
+            router,
+            asked,
+            folder,
+            cores=machine,
+            seconds=seconds,
+            rounds=rounds,
+            resume=resume,
+            dry_run=dry_run,
+            keep=keep,
+            as_json=as_json,
+        )
         return
     build = find(repository, name)
     present = of_plan(build.plan)
@@ -131,7 +142,7 @@ def command(
         said=said,
         raced=raced,
         chosen=chosen,
-        reasons=tune.reasons(present, subject, evaluate),
+        reasons=tune.reasons(present, subject, lambda setting: ledger.once("simulated", setting, evaluate)),
         published=published,
     )
     with whole_file(folder / outcomes.OUTCOME_FILE) as file:

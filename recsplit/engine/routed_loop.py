@@ -64,7 +64,7 @@ def run(
     """Returns latency_ms [queries] (NaN: refused), variant [queries], requests [servers], busy_ms [servers]."""
     queries, servers, room = len(sizes), len(at_once), len(parts)
     free = np.zeros((servers, at_once.max()))
-    computed = np.full((servers, at_once.max()), -1)  # requests that a server computes now; -1: none
+    begun = np.full((servers, at_once.max()), -1)  # the last request that each place of a server has begun; -1: none yet
     total_ms = np.zeros(servers)  # of all that are under way there, as thought
     latency_ms = np.full(queries, np.nan)
     variant = np.full(queries, -1, np.int32)
@@ -72,7 +72,8 @@ def run(
     # Requests, numbered as they are sent: a heap of (end, number) of those under way, one of (start, number) of those that wait.
     ends, ending, under_way = np.empty(most_requests), np.empty(most_requests, np.int64), 0
     starts, starting, waiting = np.empty(most_requests), np.empty(most_requests, np.int64), 0
-    server_of, thought_ms, number = np.empty(most_requests, np.int64), np.empty(most_requests), 0
+    server_of, slot_of, number = np.empty(most_requests, np.int64), np.empty(most_requests, np.int64), 0
+    thought_ms = np.empty(most_requests)
     start_ms, end_ms = np.empty(most_requests), np.empty(most_requests)
     for query in range(queries):
         now = arrival_ms[query]
@@ -83,24 +84,16 @@ def run(
             ended = server_of[request]
             known[ended].under_way -= 1
             total_ms[ended] = total_ms[ended] - thought_ms[request] if known[ended].under_way > 0 else 0.0
-            for slot in range(at_once[ended]):
-                if computed[ended, slot] == request:
-                    computed[ended, slot] = -1
         while waiting > 0 and starts[0] <= now:
             request = starting[0]
             pop(starts, starting, waiting)
             waiting -= 1
-            if end_ms[request] > now:
-                begun = server_of[request]
-                slot = 0
-                while computed[begun, slot] >= 0:
-                    slot += 1
-                computed[begun, slot] = request
+            begun[server_of[request], slot_of[request]] = request
         for server in range(servers):
             left_ms = total_ms[server]
             for slot in range(at_once[server]):
-                request = computed[server, slot]
-                if request >= 0:
+                request = begun[server, slot]
+                if request >= 0 and end_ms[request] > now:
                     left_ms -= min(thought_ms[request], now - start_ms[request])
             known[server].work_ms = max(left_ms, 0.0)
         count = route(  # its integers are of C's widths
@@ -131,7 +124,7 @@ def run(
             last = max(last, end)
             requests[server] += 1
             busy_ms[server] += took
-            server_of[number], thought_ms[number], end_ms[number] = server, parts[place].ms, end
+            server_of[number], slot_of[number], thought_ms[number], end_ms[number] = server, slot, parts[place].ms, end
             total_ms[server] += parts[place].ms
             push(ends, ending, under_way, end, number)
             push(starts, starting, waiting, start_ms[number], number)

@@ -54,19 +54,20 @@ def race(
     if not settings or rounds < 1:
         raise InputError("nothing takes part in the race", hint="give one setting and one round or more")
     seen: dict[Chosen, list[Throughput]] = {setting: [] for setting in settings}
+    now: dict[Chosen, Throughput] = {}
     left = list(seen)
     number = 0
     while number < rounds:
         for setting in left:
             seen[setting].append(measure(setting, number))
+            now[setting] = overall(seen[setting], bound)
         number += 1
-        now = {setting: overall(seen[setting], bound) for setting in left}
         best = max(left, key=lambda setting: now[setting].rate)
         others = [setting for setting in left if setting != best and now[setting].high >= now[best].low]
         if number >= CONFIRMED and not others:
             break
         left = [setting for setting in left if setting in (best, settings[0], *others)]
-    tried = tuple(Tried(setting, overall(throughputs, bound)) for setting, throughputs in seen.items())
+    tried = tuple(Tried(setting, throughput) for setting, throughput in now.items())
     return Raced(tried, {setting: tuple(throughputs) for setting, throughputs in seen.items()})
 
 

@@ -52,10 +52,11 @@ def simulated(
     """DeepRecSched's climb over batches, smallest first, and then `trials` settings jointly, the climb's best and the present one first."""
     climbed = climb(space.batches, lambda batch: ledger.once("simulated", _with_batch(present, batch), evaluate))
     start = dict.fromkeys((present, _with_batch(present, climbed.best.value)))
+    grid = set(space.grid())
     tried = joint(
         space,
         lambda setting: ledger.once("simulated", setting, evaluate),
-        start=[setting for setting in start if setting in set(space.grid())],
+        start=[setting for setting in start if setting in grid],
         trials=trials,
         seed=seed,
         advance=advance,
