@@ -49,6 +49,12 @@ def refuse_output(path: Path) -> None:
     on_interrupt(path, f"{path} was not written", f"{path} is written")
 
 
+def refuse_file(folder: Path) -> None:
+    """Raise InputError where results can't go into `folder`, for it is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file", hint="-o takes a folder")
+
+
 def on_interrupt(path: Path, before: str, after: str) -> None:
     """What Ctrl-C says from now on: `before` while `path` is what it is now, `after` once it is another file or folder, or has others."""
     now = _identity(path)

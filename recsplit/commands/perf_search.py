@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from recsplit.commands.output import example, json_option, on_interrupt, progress, show_json, show_table
+from recsplit.commands.output import example, json_option, on_interrupt, progress, refuse_file, show_json, show_table
 from recsplit.commands.workload_option import workload_option
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def command(
             hint=f"begin at {least:g} queries/s (--rate) or more, or give --seconds {math.ceil(seconds * least / first)}",
         )
     folder = Path(f"{plan.name}.search") if output is None else output
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file", hint="-o takes a folder")
+    refuse_file(folder)
     if not resume and any(folder.glob("trial-*.npz")):
         raise InputError(f"{folder} holds trials of another search", hint="go on with them: --resume; or give another folder with -o")
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from recsplit.commands.output import example, json_option, on_interrupt, progress, warn
+from recsplit.commands.output import example, json_option, progress, refuse_file, warn
 from recsplit.commands.workload_option import workload_option
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def command(
     from recsplit.tuning import outcome as outcomes
     from recsplit.tuning import retuned, tune
     from recsplit.tuning import simulated as by_profile
-    from recsplit.tuning.ledger import LEDGER_FILE, About, Ledger
+    from recsplit.tuning.ledger import About
     from recsplit.tuning.setting import of_plan, space_of
 
     router = router_of(repository, model)
@@ -90,8 +90,7 @@ def command(
     if machine > here and live:
         raise InputError(f"--cores is {machine}, and this machine has {here}", hint="--live 0 simulates more cores than there are")
     folder = Path(f"{name}.tuning") if output is None else output
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file", hint="-o takes a folder")
+    refuse_file(folder)
     if router is not None:
         if not live or profile is not None:
             raise InputError(f"{router!r} is a router, and is tuned on a server", hint="leave --live 0 and --profile out")
@@ -114,8 +113,7 @@ def command(
     present = of_plan(build.plan)
     space = space_of(build.plan, machine)
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(folder, About(build.plan.name, build.plan.build, asked.describe(), machine), resume=resume)
-    on_interrupt(folder / LEDGER_FILE, f"{folder} holds what was known before", f"{folder} holds what was tried: --resume goes on with it")
+    ledger = tune_shown.ledger_in(folder, About(name, build.plan.build, asked.describe(), machine), resume=resume)
     known = _profile(build, asked, folder, profile, templates, resume=resume)
     evaluate = by_profile.evaluator(known, asked, machine)
     with progress(f"Simulating {min(simulated, len(space))} of {len(space)} settings", total=min(simulated, len(space))) as advance:
@@ -165,10 +163,12 @@ def _asking(
 
     def measure(setting: "Setting", number: int) -> "Throughput":
         first = expected.get(setting, 0.0) or 2 * least_rate(seconds)
-        with progress(f"Round {number + 1}: {setting}"):
-            throughput = tuned.measure(build, setting, asked, cores=cores, seconds=seconds, first=first, number=number, templates=templates)
+
+        def on_a_server() -> "Throughput":
+            return tuned.measure(build, setting, asked, cores=cores, seconds=seconds, first=first, number=number, templates=templates)
+
+        throughput = tune_shown.announced(setting, number, on_a_server)
         expected[setting] = throughput.rate
-        click.echo(f"  {tune_shown.sentence(throughput)}", err=True)
         return throughput
 
     return measure

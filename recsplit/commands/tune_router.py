@@ -9,13 +9,13 @@ import click
 
 from recsplit.capacity.search import Throughput, figures
 from recsplit.capacity.workload import Workload
-from recsplit.commands.output import on_interrupt, progress, show_json, show_table
-from recsplit.commands.tune_shown import COLUMNS, cells, sentence
+from recsplit.commands.output import progress, show_json, show_table
+from recsplit.commands.tune_shown import COLUMNS, announced, cells, conclusion, ledger_in
 from recsplit.disk.files import whole_file
 from recsplit.repository.find import find
 from recsplit.repository.routers import publish, settings_of
 from recsplit.tuning import split, tune
-from recsplit.tuning.ledger import LEDGER_FILE, About, Ledger
+from recsplit.tuning.ledger import About
 from recsplit.tuning.outcome import OUTCOME_FILE
 from recsplit.tuning.split import Split
 
@@ -42,21 +42,19 @@ def tune_router(
     plan = find(repository, routing.variants[0].servers[0].model).plan
     largest = tuned_router.largest(asked)
     present = split.of_routing(routing, min(plan.max_batch_size, largest))
-    ledger = Ledger(folder, About(router, plan.build, asked.describe(), cores), resume=resume)
-    on_interrupt(folder / LEDGER_FILE, f"{folder} holds what was known before", f"{folder} holds what was tried: --resume goes on with it")
+    ledger = ledger_in(folder, About(router, plan.build, asked.describe(), cores), resume=resume)
     heard = [2 * least_rate(seconds)]
     with contextlib.ExitStack() as stack:
         with progress(f"Starting Triton on {repository}"):
             at = stack.enter_context(tuned_router.served(repository, router, plan, cores))
 
         def measure(setting: Split, number: int) -> Throughput:
-            with progress(f"Round {number + 1}: {setting}"):
-                throughput = tuned_router.measure(
-                    at, split.changed(routing, setting), asked, seconds=seconds, first=heard[-1], number=number
-                )
+            settings, first = split.changed(routing, setting), heard[-1]
+            throughput = announced(
+                setting, number, lambda: tuned_router.measure(at, settings, asked, seconds=seconds, first=first, number=number)
+            )
             if throughput.rate > 0:
                 heard.append(throughput.rate)
-            click.echo(f"  {sentence(throughput)}", err=True)
             return throughput
 
         climbs = split.scheduled(
@@ -93,11 +91,5 @@ def tune_router(
         rows = [[f"from {step.value} rows", *cells(figures(step.throughput))] for step in climbs.large.steps]
         show_table(COLUMNS, rows, title=f"Large queries, which go to {routing.large_variant}")
     show_table(COLUMNS, [[str(one.setting), *cells(figures(one.throughput))] for one in raced.tried], title="Again, the present one first")
-    if chosen == present:
-        click.echo(f"No setting is certainly better than the present one ({present}); nothing was written")
-    elif published is None:
-        click.echo(f"Certainly better than {present}: {chosen}. Nothing was written (--dry-run)")
-    else:
-        click.echo(
-            f"{router} version {published} in {repository} has {chosen}, in place of {present}. A server takes it by: recsplit update"
-        )
+    done = f"{router} version {published} in {repository} has {chosen}, in place of {present}. A server takes it by: recsplit update"
+    click.echo(conclusion(present, chosen, met=any(one.throughput.rate > 0 for one in raced.tried), done=done if published else None))

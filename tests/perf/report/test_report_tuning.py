@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsplit.capacity.search import figures
-from recsplit.commands.tune_shown import conclusion
+from recsplit.commands.tune_shown import concluded
 from recsplit.errors import InputError
 from recsplit.tuning import outcome as outcomes
 from recsplit.tuning.climb import Climb, Step
@@ -78,10 +78,10 @@ def test_without_servers_and_without_a_better_one_it_says_so() -> None:
 
 def test_the_last_sentence_is_what_happened() -> None:
     folder = Path("models")
-    assert conclusion(tuned(), folder).startswith(f"Version 4 in models is served with {CHOSEN}")
-    assert "no server was asked" in conclusion(tuned(served=False), folder)
-    assert "No setting is certainly better" in conclusion(tuned(better=False), folder)
+    assert concluded(tuned(), folder).startswith(f"Version 4 in models is served with {CHOSEN}")
+    assert "no server was asked" in concluded(tuned(served=False), folder)
+    assert "No setting is certainly better" in concluded(tuned(better=False), folder)
     hopeless = tuple(dataclasses.replace(one, figures=figures(NEVER)) for one in tuned().live)
-    assert "No setting meets the bound" in conclusion(dataclasses.replace(tuned(better=False), live=hopeless), folder)
-    assert "--dry-run" in conclusion(dataclasses.replace(tuned(), published=None), folder)
+    assert "No setting meets the bound" in concluded(dataclasses.replace(tuned(better=False), live=hopeless), folder)
+    assert "--dry-run" in concluded(dataclasses.replace(tuned(), published=None), folder)
     assert json.loads(outcomes.to_json(tuned()))["published"] == 4
